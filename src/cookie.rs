@@ -1,0 +1,265 @@
+//! The cookie around the sealed value: finding it among the request's headers, checking its attributes, writing it.
+
+use cookie::Cookie;
+use memchr::memchr_iter;
+
+use crate::envelope;
+use crate::error::ConfigError;
+
+/// The largest name + value that browsers keep (RFC 6265bis, section 5.7, and measured in Chromium).
+pub const MAX_NAME_VALUE_BYTES: usize = 4096;
+/// Browsers ignore attributes with longer values (RFC 6265bis, section 5.6).
+const MAX_ATTRIBUTE_BYTES: usize = 1024;
+/// A name longer than this leaves no room that is worth having.
+const MAX_NAME_BYTES: usize = 256;
+
+/// The `SameSite` attribute: on which cross-site requests browsers send the cookie (RFC 6265bis, section 5.6.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum SameSite {
+    /// On none.
+    Strict,
+    /// On top-level navigations with a safe method only. The default.
+    #[default]
+    Lax,
+    /// On all. Needs `Secure`.
+    None,
+}
+
+/// Whether the cookie carries `Secure`, without which it would also travel over plain HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Secure {
+    /// On every response. The default. Browsers accept such cookies from `http://localhost` too.
+    #[default]
+    Always,
+    /// Never: for plain HTTP only, and not allowed with the name prefixes that promise otherwise.
+    Never,
+    /// Where the request came over HTTPS, as the framework tells.
+    ///
+    /// # Security
+    /// Behind a proxy that is what its forwarding headers claim, so let it set or strip them.
+    Auto,
+}
+
+impl Secure {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Secure::Always",
+            Self::Never => "Secure::Never",
+            Self::Auto => "Secure::Auto",
+        }
+    }
+}
+
+/// Name and attributes of the cookie, as configured.
+#[derive(Debug, Clone)]
+pub(crate) struct CookieConfig {
+    pub(crate) name: String,
+    pub(crate) path: String,
+    pub(crate) domain: Option<String>,
+    pub(crate) secure: Secure,
+    pub(crate) http_only: bool,
+    pub(crate) same_site: SameSite,
+    pub(crate) partitioned: bool,
+    pub(crate) persistent: bool,
+}
+
+impl Default for CookieConfig {
+    fn default() -> Self {
+        Self {
+            name: "__Host-Http-session".into(),
+            path: "/".into(),
+            domain: None,
+            secure: Secure::Always,
+            http_only: true,
+            same_site: SameSite::Lax,
+            partitioned: false,
+            persistent: true,
+        }
+    }
+}
+
+impl CookieConfig {
+    /// Refuses what browsers would refuse, and what could break out of the header.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_name()?;
+        let attribute = |attribute, value: &str, reason| {
+            Err(ConfigError::Attribute { attribute, value: value.to_owned(), reason })
+        };
+        for (name, value) in [("path", Some(&self.path)), ("domain", self.domain.as_ref())] {
+            let Some(value) = value else { continue };
+            if value.len() > MAX_ATTRIBUTE_BYTES {
+                return attribute(name, value, "browsers ignore attributes of more than 1,024 bytes");
+            }
+            if value.bytes().any(|b| !(b' '..=b'~').contains(&b) || b == b';') || value.trim() != value {
+                return attribute(name, value, "it may have neither `;` nor control or non-ASCII characters, nor spaces around it");
+            }
+        }
+        if !self.path.starts_with('/') {
+            return attribute("path", &self.path, "it must start with `/`");
+        }
+        if let Some(domain) = &self.domain {
+            let label = |label: &str| {
+                !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            };
+            if !domain.strip_prefix('.').unwrap_or(domain).split('.').all(label) {
+                return attribute("domain", domain, "it must be a host name such as `example.com`");
+            }
+        }
+        let needs_secure = [(self.same_site == SameSite::None, "SameSite=None"), (self.partitioned, "Partitioned")];
+        for (set, attribute) in needs_secure {
+            if set && self.secure != Secure::Always {
+                return Err(ConfigError::NeedsSecure { attribute, secure: self.secure.as_str() });
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_name(&self) -> Result<(), ConfigError> {
+        let name = |reason| Err(ConfigError::Name { name: self.name.clone(), reason });
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if self.name.is_empty() {
+            return name("it is empty");
+        }
+        if !self.name.bytes().all(token) {
+            return name("only letters, digits and !#$%&'*+-.^_`|~ may stand in it");
+        }
+        if self.name.len() > MAX_NAME_BYTES {
+            return name("it has more than 256 bytes");
+        }
+        let secure = (self.secure == Secure::Always, "secure(Secure::Always) is set");
+        let http_only = (self.http_only, "http_only(true) is set");
+        let host = (self.domain.is_none(), "no domain is set");
+        let root = (self.path == "/", "the path is `/`");
+        // The longer prefixes first: each name has one.
+        let prefixes: [(&'static str, &[(bool, &'static str)]); 4] = [
+            ("__Host-Http-", &[secure, http_only, host, root]),
+            ("__Host-", &[secure, host, root]),
+            ("__Http-", &[secure, http_only]),
+            ("__Secure-", &[secure]),
+        ];
+        let has = |prefix: &str| self.name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        let Some((prefix, rules)) = prefixes.into_iter().find(|(prefix, _)| has(prefix)) else { return Ok(()) };
+        match rules.iter().find(|(kept, _)| !kept) {
+            Some(&(_, needs)) => Err(ConfigError::Prefix { name: self.name.clone(), prefix, needs }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes `Set-Cookie` values: the attributes are rendered once.
+#[derive(Debug)]
+pub(crate) struct CookieWriter {
+    name: String,
+    secure: Secure,
+    persistent: bool,
+    attributes: String,
+    attributes_with_secure: String,
+}
+
+impl CookieWriter {
+    pub(crate) fn new(config: &CookieConfig) -> Self {
+        Self {
+            name: config.name.clone(),
+            secure: config.secure,
+            persistent: config.persistent,
+            attributes: attributes(config, false),
+            attributes_with_secure: attributes(config, true),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the configuration lets browsers keep the cookie when they are closed.
+    pub(crate) fn persistent(&self) -> bool {
+        self.persistent
+    }
+
+    /// Length of the value for a plaintext of `plaintext` bytes.
+    pub(crate) fn value_len(&self, plaintext: usize) -> usize {
+        envelope::sealed_len(plaintext)
+    }
+
+    /// The longest plaintext whose name + value have at most [`MAX_NAME_VALUE_BYTES`].
+    pub(crate) fn max_plaintext_len(&self) -> usize {
+        envelope::max_plaintext_len(MAX_NAME_VALUE_BYTES - self.name.len()).unwrap_or(0)
+    }
+
+    /// The whole `Set-Cookie` value. `seal` appends the cookie's value of `value_len` bytes.
+    pub(crate) fn set(
+        &self,
+        secure: bool,
+        max_age: Option<i64>,
+        value_len: usize,
+        seal: impl FnOnce(&mut Vec<u8>),
+    ) -> String {
+        let attributes = self.attributes(secure);
+        let mut out = Vec::with_capacity(self.name.len() + 1 + value_len + attributes.len() + 24);
+        out.extend_from_slice(self.name.as_bytes());
+        out.push(b'=');
+        seal(&mut out);
+        out.extend_from_slice(attributes.as_bytes());
+        let mut line = String::from_utf8(out).expect("name, base64url and attributes are ASCII");
+        if let Some(seconds) = max_age {
+            line.push_str("; Max-Age=");
+            line.push_str(&seconds.to_string());
+        }
+        line
+    }
+
+    /// The `Set-Cookie` value that makes the browser forget the cookie.
+    pub(crate) fn remove(&self, secure: bool) -> String {
+        let attributes = self.attributes(secure);
+        format!("{}={attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT", self.name)
+    }
+
+    fn attributes(&self, secure: bool) -> &str {
+        match self.secure {
+            Secure::Always => &self.attributes_with_secure,
+            Secure::Never => &self.attributes,
+            Secure::Auto if secure => &self.attributes_with_secure,
+            Secure::Auto => &self.attributes,
+        }
+    }
+}
+
+fn attributes(config: &CookieConfig, secure: bool) -> String {
+    let mut cookie = Cookie::build((config.name.as_str(), ""))
+        .path(config.path.as_str())
+        .http_only(config.http_only)
+        .secure(secure)
+        .same_site(match config.same_site {
+            SameSite::Strict => cookie::SameSite::Strict,
+            SameSite::Lax => cookie::SameSite::Lax,
+            SameSite::None => cookie::SameSite::None,
+        });
+    // The crate writes `Secure` with `Partitioned`, so it is asked for where `Secure` stands anyway.
+    if config.partitioned {
+        cookie = cookie.partitioned(true);
+    }
+    if let Some(domain) = &config.domain {
+        cookie = cookie.domain(domain.as_str());
+    }
+    let line = cookie.build().to_string();
+    line[config.name.len() + 1..].to_owned()
+}
+
+/// The values of all cookies of exactly this name, in the order of the headers. Bytes, not text: foreign or malformed
+/// pairs never hide ours.
+pub(crate) fn scan<'h>(header: &'h [u8], name: &str) -> impl Iterator<Item = &'h [u8]> {
+    let mut start = 0;
+    memchr_iter(b';', header).chain([header.len()]).filter_map(move |end| {
+        let pair = header[start..end].trim_ascii();
+        start = end + 1;
+        // The name is compared before `=` is looked for, so that foreign values are not read a second time.
+        let value = pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?;
+        Some(value.trim_ascii_start())
+    })
+}
+
+#[cfg(test)]
+#[path = "cookie/tests.rs"]
+mod tests;

@@ -1,0 +1,213 @@
+//! Entries: key → encoded value, as the loaded record under what this request changed.
+//!
+//! "Changed" is not a flag that methods set: it means that the entries now are not, byte for byte, those loaded.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::record::Packed;
+use crate::value;
+
+/// What one request did to one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Change {
+    Set(Vec<u8>),
+    Unset,
+    /// Adds to the integer that is there, or to 0.
+    Add(i64),
+}
+
+/// What one request changed: optionally a barrier that drops every loaded entry but those kept, then a change per
+/// key.
+#[derive(Debug, Clone, Default)]
+struct Delta {
+    keep_only: Option<BTreeSet<Box<str>>>,
+    changes: BTreeMap<Box<str>, Change>,
+}
+
+/// The entries of a session: those loaded, and this request's changes over them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Entries {
+    base: Arc<Packed>,
+    delta: Delta,
+}
+
+/// An encoded value, held so that it can be read after the session's lock is released.
+#[derive(Debug)]
+pub(crate) enum Encoded {
+    Loaded(Arc<Packed>, Range<usize>),
+    Own(Vec<u8>),
+}
+
+impl Encoded {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Loaded(packed, range) => packed.bytes(range.clone()),
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// Why an `increment` is impossible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotCountable {
+    NoInteger,
+    OutOfRange,
+}
+
+impl Entries {
+    pub(crate) fn new(base: Packed) -> Self {
+        Self { base: Arc::new(base), delta: Delta::default() }
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Encoded> {
+        match self.delta.changes.get(key) {
+            Some(Change::Set(bytes)) => Some(Encoded::Own(bytes.clone())),
+            Some(Change::Unset) => None,
+            Some(Change::Add(by)) => Some(Encoded::Own(sum(self.loaded(key), *by))),
+            None => self.visible(key).map(|range| Encoded::Loaded(Arc::clone(&self.base), range)),
+        }
+    }
+
+    pub(crate) fn contains(&self, key: &str) -> bool {
+        match self.delta.changes.get(key) {
+            Some(Change::Unset) => false,
+            Some(_) => true,
+            None => self.visible(key).is_some(),
+        }
+    }
+
+    pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>) {
+        if self.loaded(key) == Some(&bytes) {
+            self.delta.changes.remove(key);
+        } else {
+            self.delta.changes.insert(key.into(), Change::Set(bytes));
+        }
+    }
+
+    /// Whether there was something to remove.
+    pub(crate) fn remove(&mut self, key: &str) -> bool {
+        let was_there = self.contains(key);
+        if self.visible(key).is_some() {
+            self.delta.changes.insert(key.into(), Change::Unset);
+        } else {
+            self.delta.changes.remove(key);
+        }
+        was_there
+    }
+
+    /// What the integer at `key` plus `by` comes to; none counts as 0.
+    pub(crate) fn total(&self, key: &str, by: i64) -> Result<i64, NotCountable> {
+        let present = match self.get(key) {
+            Some(encoded) => value::decode_integer(encoded.bytes()).ok_or(NotCountable::NoInteger)?,
+            None => 0,
+        };
+        present.checked_add(by).ok_or(NotCountable::OutOfRange)
+    }
+
+    /// Adds to an integer and tells the [`total`](Self::total).
+    pub(crate) fn add(&mut self, key: &str, by: i64) -> Result<i64, NotCountable> {
+        let total = self.total(key, by)?;
+        let change = match self.delta.changes.get(key) {
+            Some(Change::Set(_) | Change::Unset) => Change::Set(value::encode_integer(total)),
+            Some(Change::Add(before)) => Change::Add(before.checked_add(by).ok_or(NotCountable::OutOfRange)?),
+            None => Change::Add(by),
+        };
+        self.delta.changes.insert(key.into(), change);
+        Ok(total)
+    }
+
+    /// Drops every entry whose key is not to be kept.
+    pub(crate) fn retain(&mut self, keep: &BTreeSet<Box<str>>) {
+        self.delta.changes.retain(|key, _| keep.contains(key));
+        let kept = match self.delta.keep_only.take() {
+            Some(before) => before.intersection(keep).cloned().collect(),
+            None => keep.clone(),
+        };
+        self.delta.keep_only = Some(kept);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.delta = Delta { keep_only: Some(BTreeSet::new()), changes: BTreeMap::new() };
+    }
+
+    /// All entries in strictly ascending order of their keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
+        let shown = |&(key, _): &(&str, &[u8])| self.delta.keep_only.as_ref().is_none_or(|keep| keep.contains(key));
+        Merge { entries: self, base: self.base.iter().filter(shown).peekable(), changes: self.delta.changes.iter().peekable() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        if self.is_untouched() { self.base.len() } else { self.iter().count() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the entries differ from those loaded.
+    pub(crate) fn changed(&self) -> bool {
+        !self.is_untouched() && !self.iter().eq(self.base.iter().map(|(key, bytes)| (key, Cow::Borrowed(bytes))))
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.delta.keep_only.is_none() && self.delta.changes.is_empty()
+    }
+
+    /// Where the loaded entry is, unless the barrier hides it.
+    fn visible(&self, key: &str) -> Option<Range<usize>> {
+        match &self.delta.keep_only {
+            Some(keep) if !keep.contains(key) => None,
+            _ => self.base.find(key),
+        }
+    }
+
+    fn loaded(&self, key: &str) -> Option<&[u8]> {
+        self.visible(key).map(|range| self.base.bytes(range))
+    }
+}
+
+/// The integer that is loaded plus `by`. Both were checked when the change was made.
+fn sum(loaded: Option<&[u8]>, by: i64) -> Vec<u8> {
+    let present = loaded.and_then(value::decode_integer).unwrap_or(0);
+    value::encode_integer(present.saturating_add(by))
+}
+
+struct Merge<'a, B: Iterator, C: Iterator> {
+    entries: &'a Entries,
+    base: Peekable<B>,
+    changes: Peekable<C>,
+}
+
+impl<'a, B, C> Iterator for Merge<'a, B, C>
+where
+    B: Iterator<Item = (&'a str, &'a [u8])>,
+    C: Iterator<Item = (&'a Box<str>, &'a Change)>,
+{
+    type Item = (&'a str, Cow<'a, [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Some((key, _)) = self.changes.peek() else {
+                return self.base.next().map(|(key, bytes)| (key, Cow::Borrowed(bytes)));
+            };
+            let key: &'a str = key;
+            if let Some((key, bytes)) = self.base.next_if(|(base, _)| *base < key) {
+                return Some((key, Cow::Borrowed(bytes)));
+            }
+            self.base.next_if(|(base, _)| *base == key);
+            match self.changes.next()?.1 {
+                Change::Set(bytes) => return Some((key, Cow::Borrowed(bytes))),
+                Change::Add(by) => return Some((key, Cow::Owned(sum(self.entries.loaded(key), *by)))),
+                Change::Unset => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "entries/tests.rs"]
+mod tests;

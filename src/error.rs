@@ -1,0 +1,337 @@
+//! What can go wrong, split by who can act on it.
+//!
+//! | error | who | when |
+//! |---|---|---|
+//! | [`KeyError`] | the operator | a key, a key list or a key file is unusable |
+//! | [`ConfigError`] | the programmer | `build()` |
+//! | [`Rejection`] | nobody; the session starts anew | a cookie is refused |
+//! | [`InsertError`], [`ValueError`] | the handler | a session method is called |
+//! | [`StoreError`], [`CommitError`] | the operator | the store does not answer |
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// The cause of an error, whatever its type.
+pub type Source = Box<dyn StdError + Send + Sync>;
+
+/// A key, a list of keys or a key file that cannot be used. No message ever contains key material.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The text is not base64url.
+    #[error("a key is 43 characters of base64url (A-Z a-z 0-9 - _), but {found}; make one with `Key::generate()`")]
+    Encoding {
+        /// What was found instead; never the text itself.
+        found: String,
+    },
+    /// The secret given to [`Key::derive_from`](crate::Key::derive_from) is too easy to guess.
+    #[error("this secret is too weak to derive a key from: {reason}; use at least 32 random bytes")]
+    Weak {
+        /// What makes it weak.
+        reason: &'static str,
+    },
+    /// The list of keys has no key in it.
+    #[error("the list of keys is empty; it needs at least one, and the first is the primary")]
+    Empty,
+    /// Two keys of a ring have the same id, usually because one key is listed twice.
+    #[error("key {id} is in the ring already; each key may be listed once")]
+    Duplicate {
+        /// The id that occurs twice.
+        id: crate::KeyId,
+    },
+    /// The environment variable is missing or not Unicode.
+    #[error("environment variable {name} is not set or not Unicode; set it to one or more comma-separated keys, the primary first")]
+    Environment {
+        /// The variable's name.
+        name: String,
+    },
+    /// The key at this place of a list is unusable.
+    #[error("key number {number} of the list is unusable")]
+    InList {
+        /// Counted from 1.
+        number: usize,
+        /// Why.
+        source: Box<KeyError>,
+    },
+    /// The key file cannot be read or written.
+    #[error("cannot {action} the key file {path}")]
+    Io {
+        /// "read", "create" or the like.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// Others than the owner may read the key file.
+    #[error("the key file {path} has mode {mode:04o}, so others than its owner can use it; run `chmod 600 {path}`, and replace the keys if anyone may have read them")]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The key file is not the document that this library writes.
+    #[error("the key file {path} is not a valid key document: {reason}")]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// A contradiction in the configuration, found by `build()`.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The cookie name is not a token of RFC 6265, section 4.1.1.
+    #[error("cookie name {name:?} is not usable: {reason}")]
+    Name {
+        /// The name given.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The name's prefix promises something that another setting breaks (RFC 6265bis, section 4.1.3).
+    #[error("the prefix {prefix} of cookie name {name:?} makes browsers refuse the cookie unless {needs}; change that setting or the name")]
+    Prefix {
+        /// The name given.
+        name: String,
+        /// The prefix that binds.
+        prefix: &'static str,
+        /// What the prefix asks for.
+        needs: &'static str,
+    },
+    /// `Path` or `Domain` cannot be written into a cookie.
+    #[error("cookie {attribute} {value:?} is not usable: {reason}")]
+    Attribute {
+        /// "path" or "domain".
+        attribute: &'static str,
+        /// The value given.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Browsers refuse this attribute on a cookie that is not always `Secure`.
+    #[error("{attribute} needs secure(Secure::Always), but secure is {secure}")]
+    NeedsSecure {
+        /// The attribute.
+        attribute: &'static str,
+        /// The setting found.
+        secure: &'static str,
+    },
+    /// A span of time is zero, below a millisecond, or beyond reason.
+    #[error("{setting} is {value:?}; it must be from {min:?} to {max:?}")]
+    OutOfRange {
+        /// Which setting.
+        setting: &'static str,
+        /// The value given.
+        value: Duration,
+        /// The smallest that is accepted.
+        min: Duration,
+        /// The largest that is accepted.
+        max: Duration,
+    },
+    /// One span must not be longer than another.
+    #[error("{shorter} ({shorter_value:?}) must not be longer than {longer} ({longer_value:?})")]
+    Longer {
+        /// The setting that has to be the shorter one.
+        shorter: &'static str,
+        /// Its value.
+        shorter_value: Duration,
+        /// The setting that has to be the longer one.
+        longer: &'static str,
+        /// Its value.
+        longer_value: Duration,
+    },
+}
+
+/// Which limit of its [`Lifetime`](crate::Lifetime) a session reached first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum End {
+    /// `duration` after the anchor, which activity moves.
+    Duration,
+    /// `absolute` after the birth, which nothing moves.
+    Absolute,
+    /// `idle` after the last sealing.
+    Idle,
+}
+
+/// Why a cookie was refused. The request goes on with a new session whose
+/// [`origin()`](crate::Session::origin) carries this.
+///
+/// # Security
+/// Show users no more than "your session has expired, please log in". The distinction between the other reasons is
+/// for logs and alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// Not base64url, of an impossible length, or authentic but not a record of this version.
+    #[error("malformed")]
+    Malformed,
+    /// Sealed with a suite that this version does not know.
+    #[error("unknown suite {0}")]
+    UnknownSuite(u8),
+    /// Sealed under a key that is not in the ring.
+    #[error("unknown key {0}")]
+    UnknownKey(crate::KeyId),
+    /// Altered, or sealed for another cookie name or purpose.
+    #[error("tampered")]
+    Tampered,
+    /// Authentic, but past its end.
+    #[error("expired ({0:?} limit)")]
+    Expired(End),
+    /// Authentic, but born or sealed in the future by more than the permitted clock skew.
+    #[error("sealed in the future")]
+    Future,
+}
+
+impl Rejection {
+    /// A short stable word for logs, metrics and JSON: `malformed`, `unknown_suite`, `unknown_key`, `tampered`,
+    /// `expired` or `future`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownSuite(_) => "unknown_suite",
+            Self::UnknownKey(_) => "unknown_key",
+            Self::Tampered => "tampered",
+            Self::Expired(_) => "expired",
+            Self::Future => "future",
+        }
+    }
+}
+
+/// A value that is in the session but cannot be read as the type asked for.
+#[derive(Debug, Error)]
+#[error("session key {key:?} does not hold a readable {expected}; after a change of type use another key, or `#[serde(default)]` on new fields")]
+pub struct ValueError {
+    pub(crate) key: String,
+    pub(crate) expected: &'static str,
+    pub(crate) source: Source,
+}
+
+impl ValueError {
+    /// The session key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The Rust type that was asked for.
+    #[must_use]
+    pub fn expected(&self) -> &'static str {
+        self.expected
+    }
+}
+
+/// A change that the session refuses. It keeps its old value.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum InsertError {
+    /// The session would not fit into its cookie any more.
+    #[error("the session would need {size} bytes of cookie (name + value), and browsers keep at most {limit}; store less")]
+    TooLarge {
+        /// What name and value of the cookie would come to, in bytes.
+        size: usize,
+        /// The most that is allowed, in bytes.
+        limit: usize,
+    },
+    /// The value cannot be expressed in MessagePack.
+    #[error("the value for session key {key:?} cannot be serialized")]
+    Encode {
+        /// The session key.
+        key: String,
+        /// What the serializer said.
+        source: Source,
+    },
+    /// The value that is there cannot be read (`update`, `take`).
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// `increment` on something that is no integer, or past the range of `i64`.
+    #[error("session key {key:?} cannot be incremented: {reason}")]
+    NotCountable {
+        /// The session key.
+        key: String,
+        /// What is in the way.
+        reason: &'static str,
+    },
+    /// `set_duration` with a span that is zero or longer than `max_duration`.
+    #[error("a session's own duration must be from 1 ms to {max:?} (`max_duration`), not {duration:?}")]
+    Duration {
+        /// The span given.
+        duration: Duration,
+        /// The configured maximum.
+        max: Duration,
+    },
+    /// `set_subject` with an empty string. To log out, `destroy` the session.
+    #[error("a subject must not be empty; to log out call `destroy`")]
+    EmptySubject,
+    /// The session was destroyed earlier in this request.
+    #[error("the session was destroyed in this request; a new one starts with the next request")]
+    Destroyed,
+    /// The response has left already, and this change can no longer reach the browser.
+    #[error("the session was committed with the response; change it before the response is made")]
+    Committed,
+}
+
+/// A store that does not do what it was asked. Each variant carries its cause.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It cannot be reached.
+    #[error("the session store cannot be reached")]
+    Unavailable(#[source] Source),
+    /// It did not answer in time; whether it acted is unknown.
+    #[error("the session store did not answer in time")]
+    Timeout(#[source] Source),
+    /// It has no room left.
+    #[error("the session store is full")]
+    Full(#[source] Source),
+    /// It answered with something that it cannot have been given.
+    #[error("the session store holds data that cannot be read")]
+    Corrupt(#[source] Source),
+}
+
+/// The session could not be saved, so the response must not pretend that it was.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The store failed. Without a store this does not happen.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The session was loaded by another [`Sessions`](crate::Sessions).
+    #[error("this session belongs to another `Sessions` value; commit it where it was loaded")]
+    Foreign,
+}
+
+/// Why [`Sessions::issue`](crate::Sessions::issue) made no cookie.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// The closure's change was refused.
+    #[error(transparent)]
+    Insert(#[from] InsertError),
+    /// The session could not be saved.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The closure destroyed the session.
+    #[error("the closure destroyed the session, so there is no cookie to issue")]
+    Destroyed,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Duration => "duration",
+            Self::Absolute => "absolute",
+            Self::Idle => "idle",
+        })
+    }
+}

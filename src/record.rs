@@ -1,0 +1,438 @@
+//! What is sealed: a fixed header and the entries. The only file that names bincode, and what it decodes has been
+//! authenticated before.
+//!
+//! Integers have a fixed width, with zero for "none", so that the length of a record depends on its subject and its
+//! entries alone, and a later change of the header never makes a session outgrow its cookie.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
+use bincode::{Decode, Encode};
+use rand::Rng as _;
+
+use crate::clock::Millis;
+use crate::envelope::Opened;
+
+/// Length of a [`SessionId`] in bytes.
+const SESSION_ID_LEN: usize = 16;
+/// Moments and spans are 48-bit numbers of milliseconds, which last until the year 10,889.
+const MILLIS_LEN: usize = 6;
+const MAX_MILLIS: i64 = (1 << (8 * MILLIS_LEN)) - 1;
+/// The fixed part of a record in bytes.
+const HEADER_LEN: usize = SESSION_ID_LEN + 4 + 4 * MILLIS_LEN + GENERATION_LEN + 1;
+const GENERATION_LEN: usize = 8;
+/// More entries than this cannot stand in a record of the permitted size.
+const DECODE_LIMIT: usize = 16 << 20;
+
+/// Identifies a session: 16 random bytes, the same in every re-issue of its cookie, changed by
+/// [`renew`](crate::Session::renew).
+///
+/// `Display` and `FromStr` use 22 characters of base64url. `Debug` shows only the first ones, for logs.
+///
+/// # Security
+/// Knowing an id opens nothing: sessions are found by their sealed cookie, never by an id from outside.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(crate) [u8; SESSION_ID_LEN]);
+
+impl SessionId {
+    pub(crate) fn random() -> Self {
+        let mut id = [0; SESSION_ID_LEN];
+        rand::rng().fill_bytes(&mut id);
+        Self(id)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({}..)", URL_SAFE_NO_PAD.encode(&self.0[..3]))
+    }
+}
+
+/// The text is not a session id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a session id is 22 characters of base64url (A-Z a-z 0-9 - _)")]
+pub struct ParseSessionIdError;
+
+impl FromStr for SessionId {
+    type Err = ParseSessionIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseSessionIdError> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| ParseSessionIdError)?;
+        Ok(Self(bytes.try_into().map_err(|_| ParseSessionIdError)?))
+    }
+}
+
+/// The moments that a session's lifetime is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Birth of this id.
+    pub(crate) created_at: Millis,
+    /// What `duration` is counted from; activity moves it.
+    pub(crate) anchor: Millis,
+    /// When this cookie was sealed.
+    pub(crate) sealed_at: Millis,
+    /// The duration it was sealed with.
+    pub(crate) duration: Millis,
+    /// Whether that is the session's own, by `set_duration`, rather than the configured one.
+    pub(crate) own: bool,
+}
+
+/// Where the entries are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Cookie,
+    Store,
+}
+
+/// Everything about a session but its entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) id: SessionId,
+    /// Goes up by one with each issue of a cookie; 0: never issued.
+    pub(crate) counter: u32,
+    pub(crate) times: Times,
+    /// The session's own wish, by `set_persistent`, or the configured one.
+    pub(crate) persistent: Option<bool>,
+    pub(crate) place: Place,
+    pub(crate) subject: Option<Arc<str>>,
+    /// Compared for equality with the subject's present one; 0: none.
+    pub(crate) generation: u64,
+}
+
+const OWN_DURATION: u8 = 1;
+const IN_STORE: u8 = 1 << 1;
+const OWN_PERSISTENCE: u8 = 1 << 2;
+const PERSISTENT: u8 = 1 << 3;
+const ALL_FLAGS: u8 = OWN_DURATION | IN_STORE | OWN_PERSISTENCE | PERSISTENT;
+
+/// The header as it stands on the wire. Byte arrays have no length prefix; numbers in them are little-endian.
+#[derive(Encode, Decode)]
+struct Wire {
+    id: [u8; SESSION_ID_LEN],
+    counter: [u8; 4],
+    created_at: [u8; MILLIS_LEN],
+    anchor: [u8; MILLIS_LEN],
+    sealed_at: [u8; MILLIS_LEN],
+    duration: [u8; MILLIS_LEN],
+    generation: [u8; GENERATION_LEN],
+    flags: u8,
+}
+
+const _: () = assert!(size_of::<Wire>() == HEADER_LEN);
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<DECODE_LIMIT>()
+}
+
+/// The entries as they stand in a plaintext: where each key and value is, in strictly ascending order of the keys.
+#[derive(Debug, Default)]
+pub(crate) struct Packed {
+    buf: Vec<u8>,
+    ranges: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl Packed {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.ranges.iter().map(|(key, value)| {
+            (str::from_utf8(&self.buf[key.clone()]).expect("keys are checked when decoded"), &self.buf[value.clone()])
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Where the value of `key` is. Linear: at the sizes of a session that beats a binary search.
+    pub(crate) fn find(&self, key: &str) -> Option<Range<usize>> {
+        let is_key = |(k, _): &&(Range<usize>, _)| k.len() == key.len() && self.buf[k.clone()] == *key.as_bytes();
+        self.ranges.iter().find(is_key).map(|(_, value)| value.clone())
+    }
+
+    pub(crate) fn bytes(&self, value: Range<usize>) -> &[u8] {
+        &self.buf[value]
+    }
+}
+
+/// Why authentic bytes are no record: they come from another version of this library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotARecord;
+
+/// Length of the encoded record in bytes.
+pub(crate) fn encoded_len<'a>(
+    subject: Option<&str>,
+    entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>,
+) -> usize {
+    let mut count = 0;
+    let bytes: usize = entries
+        .map(|(key, value)| {
+            count += 1;
+            prefixed_len(key.len()) + prefixed_len(value.as_ref().len())
+        })
+        .sum();
+    HEADER_LEN + prefixed_len(subject.map_or(0, str::len)) + length_prefix(count) + bytes
+}
+
+fn prefixed_len(len: usize) -> usize {
+    length_prefix(len) + len
+}
+
+/// What bincode writes before a sequence of `len` items: one byte, or a marker and 2, 4 or 8 more.
+fn length_prefix(len: usize) -> usize {
+    match len {
+        0..251 => 1,
+        251..0x1_0000 => 3,
+        0x1_0000..0x1_0000_0000 => 5,
+        _ => 9,
+    }
+}
+
+/// Appends the record to `out`. The entries come in strictly ascending order of their keys.
+pub(crate) fn encode<'a>(
+    header: &Header,
+    count: usize,
+    entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>,
+    out: &mut Vec<u8>,
+) {
+    let mut flags = 0;
+    for (set, flag) in [
+        (header.times.own, OWN_DURATION),
+        (header.place == Place::Store, IN_STORE),
+        (header.persistent.is_some(), OWN_PERSISTENCE),
+        (header.persistent == Some(true), PERSISTENT),
+    ] {
+        flags |= if set { flag } else { 0 };
+    }
+    let wire = Wire {
+        id: header.id.0,
+        counter: header.counter.to_le_bytes(),
+        created_at: pack(header.times.created_at),
+        anchor: pack(header.times.anchor),
+        sealed_at: pack(header.times.sealed_at),
+        duration: pack(header.times.duration),
+        generation: header.generation.to_le_bytes(),
+        flags,
+    };
+    let mut writer = Appender(out);
+    let mut put = |item: &dyn Fn(&mut Appender<'_>) -> Result<(), EncodeError>| {
+        item(&mut writer).expect("appending to a Vec does not fail");
+    };
+    put(&|w| bincode::encode_into_writer(&wire, w, config()));
+    put(&|w| bincode::encode_into_writer(header.subject.as_deref().unwrap_or(""), w, config()));
+    put(&|w| bincode::encode_into_writer(count as u64, w, config()));
+    for (key, value) in entries {
+        put(&|w| bincode::encode_into_writer((key, value.as_ref()), w, config()));
+    }
+}
+
+/// Reads a record out of an opened envelope, whose buffer the entries keep.
+pub(crate) fn decode(opened: Opened) -> Result<(Header, Packed), NotARecord> {
+    let Opened { buf, plaintext, .. } = opened;
+    let mut at = plaintext.start;
+    let text = &buf[..plaintext.end];
+
+    let wire: Wire = bincode::decode_from_slice(&text[at..], config()).map(|(wire, read)| advance(&mut at, read, wire))?;
+    let subject: &str = borrow(text, &mut at)?;
+    let subject = (!subject.is_empty()).then(|| Arc::from(subject));
+    let count: u64 = borrow(text, &mut at)?;
+    let mut ranges: Vec<(Range<usize>, Range<usize>)> = Vec::with_capacity(text.len().min(count as usize));
+    for _ in 0..count {
+        let key: &str = borrow(text, &mut at)?;
+        let key = at - key.len()..at;
+        let value: &[u8] = borrow(text, &mut at)?;
+        let value = at - value.len()..at;
+        if ranges.last().is_some_and(|(previous, _)| text[previous.clone()] >= text[key.clone()]) {
+            return Err(NotARecord);
+        }
+        ranges.push((key, value));
+    }
+    // Exact length: whatever follows is padding, and less of it than would have made another block.
+    if text[at..].iter().any(|&byte| byte != 0) || text.len() - at >= 32 {
+        return Err(NotARecord);
+    }
+    Ok((wire.into_header(subject)?, Packed { buf, ranges }))
+}
+
+fn borrow<'a, T: bincode::BorrowDecode<'a, ()>>(text: &'a [u8], at: &mut usize) -> Result<T, NotARecord> {
+    let (item, read) = bincode::borrow_decode_from_slice(&text[*at..], config())?;
+    Ok(advance(at, read, item))
+}
+
+fn advance<T>(at: &mut usize, read: usize, item: T) -> T {
+    *at += read;
+    item
+}
+
+impl From<bincode::error::DecodeError> for NotARecord {
+    fn from(_: bincode::error::DecodeError) -> Self {
+        Self
+    }
+}
+
+impl Wire {
+    fn into_header(self, subject: Option<Arc<str>>) -> Result<Header, NotARecord> {
+        let has = |flag| self.flags & flag != 0;
+        if self.flags & !ALL_FLAGS != 0 || (has(PERSISTENT) && !has(OWN_PERSISTENCE)) {
+            return Err(NotARecord);
+        }
+        Ok(Header {
+            id: SessionId(self.id),
+            counter: u32::from_le_bytes(self.counter),
+            times: Times {
+                created_at: unpack(self.created_at),
+                anchor: unpack(self.anchor),
+                sealed_at: unpack(self.sealed_at),
+                duration: unpack(self.duration),
+                own: has(OWN_DURATION),
+            },
+            persistent: has(OWN_PERSISTENCE).then(|| has(PERSISTENT)),
+            place: if has(IN_STORE) { Place::Store } else { Place::Cookie },
+            subject,
+            generation: u64::from_le_bytes(self.generation),
+        })
+    }
+}
+
+fn pack(at: Millis) -> [u8; MILLIS_LEN] {
+    let [a, b, c, d, e, f, _, _] = at.0.clamp(0, MAX_MILLIS).to_le_bytes();
+    [a, b, c, d, e, f]
+}
+
+fn unpack([a, b, c, d, e, f]: [u8; MILLIS_LEN]) -> Millis {
+    Millis(i64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+}
+
+struct Appender<'a>(&'a mut Vec<u8>);
+
+impl Writer for Appender<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::KeyId;
+
+    fn header() -> Header {
+        Header {
+            id: SessionId([7; 16]),
+            counter: 3,
+            times: Times {
+                created_at: Millis(1_767_225_600_000),
+                anchor: Millis(1_767_225_600_001),
+                sealed_at: Millis(1_767_225_600_002),
+                duration: Millis(86_400_000),
+                own: true,
+            },
+            persistent: Some(true),
+            place: Place::Cookie,
+            subject: Some("ada".into()),
+            generation: u64::MAX,
+        }
+    }
+
+    fn encoded(header: &Header, entries: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(header, entries.len(), entries.iter().copied(), &mut out);
+        assert_eq!(out.len(), encoded_len(header.subject.as_deref(), entries.iter().copied()));
+        out
+    }
+
+    fn decoded(mut plaintext: Vec<u8>) -> Result<(Header, Vec<(String, Vec<u8>)>), NotARecord> {
+        plaintext.resize(plaintext.len().next_multiple_of(32), 0);
+        let len = plaintext.len();
+        let (header, packed) =
+            decode(Opened { buf: plaintext, plaintext: 0..len, key: KeyId([0; 4]), by_primary: true })?;
+        Ok((header, packed.iter().map(|(k, v)| (k.to_owned(), v.to_vec())).collect()))
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written_whatever_its_flags() {
+        let entries: [(&str, &[u8]); 3] = [("", b""), ("a", b"1"), ("b", &[0; 300])];
+        for persistent in [None, Some(false), Some(true)] {
+            for (own, place) in [(false, Place::Cookie), (true, Place::Store)] {
+                for subject in [None, Some("ada".into()), Some("x".repeat(70_000).into())] {
+                    let mut header = Header { persistent, place, subject, ..header() };
+                    header.times.own = own;
+                    let (read, read_entries) = decoded(encoded(&header, &entries)).unwrap();
+                    assert_eq!(read, header);
+                    assert_eq!(read_entries, entries.map(|(k, v)| (k.to_owned(), v.to_vec())));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_are_foretold_across_every_jump_of_the_length_prefix() {
+        for len in [0, 1, 250, 251, 252, 0xffff, 0x1_0000, 0x1_0001] {
+            encoded(&header(), &[("key", &vec![1; len])]);
+        }
+        for count in [0, 250, 251, 252, 1_000] {
+            let keys: Vec<String> = (0..count).map(|n| format!("{n:04}")).collect();
+            let entries: Vec<(&str, &[u8])> = keys.iter().map(|k| (k.as_str(), &b"v"[..])).collect();
+            assert_eq!(decoded(encoded(&header(), &entries)).unwrap().1.len(), count);
+        }
+    }
+
+    #[test]
+    fn anything_but_one_exact_record_and_its_padding_is_refused() {
+        let good = encoded(&header(), &[("a", b"1"), ("b", b"2")]);
+        assert!(decoded(good.clone()).is_ok());
+        for cut in 0..good.len() {
+            // Zeros that follow may complete a cut record, but then it is exactly the record that they spell.
+            if let Ok((header, entries)) = decoded(good[..cut].to_vec()) {
+                let entries: Vec<_> = entries.iter().map(|(k, v)| (k.as_str(), v.as_slice())).collect();
+                let mut zeros = encoded(&header, &entries);
+                zeros.resize(zeros.len().next_multiple_of(32), 0);
+                assert_eq!(zeros[..cut], good[..cut], "cut at {cut}");
+                assert!(zeros[cut..].iter().all(|&b| b == 0), "cut at {cut}");
+            }
+        }
+        let mut trailing = good.clone();
+        trailing.push(1);
+        assert!(decoded(trailing).is_err());
+        let mut a_block_too_many = good.clone();
+        a_block_too_many.resize(good.len().next_multiple_of(32) + 32, 0);
+        assert!(decoded(a_block_too_many).is_err());
+        let mut unknown_flag = good.clone();
+        unknown_flag[HEADER_LEN - 1] |= 0x80;
+        assert!(decoded(unknown_flag).is_err());
+        assert!(decoded(encoded(&header(), &[("b", b"1"), ("a", b"2")])).is_err(), "descending keys");
+        assert!(decoded(encoded(&header(), &[("a", b"1"), ("a", b"2")])).is_err(), "equal keys");
+    }
+
+    #[test]
+    fn moments_outside_of_the_range_are_clamped_and_a_huge_count_allocates_nothing() {
+        assert_eq!(unpack(pack(Millis(-1))), Millis(0));
+        assert_eq!(unpack(pack(Millis(i64::MAX))), Millis(MAX_MILLIS));
+        let mut huge = encoded(&header(), &[]);
+        huge.pop();
+        huge.push(253);
+        huge.extend_from_slice(&u64::MAX.to_le_bytes());
+        assert!(decoded(huge).is_err());
+    }
+
+    #[test]
+    fn an_id_reads_back_from_its_text_and_logs_show_only_its_start() {
+        let id = SessionId::random();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!(id.to_string().starts_with(&format!("{id:?}")[10..14]));
+        for bad in ["", "x", "AAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAA+"] {
+            assert_eq!(bad.parse::<SessionId>(), Err(ParseSessionIdError));
+        }
+    }
+}

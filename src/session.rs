@@ -1,0 +1,433 @@
+//! What a handler holds: a session, and the keys that its values are found by.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+
+use crate::clock::Millis;
+use crate::entries::NotCountable;
+use crate::error::{CommitError, InsertError, ValueError};
+use crate::record::{self, SessionId, Times};
+use crate::state::{Limits, Origin, Renewal, Stage, State};
+use crate::value;
+
+/// A session key that knows the type of its value, so that the type is written once.
+///
+/// ```
+/// use sealed_session::SessionKey;
+///
+/// const VISITS: SessionKey<u32> = SessionKey::new("visits");
+/// assert_eq!(VISITS.as_ref(), "visits");
+/// ```
+pub struct SessionKey<'k, T> {
+    name: &'k str,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<'k, T> SessionKey<'k, T> {
+    /// A key of this name. Keys that differ in their type alone are the same key.
+    #[must_use]
+    pub const fn new(name: &'k str) -> Self {
+        Self { name, of: PhantomData }
+    }
+}
+
+impl<T> Clone for SessionKey<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SessionKey<'_, T> {}
+
+impl<T> fmt::Debug for SessionKey<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionKey({:?})", self.name)
+    }
+}
+
+impl<T> AsRef<str> for SessionKey<'_, T> {
+    fn as_ref(&self) -> &str {
+        self.name
+    }
+}
+
+impl<'k, T> From<&'k str> for SessionKey<'k, T> {
+    fn from(name: &'k str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl<'k, T> From<&'k String> for SessionKey<'k, T> {
+    fn from(name: &'k String) -> Self {
+        Self::new(name)
+    }
+}
+
+impl<'k, T> From<&SessionKey<'k, T>> for SessionKey<'k, T> {
+    fn from(key: &SessionKey<'k, T>) -> Self {
+        *key
+    }
+}
+
+/// Where a session's data is kept, and how large it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Placement {
+    /// In the cookie.
+    Cookie {
+        /// Name + value of the cookie as it would be sealed now.
+        bytes: usize,
+    },
+}
+
+/// A session: typed values under string keys, sealed into the response's cookie when the request is over.
+///
+/// Cheap to clone; all clones are the same session. Several requests at once work on copies of their own: of two
+/// overlapping requests that both change a cookie session, the one whose response arrives later wins.
+///
+/// Reading is always possible. After [`destroy`](Self::destroy), and once the response has left, changes are
+/// refused: methods that return a `Result` say so, the others do nothing and log a warning.
+#[derive(Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    limits: Limits,
+}
+
+impl Session {
+    pub(crate) fn new(state: State, limits: Limits) -> Self {
+        Self { inner: Arc::new(Inner { state: Mutex::new(state), limits }) }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// The only access to the state, so that no guard lives on; nothing of the application's runs in `f`.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        f(&mut self.inner.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The value at `key`, or `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ValueError`] if there is one of another type.
+    pub fn get<'k, T: DeserializeOwned>(&self, key: impl Into<SessionKey<'k, T>>) -> Result<Option<T>, ValueError> {
+        let key = key.into().name;
+        let Some(encoded) = self.with(|state| state.entries.get(key)) else { return Ok(None) };
+        value::decode(encoded.bytes()).map(Some).map_err(|source| ValueError {
+            key: key.to_owned(),
+            expected: std::any::type_name::<T>(),
+            source,
+        })
+    }
+
+    /// Sets the value at `key`. Setting what is there already is no change, and issues no cookie.
+    ///
+    /// # Errors
+    /// [`InsertError::TooLarge`] if the session would outgrow its cookie, [`InsertError::Encode`] if the value cannot
+    /// be serialized, [`InsertError::Destroyed`], [`InsertError::Committed`]. The old value stays.
+    ///
+    /// # Values
+    /// They are stored as MessagePack with field names. A struct may gain fields with `#[serde(default)]`, lose
+    /// fields and be renamed. Like JSON, MessagePack has one `nil`: `Some(None)` and `Some(())` read back as `None`.
+    pub fn insert<'k, T: Serialize>(&self, key: impl Into<SessionKey<'k, T>>, value: T) -> Result<(), InsertError> {
+        let key = key.into().name;
+        let encode = |source| InsertError::Encode { key: key.to_owned(), source };
+        let bytes = value::encode(&value).map_err(encode)?;
+        self.with(|state| state.set(key, bytes, &self.inner.limits))
+    }
+
+    /// Replaces the value at `key` by what `f` makes of it, and returns that.
+    ///
+    /// `f` runs without a lock: between clones of one session in several threads use [`increment`](Self::increment)
+    /// for counters.
+    ///
+    /// # Errors
+    /// Those of [`insert`](Self::insert), and [`InsertError::Value`] if the value there is of another type.
+    pub fn update<'k, T: Serialize + DeserializeOwned>(
+        &self,
+        key: impl Into<SessionKey<'k, T>>,
+        f: impl FnOnce(Option<T>) -> T,
+    ) -> Result<T, InsertError> {
+        let key = key.into();
+        self.with(|state| state.check_open())?;
+        let value = f(self.get(key)?);
+        let encode = |source| InsertError::Encode { key: key.name.to_owned(), source };
+        let bytes = value::encode(&value).map_err(encode)?;
+        self.with(|state| state.set(key.name, bytes, &self.inner.limits))?;
+        Ok(value)
+    }
+
+    /// Adds `by` to the integer at `key`, where none counts as 0, and returns the sum.
+    ///
+    /// # Errors
+    /// [`InsertError::NotCountable`] if there is no integer at `key` or the sum leaves the range of `i64`;
+    /// [`InsertError::TooLarge`], [`InsertError::Destroyed`], [`InsertError::Committed`].
+    pub fn increment(&self, key: impl AsRef<str>, by: i64) -> Result<i64, InsertError> {
+        let key = key.as_ref();
+        let not_countable = |why| InsertError::NotCountable {
+            key: key.to_owned(),
+            reason: match why {
+                NotCountable::NoInteger => "its value is not an integer in the range of i64",
+                NotCountable::OutOfRange => "the sum is out of the range of i64",
+            },
+        };
+        self.with(|state| {
+            state.check_open()?;
+            let total = state.entries.total(key, by).map_err(not_countable)?;
+            state.check_fit(key, &value::encode_integer(total), &self.inner.limits)?;
+            state.entries.add(key, by).map_err(not_countable)
+        })
+    }
+
+    /// Removes the value at `key`; whether there was one.
+    pub fn remove(&self, key: impl AsRef<str>) -> bool {
+        self.if_open("remove", |state| state.entries.remove(key.as_ref())).unwrap_or(false)
+    }
+
+    /// Removes the value at `key` and returns it.
+    ///
+    /// # Errors
+    /// [`InsertError::Value`] if it is of another type, and it stays; [`InsertError::Destroyed`],
+    /// [`InsertError::Committed`].
+    pub fn take<'k, T: DeserializeOwned>(&self, key: impl Into<SessionKey<'k, T>>) -> Result<Option<T>, InsertError> {
+        let key = key.into();
+        self.with(|state| state.check_open())?;
+        let value = self.get(key)?;
+        self.with(|state| state.entries.remove(key.name));
+        Ok(value)
+    }
+
+    /// Whether there is a value at `key`, of whatever type.
+    #[must_use]
+    pub fn contains_key(&self, key: impl AsRef<str>) -> bool {
+        self.with(|state| state.entries.contains(key.as_ref()))
+    }
+
+    /// The keys in ascending order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.with(|state| state.entries.iter().map(|(key, _)| key.to_owned()).collect())
+    }
+
+    /// The number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.with(|state| state.entries.len())
+    }
+
+    /// Whether there are no entries. The subject does not count.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.with(|state| state.entries.is_empty())
+    }
+
+    /// Removes all entries. The subject stays; without one the browser's cookie is removed.
+    pub fn clear(&self) {
+        self.if_open("clear", |state| state.entries.clear());
+    }
+
+    /// Removes the entries whose keys `keep` refuses.
+    pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
+        let kept: BTreeSet<Box<str>> =
+            self.keys().into_iter().filter(|key| keep(key)).map(String::into_boxed_str).collect();
+        self.if_open("retain", |state| state.entries.retain(&kept));
+    }
+
+    /// Gives the session a new id and a new birth, and keeps its data.
+    ///
+    /// # Security
+    /// Call it when a user logs in, or gains rights in another way, and only then: against session fixation (OWASP
+    /// ASVS 7.2.4), and because the absolute limit is counted from the birth. [`set_subject`](Self::set_subject) does
+    /// it by itself. Without a store the old cookie stays valid until it ends.
+    pub fn renew(&self) {
+        self.if_open("renew", |state| state.renew(&self.inner.limits.terms));
+    }
+
+    /// Ends the session: its data is gone, the browser's cookie is removed, and later changes in this request are
+    /// errors.
+    ///
+    /// # Security
+    /// Without a store a copy of the cookie that somebody kept stays valid until it ends.
+    pub fn destroy(&self) {
+        self.if_open("destroy", |state| {
+            state.stage = Stage::Destroyed;
+            state.entries.clear();
+            state.header.subject = None;
+        });
+    }
+
+    /// Counts the duration from now, and issues the cookie again.
+    pub fn touch(&self) {
+        self.if_open("touch", |state| state.renewal = Renewal::Touch);
+    }
+
+    /// Keeps this request from prolonging the session: for polling and background requests, which are no sign of a
+    /// user. [`touch`](Self::touch) overrides it.
+    pub fn skip_renewal(&self) {
+        self.if_open("skip_renewal", |state| {
+            if state.renewal == Renewal::Auto {
+                state.renewal = Renewal::Skip;
+            }
+        });
+    }
+
+    /// Gives this session a duration of its own, counted from now; "remember me". Other limits still hold.
+    ///
+    /// # Errors
+    /// [`InsertError::Duration`] below 1 ms or above the builder's `max_duration`; [`InsertError::Destroyed`],
+    /// [`InsertError::Committed`].
+    pub fn set_duration(&self, duration: Duration) -> Result<(), InsertError> {
+        let max = self.inner.limits.terms.max_duration;
+        let span = Millis::span(duration);
+        self.with(|state| {
+            state.check_open()?;
+            if span == Millis::ZERO || span > max {
+                return Err(InsertError::Duration { duration, max: max.to_duration() });
+            }
+            let now = state.now;
+            let times = &mut state.header.times;
+            *times = Times { anchor: now, duration: span, own: true, ..*times };
+            Ok(())
+        })
+    }
+
+    /// Whether browsers keep this session's cookie when they are closed, whatever is configured.
+    ///
+    /// # Errors
+    /// [`InsertError::Destroyed`], [`InsertError::Committed`].
+    pub fn set_persistent(&self, persistent: bool) -> Result<(), InsertError> {
+        self.with(|state| {
+            state.check_open()?;
+            state.header.persistent = Some(persistent);
+            Ok(())
+        })
+    }
+
+    /// Says whose session this is, at login. Another subject than before implies [`renew`](Self::renew).
+    ///
+    /// # Errors
+    /// [`InsertError::EmptySubject`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
+    /// [`InsertError::Committed`].
+    pub fn set_subject(&self, subject: impl Into<String>) -> Result<(), InsertError> {
+        let subject: String = subject.into();
+        let limits = &self.inner.limits;
+        self.with(|state| {
+            state.check_open()?;
+            if subject.is_empty() {
+                return Err(InsertError::EmptySubject);
+            }
+            if state.header.subject.as_deref() == Some(subject.as_str()) {
+                return Ok(());
+            }
+            limits.check(record::encoded_len(Some(&subject), state.entries.iter()))?;
+            state.header.subject = Some(subject.into());
+            state.header.generation = 0;
+            state.renew(&limits.terms);
+            Ok(())
+        })
+    }
+
+    /// Whose session this is, if [`set_subject`](Self::set_subject) said so.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        self.with(|state| state.header.subject.as_deref().map(str::to_owned))
+    }
+
+    /// All entries as JSON, for display. Bytes appear as arrays of numbers.
+    #[must_use]
+    pub fn entries(&self) -> BTreeMap<String, serde_json::Value> {
+        self.with(|state| state.entries.iter().map(|(key, bytes)| (key.to_owned(), value::to_json(&bytes))).collect())
+    }
+
+    /// The session's id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.with(|state| state.header.id)
+    }
+
+    /// The birth of the session's id.
+    #[must_use]
+    pub fn created_at(&self) -> OffsetDateTime {
+        self.with(|state| state.header.times.created_at).to_datetime()
+    }
+
+    /// When the session ends if this request is its last use. What this request prolongs is counted in.
+    #[must_use]
+    pub fn expires_at(&self) -> OffsetDateTime {
+        self.with(|state| state.end(&self.inner.limits)).to_datetime()
+    }
+
+    /// From the arrival of this request to [`expires_at`](Self::expires_at).
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.with(|state| state.end(&self.inner.limits).minus(state.now)).to_duration()
+    }
+
+    /// Where the session comes from, and if its cookie was refused, why.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.with(|state| state.origin)
+    }
+
+    /// Where its data is kept and how large it is.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        self.with(|state| Placement::Cookie { bytes: self.inner.limits.name_value(state.plaintext_len()) })
+    }
+
+    /// Writes a session that is kept in a store now, instead of with the response. A session that is kept in its
+    /// cookie can only be written with the response, so for it this does nothing.
+    ///
+    /// # Errors
+    /// [`CommitError`] if the store fails.
+    #[expect(clippy::unused_async, reason = "a store makes it wait")]
+    pub async fn save(&self) -> Result<(), CommitError> {
+        Ok(())
+    }
+
+    /// Reads a session that is kept in a store again. For one that is kept in its cookie this does nothing: the
+    /// request's cookie is all there is to read.
+    ///
+    /// # Errors
+    /// [`CommitError`] if the store fails.
+    #[expect(clippy::unused_async, reason = "a store makes it wait")]
+    pub async fn reload(&self) -> Result<(), CommitError> {
+        Ok(())
+    }
+
+    /// Runs `f` on an open session; on another one logs that `method` came too late.
+    fn if_open<R>(&self, method: &'static str, f: impl FnOnce(&mut State) -> R) -> Option<R> {
+        self.with(|state| match state.check_open() {
+            Ok(()) => Some(f(state)),
+            Err(reason) => {
+                tracing::warn!(target: "sealed_session", method, %reason, "session method had no effect");
+                None
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with(|state| {
+            f.debug_struct("Session")
+                .field("id", &state.header.id)
+                .field("stage", &state.stage)
+                .field("origin", &state.origin)
+                .field("entries", &state.entries.len())
+                .finish_non_exhaustive()
+        })
+    }
+}
