@@ -65,7 +65,6 @@ pub(crate) struct Millis(pub(crate) i64);
 
 impl Millis {
     pub(crate) const ZERO: Self = Self(0);
-    pub(crate) const SECOND: Self = Self(1_000);
 
     pub(crate) fn of(at: OffsetDateTime) -> Self {
         Self(at.unix_timestamp().saturating_mul(1_000).saturating_add(i64::from(at.millisecond())))

@@ -93,7 +93,11 @@ impl CookieConfig {
                 return attribute(name, value, "browsers ignore attributes of more than 1,024 bytes");
             }
             if value.bytes().any(|b| !(b' '..=b'~').contains(&b) || b == b';') || value.trim() != value {
-                return attribute(name, value, "it may have neither `;` nor control or non-ASCII characters, nor spaces around it");
+                return attribute(
+                    name,
+                    value,
+                    "it may have neither `;` nor control or non-ASCII characters, nor spaces around it",
+                );
             }
         }
         if !self.path.starts_with('/') {
@@ -101,13 +105,15 @@ impl CookieConfig {
         }
         if let Some(domain) = &self.domain {
             let label = |label: &str| {
-                !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                !label.is_empty()
+                    && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             };
             if !domain.strip_prefix('.').unwrap_or(domain).split('.').all(label) {
                 return attribute("domain", domain, "it must be a host name such as `example.com`");
             }
         }
-        let needs_secure = [(self.same_site == SameSite::None, "SameSite=None"), (self.partitioned, "Partitioned")];
+        let needs_secure =
+            [(self.same_site == SameSite::None, "SameSite=None"), (self.partitioned, "Partitioned")];
         for (set, attribute) in needs_secure {
             if set && self.secure != Secure::Always {
                 return Err(ConfigError::NeedsSecure { attribute, secure: self.secure.as_str() });
@@ -139,8 +145,12 @@ impl CookieConfig {
             ("__Http-", &[secure, http_only]),
             ("__Secure-", &[secure]),
         ];
-        let has = |prefix: &str| self.name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        let Some((prefix, rules)) = prefixes.into_iter().find(|(prefix, _)| has(prefix)) else { return Ok(()) };
+        let has = |prefix: &str| {
+            self.name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        let Some((prefix, rules)) = prefixes.into_iter().find(|(prefix, _)| has(prefix)) else {
+            return Ok(());
+        };
         match rules.iter().find(|(kept, _)| !kept) {
             Some(&(_, needs)) => Err(ConfigError::Prefix { name: self.name.clone(), prefix, needs }),
             None => Ok(()),

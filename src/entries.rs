@@ -136,8 +136,13 @@ impl Entries {
 
     /// All entries in strictly ascending order of their keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
-        let shown = |&(key, _): &(&str, &[u8])| self.delta.keep_only.as_ref().is_none_or(|keep| keep.contains(key));
-        Merge { entries: self, base: self.base.iter().filter(shown).peekable(), changes: self.delta.changes.iter().peekable() }
+        let shown =
+            |&(key, _): &(&str, &[u8])| self.delta.keep_only.as_ref().is_none_or(|keep| keep.contains(key));
+        Merge {
+            entries: self,
+            base: self.base.iter().filter(shown).peekable(),
+            changes: self.delta.changes.iter().peekable(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -150,7 +155,8 @@ impl Entries {
 
     /// Whether the entries differ from those loaded.
     pub(crate) fn changed(&self) -> bool {
-        !self.is_untouched() && !self.iter().eq(self.base.iter().map(|(key, bytes)| (key, Cow::Borrowed(bytes))))
+        !self.is_untouched()
+            && !self.iter().eq(self.base.iter().map(|(key, bytes)| (key, Cow::Borrowed(bytes))))
     }
 
     fn is_untouched(&self) -> bool {

@@ -152,7 +152,7 @@ impl Sealer {
         if buf[0] != SUITE {
             return Err(Rejection::UnknownSuite(buf[0]));
         }
-        if (buf.len() - OVERHEAD) % BLOCK_LEN != 0 {
+        if !(buf.len() - OVERHEAD).is_multiple_of(BLOCK_LEN) {
             return Err(Rejection::Malformed);
         }
         let mut id = KeyId([0; KEY_ID_LEN]);
@@ -211,7 +211,8 @@ impl Parsed {
         let (text, tag) = body.split_at_mut(body.len() - TAG_LEN);
         let nonce = Nonce::try_from(&head[1 + KEY_ID_LEN..]).expect("the slice has the nonce's length");
         let tag = Tag::try_from(&*tag).expect("the slice has the tag's length");
-        aead.decrypt_inout_detached(&nonce, aad, InOutBuf::from(text), &tag).map_err(|_| Rejection::Tampered)?;
+        aead.decrypt_inout_detached(&nonce, aad, InOutBuf::from(text), &tag)
+            .map_err(|_| Rejection::Tampered)?;
         let plaintext = HEAD_LEN..buf.len() - TAG_LEN;
         Ok(Opened { buf, plaintext, key: ciphers.ids[key], by_primary: key == 0 })
     }
@@ -259,7 +260,7 @@ mod tests {
             assert_eq!(value.len(), sealed_len(len), "{len}");
             let opened = open(&sealer, &value).unwrap();
             assert_eq!(opened[..len], plaintext);
-            assert!(opened[len..].iter().all(|&b| b == 0) && opened.len() % BLOCK_LEN == 0);
+            assert!(opened[len..].iter().all(|&b| b == 0) && opened.len().is_multiple_of(BLOCK_LEN));
         }
     }
 
@@ -305,7 +306,10 @@ mod tests {
     #[test]
     fn associated_data_tells_apart_what_concatenation_would_not() {
         let id = KeyId([0; 4]);
-        assert_eq!(&*associated_data(id, Purpose::Cookie, "ab"), b"\0\x0esealed-session\0\x01\x01\0\x04\0\0\0\0\0\x06cookie\0\x02ab");
+        assert_eq!(
+            &*associated_data(id, Purpose::Cookie, "ab"),
+            b"\0\x0esealed-session\0\x01\x01\0\x04\0\0\0\0\0\x06cookie\0\x02ab"
+        );
     }
 
     #[test]

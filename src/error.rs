@@ -23,7 +23,9 @@ pub type Source = Box<dyn StdError + Send + Sync>;
 #[non_exhaustive]
 pub enum KeyError {
     /// The text is not base64url.
-    #[error("a key is 43 characters of base64url (A-Z a-z 0-9 - _), but {found}; make one with `Key::generate()`")]
+    #[error(
+        "a key is 43 characters of base64url (A-Z a-z 0-9 - _), but {found}; make one with `Key::generate()`"
+    )]
     Encoding {
         /// What was found instead; never the text itself.
         found: String,
@@ -44,7 +46,9 @@ pub enum KeyError {
         id: crate::KeyId,
     },
     /// The environment variable is missing or not Unicode.
-    #[error("environment variable {name} is not set or not Unicode; set it to one or more comma-separated keys, the primary first")]
+    #[error(
+        "environment variable {name} is not set or not Unicode; set it to one or more comma-separated keys, the primary first"
+    )]
     Environment {
         /// The variable's name.
         name: String,
@@ -68,7 +72,9 @@ pub enum KeyError {
         source: std::io::Error,
     },
     /// Others than the owner may read the key file.
-    #[error("the key file {path} has mode {mode:04o}, so others than its owner can use it; run `chmod 600 {path}`, and replace the keys if anyone may have read them")]
+    #[error(
+        "the key file {path} has mode {mode:04o}, so others than its owner can use it; run `chmod 600 {path}`, and replace the keys if anyone may have read them"
+    )]
     Permissions {
         /// The file.
         path: PathBuf,
@@ -98,7 +104,9 @@ pub enum ConfigError {
         reason: &'static str,
     },
     /// The name's prefix promises something that another setting breaks (RFC 6265bis, section 4.1.3).
-    #[error("the prefix {prefix} of cookie name {name:?} makes browsers refuse the cookie unless {needs}; change that setting or the name")]
+    #[error(
+        "the prefix {prefix} of cookie name {name:?} makes browsers refuse the cookie unless {needs}; change that setting or the name"
+    )]
     Prefix {
         /// The name given.
         name: String,
@@ -210,7 +218,9 @@ impl Rejection {
 
 /// A value that is in the session but cannot be read as the type asked for.
 #[derive(Debug, Error)]
-#[error("session key {key:?} does not hold a readable {expected}; after a change of type use another key, or `#[serde(default)]` on new fields")]
+#[error(
+    "session key {key:?} does not hold a readable {expected}; after a change of type use another key, or `#[serde(default)]` on new fields"
+)]
 pub struct ValueError {
     pub(crate) key: String,
     pub(crate) expected: &'static str,
@@ -236,7 +246,9 @@ impl ValueError {
 #[non_exhaustive]
 pub enum InsertError {
     /// The session would not fit into its cookie any more.
-    #[error("the session would need {size} bytes of cookie (name + value), and browsers keep at most {limit}; store less")]
+    #[error(
+        "the session would need {size} bytes of cookie (name + value), and browsers keep at most {limit}; store less"
+    )]
     TooLarge {
         /// What name and value of the cookie would come to, in bytes.
         size: usize,

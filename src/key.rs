@@ -201,8 +201,9 @@ fn weakness(secret: &[u8]) -> Option<&'static str> {
     let distinct = seen.iter().filter(|&&s| s).count();
     let repeats = |period: usize| secret[period..].iter().zip(secret).all(|(a, b)| a == b);
     let wordlike = |byte: &u8| byte.is_ascii_alphabetic() || b" -_.,'!?\t\r\n".contains(byte);
-    let mixed =
-        secret.iter().any(u8::is_ascii_uppercase) && secret.iter().any(u8::is_ascii_lowercase) && !secret.contains(&b' ');
+    let mixed = secret.iter().any(u8::is_ascii_uppercase)
+        && secret.iter().any(u8::is_ascii_lowercase)
+        && !secret.contains(&b' ');
     if secret.len() < KEY_LEN {
         Some("it has fewer than 32 bytes")
     } else if distinct == 1 {
@@ -249,7 +250,9 @@ impl KeyRing {
     /// A ring with a primary key and no retired ones.
     #[must_use]
     pub fn new(primary: Key) -> Self {
-        Self { shared: Arc::new(Shared { keys: ArcSwap::from_pointee(vec![primary]), writing: Mutex::new(()) }) }
+        Self {
+            shared: Arc::new(Shared { keys: ArcSwap::from_pointee(vec![primary]), writing: Mutex::new(()) }),
+        }
     }
 
     /// A ring of these keys, the primary first.
@@ -420,13 +423,17 @@ fn read_file(path: &Path) -> Result<KeyRing, KeyError> {
     let parsed: Document<'_> = serde_json::from_str(&text)
         .map_err(|e| document(format!("unexpected content at line {}, column {}", e.line(), e.column())))?;
     if parsed.version != DOCUMENT_VERSION {
-        return Err(document(format!("its version is {}, and this library reads {DOCUMENT_VERSION}", parsed.version)));
+        return Err(document(format!(
+            "its version is {}, and this library reads {DOCUMENT_VERSION}",
+            parsed.version
+        )));
     }
     let (primary, retired): (Vec<_>, Vec<_>) = parsed.keys.iter().partition(|k| k.state == State::Primary);
     if primary.len() != 1 {
         return Err(document(format!("it has {} primary keys instead of one", primary.len())));
     }
-    let keys = primary.into_iter().chain(retired).map(|k| k.key.parse::<Key>()).collect::<Result<Vec<_>, _>>();
+    let keys =
+        primary.into_iter().chain(retired).map(|k| k.key.parse::<Key>()).collect::<Result<Vec<_>, _>>();
     keys.and_then(KeyRing::from_keys).map_err(|e| document(e.to_string()))
 }
 

@@ -1,4 +1,6 @@
 //! x
+#[cfg(feature = "actix")]
+mod actix;
 mod builder;
 mod clock;
 mod cookie;
@@ -13,11 +15,14 @@ mod session;
 mod sessions;
 mod state;
 mod value;
+#[cfg(feature = "actix")]
+pub use actix::{Scoped, SessionExt, SessionFuture, SessionMiddleware, SessionService, Site};
 pub use builder::SessionsBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cookie::{MAX_NAME_VALUE_BYTES, SameSite, Secure};
 pub use error::{
-    CommitError, ConfigError, End, InsertError, IssueError, KeyError, Rejection, Source, StoreError, ValueError,
+    CommitError, ConfigError, End, InsertError, IssueError, KeyError, Rejection, Source, StoreError,
+    ValueError,
 };
 pub use event::Event;
 pub use key::{KEY_LEN, Key, KeyId, KeyRing};

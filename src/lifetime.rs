@@ -212,7 +212,10 @@ pub(crate) fn first_end(times: &Times, terms: &Terms, now: Millis) -> (Millis, E
     let duration = (duration_end(times, terms, now), End::Duration);
     let absolute = terms.absolute.map(|span| (times.created_at.plus(span), End::Absolute));
     let idle = terms.idle.map(|span| (times.sealed_at.plus(span), End::Idle));
-    [absolute, idle].into_iter().flatten().fold(duration, |first, other| if other.0 < first.0 { other } else { first })
+    [absolute, idle]
+        .into_iter()
+        .flatten()
+        .fold(duration, |first, other| if other.0 < first.0 { other } else { first })
 }
 
 /// The times of a new session, or of one that is renewed.

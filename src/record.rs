@@ -146,7 +146,10 @@ pub(crate) struct Packed {
 impl Packed {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.ranges.iter().map(|(key, value)| {
-            (str::from_utf8(&self.buf[key.clone()]).expect("keys are checked when decoded"), &self.buf[value.clone()])
+            (
+                str::from_utf8(&self.buf[key.clone()]).expect("keys are checked when decoded"),
+                &self.buf[value.clone()],
+            )
         })
     }
 
@@ -156,7 +159,8 @@ impl Packed {
 
     /// Where the value of `key` is. Linear: at the sizes of a session that beats a binary search.
     pub(crate) fn find(&self, key: &str) -> Option<Range<usize>> {
-        let is_key = |(k, _): &&(Range<usize>, _)| k.len() == key.len() && self.buf[k.clone()] == *key.as_bytes();
+        let is_key =
+            |(k, _): &&(Range<usize>, _)| k.len() == key.len() && self.buf[k.clone()] == *key.as_bytes();
         self.ranges.iter().find(is_key).map(|(_, value)| value.clone())
     }
 
@@ -242,7 +246,8 @@ pub(crate) fn decode(opened: Opened) -> Result<(Header, Packed), NotARecord> {
     let mut at = plaintext.start;
     let text = &buf[..plaintext.end];
 
-    let wire: Wire = bincode::decode_from_slice(&text[at..], config()).map(|(wire, read)| advance(&mut at, read, wire))?;
+    let wire: Wire =
+        bincode::decode_from_slice(&text[at..], config()).map(|(wire, read)| advance(&mut at, read, wire))?;
     let subject: &str = borrow(text, &mut at)?;
     let subject = (!subject.is_empty()).then(|| Arc::from(subject));
     let count: u64 = borrow(text, &mut at)?;
@@ -352,7 +357,9 @@ mod tests {
         out
     }
 
-    fn decoded(mut plaintext: Vec<u8>) -> Result<(Header, Vec<(String, Vec<u8>)>), NotARecord> {
+    type Decoded = (Header, Vec<(String, Vec<u8>)>);
+
+    fn decoded(mut plaintext: Vec<u8>) -> Result<Decoded, NotARecord> {
         plaintext.resize(plaintext.len().next_multiple_of(32), 0);
         let len = plaintext.len();
         let (header, packed) =

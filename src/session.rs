@@ -122,7 +122,10 @@ impl Session {
     ///
     /// # Errors
     /// [`ValueError`] if there is one of another type.
-    pub fn get<'k, T: DeserializeOwned>(&self, key: impl Into<SessionKey<'k, T>>) -> Result<Option<T>, ValueError> {
+    pub fn get<'k, T: DeserializeOwned>(
+        &self,
+        key: impl Into<SessionKey<'k, T>>,
+    ) -> Result<Option<T>, ValueError> {
         let key = key.into().name;
         let Some(encoded) = self.with(|state| state.entries.get(key)) else { return Ok(None) };
         value::decode(encoded.bytes()).map(Some).map_err(|source| ValueError {
@@ -141,7 +144,11 @@ impl Session {
     /// # Values
     /// They are stored as MessagePack with field names. A struct may gain fields with `#[serde(default)]`, lose
     /// fields and be renamed. Like JSON, MessagePack has one `nil`: `Some(None)` and `Some(())` read back as `None`.
-    pub fn insert<'k, T: Serialize>(&self, key: impl Into<SessionKey<'k, T>>, value: T) -> Result<(), InsertError> {
+    pub fn insert<'k, T: Serialize>(
+        &self,
+        key: impl Into<SessionKey<'k, T>>,
+        value: T,
+    ) -> Result<(), InsertError> {
         let key = key.into().name;
         let encode = |source| InsertError::Encode { key: key.to_owned(), source };
         let bytes = value::encode(&value).map_err(encode)?;
@@ -201,7 +208,10 @@ impl Session {
     /// # Errors
     /// [`InsertError::Value`] if it is of another type, and it stays; [`InsertError::Destroyed`],
     /// [`InsertError::Committed`].
-    pub fn take<'k, T: DeserializeOwned>(&self, key: impl Into<SessionKey<'k, T>>) -> Result<Option<T>, InsertError> {
+    pub fn take<'k, T: DeserializeOwned>(
+        &self,
+        key: impl Into<SessionKey<'k, T>>,
+    ) -> Result<Option<T>, InsertError> {
         let key = key.into();
         self.with(|state| state.check_open())?;
         let value = self.get(key)?;
@@ -348,7 +358,9 @@ impl Session {
     /// All entries as JSON, for display. Bytes appear as arrays of numbers.
     #[must_use]
     pub fn entries(&self) -> BTreeMap<String, serde_json::Value> {
-        self.with(|state| state.entries.iter().map(|(key, bytes)| (key.to_owned(), value::to_json(&bytes))).collect())
+        self.with(|state| {
+            state.entries.iter().map(|(key, bytes)| (key.to_owned(), value::to_json(&bytes))).collect()
+        })
     }
 
     /// The session's id.

@@ -158,7 +158,10 @@ impl Sessions {
     /// # Errors
     /// [`StoreError`] if a session is kept in a store that fails. Without a store there is none.
     #[expect(clippy::unused_async, reason = "a store makes it wait")]
-    pub async fn load<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Result<Session, StoreError> {
+    pub async fn load<H: AsRef<[u8]>>(
+        &self,
+        cookie_headers: impl IntoIterator<Item = H>,
+    ) -> Result<Session, StoreError> {
         Ok(self.open(cookie_headers))
     }
 
@@ -213,8 +216,11 @@ impl Sessions {
     /// Judges one cookie value. `opened` counts the AEAD trials of this request.
     fn judge(&self, value: &[u8], opened: &mut usize, now: Millis) -> Result<Candidate, Refusal> {
         let refuse = |removable| move |reason| Refusal { reason, removable };
-        let parsed =
-            self.inner.sealer.parse(value).map_err(|reason| Refusal { reason, removable: reason == Rejection::Malformed })?;
+        let parsed = self
+            .inner
+            .sealer
+            .parse(value)
+            .map_err(|reason| Refusal { reason, removable: reason == Rejection::Malformed })?;
         if *opened == MAX_OPENED {
             return Err(refuse(false)(Rejection::Malformed));
         }
@@ -244,12 +250,20 @@ impl Sessions {
     /// # Errors
     /// [`CommitError::Foreign`] for a session that another `Sessions` loaded, [`CommitError::Store`].
     #[expect(clippy::unused_async, reason = "a store makes it wait")]
-    pub async fn commit(&self, session: &Session, context: CommitContext) -> Result<Option<String>, CommitError> {
+    pub async fn commit(
+        &self,
+        session: &Session,
+        context: CommitContext,
+    ) -> Result<Option<String>, CommitError> {
         self.close(session, context)
     }
 
     /// Like [`commit`](Self::commit), as long as there is nothing to wait for.
-    pub(crate) fn close(&self, session: &Session, context: CommitContext) -> Result<Option<String>, CommitError> {
+    pub(crate) fn close(
+        &self,
+        session: &Session,
+        context: CommitContext,
+    ) -> Result<Option<String>, CommitError> {
         if session.limits().home != self.inner.limits.home {
             return Err(CommitError::Foreign);
         }

@@ -137,7 +137,9 @@ impl State {
             (Renewal::Skip, _) => *times,
             (Renewal::Touch, _) => lifetime::touch(times, self.now),
             (Renewal::Auto, _) if limits.rolling => lifetime::touch(times, self.now),
-            (Renewal::Auto, Some(Loaded { header, due: Some(Due::Extend), .. })) if header.times == *times => {
+            (Renewal::Auto, Some(Loaded { header, due: Some(Due::Extend), .. }))
+                if header.times == *times =>
+            {
                 lifetime::extend(times, &limits.terms, self.now)
             }
             (Renewal::Auto, _) => *times,
@@ -221,4 +223,3 @@ impl Limits {
         self.name_len + envelope::sealed_len(plaintext)
     }
 }
-
