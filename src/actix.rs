@@ -11,6 +11,8 @@
 //!
 //! Wrap the application with it last, and thus outermost, so that responses of other middleware are committed too.
 
+mod headers;
+
 use std::any::type_name;
 use std::cell::OnceCell;
 use std::fmt;
@@ -23,12 +25,11 @@ use std::task::{Context, Poll, ready as poll_ready};
 
 use actix_web::dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    CACHE_CONTROL, COOKIE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SET_COOKIE, VARY,
-};
+use actix_web::http::header::{COOKIE, HeaderValue, RETRY_AFTER, SET_COOKIE};
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 use pin_project_lite::pin_project;
 
+use self::headers::Additions;
 use crate::error::{CommitError, InsertError, StoreError, ValueError};
 use crate::session::Session;
 use crate::sessions::{CommitContext, Sessions};
@@ -252,79 +253,6 @@ fn replace<B>(outcome: Result<ServiceResponse<B>, Error>, error: CommitError) ->
         });
     }
     replacement
-}
-
-/// The headers that a session adds to its response.
-struct Additions {
-    set_cookie: Option<HeaderValue>,
-    cache_headers: bool,
-}
-
-impl Additions {
-    fn new(sessions: &Sessions, set_cookie: Option<String>) -> Self {
-        let set_cookie = set_cookie.map(|line| {
-            HeaderValue::try_from(line)
-                .expect("the writer emits visible ASCII only; `build` checks the attributes")
-        });
-        Self { set_cookie, cache_headers: sessions.cache_headers() }
-    }
-
-    fn attach(&self, headers: &mut HeaderMap) {
-        if self.cache_headers {
-            vary_by_cookie(headers);
-        }
-        if let Some(line) = &self.set_cookie {
-            headers.append(SET_COOKIE, line.clone());
-            if self.cache_headers {
-                forbid_storing(headers);
-            }
-        }
-    }
-}
-
-/// The comma-separated items of all headers of this name.
-fn items(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(name)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-}
-
-fn vary_by_cookie(headers: &mut HeaderMap) {
-    let told = items(headers, VARY).any(|item| item == "*" || item.eq_ignore_ascii_case("cookie"));
-    if !told {
-        headers.append(VARY, HeaderValue::from_static("Cookie"));
-    }
-}
-
-/// Directives that permit storing, or that lift `no-store` (RFC 9111, section 5.2.2).
-const PERMISSIVE: [&str; 7] = [
-    "public",
-    "max-age",
-    "s-maxage",
-    "immutable",
-    "must-understand",
-    "stale-while-revalidate",
-    "stale-if-error",
-];
-
-/// Adds `no-store` to what the application said and drops what contradicts it.
-fn forbid_storing(headers: &mut HeaderMap) {
-    let permits = |item: &&str| {
-        let directive = item.split('=').next().unwrap_or_default().trim_end();
-        PERMISSIVE.iter().any(|permissive| directive.eq_ignore_ascii_case(permissive))
-    };
-    let forbids = |item: &str| item.eq_ignore_ascii_case("no-store");
-    if items(headers, CACHE_CONTROL).any(forbids) && !items(headers, CACHE_CONTROL).any(|item| permits(&item))
-    {
-        return;
-    }
-    let strict =
-        items(headers, CACHE_CONTROL).filter(|item| !item.is_empty() && !permits(item) && !forbids(item));
-    let merged = strict.chain(["no-store"]).collect::<Vec<_>>().join(", ");
-    let merged = HeaderValue::try_from(merged).expect("it is made of valid header values");
-    headers.insert(CACHE_CONTROL, merged);
 }
 
 /// The extractor of an independent session: that of [`SessionMiddleware::scoped`] with the same type. Derefs to

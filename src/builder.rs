@@ -28,8 +28,15 @@ pub struct SessionsBuilder {
     on_event: Option<EventHook>,
 }
 
+impl Sessions {
+    /// Starts the configuration; everything has a secure default.
+    pub fn builder(keys: KeyRing) -> SessionsBuilder {
+        SessionsBuilder::new(keys)
+    }
+}
+
 impl SessionsBuilder {
-    pub(crate) fn new(keys: KeyRing) -> Self {
+    fn new(keys: KeyRing) -> Self {
         Self {
             keys,
             cookie: CookieConfig::default(),

@@ -1,7 +1,79 @@
-//! x
+//! Sessions sealed inside the cookie, with lifetimes that the server enforces.
+//!
+//! The session's data is serialized, encrypted with XAES-256-GCM and kept in the browser's cookie, so a deployment
+//! needs no session database. When the session ends is sealed with it and judged by the server: `duration` and
+//! `activeDuration` of Mozilla's `client-sessions`, an absolute and an idle limit.
+//!
+//! ```no_run
+//! use actix_web::{App, HttpServer, web};
+//! use sealed_session::{KeyRing, Session, SessionKey, SessionMiddleware, Sessions};
+//!
+//! const VISITS: SessionKey<u32> = SessionKey::new("visits");
+//!
+//! async fn index(session: Session) -> actix_web::Result<String> {
+//!     let visits = session.get(VISITS)?.unwrap_or(0) + 1;
+//!     session.insert(VISITS, visits)?;
+//!     Ok(format!("visit {visits}"))
+//! }
+//!
+//! #[actix_web::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let keys = KeyRing::open_or_create("session.keys")?;
+//!     let sessions = Sessions::builder(keys).build()?;
+//!     HttpServer::new(move || {
+//!         App::new().wrap(SessionMiddleware::new(sessions.clone())).route("/", web::get().to(index))
+//!     })
+//!     .bind(("127.0.0.1", 8080))?
+//!     .run()
+//!     .await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # The life of a request
+//!
+//! ```text
+//! Cookie headers ── scan ──► candidates ── open ──► authentic record ── judge ──► Session ──► handler
+//!                                │                       │                │
+//!                            malformed,              tampered          expired,       a new session whose
+//!                      unknown suite or key              │             future ──────► origin() tells why
+//!                                └───────────────────────┴────────────────┘
+//!
+//! handler ──► Session ── plan ──► Keep                       the browser's cookie stays as it is
+//!                            ├──► Issue ── seal ──► Set-Cookie, Cache-Control: no-store
+//!                            └──► Remove ─────────► Set-Cookie with Max-Age=0
+//! ```
+//!
+//! Nothing of this happens before a handler asks for the [`Session`]: a request that does not costs nothing and gets
+//! no header. A session that was only read issues no cookie, unless its lifetime or its key makes it due.
+//!
+//! # What the cookie protects, and what it does not
+//!
+//! Nobody without a key of the ring can read, alter or forge a session, move it to another cookie name, or prolong
+//! it. But a cookie is a copy that its holder keeps:
+//!
+//! - **Replay.** An older cookie of a session stays valid until it ends: data in it can be put back by sending it again.
+//!   Keep nothing in a session that must not be rolled back, such as a balance or a count of failed logins.
+//! - **Logout.** [`Session::destroy`] removes the browser's cookie. A copy made before stays valid until it ends.
+//! - **Races.** Of two overlapping requests that both change the session, the response that arrives later wins.
+//! - **Length.** The size of the cookie tells the size of its content to the next 32 bytes.
+//! - **Theft.** Whoever steals the cookie has the session. The defaults (`HttpOnly`, `Secure`, `SameSite=Lax`, the
+//!   prefix `__Host-Http-`) make that hard in browsers.
+//!
+//! # Features
+//!
+//! | feature | default | unlocks |
+//! |---|---|---|
+//! | `actix` | yes | [`SessionMiddleware`], the extractors [`Session`] and [`Scoped`], [`SessionExt`] |
+//!
+//! Without it [`Sessions::load`] and [`Sessions::commit`] serve any framework.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "actix")]
 mod actix;
 mod builder;
+mod candidates;
 mod clock;
 mod cookie;
 mod entries;
@@ -15,6 +87,7 @@ mod session;
 mod sessions;
 mod state;
 mod value;
+
 #[cfg(feature = "actix")]
 pub use actix::{Scoped, SessionExt, SessionFuture, SessionMiddleware, SessionService, Site};
 pub use builder::SessionsBuilder;
@@ -31,3 +104,8 @@ pub use record::{ParseSessionIdError, SessionId};
 pub use session::{Placement, Session, SessionKey};
 pub use sessions::{CommitContext, Inspection, Outcome, Sessions};
 pub use state::Origin;
+
+/// The README, whose code is compiled with the tests.
+#[cfg(all(doctest, feature = "actix"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

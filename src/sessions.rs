@@ -7,22 +7,19 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::builder::SessionsBuilder;
+use crate::candidates::{self, Candidate, Refusal};
 use crate::clock::{Clock, Millis};
-use crate::cookie::{CookieWriter, scan};
+use crate::cookie::CookieWriter;
 use crate::entries::Entries;
 use crate::envelope::{Draft, Sealer};
 use crate::error::{CommitError, InsertError, IssueError, Rejection, StoreError};
 use crate::event::Event;
 use crate::key::{KeyId, KeyRing};
-use crate::lifetime::{self, Due, SKEW, Verdict};
-use crate::record::{self, Header, Packed, Place, SessionId};
+use crate::lifetime;
+use crate::record::{self, Header, SessionId};
 use crate::session::{Placement, Session};
 use crate::state::{Limits, Loaded, Origin, Reissue, Stage, State};
 
-/// At most this many cookies of our name are opened per request. A browser sends more than one only if somebody
-/// planted them.
-const MAX_OPENED: usize = 8;
 /// An answer later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
 const SLOW: Millis = Millis(500);
 
@@ -122,28 +119,7 @@ enum Action {
     Remove,
 }
 
-/// A cookie that was accepted.
-struct Candidate {
-    header: Header,
-    entries: Packed,
-    due: Option<Due>,
-    key_id: KeyId,
-    by_primary: bool,
-}
-
-/// A cookie that was not.
-struct Refusal {
-    reason: Rejection,
-    /// Whether no later answer could have replaced it by a good one, so that it may be removed from the browser.
-    removable: bool,
-}
-
 impl Sessions {
-    /// Starts the configuration; everything has a secure default.
-    pub fn builder(keys: KeyRing) -> SessionsBuilder {
-        SessionsBuilder::new(keys)
-    }
-
     pub(crate) fn new(inner: Inner) -> Self {
         Self { inner: Arc::new(inner) }
     }
@@ -167,78 +143,29 @@ impl Sessions {
 
     /// Like [`load`](Self::load), as long as there is nothing to wait for.
     pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Session {
-        let Inner { limits, cookie, .. } = &*self.inner;
+        let Inner { sealer, cookie, limits, .. } = &*self.inner;
         let now = self.now();
-        let (mut cookies, mut opened, mut live, mut ids_differ) = (0, 0, 0, false);
-        let mut best: Option<Candidate> = None;
-        let mut refusal: Option<Refusal> = None;
-        for header in cookie_headers {
-            for value in scan(header.as_ref(), cookie.name()) {
-                cookies += 1;
-                match self.judge(value, &mut opened, now) {
-                    Ok(candidate) => {
-                        live += 1;
-                        ids_differ |= best.as_ref().is_some_and(|best| best.header.id != candidate.header.id);
-                        if best.as_ref().is_none_or(|best| candidate.is_newer_than(best)) {
-                            best = Some(candidate);
-                        }
-                    }
-                    Err(other) => {
-                        if refusal.as_ref().is_none_or(|first| rank(other.reason) > rank(first.reason)) {
-                            refusal = Some(other);
-                        }
-                    }
-                }
-            }
-        }
-        let mut state = match (best, refusal) {
-            (Some(candidate), _) => {
+        let found = candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
+        let mut state = match found.outcome {
+            Some(Ok(candidate)) => {
                 let id = candidate.header.id;
                 self.tell(&Event::Resumed { id });
-                if ids_differ {
-                    self.tell(&Event::Ambiguous { id, live });
+                if found.ambiguous {
+                    self.tell(&Event::Ambiguous { id, live: found.live });
                 }
                 let Candidate { header, entries, due, key_id, by_primary } = candidate;
                 State::resumed(Loaded { header, due, key_id, by_primary }, Entries::new(entries), now)
             }
-            (None, Some(Refusal { reason, removable })) => {
+            Some(Err(Refusal { reason, removable })) => {
                 self.tell(&Event::Rejected { reason });
                 let mut state = State::new(Origin::Rejected(reason), &limits.terms, now);
-                state.remove_refused = removable && cookies == 1;
+                state.remove_refused = removable && found.cookies == 1;
                 state
             }
-            (None, None) => State::new(Origin::New, &limits.terms, now),
+            None => State::new(Origin::New, &limits.terms, now),
         };
-        state.cookies = cookies;
+        state.cookies = found.cookies;
         Session::new(state, *limits)
-    }
-
-    /// Judges one cookie value. `opened` counts the AEAD trials of this request.
-    fn judge(&self, value: &[u8], opened: &mut usize, now: Millis) -> Result<Candidate, Refusal> {
-        let refuse = |removable| move |reason| Refusal { reason, removable };
-        let parsed = self
-            .inner
-            .sealer
-            .parse(value)
-            .map_err(|reason| Refusal { reason, removable: reason == Rejection::Malformed })?;
-        if *opened == MAX_OPENED {
-            return Err(refuse(false)(Rejection::Malformed));
-        }
-        *opened += 1;
-        let opened = parsed.open().map_err(refuse(true))?;
-        let (key_id, by_primary) = (opened.key, opened.by_primary);
-        // Authentic, so another version of this library made it: that one may still need it.
-        let (header, entries) = record::decode(opened).map_err(|_| refuse(false)(Rejection::Malformed))?;
-        if header.place == Place::Store {
-            return Err(refuse(false)(Rejection::Malformed));
-        }
-        let due = match lifetime::judge(&header.times, &self.inner.limits.terms, now) {
-            Verdict::Live => None,
-            Verdict::Due(due) => Some(due),
-            Verdict::Over { end, at } => return Err(refuse(now.minus(at) > SKEW)(Rejection::Expired(end))),
-            Verdict::Future => return Err(refuse(false)(Rejection::Future)),
-        };
-        Ok(Candidate { header, entries, due, key_id, by_primary })
     }
 
     /// Ends the session's part in the request. Returns the value of the `Set-Cookie` header to send, if any. The
@@ -383,10 +310,12 @@ impl Sessions {
     pub fn inspect(&self, cookie_value: impl AsRef<[u8]>) -> Result<Inspection, Rejection> {
         let now = self.now();
         let value = cookie_value.as_ref();
-        let candidate = self.judge(value, &mut 0, now).map_err(|refusal| refusal.reason)?;
+        let Inner { sealer, limits, .. } = &*self.inner;
+        let candidate =
+            candidates::judge(value, sealer, &limits.terms, now).map_err(|refusal| refusal.reason)?;
         let Candidate { header, entries, key_id, by_primary, .. } = candidate;
         let Header { id, counter, times, persistent, subject, .. } = header;
-        let (end, _) = lifetime::first_end(&times, &self.inner.limits.terms, now);
+        let (end, _) = lifetime::first_end(&times, &limits.terms, now);
         Ok(Inspection {
             id,
             key_id,
@@ -398,7 +327,7 @@ impl Sessions {
             own_duration: times.own.then(|| times.duration.to_duration()),
             own_persistence: persistent,
             subject: subject.as_deref().map(str::to_owned),
-            placement: Placement::Cookie { bytes: self.inner.limits.name_len + value.len() },
+            placement: Placement::Cookie { bytes: limits.name_len + value.len() },
             keys: entries.iter().map(|(key, _)| key.to_owned()).collect(),
         })
     }
@@ -455,31 +384,9 @@ mod sealed {
     impl<T> Sealed for Result<T, super::InsertError> {}
 }
 
-impl Candidate {
-    /// Of one session the later issue counts; of different ones the one sealed last.
-    fn is_newer_than(&self, other: &Self) -> bool {
-        if self.header.id == other.header.id {
-            return self.header.counter > other.header.counter;
-        }
-        self.header.times.sealed_at > other.header.times.sealed_at
-    }
-}
-
 fn ended(state: &State) -> Option<Event> {
     let id = state.loaded.as_ref()?.header.id;
     Some(Event::Ended { id, destroyed: state.stage == Stage::Destroyed })
-}
-
-/// How far a refused cookie came.
-fn rank(reason: Rejection) -> u8 {
-    match reason {
-        Rejection::Malformed => 0,
-        Rejection::UnknownSuite(_) => 1,
-        Rejection::UnknownKey(_) => 2,
-        Rejection::Tampered => 3,
-        Rejection::Future => 4,
-        Rejection::Expired(_) => 5,
-    }
 }
 
 impl fmt::Debug for Sessions {

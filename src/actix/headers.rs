@@ -1,0 +1,78 @@
+//! The headers that a session adds to a response, merged with those of the application.
+
+use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, VARY};
+
+use crate::sessions::Sessions;
+
+/// The headers that a session adds to its response.
+pub(super) struct Additions {
+    set_cookie: Option<HeaderValue>,
+    cache_headers: bool,
+}
+
+impl Additions {
+    pub(super) fn new(sessions: &Sessions, set_cookie: Option<String>) -> Self {
+        let set_cookie = set_cookie.map(|line| {
+            HeaderValue::try_from(line)
+                .expect("the writer emits visible ASCII only; `build` checks the attributes")
+        });
+        Self { set_cookie, cache_headers: sessions.cache_headers() }
+    }
+
+    pub(super) fn attach(&self, headers: &mut HeaderMap) {
+        if self.cache_headers {
+            vary_by_cookie(headers);
+        }
+        if let Some(line) = &self.set_cookie {
+            headers.append(SET_COOKIE, line.clone());
+            if self.cache_headers {
+                forbid_storing(headers);
+            }
+        }
+    }
+}
+
+/// The comma-separated items of all headers of this name.
+fn items(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(name)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+fn vary_by_cookie(headers: &mut HeaderMap) {
+    let told = items(headers, VARY).any(|item| item == "*" || item.eq_ignore_ascii_case("cookie"));
+    if !told {
+        headers.append(VARY, HeaderValue::from_static("Cookie"));
+    }
+}
+
+/// Directives that permit storing, or that lift `no-store` (RFC 9111, section 5.2.2).
+const PERMISSIVE: [&str; 7] = [
+    "public",
+    "max-age",
+    "s-maxage",
+    "immutable",
+    "must-understand",
+    "stale-while-revalidate",
+    "stale-if-error",
+];
+
+/// Adds `no-store` to what the application said and drops what contradicts it.
+fn forbid_storing(headers: &mut HeaderMap) {
+    let permits = |item: &&str| {
+        let directive = item.split('=').next().unwrap_or_default().trim_end();
+        PERMISSIVE.iter().any(|permissive| directive.eq_ignore_ascii_case(permissive))
+    };
+    let forbids = |item: &str| item.eq_ignore_ascii_case("no-store");
+    if items(headers, CACHE_CONTROL).any(forbids) && !items(headers, CACHE_CONTROL).any(|item| permits(&item))
+    {
+        return;
+    }
+    let strict =
+        items(headers, CACHE_CONTROL).filter(|item| !item.is_empty() && !permits(item) && !forbids(item));
+    let merged = strict.chain(["no-store"]).collect::<Vec<_>>().join(", ");
+    let merged = HeaderValue::try_from(merged).expect("it is made of valid header values");
+    headers.insert(CACHE_CONTROL, merged);
+}

@@ -1,0 +1,141 @@
+//! The cookies of our name that a request carries: each is judged, and at most one is taken.
+
+use crate::clock::Millis;
+use crate::cookie::scan;
+use crate::envelope::{Parsed, Sealer};
+use crate::error::Rejection;
+use crate::key::KeyId;
+use crate::lifetime::{self, Due, SKEW, Terms, Verdict};
+use crate::record::{self, Header, Packed, Place};
+
+/// At most this many cookies of our name are opened per request. A browser sends more than one only if somebody
+/// planted them.
+const MAX_OPENED: usize = 8;
+/// A cookie that was accepted.
+pub(crate) struct Candidate {
+    pub(crate) header: Header,
+    pub(crate) entries: Packed,
+    pub(crate) due: Option<Due>,
+    pub(crate) key_id: KeyId,
+    pub(crate) by_primary: bool,
+}
+
+/// A cookie that was not.
+pub(crate) struct Refusal {
+    pub(crate) reason: Rejection,
+    /// Whether no later answer could have replaced it by a good one, so that it may be removed from the browser.
+    pub(crate) removable: bool,
+}
+
+/// What a request's `Cookie` headers come to.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// The cookie to take, or why there is none; `None` without any cookie of our name.
+    pub(crate) outcome: Option<Result<Candidate, Refusal>>,
+    /// How many cookies of our name there were.
+    pub(crate) cookies: usize,
+    /// How many of them are live.
+    pub(crate) live: usize,
+    /// Whether live ones had different session ids.
+    pub(crate) ambiguous: bool,
+}
+
+/// Looks at every cookie of exactly our name.
+pub(crate) fn choose<H: AsRef<[u8]>>(
+    cookie_headers: impl IntoIterator<Item = H>,
+    name: &str,
+    sealer: &Sealer,
+    terms: &Terms,
+    now: Millis,
+) -> Found {
+    let mut found = Found::default();
+    let mut opened = 0;
+    for header in cookie_headers {
+        for value in scan(header.as_ref(), name) {
+            found.cookies += 1;
+            let judged = parse(value, sealer).and_then(|parsed| {
+                // What is over the limit is refused like what the cipher refuses: nobody but an attacker sends it.
+                opened += 1;
+                if opened > MAX_OPENED {
+                    Err(refuse(false)(Rejection::Tampered))
+                } else {
+                    open(parsed, terms, now)
+                }
+            });
+            found.take(judged);
+        }
+    }
+    found
+}
+
+impl Found {
+    /// Keeps the best: a live one before a refused one, the newest of the live, the one that came furthest of the
+    /// refused.
+    fn take(&mut self, judged: Result<Candidate, Refusal>) {
+        self.live += usize::from(judged.is_ok());
+        let better = match (&self.outcome, &judged) {
+            (None, _) | (Some(Err(_)), Ok(_)) => true,
+            (Some(Ok(_)), Err(_)) => false,
+            (Some(Err(best)), Err(other)) => rank(other.reason) > rank(best.reason),
+            (Some(Ok(best)), Ok(other)) => {
+                self.ambiguous |= best.header.id != other.header.id;
+                other.is_newer_than(best)
+            }
+        };
+        if better {
+            self.outcome = Some(judged);
+        }
+    }
+}
+
+/// Judges one cookie value.
+pub(crate) fn judge(value: &[u8], sealer: &Sealer, terms: &Terms, now: Millis) -> Result<Candidate, Refusal> {
+    open(parse(value, sealer)?, terms, now)
+}
+
+fn parse(value: &[u8], sealer: &Sealer) -> Result<Parsed, Refusal> {
+    sealer.parse(value).map_err(|reason| Refusal { reason, removable: reason == Rejection::Malformed })
+}
+
+fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal> {
+    let opened = parsed.open().map_err(refuse(true))?;
+    let (key_id, by_primary) = (opened.key, opened.by_primary);
+    // Authentic, so another version of this library made it, which may still need it.
+    let (header, entries) = record::decode(opened).map_err(|_| refuse(false)(Rejection::Malformed))?;
+    if header.place == Place::Store {
+        return Err(refuse(false)(Rejection::Malformed));
+    }
+    let due = match lifetime::judge(&header.times, terms, now) {
+        Verdict::Live => None,
+        Verdict::Due(due) => Some(due),
+        Verdict::Over { end, at } => return Err(refuse(now.minus(at) > SKEW)(Rejection::Expired(end))),
+        Verdict::Future => return Err(refuse(false)(Rejection::Future)),
+    };
+    Ok(Candidate { header, entries, due, key_id, by_primary })
+}
+
+fn refuse(removable: bool) -> impl Fn(Rejection) -> Refusal {
+    move |reason| Refusal { reason, removable }
+}
+
+impl Candidate {
+    /// Of one session the later issue counts; of different ones the one sealed last.
+    fn is_newer_than(&self, other: &Self) -> bool {
+        if self.header.id == other.header.id {
+            return self.header.counter > other.header.counter;
+        }
+        self.header.times.sealed_at > other.header.times.sealed_at
+    }
+}
+
+/// How far a refused cookie came.
+fn rank(reason: Rejection) -> u8 {
+    match reason {
+        Rejection::Malformed => 0,
+        Rejection::UnknownSuite(_) => 1,
+        Rejection::UnknownKey(_) => 2,
+        Rejection::Tampered => 3,
+        Rejection::Future => 4,
+        Rejection::Expired(_) => 5,
+    }
+}
