@@ -146,14 +146,23 @@ struct Slot<S> {
 
 struct SlotInner {
     sessions: Rc<Sessions>,
-    session: OnceCell<Session>,
+    loaded: OnceCell<Loaded>,
+}
+
+struct Loaded {
+    session: Session,
+    /// Whether the request came over HTTPS, as far as that matters.
+    secure: bool,
 }
 
 impl SlotInner {
     /// The request's session, loaded by the first who asks.
     fn session(&self, request: &HttpRequest) -> Session {
-        let load = || self.sessions.open(request.headers().get_all(COOKIE).map(HeaderValue::as_bytes));
-        self.session.get_or_init(load).clone()
+        let load = || Loaded {
+            session: self.sessions.open(request.headers().get_all(COOKIE).map(HeaderValue::as_bytes)),
+            secure: self.sessions.secure_by_scheme() && request.connection_info().scheme() == "https",
+        };
+        self.loaded.get_or_init(load).session.clone()
     }
 }
 
@@ -176,7 +185,7 @@ where
         let slot = match outer {
             None => {
                 let inner =
-                    Rc::new(SlotInner { sessions: Rc::clone(&self.sessions), session: OnceCell::new() });
+                    Rc::new(SlotInner { sessions: Rc::clone(&self.sessions), loaded: OnceCell::new() });
                 request.extensions_mut().insert(Slot::<S> { inner: Rc::clone(&inner), scope: PhantomData });
                 Some(inner)
             }
@@ -192,8 +201,7 @@ where
                 None
             }
         };
-        let secure = self.sessions.secure_by_scheme() && request.connection_info().scheme() == "https";
-        SessionFuture { inner: self.inner.call(request), slot, secure }
+        SessionFuture { inner: self.inner.call(request), slot }
     }
 }
 
@@ -203,7 +211,6 @@ pin_project! {
         #[pin]
         inner: F,
         slot: Option<Rc<SlotInner>>,
-        secure: bool,
     }
 }
 
@@ -223,10 +230,10 @@ where
         let this = self.project();
         let mut outcome = poll_ready!(this.inner.poll(context));
         let Some(slot) = this.slot.take() else { return Poll::Ready(outcome) };
-        let Some(session) = slot.session.get() else { return Poll::Ready(outcome) };
+        let Some(loaded) = slot.loaded.get() else { return Poll::Ready(outcome) };
 
-        let context = CommitContext { response_head_bytes: 0, secure: *this.secure };
-        let additions = match slot.sessions.close(session, context) {
+        let context = CommitContext { response_head_bytes: 0, secure: loaded.secure };
+        let additions = match slot.sessions.close(&loaded.session, context) {
             Ok(line) => Additions::new(&slot.sessions, line),
             Err(error) => return Poll::Ready(Err(replace(outcome, error))),
         };
@@ -348,7 +355,7 @@ impl SessionExt for HttpRequest {
     }
 
     fn try_scoped_session<S: 'static>(&self) -> Option<Session> {
-        self.extensions().get::<Slot<S>>()?.inner.session.get().cloned()
+        self.extensions().get::<Slot<S>>()?.inner.loaded.get().map(|loaded| loaded.session.clone())
     }
 }
 

@@ -283,8 +283,8 @@ impl Session {
         self.if_open("touch", |state| state.renewal = Renewal::Touch);
     }
 
-    /// Keeps this request from prolonging the session: for polling and background requests, which are no sign of a
-    /// user. [`touch`](Self::touch) overrides it.
+    /// Keeps this request from prolonging the session, also if it writes: for polling and background requests, which
+    /// are no sign of a user. [`touch`](Self::touch) overrides it.
     pub fn skip_renewal(&self) {
         self.if_open("skip_renewal", |state| {
             if state.renewal == Renewal::Auto {

@@ -242,7 +242,7 @@ impl Sessions {
     /// Seals the session at `now`; the whole `Set-Cookie` value.
     fn seal(&self, state: &mut State, now: Millis, secure: bool) -> String {
         let Inner { sealer, cookie, limits, .. } = &*self.inner;
-        state.header.times = lifetime::reseal(&state.times(limits), &limits.terms, now);
+        state.header.times = state.sealed_times(limits, now);
         state.header.counter = state.header.counter.saturating_add(1);
         let plaintext = state.plaintext_len();
         let mut draft = Draft::with_capacity(plaintext);

@@ -130,11 +130,12 @@ impl State {
         }
     }
 
-    /// The times as this request leaves them, before they are sealed.
-    pub(crate) fn times(&self, limits: &Limits) -> Times {
+    /// The times that are sealed at `now` if the cookie is issued. A request that skips renewal changes none of them,
+    /// also if it writes: polling must not keep a session from becoming idle.
+    pub(crate) fn sealed_times(&self, limits: &Limits, now: Millis) -> Times {
         let times = &self.header.times;
-        match (self.renewal, &self.loaded) {
-            (Renewal::Skip, _) => *times,
+        let used = match (self.renewal, &self.loaded) {
+            (Renewal::Skip, _) => return *times,
             (Renewal::Touch, _) => lifetime::touch(times, self.now),
             (Renewal::Auto, _) if limits.rolling => lifetime::touch(times, self.now),
             (Renewal::Auto, Some(Loaded { header, due: Some(Due::Extend), .. }))
@@ -143,7 +144,8 @@ impl State {
                 lifetime::extend(times, &limits.terms, self.now)
             }
             (Renewal::Auto, _) => *times,
-        }
+        };
+        lifetime::reseal(&used, &limits.terms, now)
     }
 
     pub(crate) fn reissue(&self, limits: &Limits) -> Reissue {
@@ -168,7 +170,7 @@ impl State {
     pub(crate) fn end(&self, limits: &Limits) -> Millis {
         let times = match self.reissue(limits) {
             Reissue::No => self.header.times,
-            Reissue::Mere | Reissue::Wanted => lifetime::reseal(&self.times(limits), &limits.terms, self.now),
+            Reissue::Mere | Reissue::Wanted => self.sealed_times(limits, self.now),
         };
         lifetime::first_end(&times, &limits.terms, self.now).0
     }
