@@ -157,7 +157,7 @@ impl Sealer {
         }
         let mut id = KeyId([0; KEY_ID_LEN]);
         id.0.copy_from_slice(&buf[1..=KEY_ID_LEN]);
-        let ciphers = Arc::clone(&self.ciphers());
+        let ciphers = self.ciphers();
         let key = ciphers.ids.iter().position(|&known| known == id).ok_or(Rejection::UnknownKey(id))?;
         Ok(Parsed { buf, ciphers, key })
     }
@@ -198,7 +198,7 @@ fn associated_data(id: KeyId, purpose: Purpose, name: &str) -> Box<[u8]> {
 /// A value with a plausible shape and a known key. Nothing of it may be believed yet.
 pub(crate) struct Parsed {
     buf: Vec<u8>,
-    ciphers: Arc<Ciphers>,
+    ciphers: arc_swap::Guard<Arc<Ciphers>>,
     key: usize,
 }
 

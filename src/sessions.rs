@@ -115,6 +115,8 @@ enum Action {
     Keep,
     /// Seals and sets it.
     Issue,
+    /// The same, unless it is late: nothing but the session's times or its key would change.
+    IssueIfInTime,
     /// Makes the browser forget it.
     Remove,
 }
@@ -194,27 +196,41 @@ impl Sessions {
         if session.limits().home != self.inner.limits.home {
             return Err(CommitError::Foreign);
         }
-        let (line, events) = session.with(|state| {
-            let now = self.now();
-            let outcome = match self.plan(state, now) {
-                Action::Keep => (None, [None, None]),
-                Action::Issue => {
-                    let before = state.loaded.clone();
-                    let reissue = state.reissue(&self.inner.limits);
-                    let line = self.seal(state, now, context.secure);
-                    (Some(line), self.issued(state, before.as_ref(), reissue))
-                }
-                Action::Remove => (Some(self.inner.cookie.remove(context.secure)), [ended(state), None]),
-            };
-            state.stage = Stage::Committed;
-            outcome
+        // From here on nobody can change the session, so the clock, which may be anything, is asked without the lock.
+        let (action, destroyed) = session.with(|state| {
+            let action = self.plan(state);
+            let stage = std::mem::replace(&mut state.stage, Stage::Committed);
+            (action, stage == Stage::Destroyed)
         });
+        let issue = |only_if_in_time| {
+            let now = self.now();
+            session.with(|state| {
+                if only_if_in_time && self.is_late(state, now) {
+                    return (None, [None, None]);
+                }
+                let reissue = state.reissue(&self.inner.limits);
+                let line = self.seal(state, now, context.secure);
+                (Some(line), self.issued(state, reissue))
+            })
+        };
+        let (line, events) = match action {
+            Action::Keep => return Ok(None),
+            Action::Issue => issue(false),
+            Action::IssueIfInTime => issue(true),
+            Action::Remove => {
+                let id = session.with(|state| state.loaded.as_ref().map(|loaded| loaded.header.id));
+                (
+                    Some(self.inner.cookie.remove(context.secure)),
+                    [id.map(|id| Event::Ended { id, destroyed }), None],
+                )
+            }
+        };
         events.iter().flatten().for_each(|event| self.tell(event));
         Ok(line)
     }
 
     /// What the response has to do. The one place where that is decided.
-    fn plan(&self, state: &State, now: Millis) -> Action {
+    fn plan(&self, state: &State) -> Action {
         let limits = &self.inner.limits;
         match state.stage {
             Stage::Committed => return Action::Keep,
@@ -229,14 +245,17 @@ impl Sessions {
         match state.reissue(limits) {
             Reissue::No => Action::Keep,
             Reissue::Wanted => Action::Issue,
-            Reissue::Mere => {
-                let times = &state.header.times;
-                let (end, _) = lifetime::first_end(times, &limits.terms, now);
-                let spare = Millis(lifetime::active(times, &limits.terms).0 / 2);
-                let late = now.minus(state.now) > SLOW;
-                if late && end.minus(now) > spare { Action::Keep } else { Action::Issue }
-            }
+            Reissue::Mere => Action::IssueIfInTime,
         }
+    }
+
+    /// Whether an answer came so late that a newer cookie may have been set meanwhile, and the session can wait for
+    /// the next request to be prolonged.
+    fn is_late(&self, state: &State, now: Millis) -> bool {
+        let terms = &self.inner.limits.terms;
+        let (end, _) = lifetime::first_end(&state.header.times, terms, now);
+        let spare = Millis(lifetime::active(&state.header.times, terms).0 / 2);
+        now.minus(state.now) > SLOW && end.minus(now) > spare
     }
 
     /// Seals the session at `now`; the whole `Set-Cookie` value.
@@ -256,10 +275,10 @@ impl Sessions {
     }
 
     /// What to tell of a cookie that was issued: at most a change of the session and a change of its key.
-    fn issued(&self, state: &State, before: Option<&Loaded>, reissue: Reissue) -> [Option<Event>; 2] {
+    fn issued(&self, state: &State, reissue: Reissue) -> [Option<Event>; 2] {
         let id = state.header.id;
         let bytes = self.inner.limits.name_value(state.plaintext_len());
-        let Some(before) = before else { return [Some(Event::Started { id, bytes }), None] };
+        let Some(before) = &state.loaded else { return [Some(Event::Started { id, bytes }), None] };
         let change = if before.header.id != id {
             Some(Event::Renewed { from: before.header.id, to: id })
         } else if reissue == Reissue::Wanted {
@@ -289,16 +308,12 @@ impl Sessions {
         let now = self.now();
         let session = Session::new(State::new(Origin::New, &self.inner.limits.terms, now), self.inner.limits);
         fill(&session).into_result()?;
-        let (line, event) = session.with(|state| {
-            if state.stage != Stage::Open {
-                return Err(IssueError::Destroyed);
-            }
-            let line = self.seal(state, now, true);
-            state.stage = Stage::Committed;
-            let [event, _] = self.issued(state, None, Reissue::Wanted);
-            Ok((line, event))
-        })?;
-        event.iter().for_each(|event| self.tell(event));
+        let line = session.with(|state| {
+            let stage = std::mem::replace(&mut state.stage, Stage::Committed);
+            (stage == Stage::Open).then(|| (self.seal(state, now, true), self.issued(state, Reissue::Wanted)))
+        });
+        let (line, events) = line.ok_or(IssueError::Destroyed)?;
+        events.iter().flatten().for_each(|event| self.tell(event));
         let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
         Ok(pair.to_owned())
     }
@@ -382,11 +397,6 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for () {}
     impl<T> Sealed for Result<T, super::InsertError> {}
-}
-
-fn ended(state: &State) -> Option<Event> {
-    let id = state.loaded.as_ref()?.header.id;
-    Some(Event::Ended { id, destroyed: state.stage == Stage::Destroyed })
 }
 
 impl fmt::Debug for Sessions {
