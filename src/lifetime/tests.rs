@@ -1,1 +1,394 @@
+use super::*;
 
+const A: i64 = 300_000;
+const D: i64 = 86_400_000;
+
+fn terms(duration: i64, active: i64, absolute: Option<i64>, idle: Option<i64>) -> Terms {
+    Terms {
+        duration: Millis(duration),
+        active: Millis(active),
+        absolute: absolute.map(Millis),
+        idle: idle.map(Millis),
+        max_duration: MAX_AGE_LIMIT,
+    }
+}
+
+fn born(at: i64, terms: &Terms) -> Times {
+    birth(terms, Millis(at))
+}
+
+fn judged(times: &Times, terms: &Terms, now: i64) -> Verdict {
+    judge(times, terms, Millis(now))
+}
+
+#[test]
+fn each_limit_ends_the_session_at_its_very_millisecond() {
+    for (terms, end, at) in [
+        (terms(1_000, 0, None, None), End::Duration, 1_000),
+        (terms(5_000, 0, Some(2_000), None), End::Absolute, 2_000),
+        (terms(5_000, 0, None, Some(3_000)), End::Idle, 3_000),
+        (terms(5_000, 0, Some(2_000), Some(1_000)), End::Idle, 1_000),
+        (terms(5_000, 0, Some(1_000), Some(2_000)), End::Absolute, 1_000),
+        (terms(1_000, 0, Some(1_000), Some(1_000)), End::Duration, 1_000),
+    ] {
+        let times = born(1_000_000, &terms);
+        assert!(!matches!(judged(&times, &terms, 1_000_000 + at - 1), Verdict::Over { .. }));
+        for late in [0, 1, 1_000_000] {
+            let over = Verdict::Over { end, at: Millis(1_000_000 + at) };
+            assert_eq!(judged(&times, &terms, 1_000_000 + at + late), over);
+        }
+    }
+}
+
+#[test]
+fn a_use_extends_once_less_than_the_active_span_remains_and_by_exactly_that() {
+    let terms = terms(D, A, None, None);
+    let times = born(0, &terms);
+    assert_eq!(judged(&times, &terms, D - A), Verdict::Live);
+    assert_eq!(judged(&times, &terms, D - A + 1), Verdict::Due(Due::Extend));
+    let extended = extend(&times, &terms, Millis(D - A + 1));
+    assert_eq!(first_end(&extended, &terms, Millis(D - A + 1)).0, Millis(D + A));
+    assert_eq!(judged(&extended, &terms, D - A + 1), Verdict::Live);
+    assert_eq!(extended.created_at, times.created_at);
+}
+
+#[test]
+fn a_fixed_session_is_never_due() {
+    let terms = Lifetime::new(Duration::from_secs(10)).fixed().terms(DAY).unwrap();
+    assert_eq!(judged(&born(0, &terms), &terms, 9_999), Verdict::Live);
+}
+
+#[test]
+fn an_anchor_that_a_wrong_clock_moved_ends_no_later_than_the_clamp() {
+    for (d, a) in [(1_000, 1_000), (1_000, 400), (D, A)] {
+        let terms = terms(d, a, None, None);
+        let times = Times { anchor: Millis(50 * D), ..born(0, &terms) };
+        let (end, _) = first_end(&times, &terms, Millis(0));
+        assert_eq!(end, Millis(d.max(2 * a)));
+        let extended = extend(&times, &terms, Millis(0));
+        assert_eq!(extended.anchor, Millis(d.max(2 * a) - d));
+    }
+}
+
+#[test]
+fn lowering_the_configuration_shortens_at_once_and_raising_it_acts_when_sealed_again() {
+    let long = terms(10_000, 0, None, None);
+    let short = terms(4_000, 0, None, None);
+    let times = born(0, &long);
+    assert!(matches!(judged(&times, &short, 4_000), Verdict::Over { .. }));
+    assert_eq!(judged(&times, &short, 3_999), Verdict::Live);
+
+    let times = born(0, &short);
+    assert!(matches!(judged(&times, &long, 4_000), Verdict::Over { .. }), "nothing is revived");
+    let resealed = reseal(&times, &long, Millis(3_999));
+    assert_eq!(judged(&resealed, &long, 9_999), Verdict::Live);
+}
+
+#[test]
+fn an_own_duration_ignores_the_configured_one_but_not_the_maximum() {
+    let mut terms = terms(1_000, 0, None, None);
+    let times = Times { duration: Millis(9_000), own: true, ..born(0, &terms) };
+    assert_eq!(judged(&times, &terms, 8_999), Verdict::Live);
+    assert_eq!(reseal(&times, &terms, Millis(5)).duration, Millis(9_000));
+    terms.max_duration = Millis(5_000);
+    assert!(matches!(judged(&times, &terms, 5_000), Verdict::Over { .. }));
+}
+
+#[test]
+fn a_cookie_is_refreshed_once_a_tenth_of_the_idle_limit_has_passed() {
+    let terms = terms(D, 0, None, Some(10_000));
+    let times = born(0, &terms);
+    assert_eq!(judged(&times, &terms, 1_000), Verdict::Live);
+    assert_eq!(judged(&times, &terms, 1_001), Verdict::Due(Due::Refresh));
+    let refreshed = reseal(&times, &terms, Millis(1_001));
+    assert_eq!(refreshed.anchor, times.anchor);
+    assert_eq!(first_end(&refreshed, &terms, Millis(1_001)), (Millis(11_001), End::Idle));
+}
+
+#[test]
+fn births_and_seals_are_tolerated_up_to_the_skew_and_refused_beyond() {
+    let terms = terms(D, A, None, None);
+    for (created_at, sealed_at, verdict) in [
+        (SKEW.0, SKEW.0, Verdict::Live),
+        (SKEW.0 + 1, SKEW.0, Verdict::Future),
+        (0, SKEW.0 + 1, Verdict::Future),
+    ] {
+        let times = Times { created_at: Millis(created_at), sealed_at: Millis(sealed_at), ..born(0, &terms) };
+        assert_eq!(judged(&times, &terms, 0), verdict);
+    }
+}
+
+#[test]
+fn touching_counts_the_duration_from_now_and_never_moves_the_anchor_back() {
+    let terms = terms(D, A, None, None);
+    let times = born(1_000, &terms);
+    assert_eq!(touch(&times, Millis(5_000)).anchor, Millis(5_000));
+    assert_eq!(touch(&times, Millis(500)).anchor, Millis(1_000));
+}
+
+#[test]
+fn max_age_is_rounded_up_is_never_negative_and_at_most_400_days() {
+    for (end, seconds) in [(0, 0), (-1, 0), (1, 1), (999, 1), (1_000, 1), (1_001, 2), (i64::MAX, 34_560_000)]
+    {
+        assert_eq!(max_age(Millis(end), Millis(0)), seconds);
+    }
+    assert_eq!(MAX_AGE_LIMIT.0 / 1_000, 400 * 86_400);
+}
+
+#[test]
+fn the_default_active_span_is_five_minutes_or_the_duration_where_that_is_shorter() {
+    for (duration, active) in [(DAY, A), (Duration::from_secs(10), 10_000), (Duration::from_secs(300), A)] {
+        assert_eq!(Lifetime::new(duration).terms(DAY).unwrap().active, Millis(active));
+    }
+}
+
+#[test]
+fn spans_beyond_reason_and_contradictions_are_configuration_errors() {
+    let day = || Lifetime::new(DAY);
+    let refused = |lifetime: Lifetime, setting: &str| {
+        let error = lifetime.terms(DAY).unwrap_err();
+        assert!(
+            matches!(error, ConfigError::OutOfRange { setting: found, .. } if found == setting),
+            "{error}"
+        );
+    };
+    for span in
+        [Duration::ZERO, Duration::from_micros(999), Duration::MAX, MAX_SPAN + Duration::from_millis(1)]
+    {
+        refused(Lifetime::new(span), "duration");
+        refused(day().active(span), "active");
+        refused(day().absolute(span), "absolute");
+        refused(day().idle(span), "idle");
+        let error = day().terms(span).unwrap_err();
+        assert!(matches!(error, ConfigError::OutOfRange { setting: "max_duration", .. }), "{error}");
+    }
+    let longer = |lifetime: Lifetime, max| match lifetime.terms(max).unwrap_err() {
+        ConfigError::Longer { shorter, longer, .. } => (shorter, longer),
+        other => panic!("{other}"),
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!(longer(day().active(DAY + second), DAY), ("active", "duration"));
+    assert_eq!(longer(day(), DAY - second), ("duration", "max_duration"));
+    assert!(day().active(DAY).absolute(MAX_SPAN).idle(Duration::from_millis(1)).terms(DAY).is_ok());
+}
+
+#[test]
+fn the_presets_are_the_figures_of_nist_sp_800_63b_4() {
+    for (lifetime, end, idle) in [
+        (Lifetime::aal1(), 30 * 86_400, None),
+        (Lifetime::aal2(), 86_400, Some(3_600)),
+        (Lifetime::aal3(), 12 * 3_600, Some(15 * 60)),
+    ] {
+        let terms = lifetime.terms(MAX_AGE_LIMIT.to_duration()).unwrap();
+        assert_eq!(terms.absolute, Some(Millis(end * 1_000)));
+        assert_eq!(terms.idle, idle.map(|seconds: i64| Millis(seconds * 1_000)));
+        assert_eq!(terms.active, Millis::ZERO);
+    }
+}
+
+/// The rules once more, written from their words over plain numbers, without a look at the code under test.
+#[derive(Clone, Debug)]
+struct Model {
+    duration: i64,
+    active: i64,
+    absolute: i64,
+    idle: i64,
+    created: i64,
+    anchor: i64,
+    sealed: i64,
+    sealed_duration: i64,
+    own: bool,
+}
+
+const NEVER: i64 = i64::MAX / 4;
+
+impl Model {
+    fn d(&self) -> i64 {
+        if self.own { self.sealed_duration } else { self.sealed_duration.min(self.duration) }
+    }
+
+    fn a(&self) -> i64 {
+        self.active.min(self.d())
+    }
+
+    fn duration_end(&self, now: i64) -> i64 {
+        (self.anchor + self.d()).min(now + self.d().max(2 * self.a()))
+    }
+
+    fn end(&self, now: i64) -> i64 {
+        self.duration_end(now).min(self.created + self.absolute).min(self.sealed + self.idle)
+    }
+
+    fn is_future(&self, now: i64) -> bool {
+        self.created > now + 60_000 || self.sealed > now + 60_000
+    }
+
+    fn seal(&mut self, now: i64) {
+        self.sealed = now;
+        if !self.own {
+            self.sealed_duration = self.duration;
+        }
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    /// SplitMix64.
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: i64) -> i64 {
+        (self.next() % bound as u64) as i64
+    }
+}
+
+#[test]
+fn random_timelines_agree_with_the_reference_model() {
+    let mut random = Random(2026);
+    let (mut extended, mut over, mut future) = (0, 0, 0);
+    for timeline in 0..120_000 {
+        let seed = random.0;
+        let (e, o, f) = timeline_agrees(&mut random, &format!("timeline {timeline} of seed {seed}"));
+        extended += e;
+        over += o;
+        future += f;
+    }
+    // The timelines reach what they are to test.
+    assert!(extended > 50_000 && over > 50_000 && future > 1_000, "{extended} {over} {future}");
+}
+
+fn timeline_agrees(random: &mut Random, what: &str) -> (u32, u32, u32) {
+    let mut counts = (0, 0, 0);
+    let spans = |random: &mut Random| {
+        let duration = 1 + random.below(400_000);
+        let active = random.below(duration + 1);
+        let optional = |random: &mut Random| [NEVER, 1 + random.below(600_000)][random.below(2) as usize];
+        (duration, active, optional(random), optional(random))
+    };
+    let (duration, active, absolute, idle) = spans(random);
+    let mut now = 1_700_000_000_000;
+    let mut model = Model {
+        duration,
+        active,
+        absolute,
+        idle,
+        created: now,
+        anchor: now,
+        sealed: now,
+        sealed_duration: duration,
+        own: false,
+    };
+    let finite = |span| (span != NEVER).then_some(span);
+    let mut terms = terms(duration, active, finite(absolute), finite(idle));
+    let mut times = born(now, &terms);
+    for step in 0..16 {
+        let what = format!("{what}, step {step}: {model:?} at {now}");
+        // Time passes, mostly forward, by spans of the size of the limits; clocks of other nodes are off.
+        now += match random.below(10) {
+            0 => -random.below(120_000),
+            1 => random.below(1_000_000),
+            2 => model.end(now) - now + random.below(3) - 1,
+            3 => model.duration_end(now) - model.a() - now + random.below(3) - 1,
+            _ => random.below(model.d() / 2 + 2),
+        };
+        if random.below(12) == 0 {
+            let (duration, active, absolute, idle) = spans(random);
+            (model.duration, model.active, model.absolute, model.idle) = (duration, active, absolute, idle);
+            terms = super::tests::terms(duration, active, finite(absolute), finite(idle));
+        }
+        let verdict = judged(&times, &terms, now);
+        if model.is_future(now) {
+            assert_eq!(verdict, Verdict::Future, "{what}");
+            counts.2 += 1;
+            return counts;
+        }
+        assert_eq!(first_end(&times, &terms, Millis(now)).0, Millis(model.end(now)), "{what}");
+        if now >= model.end(now) {
+            assert!(matches!(verdict, Verdict::Over { .. }), "{what}: {verdict:?}");
+            counts.1 += 1;
+            return counts;
+        }
+        // A use.
+        let extends = model.duration_end(now) - now < model.a();
+        let refreshes = model.idle != NEVER && now - model.sealed > model.idle / 10;
+        match verdict {
+            Verdict::Due(Due::Extend) => assert!(extends, "{what}"),
+            Verdict::Due(Due::Refresh) => assert!(refreshes && !extends, "{what}"),
+            Verdict::Live => assert!(!extends && !refreshes, "{what}"),
+            Verdict::Over { .. } | Verdict::Future => panic!("{what}: {verdict:?}"),
+        }
+        let before = model.end(now);
+        match random.below(8) {
+            // The request skips renewal.
+            0 => {}
+            1 => {
+                model.anchor = model.anchor.max(now);
+                model.seal(now);
+                times = reseal(&touch(&times, Millis(now)), &terms, Millis(now));
+            }
+            2 => {
+                let own = 1 + random.below(500_000);
+                (model.anchor, model.sealed_duration, model.own) = (now, own, true);
+                model.seal(now);
+                times.anchor = Millis(now);
+                times.duration = Millis(own);
+                times.own = true;
+                times = reseal(&times, &terms, Millis(now));
+                assert!(model.duration_end(now) == now + own, "{what}");
+            }
+            3 => {
+                model = Model { created: now, anchor: now, own: false, ..model };
+                model.seal(now);
+                times = birth(&terms, Millis(now));
+            }
+            // A plain use, or a write: it is sealed if it is due or by chance.
+            _ if extends || refreshes || random.below(3) == 0 => {
+                if extends {
+                    counts.0 += 1;
+                    model.anchor =
+                        (model.anchor + model.a()).min(now + model.d().max(2 * model.a()) - model.d());
+                    times = extend(&times, &terms, Millis(now));
+                    assert!(
+                        model.duration_end(now) >= now + model.a(),
+                        "never cut off sooner than a: {what}"
+                    );
+                } else if model.idle == NEVER && model.duration <= model.sealed_duration {
+                    let mut written = model.clone();
+                    written.seal(now);
+                    assert!(written.end(now) <= before, "writing never extends: {what}");
+                }
+                model.seal(now);
+                times = reseal(&times, &terms, Millis(now));
+            }
+            _ => {}
+        }
+    }
+    counts
+}
+
+#[test]
+fn an_active_user_is_cut_off_by_the_absolute_limit_alone() {
+    let terms = terms(D, A, Some(10 * D), None);
+    let mut times = born(0, &terms);
+    let mut now = 0;
+    let mut issues = 0;
+    // A request exactly every `active` would meet the end itself, which is exclusive.
+    while now + A < 10 * D {
+        now += A - 1;
+        match judged(&times, &terms, now) {
+            Verdict::Due(Due::Extend) => {
+                times = reseal(&extend(&times, &terms, Millis(now)), &terms, Millis(now));
+                issues += 1;
+            }
+            verdict => assert_eq!(verdict, Verdict::Live, "at {now}"),
+        }
+    }
+    assert_eq!(judged(&times, &terms, 10 * D), Verdict::Over { end: End::Absolute, at: Millis(10 * D) });
+    assert!(issues as i64 <= 10 * D / A, "at most about once per active span: {issues}");
+}

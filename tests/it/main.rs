@@ -1,0 +1,1 @@
+//! The behaviours of the library, seen from outside.
