@@ -1,0 +1,248 @@
+//! How long a session lives, by a clock that moves when told to.
+
+use std::time::Duration;
+
+use sealed_session::{End, InsertError, KeyRing, Lifetime, Origin, Rejection, Session};
+use time::OffsetDateTime;
+
+use crate::support::{Bed, DAY, Jar, MINUTE, MS, key};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn write(session: &Session) {
+    session.increment("writes", 1).unwrap();
+}
+
+async fn origin_after(bed: &Bed, jar: &Jar, span: Duration) -> Origin {
+    let now = sealed_session::Clock::now(&bed.clock);
+    bed.clock.set(now + span);
+    let origin = bed.see(jar, |session| {
+        session.skip_renewal();
+        session.origin()
+    });
+    let origin = origin.await;
+    bed.clock.set(now);
+    origin
+}
+
+#[actix_web::test]
+async fn a_session_lives_until_the_very_millisecond_of_its_end() {
+    for (lifetime, span, end) in [
+        (Lifetime::new(HOUR), HOUR, End::Duration),
+        (Lifetime::new(DAY).absolute(HOUR), HOUR, End::Absolute),
+        (Lifetime::new(DAY).idle(HOUR), HOUR, End::Idle),
+    ] {
+        let bed = Bed::with(|builder| builder.lifetime(lifetime));
+        let jar = bed.logged_in().await;
+        assert_eq!(origin_after(&bed, &jar, span - MS).await, Origin::Resumed);
+        assert_eq!(origin_after(&bed, &jar, span).await, Origin::Rejected(Rejection::Expired(end)));
+        assert_eq!(origin_after(&bed, &jar, span + MS).await, Origin::Rejected(Rejection::Expired(end)));
+    }
+}
+
+#[actix_web::test]
+async fn writing_does_not_extend() {
+    let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(HOUR)));
+    let mut jar = bed.logged_in().await;
+    let end = bed.see(&jar, Session::expires_at).await;
+    for _ in 0..5 {
+        bed.clock.advance(10 * MINUTE);
+        assert!(bed.visit(&mut jar, write).await.set_cookie().is_some());
+        assert_eq!(bed.see(&jar, Session::expires_at).await, end);
+    }
+}
+
+#[actix_web::test]
+async fn a_use_inside_the_active_window_extends_and_silence_after_it_ends_the_session() {
+    let lifetime = Lifetime::new(HOUR).active(10 * MINUTE);
+    let bed = Bed::with(|builder| builder.lifetime(lifetime));
+    let mut jar = bed.logged_in().await;
+    bed.clock.advance(50 * MINUTE);
+    assert_eq!(bed.visit(&mut jar, |_| {}).await.set_cookie(), None, "exactly the active span remains");
+    bed.clock.advance(MS);
+    let reply = bed.visit(&mut jar, |_| {}).await;
+    assert_eq!(reply.attribute("Max-Age"), Some("1200"), "20 minutes less one millisecond, rounded up");
+    assert_eq!(bed.visit(&mut jar, |_| {}).await.set_cookie(), None, "once");
+    assert_eq!(origin_after(&bed, &jar, 20 * MINUTE - 2 * MS).await, Origin::Resumed);
+    let over = Origin::Rejected(Rejection::Expired(End::Duration));
+    assert_eq!(origin_after(&bed, &jar, 20 * MINUTE - MS).await, over);
+}
+
+#[actix_web::test]
+async fn the_absolute_limit_wins_over_activity_and_is_counted_anew_from_a_renewal() {
+    let lifetime = Lifetime::new(HOUR).active(HOUR).absolute(3 * HOUR);
+    let bed = Bed::with(|builder| builder.lifetime(lifetime));
+    let mut jar = bed.logged_in().await;
+    for _ in 0..5 {
+        bed.clock.advance(30 * MINUTE);
+        bed.visit(&mut jar, Session::touch).await;
+    }
+    let mut renewed = jar.clone();
+    bed.visit(&mut renewed, Session::renew).await;
+    bed.clock.advance(30 * MINUTE);
+    let origin = bed.see(&jar, Session::origin).await;
+    assert_eq!(origin, Origin::Rejected(Rejection::Expired(End::Absolute)));
+    assert_eq!(bed.see(&renewed, Session::origin).await, Origin::Resumed);
+}
+
+#[actix_web::test]
+async fn lowering_the_duration_shortens_live_sessions_and_raising_it_acts_at_the_next_issue_and_revives_nothing()
+ {
+    let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(HOUR).fixed()));
+    let mut jar = bed.logged_in().await;
+    let other = |minutes: u32| {
+        let lifetime = Lifetime::new(minutes * MINUTE).fixed();
+        Bed::on(KeyRing::new(key(1)), bed.clock.clone(), |builder| builder.lifetime(lifetime))
+    };
+    let (short, long) = (other(20), other(120));
+    assert_eq!(origin_after(&short, &jar, 20 * MINUTE - MS).await, Origin::Resumed);
+    let over = Origin::Rejected(Rejection::Expired(End::Duration));
+    assert_eq!(origin_after(&short, &jar, 20 * MINUTE).await, over);
+
+    assert_eq!(origin_after(&long, &jar, HOUR).await, over, "nothing is revived");
+    long.visit(&mut jar, write).await;
+    assert_eq!(origin_after(&long, &jar, 2 * HOUR - MS).await, Origin::Resumed);
+}
+
+#[actix_web::test]
+async fn a_birth_in_the_future_beyond_the_skew_is_rejected_and_the_cookie_is_left_alone() {
+    let bed = Bed::new();
+    let jar = bed.logged_in().await;
+    let now = sealed_session::Clock::now(&bed.clock);
+    bed.clock.set(now - MINUTE);
+    assert_eq!(bed.see(&jar, Session::origin).await, Origin::Resumed);
+    bed.clock.set(now - MINUTE - MS);
+    let reply =
+        bed.peek(&jar, |session| assert_eq!(session.origin(), Origin::Rejected(Rejection::Future))).await;
+    assert_eq!(reply.set_cookie(), None);
+}
+
+#[actix_web::test]
+async fn one_users_duration_and_persistence_never_reach_another() {
+    let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(HOUR)));
+    let (mut ada, mut bob) = (Jar::default(), Jar::default());
+    bed.visit(&mut ada, write).await;
+    let reply = bed
+        .visit(&mut ada, |session| {
+            session.set_duration(30 * DAY).unwrap();
+            session.set_persistent(false).unwrap();
+        })
+        .await;
+    assert_eq!(reply.attribute("Max-Age"), None);
+    for _ in 0..3 {
+        assert_eq!(bed.visit(&mut bob, write).await.attribute("Max-Age"), Some("3600"));
+        assert_eq!(bed.visit(&mut ada, write).await.attribute("Max-Age"), None);
+        assert_eq!(bed.see(&ada, Session::remaining).await, 30 * DAY);
+        assert_eq!(bed.see(&bob, Session::remaining).await, HOUR);
+    }
+    let reply = bed.visit(&mut ada, |session| session.set_persistent(true).unwrap()).await;
+    assert_eq!(reply.attribute("Max-Age"), Some("2592000"));
+}
+
+#[actix_web::test]
+async fn max_age_and_the_sealed_end_agree_to_the_second() {
+    let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(HOUR).idle(HOUR / 2).absolute(2 * HOUR)));
+    let mut jar = bed.logged_in().await;
+    for step in [1, 7, 499, 500, 501, 999, 1_000, 60_001, 599_123, 1_234_567] {
+        bed.clock.advance(Duration::from_millis(step));
+        let reply = bed.visit(&mut jar, write).await;
+        let max_age: u64 = reply.attribute("Max-Age").unwrap().parse().unwrap();
+        let end = bed.sessions.inspect(jar.value()).unwrap().expires_at;
+        let remaining = (end - sealed_session::Clock::now(&bed.clock)).whole_milliseconds() as u64;
+        assert_eq!(max_age, remaining.div_ceil(1_000));
+        assert_eq!(bed.see(&jar, Session::expires_at).await, end);
+    }
+}
+
+#[actix_web::test]
+async fn what_the_handler_is_told_of_the_end_is_what_is_sealed() {
+    let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(HOUR).active(10 * MINUTE).idle(HOUR)));
+    let told = std::rc::Rc::new(std::cell::Cell::new(OffsetDateTime::UNIX_EPOCH));
+    let mut jar = bed.logged_in().await;
+    for minutes in [1, 5, 7, 20, 20, 9, 9] {
+        bed.clock.advance(minutes * MINUTE);
+        let out = std::rc::Rc::clone(&told);
+        bed.visit(&mut jar, move |session| out.set(session.expires_at())).await;
+        assert_eq!(bed.sessions.inspect(jar.value()).unwrap().expires_at, told.get());
+    }
+}
+
+#[actix_web::test]
+async fn skipping_the_renewal_keeps_polling_from_extending_also_where_it_writes() {
+    let lifetime = Lifetime::new(HOUR).active(HOUR).idle(HOUR);
+    let bed = Bed::with(|builder| builder.lifetime(lifetime));
+    let mut jar = bed.logged_in().await;
+    let end = bed.see(&jar, |session| {
+        session.skip_renewal();
+        session.expires_at()
+    });
+    let end = end.await;
+    for _ in 0..5 {
+        bed.clock.advance(10 * MINUTE);
+        assert_eq!(bed.visit(&mut jar, Session::skip_renewal).await.set_cookie(), None);
+        let poll = |session: &Session| {
+            session.skip_renewal();
+            write(session);
+        };
+        assert!(bed.visit(&mut jar, poll).await.set_cookie().is_some());
+        assert_eq!(bed.sessions.inspect(jar.value()).unwrap().expires_at, end);
+    }
+    let overridden = |session: &Session| {
+        session.skip_renewal();
+        session.touch();
+    };
+    bed.visit(&mut jar, overridden).await;
+    assert_eq!(bed.see(&jar, Session::remaining).await, HOUR);
+}
+
+#[actix_web::test]
+async fn a_rolling_session_is_issued_on_every_response_that_used_it() {
+    let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(HOUR)).rolling(true));
+    let mut jar = bed.logged_in().await;
+    for _ in 0..3 {
+        bed.clock.advance(30 * MINUTE);
+        assert_eq!(bed.visit(&mut jar, |_| {}).await.attribute("Max-Age"), Some("3600"));
+    }
+    bed.clock.advance(30 * MINUTE);
+    assert_eq!(bed.visit(&mut jar, Session::skip_renewal).await.set_cookie(), None);
+}
+
+#[actix_web::test]
+async fn an_idle_session_ends_and_a_used_one_is_reissued_after_a_tenth() {
+    let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(DAY).idle(HOUR)));
+    let mut jar = bed.logged_in().await;
+    for _ in 0..20 {
+        bed.clock.advance(6 * MINUTE);
+        assert_eq!(bed.visit(&mut jar, |_| {}).await.set_cookie(), None, "a tenth exactly");
+        bed.clock.advance(6 * MINUTE);
+        assert!(bed.visit(&mut jar, |_| {}).await.set_cookie().is_some());
+    }
+    bed.clock.advance(HOUR);
+    let origin = bed.see(&jar, Session::origin).await;
+    assert_eq!(origin, Origin::Rejected(Rejection::Expired(End::Idle)));
+}
+
+#[actix_web::test]
+async fn a_short_own_duration_on_an_old_session_counts_from_now_and_never_kills_it() {
+    let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(DAY)));
+    let mut jar = bed.logged_in().await;
+    bed.clock.advance(DAY / 2);
+    bed.visit(&mut jar, |session| session.set_duration(MINUTE).unwrap()).await;
+    assert_eq!(bed.see(&jar, Session::remaining).await, MINUTE);
+    let born = bed.see(&jar, Session::created_at).await;
+    assert_eq!(sealed_session::Clock::now(&bed.clock) - born, DAY / 2, "the birth stays");
+}
+
+#[actix_web::test]
+async fn an_own_duration_that_is_zero_or_too_long_is_refused_with_the_limit() {
+    let bed = Bed::with(|builder| builder.max_duration(30 * DAY));
+    let mut jar = bed.logged_in().await;
+    let reply = bed.visit(&mut jar, |session| {
+        for wrong in [Duration::ZERO, Duration::from_micros(999), 30 * DAY + MS, Duration::MAX] {
+            let error = session.set_duration(wrong).unwrap_err();
+            assert!(matches!(error, InsertError::Duration { max, .. } if max == 30 * DAY), "{error}");
+        }
+    });
+    assert_eq!(reply.await.set_cookie(), None);
+    bed.visit(&mut jar, |session| session.set_duration(30 * DAY).unwrap()).await;
+}

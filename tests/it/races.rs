@@ -1,0 +1,106 @@
+//! Requests that overlap, each in a fixed order.
+
+use std::time::Duration;
+
+use sealed_session::{Lifetime, Session};
+
+use crate::support::{Bed, Jar, MINUTE, MS, key};
+
+const LATE: Duration = Duration::from_millis(500);
+
+/// What a request answers that was sent with `jar` and takes `span`.
+async fn slow(
+    bed: &Bed,
+    jar: &Jar,
+    span: Duration,
+    work: impl Fn(&Session) + 'static,
+) -> crate::support::Reply {
+    let clock = bed.clock.clone();
+    bed.peek(jar, move |session| {
+        clock.advance(span);
+        work(session);
+    })
+    .await
+}
+
+#[actix_web::test]
+async fn a_late_answer_that_only_prolongs_does_not_put_old_data_over_a_newer_write() {
+    let lifetime = Lifetime::new(60 * MINUTE).active(10 * MINUTE);
+    let bed = Bed::with(|builder| builder.lifetime(lifetime));
+    let mut jar = bed.logged_in().await;
+    bed.clock.advance(51 * MINUTE);
+    assert!(slow(&bed, &jar, LATE, |_| {}).await.set_cookie().is_some(), "500 ms are not late");
+    let poll = slow(&bed, &jar, LATE + MS, |_| {}).await;
+    assert_eq!(poll.set_cookie(), None);
+
+    // The write that overtook it stays, and the next request extends.
+    bed.visit(&mut jar, |session| session.insert("n", 2).unwrap()).await;
+    jar.keep(&poll);
+    assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(2));
+}
+
+#[actix_web::test]
+async fn a_late_answer_does_prolong_where_the_session_could_not_wait() {
+    let lifetime = Lifetime::new(60 * MINUTE).active(10 * MINUTE);
+    let bed = Bed::with(|builder| builder.lifetime(lifetime));
+    let jar = bed.logged_in().await;
+    bed.clock.advance(55 * MINUTE - LATE - 2 * MS);
+    assert_eq!(
+        slow(&bed, &jar, LATE + MS, |_| {}).await.set_cookie(),
+        None,
+        "half of active and 1 ms remain"
+    );
+    assert!(slow(&bed, &jar, LATE + MS, |_| {}).await.set_cookie().is_some());
+}
+
+#[actix_web::test]
+async fn a_late_answer_that_writes_or_touches_is_sent() {
+    let bed = Bed::new();
+    let jar = bed.logged_in().await;
+    assert!(slow(&bed, &jar, MINUTE, |s| s.insert("n", 2).unwrap()).await.set_cookie().is_some());
+    assert!(slow(&bed, &jar, MINUTE, Session::touch).await.set_cookie().is_some());
+}
+
+#[actix_web::test]
+async fn a_late_answer_is_not_resealed_under_a_new_key_either() {
+    let bed = Bed::new();
+    let jar = bed.logged_in().await;
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    assert_eq!(slow(&bed, &jar, LATE + MS, |_| {}).await.set_cookie(), None);
+    assert!(slow(&bed, &jar, LATE, |_| {}).await.set_cookie().is_some());
+}
+
+#[actix_web::test]
+async fn a_poll_from_before_a_login_that_answers_after_it_leaves_the_login_alone() {
+    let bed = Bed::new();
+    let mut jar = bed.logged_in().await;
+    let before = jar.clone();
+    bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+    let poll = bed.peek(&before, |session| assert!(session.subject().is_none())).await;
+    jar.keep(&poll);
+    assert_eq!(bed.see(&jar, Session::subject).await.as_deref(), Some("ada"));
+}
+
+#[actix_web::test]
+async fn of_two_overlapping_writes_the_later_answer_wins_as_documented() {
+    let bed = Bed::new();
+    let mut jar = bed.logged_in().await;
+    let one = bed.peek(&jar, |session| session.insert("a", 1).unwrap()).await;
+    let two = bed.peek(&jar, |session| session.insert("b", 2).unwrap()).await;
+    jar.keep(&two);
+    jar.keep(&one);
+    assert_eq!(bed.see(&jar, Session::keys).await, ["a", "n"]);
+}
+
+#[actix_web::test]
+async fn clones_of_one_session_in_threads_lose_no_increment() {
+    let bed = Bed::new();
+    let session = bed.sessions.load(["a=1"]).await.unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let session = session.clone();
+            scope.spawn(move || (0..100).for_each(|_| assert!(session.increment("n", 1).is_ok())));
+        }
+    });
+    assert_eq!(session.get::<u32>("n").unwrap(), Some(800));
+}
