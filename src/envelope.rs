@@ -10,6 +10,9 @@
 //! compression, and padding to blocks hides small differences in length. The nonces come from the thread's ChaCha
 //! generator, which is not reseeded by `fork`: a process that forks after sealing must not seal on both sides.
 
+#[doc(hidden)]
+pub mod bench;
+
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
@@ -323,3 +326,6 @@ mod tests {
         assert_eq!(opened.key, Key::from_bytes([2; 32]).id());
     }
 }
+
+#[cfg(test)]
+mod vectors;

@@ -93,6 +93,8 @@ pub use actix::{Scoped, SessionExt, SessionFuture, SessionMiddleware, SessionSer
 pub use builder::SessionsBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cookie::{MAX_NAME_VALUE_BYTES, SameSite, Secure};
+#[doc(hidden)]
+pub use envelope::bench as __bench;
 pub use error::{
     CommitError, ConfigError, End, InsertError, IssueError, KeyError, Rejection, Source, StoreError,
     ValueError,

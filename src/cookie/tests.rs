@@ -70,9 +70,10 @@ fn a_prefix_in_whatever_case_holds_the_name_to_what_it_promises() {
 #[test]
 fn attributes_that_browsers_refuse_without_secure_need_it() {
     for secure in [Secure::Never, Secure::Auto] {
-        for cross_site in
-            [CookieConfig { same_site: SameSite::None, ..config() }, CookieConfig { partitioned: true, ..config() }]
-        {
+        for cross_site in [
+            CookieConfig { same_site: SameSite::None, ..config() },
+            CookieConfig { partitioned: true, ..config() },
+        ] {
             assert_eq!(cross_site.validate(), Ok(()));
             let outcome = CookieConfig { secure, ..cross_site }.validate();
             assert!(matches!(outcome, Err(ConfigError::NeedsSecure { .. })), "{outcome:?}");
@@ -88,9 +89,13 @@ fn names_paths_and_domains_that_could_break_the_header_or_be_ignored_are_refused
     }
     for path in ["", "app", "/a;b", "/a\r\nb", "/é", "/a ", &format!("/{}", "p".repeat(1_024))] {
         let outcome = CookieConfig { path: path.into(), ..config() }.validate();
-        assert!(matches!(outcome, Err(ConfigError::Attribute { attribute: "path", .. })), "{path:?}: {outcome:?}");
+        assert!(
+            matches!(outcome, Err(ConfigError::Attribute { attribute: "path", .. })),
+            "{path:?}: {outcome:?}"
+        );
     }
-    for domain in ["", ".", "a..b", "a b", "a;b", "https://a", "a/", "é.example", "a:80", &"d".repeat(1_025)] {
+    for domain in ["", ".", "a..b", "a b", "a;b", "https://a", "a/", "é.example", "a:80", &"d".repeat(1_025)]
+    {
         let outcome = CookieConfig { domain: Some(domain.into()), ..config() }.validate();
         let refused = matches!(outcome, Err(ConfigError::Attribute { attribute: "domain", .. }));
         assert!(refused, "{domain:?}: {outcome:?}");
@@ -117,7 +122,10 @@ fn the_written_lines_carry_the_configured_attributes_and_removal_carries_the_sam
     for (config, attributes) in [
         (config(), "; HttpOnly; SameSite=Lax; Secure; Path=/"),
         (bare, "; SameSite=Lax; Path=/"),
-        (CookieConfig { same_site: SameSite::Strict, ..config() }, "; HttpOnly; SameSite=Strict; Secure; Path=/"),
+        (
+            CookieConfig { same_site: SameSite::Strict, ..config() },
+            "; HttpOnly; SameSite=Strict; Secure; Path=/",
+        ),
         (full, "; HttpOnly; SameSite=None; Partitioned; Secure; Path=/app; Domain=example.com"),
     ] {
         assert_eq!(set(&config, false, None), format!("s=v{attributes}"));

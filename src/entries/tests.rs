@@ -25,7 +25,8 @@ fn loaded(entries: &BTreeMap<String, Vec<u8>>) -> Entries {
     record::encode(&header, entries.len(), entries.iter().map(|(k, v)| (k.as_str(), v)), &mut buf);
     buf.resize(buf.len().next_multiple_of(32), 0);
     let plaintext = 0..buf.len();
-    let (_, packed) = record::decode(Opened { buf, plaintext, key: KeyId([0; 4]), by_primary: true }).unwrap();
+    let (_, packed) =
+        record::decode(Opened { buf, plaintext, key: KeyId([0; 4]), by_primary: true }).unwrap();
     Entries::new(packed)
 }
 
@@ -174,7 +175,11 @@ fn random_operations_agree_with_a_map() {
             for n in 0..7 {
                 let key = self::keys(n);
                 assert_eq!(entries.contains(key), model.contains_key(key), "round {round}");
-                assert_eq!(entries.get(key).map(|v| v.bytes().to_vec()), model.get(key).cloned(), "round {round}");
+                assert_eq!(
+                    entries.get(key).map(|v| v.bytes().to_vec()),
+                    model.get(key).cloned(),
+                    "round {round}"
+                );
             }
         }
     }

@@ -34,7 +34,8 @@ async fn keys_infer_their_type_from_constants_strings_and_turbofish() {
     bed.visit(&mut Jar::default(), |session| {
         let name = String::from("list");
         session.insert(VISITS, 3).unwrap();
-        session.insert(&VISITS, 4).unwrap();
+        let by_reference: SessionKey<'_, u32> = (&VISITS).into();
+        session.insert(by_reference, 4).unwrap();
         session.insert(&name, [1, 2].iter().map(|n| n * 2).collect::<Vec<u8>>()).unwrap();
         session.insert("text", "borrowed").unwrap();
         assert_eq!(session.get(VISITS).unwrap(), Some(4));

@@ -18,20 +18,26 @@ async fn two_scopes_under_different_names_never_see_each_other() {
         .wrap(SessionMiddleware::scoped::<Admin>(admin.clone()))
         .route(
             "/write",
-            web::to(|one: Session, two: Session, a: Scoped<Admin>, b: Scoped<Admin>, request: HttpRequest| async move {
-                one.insert("n", 1).unwrap();
-                assert_eq!(two.get::<u8>("n").unwrap(), Some(1), "both are the same session");
-                assert!(!a.contains_key("n"));
-                a.insert("n", 2).unwrap();
-                assert_eq!(b.clone().into_inner().get::<u8>("n").unwrap(), Some(2));
-                assert_eq!(request.try_session().unwrap().id(), one.id());
-                assert_eq!(request.scoped_session::<Admin>().await.unwrap().id(), a.id());
-                HttpResponse::Ok()
-            }),
+            web::to(
+                async |one: Session,
+                       two: Session,
+                       a: Scoped<Admin>,
+                       b: Scoped<Admin>,
+                       request: HttpRequest| {
+                    one.insert("n", 1).unwrap();
+                    assert_eq!(two.get::<u8>("n").unwrap(), Some(1), "both are the same session");
+                    assert!(!a.contains_key("n"));
+                    a.insert("n", 2).unwrap();
+                    assert_eq!(b.clone().into_inner().get::<u8>("n").unwrap(), Some(2));
+                    assert_eq!(request.try_session().unwrap().id(), one.id());
+                    assert_eq!(request.scoped_session::<Admin>().await.unwrap().id(), a.id());
+                    HttpResponse::Ok().finish()
+                },
+            ),
         )
         .route(
             "/admin",
-            web::to(|admin: Scoped<Admin>, request: HttpRequest| async move {
+            web::to(async |admin: Scoped<Admin>, request: HttpRequest| {
                 assert!(request.try_session().is_none(), "nobody asked for it yet");
                 format!("{:?} {:?}", admin.origin(), admin.get::<u8>("n").unwrap())
             }),
