@@ -30,6 +30,7 @@ use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, Resp
 use pin_project_lite::pin_project;
 
 use self::headers::Additions;
+use crate::cookie::Secure;
 use crate::error::{CommitError, InsertError, StoreError, ValueError};
 use crate::session::Session;
 use crate::sessions::{CommitContext, Sessions};
@@ -160,7 +161,7 @@ impl SlotInner {
     fn session(&self, request: &HttpRequest) -> Session {
         let load = || Loaded {
             session: self.sessions.open(request.headers().get_all(COOKIE).map(HeaderValue::as_bytes)),
-            secure: self.sessions.secure_by_scheme() && request.connection_info().scheme() == "https",
+            secure: self.sessions.secure() == Secure::Auto && request.connection_info().scheme() == "https",
         };
         self.loaded.get_or_init(load).session.clone()
     }

@@ -185,7 +185,6 @@ impl SessionsBuilder {
             limits,
             issue_empty: self.issue_empty,
             cache_headers: self.cache_headers,
-            secure_by_scheme: self.cookie.secure == Secure::Auto,
             clock: self.clock,
             on_event: self.on_event,
         }))

@@ -183,6 +183,10 @@ impl CookieWriter {
         &self.name
     }
 
+    pub(crate) fn secure(&self) -> Secure {
+        self.secure
+    }
+
     /// Whether the configuration lets browsers keep the cookie when they are closed.
     pub(crate) fn persistent(&self) -> bool {
         self.persistent

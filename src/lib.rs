@@ -64,7 +64,7 @@
 //!
 //! | feature | default | unlocks |
 //! |---|---|---|
-//! | `actix` | yes | [`SessionMiddleware`], the extractors [`Session`] and [`Scoped`], [`SessionExt`] |
+//! | `actix` | yes | `SessionMiddleware`, the extractors `Session` and `Scoped`, `SessionExt` |
 //!
 //! Without it [`Sessions::load`] and [`Sessions::commit`] serve any framework.
 

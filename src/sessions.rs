@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::candidates::{self, Candidate, Refusal};
 use crate::clock::{Clock, Millis};
-use crate::cookie::CookieWriter;
+use crate::cookie::{CookieWriter, Secure};
 use crate::entries::Entries;
 use crate::envelope::{Draft, Sealer};
 use crate::error::{CommitError, InsertError, IssueError, Rejection, StoreError};
@@ -61,7 +61,6 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) issue_empty: bool,
     pub(crate) cache_headers: bool,
-    pub(crate) secure_by_scheme: bool,
     pub(crate) clock: Box<dyn Clock>,
     pub(crate) on_event: Option<EventHook>,
 }
@@ -126,6 +125,7 @@ impl Sessions {
         Self { inner: Arc::new(inner) }
     }
 
+    #[cfg(feature = "actix")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
@@ -353,14 +353,16 @@ impl Sessions {
         self.inner.sealer.ring()
     }
 
-    /// Whether responses get `Vary` and `Cache-Control`.
-    pub(crate) fn cache_headers(&self) -> bool {
+    /// For integrations: whether responses are to get `Vary` and `Cache-Control`, as configured.
+    #[must_use]
+    pub fn cache_headers(&self) -> bool {
         self.inner.cache_headers
     }
 
-    /// Whether [`CommitContext::secure`] is looked at.
-    pub(crate) fn secure_by_scheme(&self) -> bool {
-        self.inner.secure_by_scheme
+    /// For integrations: the configured [`Secure`]. Only for [`Secure::Auto`] does [`CommitContext::secure`] matter.
+    #[must_use]
+    pub fn secure(&self) -> Secure {
+        self.inner.cookie.secure()
     }
 
     fn now(&self) -> Millis {
