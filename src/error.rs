@@ -192,7 +192,8 @@ pub enum Rejection {
     /// Altered, or sealed for another cookie name or purpose.
     #[error("tampered")]
     Tampered,
-    /// Authentic, but past its end.
+    /// Authentic, but past its end. A browser drops a cookie with `Max-Age` at its end by itself; with
+    /// `persistent(false)` it goes on sending it, and this is seen.
     #[error("expired ({0:?} limit)")]
     Expired(End),
     /// Authentic, but born or sealed in the future by more than the permitted clock skew.

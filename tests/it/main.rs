@@ -10,6 +10,7 @@ mod keys;
 mod lazy;
 mod lifetime;
 mod races;
+mod readme;
 mod rejections;
 mod scopes;
 mod server;
