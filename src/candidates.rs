@@ -139,3 +139,30 @@ fn rank(reason: Rejection) -> u8 {
         Rejection::Expired(_) => 5,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::Draft;
+    use crate::key::{Key, KeyRing, Purpose};
+    use crate::lifetime::Lifetime;
+    use crate::state::{Origin, State};
+
+    #[test]
+    fn a_reference_to_a_store_is_refused_where_there_is_none_and_stays_in_the_browser() {
+        let terms = Lifetime::default().terms(std::time::Duration::from_secs(86_400)).unwrap();
+        let sealer = Sealer::new(KeyRing::new(Key::generate()), Purpose::Cookie, "s");
+        for (place, accepted) in [(Place::Cookie, true), (Place::Store, false)] {
+            let header = Header { place, ..State::new(Origin::New, &terms, Millis(0)).header };
+            let mut draft = Draft::with_capacity(0);
+            record::encode(&header, 0, std::iter::empty::<(&str, &[u8])>(), draft.plaintext());
+            let mut value = Vec::new();
+            sealer.seal(draft, &mut value);
+            let judged = judge(&value, &sealer, &terms, Millis(0));
+            assert_eq!(judged.is_ok(), accepted);
+            if let Err(refusal) = judged {
+                assert_eq!((refusal.reason, refusal.removable), (Rejection::Malformed, false));
+            }
+        }
+    }
+}

@@ -10,6 +10,8 @@ use crate::error::ConfigError;
 pub const MAX_NAME_VALUE_BYTES: usize = 4096;
 /// Browsers ignore attributes with longer values (RFC 6265bis, section 5.6).
 const MAX_ATTRIBUTE_BYTES: usize = 1024;
+/// Room for `=` and `; Max-Age=34560000`.
+const MAX_AGE_ROOM: usize = 20;
 /// A name longer than this leaves no room that is worth having.
 const MAX_NAME_BYTES: usize = 256;
 
@@ -192,26 +194,21 @@ impl CookieWriter {
         self.persistent
     }
 
-    /// Length of the value for a plaintext of `plaintext` bytes.
-    pub(crate) fn value_len(&self, plaintext: usize) -> usize {
-        envelope::sealed_len(plaintext)
-    }
-
     /// The longest plaintext whose name + value have at most [`MAX_NAME_VALUE_BYTES`].
     pub(crate) fn max_plaintext_len(&self) -> usize {
         envelope::max_plaintext_len(MAX_NAME_VALUE_BYTES - self.name.len()).unwrap_or(0)
     }
 
-    /// The whole `Set-Cookie` value. `seal` appends the cookie's value of `value_len` bytes.
+    /// The whole `Set-Cookie` value. `seal` appends the cookie's value; name and value have `name_value` bytes.
     pub(crate) fn set(
         &self,
         secure: bool,
         max_age: Option<i64>,
-        value_len: usize,
+        name_value: usize,
         seal: impl FnOnce(&mut Vec<u8>),
     ) -> String {
         let attributes = self.attributes(secure);
-        let mut out = Vec::with_capacity(self.name.len() + 1 + value_len + attributes.len() + 24);
+        let mut out = Vec::with_capacity(name_value + attributes.len() + MAX_AGE_ROOM);
         out.extend_from_slice(self.name.as_bytes());
         out.push(b'=');
         seal(&mut out);

@@ -150,7 +150,7 @@ impl Entries {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.iter().next().is_none()
     }
 
     /// Whether the entries differ from those loaded.

@@ -228,16 +228,17 @@ pub(crate) fn encode<'a>(
         generation: header.generation.to_le_bytes(),
         flags,
     };
-    let mut writer = Appender(out);
-    let mut put = |item: &dyn Fn(&mut Appender<'_>) -> Result<(), EncodeError>| {
-        item(&mut writer).expect("appending to a Vec does not fail");
-    };
-    put(&|w| bincode::encode_into_writer(&wire, w, config()));
-    put(&|w| bincode::encode_into_writer(header.subject.as_deref().unwrap_or(""), w, config()));
-    put(&|w| bincode::encode_into_writer(count as u64, w, config()));
+    put(&wire, out);
+    put(header.subject.as_deref().unwrap_or(""), out);
+    put(&(count as u64), out);
     for (key, value) in entries {
-        put(&|w| bincode::encode_into_writer((key, value.as_ref()), w, config()));
+        put(key, out);
+        put(value.as_ref(), out);
     }
+}
+
+fn put<T: Encode + ?Sized>(item: &T, out: &mut Vec<u8>) {
+    bincode::encode_into_writer(item, Appender(out), config()).expect("appending to a Vec does not fail");
 }
 
 /// Reads a record out of an opened envelope, whose buffer the entries keep.

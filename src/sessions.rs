@@ -112,10 +112,8 @@ pub struct Inspection {
 enum Action {
     /// Leaves the browser's cookie as it is.
     Keep,
-    /// Seals and sets it.
-    Issue,
-    /// The same, unless it is late: nothing but the session's times or its key would change.
-    IssueIfInTime,
+    /// Seals and sets it, for this reason.
+    Issue(Reissue),
     /// Makes the browser forget it.
     Remove,
 }
@@ -202,21 +200,18 @@ impl Sessions {
             let stage = std::mem::replace(&mut state.stage, Stage::Committed);
             (action, stage == Stage::Destroyed)
         });
-        let issue = |only_if_in_time| {
-            let now = self.now();
-            session.with(|state| {
-                if only_if_in_time && self.is_late(state, now) {
-                    return (None, [None, None]);
-                }
-                let reissue = state.reissue(&self.inner.limits);
-                let line = self.seal(state, now, context.secure);
-                (Some(line), self.issued(state, reissue))
-            })
-        };
         let (line, events) = match action {
             Action::Keep => return Ok(None),
-            Action::Issue => issue(false),
-            Action::IssueIfInTime => issue(true),
+            Action::Issue(reissue) => {
+                let now = self.now();
+                session.with(|state| {
+                    if reissue == Reissue::Mere && self.is_late(state, now) {
+                        return (None, [None, None]);
+                    }
+                    let (line, bytes) = self.seal(state, now, context.secure);
+                    (Some(line), self.issued(state, reissue, bytes))
+                })
+            }
             Action::Remove => {
                 let id = session.with(|state| state.loaded.as_ref().map(|loaded| loaded.header.id));
                 (
@@ -231,7 +226,6 @@ impl Sessions {
 
     /// What the response has to do. The one place where that is decided.
     fn plan(&self, state: &State) -> Action {
-        let limits = &self.inner.limits;
         match state.stage {
             Stage::Committed => return Action::Keep,
             Stage::Destroyed if state.cookies > 0 => return Action::Remove,
@@ -242,10 +236,9 @@ impl Sessions {
             let removes = state.loaded.is_some() || state.remove_refused;
             return if removes { Action::Remove } else { Action::Keep };
         }
-        match state.reissue(limits) {
+        match state.reissue(&self.inner.limits) {
             Reissue::No => Action::Keep,
-            Reissue::Wanted => Action::Issue,
-            Reissue::Mere => Action::IssueIfInTime,
+            reissue => Action::Issue(reissue),
         }
     }
 
@@ -258,8 +251,8 @@ impl Sessions {
         now.minus(state.now) > SLOW && end.minus(now) > spare
     }
 
-    /// Seals the session at `now`; the whole `Set-Cookie` value.
-    fn seal(&self, state: &mut State, now: Millis, secure: bool) -> String {
+    /// Seals the session at `now`: the whole `Set-Cookie` value, and how many bytes of it are name + value.
+    fn seal(&self, state: &mut State, now: Millis, secure: bool) -> (String, usize) {
         let Inner { sealer, cookie, limits, .. } = &*self.inner;
         state.header.times = state.sealed_times(limits, now);
         state.header.counter = state.header.counter.saturating_add(1);
@@ -270,14 +263,14 @@ impl Sessions {
         let (end, _) = lifetime::first_end(&state.header.times, &limits.terms, now);
         let persistent = state.header.persistent.unwrap_or(cookie.persistent());
         let max_age = persistent.then(|| lifetime::max_age(end, now));
-        let value_len = cookie.value_len(plaintext);
-        cookie.set(secure, max_age, value_len, |out| sealer.seal(draft, out))
+        let bytes = limits.name_value(plaintext);
+        let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(draft, out));
+        (line, bytes)
     }
 
     /// What to tell of a cookie that was issued: at most a change of the session and a change of its key.
-    fn issued(&self, state: &State, reissue: Reissue) -> [Option<Event>; 2] {
+    fn issued(&self, state: &State, reissue: Reissue, bytes: usize) -> [Option<Event>; 2] {
         let id = state.header.id;
-        let bytes = self.inner.limits.name_value(state.plaintext_len());
         let Some(before) = &state.loaded else { return [Some(Event::Started { id, bytes }), None] };
         let change = if before.header.id != id {
             Some(Event::Renewed { from: before.header.id, to: id })
@@ -310,7 +303,10 @@ impl Sessions {
         fill(&session).into_result()?;
         let line = session.with(|state| {
             let stage = std::mem::replace(&mut state.stage, Stage::Committed);
-            (stage == Stage::Open).then(|| (self.seal(state, now, true), self.issued(state, Reissue::Wanted)))
+            (stage == Stage::Open).then(|| {
+                let (line, bytes) = self.seal(state, now, true);
+                (line, self.issued(state, Reissue::Wanted, bytes))
+            })
         });
         let (line, events) = line.ok_or(IssueError::Destroyed)?;
         events.iter().flatten().for_each(|event| self.tell(event));

@@ -106,7 +106,7 @@ fn names_paths_and_domains_that_could_break_the_header_or_be_ignored_are_refused
 }
 
 fn set(config: &CookieConfig, secure: bool, max_age: Option<i64>) -> String {
-    CookieWriter::new(config).set(secure, max_age, 1, |out| out.push(b'v'))
+    CookieWriter::new(config).set(secure, max_age, 2, |out| out.push(b'v'))
 }
 
 #[test]

@@ -32,6 +32,8 @@ async fn a_subject_alone_keeps_a_session_and_clearing_does_not_log_out() {
 async fn destroying_removes_the_cookie_and_a_write_after_it_is_an_error_and_no_new_login() {
     let bed = Bed::new();
     let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+    bed.events();
     let reply = bed.visit(&mut jar, |session| {
         session.destroy();
         for outcome in [
@@ -48,6 +50,7 @@ async fn destroying_removes_the_cookie_and_a_write_after_it_is_an_error_and_no_n
         session.touch();
         session.renew();
         session.clear();
+        crate::support::now(session.save()).unwrap();
         assert!(!session.remove("n"));
         assert!(session.is_empty() && session.subject().is_none());
     });
@@ -140,5 +143,41 @@ async fn the_id_is_stable_across_issues_and_the_counter_goes_up_by_one() {
         bed.visit(&mut jar, |session| assert!(session.increment("n", 1).is_ok())).await;
         let next = bed.sessions.inspect(jar.value()).unwrap();
         assert_eq!((next.id, next.counter, next.created_at), (first.id, counter, first.created_at));
+    }
+}
+
+#[actix_web::test]
+async fn every_changing_method_reaches_the_next_request() {
+    type Change = fn(&Session);
+    type Seen = fn(&Session) -> bool;
+    let changes: [(&str, Change, Seen); 11] = [
+        ("insert", |s| s.insert("m", 2).unwrap(), |s| s.get::<u8>("m").unwrap() == Some(2)),
+        (
+            "update",
+            |s| assert_eq!(s.update("n", |_: Option<u8>| 5).unwrap(), 5),
+            |s| s.get::<u8>("n").unwrap() == Some(5),
+        ),
+        (
+            "increment",
+            |s| assert_eq!(s.increment("n", 1).unwrap(), 2),
+            |s| s.get::<u8>("n").unwrap() == Some(2),
+        ),
+        ("remove", |s| assert!(s.remove("n")), |s| s.keys() == ["k"]),
+        ("take", |s| assert!(s.take::<u8>("n").unwrap().is_some()), |s| s.keys() == ["k"]),
+        ("retain", |s| s.retain(|key| key == "n"), |s| s.keys() == ["n"]),
+        ("clear", Session::clear, |s| s.origin() == Origin::New),
+        ("destroy", Session::destroy, |s| s.origin() == Origin::New),
+        ("set_subject", |s| s.set_subject("ada").unwrap(), |s| s.subject().as_deref() == Some("ada")),
+        ("set_duration", |s| s.set_duration(MINUTE).unwrap(), |s| s.remaining() == MINUTE),
+        ("renew", Session::renew, |s| s.remaining() == crate::support::DAY),
+    ];
+    for (method, change, seen) in changes {
+        let bed = Bed::new();
+        let mut jar = bed.logged_in().await;
+        bed.visit(&mut jar, |session| session.insert("k", 0).unwrap()).await;
+        bed.clock.advance(MINUTE);
+        assert!(!bed.see(&jar, seen).await, "{method} has something to change");
+        assert!(bed.visit(&mut jar, change).await.set_cookie().is_some(), "{method}");
+        assert!(bed.see(&jar, seen).await, "{method}");
     }
 }

@@ -169,7 +169,13 @@ async fn what_the_handler_is_told_of_the_end_is_what_is_sealed() {
 
 #[actix_web::test]
 async fn skipping_the_renewal_keeps_polling_from_extending_also_where_it_writes() {
-    let lifetime = Lifetime::new(HOUR).active(HOUR).idle(HOUR);
+    let limits = [Lifetime::new(HOUR).active(HOUR), Lifetime::new(DAY).active(DAY).idle(HOUR)];
+    for lifetime in limits {
+        polling_does_not_extend(lifetime).await;
+    }
+}
+
+async fn polling_does_not_extend(lifetime: Lifetime) {
     let bed = Bed::with(|builder| builder.lifetime(lifetime));
     let mut jar = bed.logged_in().await;
     let end = bed.see(&jar, |session| {
