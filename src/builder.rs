@@ -118,7 +118,7 @@ impl SessionsBuilder {
     }
 
     /// Counts the duration from every request that uses the session, and issues the cookie on each; the default is
-    /// false.
+    /// false. An answer after more than 500 ms leaves it out, as long as the session can wait for the next one.
     pub fn rolling(mut self, rolling: bool) -> Self {
         self.rolling = rolling;
         self

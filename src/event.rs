@@ -45,7 +45,7 @@ pub enum Event {
         /// How many live cookies there were.
         live: usize,
     },
-    /// The session's cookie was issued again with other data, by `touch` or by `rolling`.
+    /// The session's cookie was issued again with other data, or by `touch`.
     Reissued {
         /// The session.
         id: SessionId,

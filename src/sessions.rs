@@ -277,7 +277,7 @@ impl Sessions {
         } else if reissue == Reissue::Wanted {
             Some(Event::Reissued { id, bytes })
         } else {
-            before.due.map(|_| Event::Extended { id })
+            state.use_prolongs(&self.inner.limits).then_some(Event::Extended { id })
         };
         let to = self.keys().primary();
         let resealed = (!before.by_primary).then_some(Event::Resealed { id, from: before.key_id, to });

@@ -151,15 +151,19 @@ impl State {
     pub(crate) fn reissue(&self, limits: &Limits) -> Reissue {
         let Some(loaded) = &self.loaded else { return Reissue::Wanted };
         let changed = self.header != loaded.header || self.entries.changed();
-        let renews = self.renewal == Renewal::Touch || (self.renewal == Renewal::Auto && limits.rolling);
-        let due = self.renewal != Renewal::Skip && loaded.due.is_some();
-        if changed || renews {
+        if changed || self.renewal == Renewal::Touch {
             Reissue::Wanted
-        } else if due || !loaded.by_primary {
+        } else if self.use_prolongs(limits) || !loaded.by_primary {
             Reissue::Mere
         } else {
             Reissue::No
         }
+    }
+
+    /// Whether this use of the session is written down, for its duration or its idle limit.
+    pub(crate) fn use_prolongs(&self, limits: &Limits) -> bool {
+        let due = self.loaded.as_ref().is_some_and(|loaded| loaded.due.is_some());
+        self.renewal == Renewal::Auto && (due || limits.rolling)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

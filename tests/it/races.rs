@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealed_session::{Lifetime, Session};
+use sealed_session::{Event, Lifetime, Session};
 
 use crate::support::{Bed, Jar, MINUTE, MS, key};
 
@@ -59,6 +59,15 @@ async fn a_late_answer_that_writes_or_touches_is_sent() {
     let jar = bed.logged_in().await;
     assert!(slow(&bed, &jar, MINUTE, |s| s.insert("n", 2).unwrap()).await.set_cookie().is_some());
     assert!(slow(&bed, &jar, MINUTE, Session::touch).await.set_cookie().is_some());
+}
+
+#[actix_web::test]
+async fn a_late_answer_of_a_rolling_session_does_not_put_old_data_over_a_newer_write_either() {
+    let bed = Bed::with(|builder| builder.rolling(true));
+    let jar = bed.logged_in().await;
+    assert!(slow(&bed, &jar, LATE, |_| {}).await.set_cookie().is_some());
+    assert!(matches!(bed.events()[..], [Event::Resumed { .. }, Event::Extended { .. }]));
+    assert_eq!(slow(&bed, &jar, LATE + MS, |_| {}).await.set_cookie(), None);
 }
 
 #[actix_web::test]
