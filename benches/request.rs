@@ -103,22 +103,22 @@ async fn main() {
 
     let cookie = Some(cookie.as_str());
     let cases = [
-        ("untouched, no cookie", "/untouched", None, 200.0),
-        ("untouched, cookie", "/untouched", cookie, 200.0),
-        ("read", "/read", cookie, 1_300.0),
-        ("write a small value", "/write", cookie, 2_500.0),
-        ("read, change, write", "/change", cookie, f64::NAN),
+        ("untouched, no cookie", "/untouched", None),
+        ("untouched, cookie", "/untouched", cookie),
+        ("read", "/read", cookie),
+        ("write a small value", "/write", cookie),
+        ("read, change, write", "/change", cookie),
     ];
     let mut best = [[f64::MAX; 2]; 5];
     for _ in 0..ROUNDS {
-        for ((_, path, cookie, _), best) in cases.iter().zip(&mut best) {
+        for ((_, path, cookie), best) in cases.iter().zip(&mut best) {
             best[0] = best[0].min(round(&bare, "/untouched", *cookie).await);
             best[1] = best[1].min(round(&ours, path, *cookie).await);
         }
     }
     println!("cookie: {} bytes of name + value", cookie.map_or(0, str::len) - 1);
-    println!("{:<22} {:>8} {:>8} {:>9} {:>9}", "request", "bare ns", "ns", "above ns", "aim ns");
-    for ((what, _, _, aim), [bare, ours]) in cases.iter().zip(best) {
-        println!("{what:<22} {bare:>8.0} {ours:>8.0} {:>9.0} {aim:>9.0}", ours - bare);
+    println!("{:<22} {:>8} {:>8} {:>9}", "request", "bare ns", "ns", "above ns");
+    for ((what, _, _), [bare, ours]) in cases.iter().zip(best) {
+        println!("{what:<22} {bare:>8.0} {ours:>8.0} {:>9.0}", ours - bare);
     }
 }
