@@ -16,8 +16,8 @@ use crate::value;
 enum Change {
     Set(Vec<u8>),
     Unset,
-    /// Adds to the integer that is there, or to 0.
-    Add(i64),
+    /// Adds to the integer that is there, or to 0. Wider than that integer, so that no sum of increments overflows.
+    Add(i128),
 }
 
 /// What one request changed: optionally a barrier that drops every loaded entry but those kept, then a change per
@@ -113,8 +113,8 @@ impl Entries {
         let total = self.total(key, by)?;
         let change = match self.delta.changes.get(key) {
             Some(Change::Set(_) | Change::Unset) => Change::Set(value::encode_integer(total)),
-            Some(Change::Add(before)) => Change::Add(before.checked_add(by).ok_or(NotCountable::OutOfRange)?),
-            None => Change::Add(by),
+            Some(Change::Add(before)) => Change::Add(before + i128::from(by)),
+            None => Change::Add(by.into()),
         };
         self.delta.changes.insert(key.into(), change);
         Ok(total)
@@ -177,9 +177,10 @@ impl Entries {
 }
 
 /// The integer that is loaded plus `by`. Both were checked when the change was made.
-fn sum(loaded: Option<&[u8]>, by: i64) -> Vec<u8> {
+fn sum(loaded: Option<&[u8]>, by: i128) -> Vec<u8> {
     let present = loaded.and_then(value::decode_integer).unwrap_or(0);
-    value::encode_integer(present.saturating_add(by))
+    let sum = i128::from(present) + by;
+    value::encode_integer(sum.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
 }
 
 struct Merge<'a, B: Iterator, C: Iterator> {

@@ -8,13 +8,20 @@ use serde_json::Value as Json;
 
 use crate::error::Source;
 
+/// Deeper values are shown as null, so that the stack bears showing any.
+const MAX_SHOWN_DEPTH: usize = 128;
+
+// Human-readable, because serde reads flattened structs and tagged or untagged enums as such whatever they were
+// written as: an `IpAddr` in one of them would be lost.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Source> {
-    rmp_serde::to_vec_named(value).map_err(Into::into)
+    let mut bytes = Vec::new();
+    value.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map().with_human_readable())?;
+    Ok(bytes)
 }
 
 /// Reads one value. The record that it comes from was authenticated and tells its length, so nothing follows it.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Source> {
-    rmp_serde::from_slice(bytes).map_err(Into::into)
+    T::deserialize(&mut rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable()).map_err(Into::into)
 }
 
 pub(crate) fn encode_integer(value: i64) -> Vec<u8> {
@@ -28,7 +35,9 @@ pub(crate) fn decode_integer(bytes: &[u8]) -> Option<i64> {
 /// Any value as JSON, for display: bytes become arrays of numbers, keys of maps become strings, and a number that
 /// JSON does not have becomes null.
 pub(crate) fn to_json(bytes: &[u8]) -> Json {
-    decode(bytes).map_or(Json::Null, |Shown(json)| json)
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+    reader.set_max_depth(MAX_SHOWN_DEPTH);
+    Shown::deserialize(&mut reader).map_or(Json::Null, |Shown(json)| json)
 }
 
 struct Shown(Json);

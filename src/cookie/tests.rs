@@ -29,8 +29,37 @@ fn every_cookie_of_exactly_the_name_is_found_wherever_it_stands() {
         (b"xs=1; s2=1; s-=1; s.s=1", &[]),
         (b"a=s=1", &[]),
         (b"s s=1", &[]),
+        (b"s;=1", &[]),
+        (b"s==1", &[b"=1"]),
+        (b"s=1; s; S=2; s=3", &[b"1", b"3"]),
+        (b"a=1,s=2", &[]),
+        (b"\"s\"=1; $s=1; \xc2\xa0s=1; s\0=1", &[]),
     ] {
         assert_eq!(found(header, "s"), values, "{}", header.escape_ascii());
+    }
+    let near = b"xsession=1; session2=2; Session=3; sessio=4; session; session=5; session_=6; __Host-session=7";
+    assert_eq!(found(near, "session"), [b"5"]);
+    assert_eq!(found(near, "__Host-session"), [b"7"]);
+    assert_eq!(found(near, "__Host-Http-session"), [b""; 0]);
+}
+
+#[test]
+fn a_header_is_split_as_a_plain_reading_of_it_says() {
+    // All headers of up to seven bytes out of these.
+    let alphabet = b"s=; x\xff";
+    for length in 0..=7_u32 {
+        for number in 0..6_usize.pow(length) {
+            let digits = (0..length).map(|n| number / 6_usize.pow(n) % 6);
+            let header: Vec<u8> = digits.map(|digit| alphabet[digit]).collect();
+            let plain: Vec<&[u8]> = header
+                .split(|&b| b == b';')
+                .filter_map(|pair| {
+                    let equals = pair.iter().position(|&b| b == b'=')?;
+                    (pair[..equals].trim_ascii() == b"s").then(|| pair[equals + 1..].trim_ascii())
+                })
+                .collect();
+            assert_eq!(found(&header, "s"), plain, "{}", header.escape_ascii());
+        }
     }
 }
 
@@ -60,10 +89,27 @@ fn a_prefix_in_whatever_case_holds_the_name_to_what_it_promises() {
             assert_eq!(named(&name).validate(), Ok(()), "{name}");
             for (what, broken) in all {
                 let outcome = broken(named(&name)).validate();
-                let refused = matches!(outcome, Err(ConfigError::Prefix { .. }));
-                assert_eq!(refused, binding.contains(&what), "{name} {what}: {outcome:?}");
+                if !binding.contains(&what) {
+                    assert_eq!(outcome, Ok(()), "{name} {what}");
+                    continue;
+                }
+                let Err(ConfigError::Prefix { name: refused, prefix: binds, needs }) = outcome else {
+                    panic!("{name} {what}: {outcome:?}");
+                };
+                assert_eq!(refused, name);
+                assert!(prefix.eq_ignore_ascii_case(binds), "{name}: {binds}");
+                let word = match what {
+                    "script" => "http_only(true)",
+                    "domain" => "no domain",
+                    "path" => "the path is `/`",
+                    _ => "Secure::Always",
+                };
+                assert!(needs.contains(word), "{name} {what}: {needs}");
             }
         }
+    }
+    for name in ["__Host", "__host_s", "Host-s", "_Host-s", "x__Host-s", "__Secures", "__Http"] {
+        assert_eq!(script(never(domain(path(named(name))))).validate(), Ok(()), "{name} has no prefix");
     }
 }
 
@@ -75,8 +121,12 @@ fn attributes_that_browsers_refuse_without_secure_need_it() {
             CookieConfig { partitioned: true, ..config() },
         ] {
             assert_eq!(cross_site.validate(), Ok(()));
-            let outcome = CookieConfig { secure, ..cross_site }.validate();
-            assert!(matches!(outcome, Err(ConfigError::NeedsSecure { .. })), "{outcome:?}");
+            let outcome = CookieConfig { secure, ..cross_site.clone() }.validate();
+            let Err(ConfigError::NeedsSecure { attribute, secure: found }) = outcome else {
+                panic!("{outcome:?}");
+            };
+            assert_eq!(attribute == "Partitioned", cross_site.partitioned);
+            assert_eq!(found, format!("Secure::{secure:?}"));
         }
     }
 }
@@ -102,6 +152,39 @@ fn names_paths_and_domains_that_could_break_the_header_or_be_ignored_are_refused
     }
     for domain in ["example.com", ".example.com", "localhost", "a-b.example_c.com"] {
         assert_eq!(CookieConfig { domain: Some(domain.into()), ..config() }.validate(), Ok(()));
+    }
+}
+
+#[test]
+fn lengths_are_refused_one_byte_past_the_limit() {
+    let path = |len: usize| CookieConfig { path: format!("/{}", "p".repeat(len - 1)), ..config() };
+    let domain = |len: usize| CookieConfig { domain: Some("d".repeat(len)), ..config() };
+    let name = |len: usize| CookieConfig { name: "n".repeat(len), ..config() };
+    for (just_fits, too_long) in
+        [(path(1_024), path(1_025)), (domain(1_024), domain(1_025)), (name(256), name(257))]
+    {
+        assert_eq!(just_fits.validate(), Ok(()));
+        assert!(too_long.validate().is_err());
+    }
+    for path in ["/", "/a b", "/a,b=\"c\"", "//", "/~"] {
+        assert_eq!(CookieConfig { path: path.into(), ..config() }.validate(), Ok(()), "{path}");
+    }
+    for name in ["s", "!#$%&'*+-.^_`|~09azAZ"] {
+        assert_eq!(CookieConfig { name: name.into(), ..config() }.validate(), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn no_character_that_could_leave_its_place_is_allowed_anywhere() {
+    for byte in 0..=127_u8 {
+        let c = char::from(byte);
+        let name = CookieConfig { name: format!("a{c}b"), ..config() }.validate();
+        let token = byte.is_ascii_graphic() && !"()<>@,;:\\\"/[]?={}".contains(c);
+        assert_eq!(name.is_ok(), token, "name {c:?}");
+        let path = CookieConfig { path: format!("/a{c}b"), ..config() }.validate();
+        assert_eq!(path.is_ok(), !c.is_control() && c != ';', "path {c:?}");
+        let domain = CookieConfig { domain: Some(format!("a{c}b")), ..config() }.validate();
+        assert_eq!(domain.is_ok(), c.is_ascii_alphanumeric() || "-_.".contains(c), "domain {c:?}");
     }
 }
 
@@ -137,11 +220,39 @@ fn the_written_lines_carry_the_configured_attributes_and_removal_carries_the_sam
 
 #[test]
 fn secure_is_written_always_never_or_as_the_request_came() {
-    for (secure, over_http, over_https) in
-        [(Secure::Always, true, true), (Secure::Never, false, false), (Secure::Auto, false, true)]
-    {
+    let (with, without) = ("; HttpOnly; SameSite=Lax; Secure; Path=/", "; HttpOnly; SameSite=Lax; Path=/");
+    for (secure, over_http, over_https) in [
+        (Secure::Always, with, with),
+        (Secure::Never, without, without),
+        (Secure::Auto, without, with),
+    ] {
         let config = CookieConfig { secure, ..config() };
-        assert_eq!(set(&config, false, None).contains("; Secure"), over_http, "{secure:?}");
-        assert_eq!(set(&config, true, None).contains("; Secure"), over_https, "{secure:?}");
+        for (https, attributes) in [(false, over_http), (true, over_https)] {
+            assert_eq!(set(&config, https, None), format!("s=v{attributes}"), "{secure:?}");
+            assert_eq!(
+                CookieWriter::new(&config).remove(https),
+                format!("s={attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"),
+                "{secure:?}"
+            );
+        }
     }
+}
+
+#[test]
+fn the_longest_plaintext_fills_name_and_value_to_the_limit_and_no_further() {
+    for len in [1, 7, 19, 255, 256] {
+        let writer = CookieWriter::new(&CookieConfig { name: "n".repeat(len), ..config() });
+        let longest = writer.max_plaintext_len();
+        assert!(len + envelope::sealed_len(longest) <= MAX_NAME_VALUE_BYTES);
+        assert!(len + envelope::sealed_len(longest + 1) > MAX_NAME_VALUE_BYTES);
+    }
+}
+
+#[test]
+fn what_is_configured_is_told() {
+    let writer = CookieWriter::new(&CookieConfig { persistent: false, secure: Secure::Auto, ..config() });
+    assert_eq!((writer.name(), writer.secure(), writer.persistent()), ("s", Secure::Auto, false));
+    assert!(CookieWriter::new(&config()).persistent());
+    assert_eq!(CookieConfig::default().validate(), Ok(()));
+    assert!(set(&CookieConfig::default(), false, None).starts_with("__Host-Http-session=v; HttpOnly;"));
 }

@@ -70,6 +70,26 @@ fn what_ends_as_it_was_loaded_is_no_change_whatever_happened_between() {
 }
 
 #[test]
+fn a_change_deep_inside_a_value_is_a_change() {
+    let nested = |leaf: i64| value::encode(&serde_json::json!({ "a": [1, { "b": [leaf] }] })).unwrap();
+    let mut entries = loaded(&BTreeMap::from([("deep".to_owned(), nested(1)), ("x".to_owned(), one(1))]));
+    entries.set("deep", nested(2));
+    assert!(entries.changed());
+    entries.set("deep", nested(1));
+    assert!(!entries.changed());
+}
+
+#[test]
+fn a_barrier_that_keeps_everything_is_no_change() {
+    let mut entries = base(&[("a", 1), ("b", 2)]);
+    entries.retain(&["a", "b", "unknown"].map(Box::from).into());
+    assert!(!entries.changed());
+    assert_eq!(entries.len(), 2);
+    entries.set("unknown", one(3));
+    assert!(entries.changed());
+}
+
+#[test]
 fn removing_what_is_not_there_is_no_change() {
     let mut entries = base(&[("a", 1)]);
     assert!(!entries.remove("x"));
@@ -91,6 +111,37 @@ fn increments_add_to_whatever_integer_is_there() {
     assert_eq!(entries.add("a", 7), Ok(7), "a removed one counts as 0");
     assert_eq!(integer(&entries, "a"), Some(7));
     assert_eq!(entries.len(), 3);
+}
+
+#[test]
+fn only_the_sum_has_to_be_in_the_range_however_far_the_increments_go() {
+    let mut entries = base(&[("min", i64::MIN)]);
+    assert_eq!(entries.add("min", i64::MAX), Ok(-1));
+    assert_eq!(entries.add("min", i64::MAX), Ok(i64::MAX - 1));
+    assert_eq!(integer(&entries, "min"), Some(i64::MAX - 1));
+    assert_eq!(entries.add("min", 2), Err(NotCountable::OutOfRange));
+    assert_eq!(entries.add("min", i64::MIN), Ok(-2));
+    assert_eq!(entries.add("min", i64::MIN + 2), Ok(i64::MIN));
+    assert!(!entries.changed());
+}
+
+#[test]
+fn nothing_is_added_to_what_was_loaded_and_is_no_integer() {
+    let kept = [
+        ("bool", value::encode(&true).unwrap()),
+        ("float", value::encode(&1.0).unwrap()),
+        ("large", value::encode(&(i64::MAX as u64 + 1)).unwrap()),
+        ("nil", value::encode(&()).unwrap()),
+        ("text", value::encode("1").unwrap()),
+    ];
+    let mut entries = loaded(&kept.clone().map(|(key, bytes)| (key.to_owned(), bytes)).into());
+    for (key, bytes) in &kept {
+        assert_eq!(entries.add(key, 0), Err(NotCountable::NoInteger), "{key}");
+        assert_eq!(entries.get(key).unwrap().bytes(), bytes, "{key}");
+    }
+    assert!(!entries.changed());
+    entries.remove("text");
+    assert_eq!(entries.add("text", 0), Ok(0), "a removed one counts as 0");
 }
 
 #[test]
@@ -121,8 +172,12 @@ fn a_barrier_hides_what_was_loaded_and_a_second_one_hides_more() {
     assert_eq!(entries.iter().map(|(k, _)| k).collect::<Vec<_>>(), ["b", "d"], "c does not come back");
     assert!(entries.get("c").is_none() && !entries.contains("c"));
     assert_eq!(entries.add("a", 1), Ok(1), "a hidden one counts as 0");
+    entries.set("c", one(3));
+    assert_eq!(integer(&entries, "c"), Some(3), "what is set after a barrier stays");
     entries.clear();
     assert!(entries.is_empty() && entries.changed());
+    entries.set("a", one(1));
+    assert_eq!(entries.iter().map(|(k, _)| k).collect::<Vec<_>>(), ["a"], "the rest does not come back");
 }
 
 #[test]
@@ -136,24 +191,37 @@ fn random_operations_agree_with_a_map() {
     };
     for round in 0..20_000 {
         let key = |n| keys(n).to_owned();
+        // Few values, so that they often meet; one is no integer, and two leave no room to count.
+        let value = |n| match n {
+            3 => value::encode("text").unwrap(),
+            4 => one(i64::MAX),
+            5 => one(i64::MIN),
+            n => one(n as i64),
+        };
         let original: BTreeMap<String, Vec<u8>> =
-            (0..random(6)).map(|_| (key(random(7)), one(random(3) as i64))).collect();
+            (0..random(6)).map(|_| (key(random(7)), value(random(6)))).collect();
         let mut entries = loaded(&original);
         let mut model = original.clone();
         for _ in 0..random(12) {
             let key = key(random(7));
             match random(7) {
                 0 | 1 => {
-                    let value = one(random(3) as i64);
+                    let value = value(random(6));
                     entries.set(&key, value.clone());
                     model.insert(key, value);
                 }
                 2 | 3 => assert_eq!(entries.remove(&key), model.remove(&key).is_some(), "round {round}"),
                 4 => {
                     let by = random(5) as i64 - 2;
-                    let sum = by + model.get(&key).map_or(0, |v| value::decode_integer(v).unwrap());
-                    assert_eq!(entries.add(&key, by), Ok(sum), "round {round}");
-                    model.insert(key, one(sum));
+                    let sum = match model.get(&key).map(|v| value::decode_integer(v)) {
+                        Some(None) => Err(NotCountable::NoInteger),
+                        Some(Some(n)) => n.checked_add(by).ok_or(NotCountable::OutOfRange),
+                        None => Ok(by),
+                    };
+                    assert_eq!(entries.add(&key, by), sum, "round {round}");
+                    if let Ok(sum) = sum {
+                        model.insert(key, one(sum));
+                    }
                 }
                 5 => {
                     let keep: BTreeSet<Box<str>> = (0..4).map(|_| self::keys(random(7)).into()).collect();
@@ -171,6 +239,7 @@ fn random_operations_agree_with_a_map() {
             assert_eq!(now, model, "round {round}");
             assert!(entries.iter().map(|(k, _)| k).is_sorted_by(|a, b| a < b), "round {round}");
             assert_eq!(entries.len(), model.len(), "round {round}");
+            assert_eq!(entries.is_empty(), model.is_empty(), "round {round}");
             assert_eq!(entries.changed(), model != original, "round {round}");
             for n in 0..7 {
                 let key = self::keys(n);

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
+use std::net::IpAddr;
 
 use serde_bytes::ByteBuf;
 use serde_json::json;
@@ -32,6 +33,15 @@ struct Nested {
 struct Inner {
     deeper: Option<Vec<Option<String>>>,
 }
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct UnitStruct;
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct Newtype(u8);
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct Pair(u8, String);
 
 #[test]
 fn whatever_serde_knows_reads_back_as_it_was_written() {
@@ -74,6 +84,12 @@ fn whatever_serde_knows_reads_back_as_it_was_written() {
         round_trips(vec![Some(shape.clone()), None]);
         round_trips(Shape::Struct { a: Some(Box::new(shape)), b: vec![None, Some(1)] });
     }
+    round_trips(vec![Some(UnitStruct), None]);
+    round_trips(Some(Newtype(3)));
+    round_trips(vec![Some(Pair(3, "x".into())), None]);
+    round_trips(BTreeMap::from([(true, 'a')]));
+    round_trips(BTreeMap::from([((1_u8, 2_u8), vec![Ok::<u8, String>(1), Err("x".into())])]));
+    round_trips(std::time::Duration::from_millis(1_500));
     round_trips(Some(Nested { maybe: None, several: vec![] }));
     round_trips(Nested {
         maybe: Some(Inner { deeper: Some(vec![None, Some("x".into())]) }),
@@ -85,6 +101,57 @@ fn whatever_serde_knows_reads_back_as_it_was_written() {
 fn like_json_messagepack_has_one_nil_so_some_none_reads_back_as_none() {
     assert_eq!(decode::<Option<Option<u8>>>(&encode(&Some(None::<u8>)).unwrap()).unwrap(), None);
     assert_eq!(serde_json::from_value::<Option<Option<u8>>>(json!(Some(None::<u8>))).unwrap(), None);
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[serde(tag = "kind")]
+enum Tagged {
+    Empty,
+    Full { ip: IpAddr, shape: Shape, bytes: ByteBuf },
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[serde(tag = "kind", content = "of")]
+enum Adjacent {
+    Empty,
+    Full(IpAddr),
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u32),
+    Address(IpAddr),
+    Pair(u8, Option<String>),
+    Struct { a: i64 },
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct Flat {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    absent: Option<u8>,
+    #[serde(flatten)]
+    inner: Option<FlatInner>,
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct FlatInner {
+    ip: IpAddr,
+    more: u8,
+}
+
+#[test]
+fn types_with_two_forms_read_back_also_from_where_serde_buffers_them() {
+    let ip: IpAddr = "2001:db8::1".parse().unwrap();
+    let bytes = ByteBuf::from(vec![0, 255]);
+    round_trips(vec![Some(ip), None]);
+    round_trips(Tagged::Empty);
+    round_trips(vec![Tagged::Full { ip, shape: Shape::Tuple(-1, "x".into()), bytes }]);
+    round_trips(vec![Adjacent::Empty, Adjacent::Full(ip)]);
+    round_trips(vec![Untagged::Number(1), Untagged::Address(ip), Untagged::Pair(1, None)]);
+    round_trips(Untagged::Struct { a: -1 });
+    round_trips(Flat { absent: None, inner: Some(FlatInner { ip, more: 1 }) });
+    round_trips(Flat { absent: Some(1), inner: None });
 }
 
 #[derive(Serialize)]
@@ -113,6 +180,10 @@ fn a_struct_may_be_renamed_gain_defaulted_fields_and_lose_others() {
 fn integers_have_no_width() {
     assert_eq!(decode::<u32>(&encode(&7_i32).unwrap()).unwrap(), 7);
     assert_eq!(decode::<i8>(&encode(&7_u64).unwrap()).unwrap(), 7);
+    assert_eq!(decode::<u128>(&encode(&7_u64).unwrap()).unwrap(), 7);
+    assert_eq!(decode::<f64>(&encode(&7).unwrap()).unwrap(), 7.0);
+    // 128 bits are the exception: they are 16 bytes whatever the number.
+    assert!(decode::<u64>(&encode(&7_u128).unwrap()).is_err());
     assert!(decode::<u8>(&encode(&256_u32).unwrap()).is_err());
     assert!(decode::<u32>(&encode(&-1_i32).unwrap()).is_err());
 }
@@ -124,9 +195,26 @@ fn a_value_of_another_type_and_a_cut_one_are_errors_not_garbage() {
     assert!(decode::<Vec<u8>>(&text).is_err());
     assert!(decode::<After>(&encode(&1).unwrap()).is_err());
     assert!(decode::<After>(&encode(&json!({ "gained": 1 })).unwrap()).is_err());
+    for (number, fits) in [(u64::MAX, false), (i64::MAX as u64, true)] {
+        assert_eq!(decode_integer(&encode(&number).unwrap()).is_some(), fits);
+    }
     for cut in 0..text.len() {
         assert!(decode::<String>(&text[..cut]).is_err());
     }
+    let nested = encode(&json!({ "a": [1, { "b": "text" }], "c": 1.5 })).unwrap();
+    for cut in 0..nested.len() {
+        assert!(decode::<Json>(&nested[..cut]).is_err(), "cut at {cut}");
+        assert_eq!(to_json(&nested[..cut]), Json::Null, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_value_never_reads_as_a_shorter_one_with_the_rest_left_over() {
+    let three = encode(&(1, 2, 3)).unwrap();
+    assert!(decode::<(u8, u8)>(&three).is_err());
+    assert!(decode::<Vec<(u8, u8)>>(&encode(&[(1, 2, 3), (4, 5, 6)]).unwrap()).is_err());
+    assert!(decode::<()>(&three).is_err());
+    assert!(decode::<Vec<Shape>>(&encode(&json!([{ "Unit": 5 }, "Unit"])).unwrap()).is_err());
 }
 
 #[test]
@@ -137,9 +225,39 @@ fn what_json_has_not_is_shown_as_near_as_it_gets() {
     }
     shown(ByteBuf::from(vec![1, 2]), json!([1, 2]));
     shown(BTreeMap::from([(1, "one")]), json!({ "1": "one" }));
-    shown(f64::NAN, Json::Null);
+    for float in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        shown(float, Json::Null);
+        shown(vec![Some(float), None], json!([null, null]));
+    }
+    shown(f32::NAN, Json::Null);
+    shown(0.5_f32, json!(0.5));
+    shown(u64::MAX, json!(u64::MAX));
+    shown(i64::MIN, json!(i64::MIN));
+    shown(1_u128, json!([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
+    shown('é', json!("é"));
+    shown((), Json::Null);
+    shown(None::<u8>, Json::Null);
+    shown((1, "two", [3.5]), json!([1, "two", [3.5]]));
+    shown(BTreeMap::from([((1, true), ()), ((2, false), ())]), json!({ "[1,true]": null, "[2,false]": null }));
+    shown(BTreeMap::from([(i64::MIN, u64::MAX)]), json!({ "-9223372036854775808": u64::MAX }));
+    shown("10.0.0.1".parse::<IpAddr>().unwrap(), json!("10.0.0.1"));
+    shown(UnitStruct, json!([]));
+    shown(Shape::Newtype(7), json!({ "Newtype": 7 }));
+    shown(Shape::Struct { a: None, b: vec![Some(1)] }, json!({ "Struct": { "a": null, "b": [1] } }));
     shown(Shape::Tuple(-1, "x".into()), json!({ "Tuple": [-1, "x"] }));
     shown(Some(Shape::Unit), json!("Unit"));
     shown(json!({ "a": [1, null] }), json!({ "a": [1, null] }));
     assert_eq!(to_json(b"\xc1"), Json::Null, "bytes that are no value do not panic");
+    for byte in 0..=255 {
+        _ = to_json(&[byte, byte, byte, byte, byte, byte]);
+    }
+}
+
+#[test]
+fn a_value_however_deep_is_shown_without_exhausting_the_stack() {
+    let mut deep = encode(&1).unwrap();
+    for depth in 1..=1_000 {
+        deep.insert(0, 0x91);
+        assert_eq!(to_json(&deep).is_array(), depth < MAX_SHOWN_DEPTH, "{depth}");
+    }
 }
