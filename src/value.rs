@@ -21,7 +21,8 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Source
 
 /// Reads one value. The record that it comes from was authenticated and tells its length, so nothing follows it.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Source> {
-    T::deserialize(&mut rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable()).map_err(Into::into)
+    T::deserialize(&mut rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable())
+        .map_err(Into::into)
 }
 
 pub(crate) fn encode_integer(value: i64) -> Vec<u8> {

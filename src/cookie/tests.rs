@@ -37,7 +37,8 @@ fn every_cookie_of_exactly_the_name_is_found_wherever_it_stands() {
     ] {
         assert_eq!(found(header, "s"), values, "{}", header.escape_ascii());
     }
-    let near = b"xsession=1; session2=2; Session=3; sessio=4; session; session=5; session_=6; __Host-session=7";
+    let near =
+        b"xsession=1; session2=2; Session=3; sessio=4; session; session=5; session_=6; __Host-session=7";
     assert_eq!(found(near, "session"), [b"5"]);
     assert_eq!(found(near, "__Host-session"), [b"7"]);
     assert_eq!(found(near, "__Host-Http-session"), [b""; 0]);
@@ -221,11 +222,9 @@ fn the_written_lines_carry_the_configured_attributes_and_removal_carries_the_sam
 #[test]
 fn secure_is_written_always_never_or_as_the_request_came() {
     let (with, without) = ("; HttpOnly; SameSite=Lax; Secure; Path=/", "; HttpOnly; SameSite=Lax; Path=/");
-    for (secure, over_http, over_https) in [
-        (Secure::Always, with, with),
-        (Secure::Never, without, without),
-        (Secure::Auto, without, with),
-    ] {
+    for (secure, over_http, over_https) in
+        [(Secure::Always, with, with), (Secure::Never, without, without), (Secure::Auto, without, with)]
+    {
         let config = CookieConfig { secure, ..config() };
         for (https, attributes) in [(false, over_http), (true, over_https)] {
             assert_eq!(set(&config, https, None), format!("s=v{attributes}"), "{secure:?}");

@@ -29,7 +29,12 @@ fn each_limit_ends_the_session_at_its_very_millisecond() {
         (terms(5_000, 0, None, Some(3_000)), End::Idle, 3_000),
         (terms(5_000, 0, Some(2_000), Some(1_000)), End::Idle, 1_000),
         (terms(5_000, 0, Some(1_000), Some(2_000)), End::Absolute, 1_000),
+        (terms(5_000, 0, Some(4_000), Some(1_000)), End::Idle, 1_000),
+        (terms(1_000, 0, Some(2_000), Some(3_000)), End::Duration, 1_000),
+        // Of several that come together the first of the list is told.
         (terms(1_000, 0, Some(1_000), Some(1_000)), End::Duration, 1_000),
+        (terms(1_000, 0, None, Some(1_000)), End::Duration, 1_000),
+        (terms(2_000, 0, Some(1_000), Some(1_000)), End::Absolute, 1_000),
     ] {
         let times = born(1_000_000, &terms);
         assert!(!matches!(judged(&times, &terms, 1_000_000 + at - 1), Verdict::Over { .. }));
@@ -50,6 +55,77 @@ fn a_use_extends_once_less_than_the_active_span_remains_and_by_exactly_that() {
     assert_eq!(first_end(&extended, &terms, Millis(D - A + 1)).0, Millis(D + A));
     assert_eq!(judged(&extended, &terms, D - A + 1), Verdict::Live);
     assert_eq!(extended.created_at, times.created_at);
+}
+
+#[test]
+fn an_extension_is_cut_where_it_would_pass_now_plus_the_duration_or_twice_active() {
+    // (d, a, now, end): with a > d / 2 the clamp is 2a, and each extension may be whole.
+    for (d, a, now, end) in [
+        (1_000, 1_000, 1, 2_000),
+        (1_000, 1_000, 999, 2_000),
+        (1_000, 600, 500, 1_600),
+        (1_000, 400, 601, 1_400),
+    ] {
+        let terms = terms(d, a, None, None);
+        let times = born(0, &terms);
+        assert_eq!(judged(&times, &terms, now), Verdict::Due(Due::Extend));
+        let extended = extend(&times, &terms, Millis(now));
+        assert_eq!(first_end(&extended, &terms, Millis(now)), (Millis(end), End::Duration));
+    }
+    // The clock went back by a second between the sealing and the use.
+    let terms = terms(1_000, 1_000, None, None);
+    let extended = extend(&Times { anchor: Millis(500), ..born(0, &terms) }, &terms, Millis(-900));
+    assert_eq!(extended.anchor, Millis(-900 + 2_000 - 1_000));
+}
+
+#[test]
+fn active_counts_no_more_than_the_duration_that_holds() {
+    let configured = terms(D, A, None, None);
+    let own = Times { duration: Millis(1_000), own: true, ..born(0, &configured) };
+    assert_eq!(judged(&own, &configured, 0), Verdict::Live);
+    assert_eq!(judged(&own, &configured, 1), Verdict::Due(Due::Extend));
+    assert_eq!(extend(&own, &configured, Millis(1)).anchor, Millis(1_000));
+    let sealed = Times { duration: Millis(1_000), ..born(0, &configured) };
+    assert_eq!(extend(&sealed, &configured, Millis(1)).anchor, Millis(1_000));
+}
+
+#[test]
+fn what_is_due_for_both_reasons_is_extended() {
+    let terms = terms(10_000, 5_000, None, Some(9_000));
+    let times = born(0, &terms);
+    assert_eq!(judged(&times, &terms, 900), Verdict::Live);
+    assert_eq!(judged(&times, &terms, 5_000), Verdict::Due(Due::Refresh));
+    assert_eq!(judged(&times, &terms, 5_001), Verdict::Due(Due::Extend));
+}
+
+#[test]
+fn neither_extension_nor_touch_nor_sealing_postpones_the_absolute_end() {
+    let terms = terms(1_000, 1_000, Some(1_500), None);
+    let times = born(0, &terms);
+    for moved in [extend(&times, &terms, Millis(900)), touch(&times, Millis(900))] {
+        let moved = reseal(&moved, &terms, Millis(900));
+        assert_eq!(judged(&moved, &terms, 1_499), Verdict::Due(Due::Extend));
+        let over = Verdict::Over { end: End::Absolute, at: Millis(1_500) };
+        assert_eq!(judged(&moved, &terms, 1_500), over);
+    }
+    assert_eq!(first_end(&born(900, &terms), &terms, Millis(900)).0, Millis(1_900), "a new birth does");
+}
+
+#[test]
+fn sealed_moments_at_the_rim_of_what_a_record_holds_are_judged_without_overflow() {
+    let rim = [0, 1, (1 << 48) - 1];
+    let all =
+        Lifetime::new(MAX_SPAN).active(MAX_SPAN).absolute(MAX_SPAN).idle(MAX_SPAN).terms(MAX_SPAN).unwrap();
+    for (created_at, anchor) in rim.into_iter().flat_map(|c| rim.map(|a| (Millis(c), Millis(a)))) {
+        for (sealed_at, duration) in rim.into_iter().flat_map(|s| rim.map(|d| (Millis(s), Millis(d)))) {
+            for (own, now) in [false, true].into_iter().flat_map(|own| rim.map(|now| (own, Millis(now)))) {
+                let times = Times { created_at, anchor, sealed_at, duration, own };
+                let (end, _) = first_end(&extend(&touch(&times, now), &all, now), &all, now);
+                assert!((0..=34_560_000).contains(&max_age(end, now)));
+                _ = judge(&times, &all, now);
+            }
+        }
+    }
 }
 
 #[test]
@@ -91,7 +167,11 @@ fn an_own_duration_ignores_the_configured_one_but_not_the_maximum() {
     assert_eq!(judged(&times, &terms, 8_999), Verdict::Live);
     assert_eq!(reseal(&times, &terms, Millis(5)).duration, Millis(9_000));
     terms.max_duration = Millis(5_000);
+    assert_eq!(judged(&times, &terms, 4_999), Verdict::Live);
     assert!(matches!(judged(&times, &terms, 5_000), Verdict::Over { .. }));
+    terms.max_duration = Millis(9_000);
+    terms.duration = Millis(20_000);
+    assert!(matches!(judged(&times, &terms, 9_000), Verdict::Over { .. }), "nor does it grow");
 }
 
 #[test]
@@ -168,6 +248,7 @@ fn spans_beyond_reason_and_contradictions_are_configuration_errors() {
     };
     let second = Duration::from_secs(1);
     assert_eq!(longer(day().active(DAY + second), DAY), ("active", "duration"));
+    assert_eq!(longer(day().active(DAY + Duration::from_nanos(1)), DAY), ("active", "duration"));
     assert_eq!(longer(day(), DAY - second), ("duration", "max_duration"));
     assert!(day().active(DAY).absolute(MAX_SPAN).idle(Duration::from_millis(1)).terms(DAY).is_ok());
 }
@@ -193,6 +274,7 @@ struct Model {
     active: i64,
     absolute: i64,
     idle: i64,
+    max_duration: i64,
     created: i64,
     anchor: i64,
     sealed: i64,
@@ -203,8 +285,51 @@ struct Model {
 const NEVER: i64 = i64::MAX / 4;
 
 impl Model {
+    fn new(random: &mut Random, now: i64) -> Self {
+        let mut model = Self {
+            duration: 0,
+            active: 0,
+            absolute: 0,
+            idle: 0,
+            max_duration: 0,
+            created: now,
+            anchor: now,
+            sealed: now,
+            sealed_duration: 0,
+            own: false,
+        };
+        model.configure(random);
+        model.sealed_duration = model.duration;
+        model
+    }
+
+    fn configure(&mut self, random: &mut Random) {
+        let optional = |random: &mut Random| [NEVER, 1 + random.below(600_000)][random.below(2) as usize];
+        self.duration = 1 + random.below(400_000);
+        self.active = random.below(self.duration + 1);
+        self.absolute = optional(random);
+        self.idle = optional(random);
+        self.max_duration = self.duration + random.below(300_000);
+    }
+
+    fn terms(&self) -> Terms {
+        let finite = |span| (span != NEVER).then_some(span);
+        let terms = terms(self.duration, self.active, finite(self.absolute), finite(self.idle));
+        Terms { max_duration: Millis(self.max_duration), ..terms }
+    }
+
+    fn times(&self) -> Times {
+        Times {
+            created_at: Millis(self.created),
+            anchor: Millis(self.anchor),
+            sealed_at: Millis(self.sealed),
+            duration: Millis(self.sealed_duration),
+            own: self.own,
+        }
+    }
+
     fn d(&self) -> i64 {
-        if self.own { self.sealed_duration } else { self.sealed_duration.min(self.duration) }
+        self.sealed_duration.min(if self.own { self.max_duration } else { self.duration })
     }
 
     fn a(&self) -> i64 {
@@ -215,12 +340,29 @@ impl Model {
         (self.anchor + self.d()).min(now + self.d().max(2 * self.a()))
     }
 
-    fn end(&self, now: i64) -> i64 {
-        self.duration_end(now).min(self.created + self.absolute).min(self.sealed + self.idle)
+    fn end(&self, now: i64) -> (i64, End) {
+        let ends = [
+            (self.duration_end(now), End::Duration),
+            (self.created + self.absolute, End::Absolute),
+            (self.sealed + self.idle, End::Idle),
+        ];
+        let first = ends[0].0.min(ends[1].0).min(ends[2].0);
+        ends[ends.iter().position(|(at, _)| *at == first).unwrap()]
     }
 
-    fn is_future(&self, now: i64) -> bool {
-        self.created > now + 60_000 || self.sealed > now + 60_000
+    fn verdict(&self, now: i64) -> Verdict {
+        let (at, end) = self.end(now);
+        if self.created > now + 60_000 || self.sealed > now + 60_000 {
+            Verdict::Future
+        } else if at <= now {
+            Verdict::Over { end, at: Millis(at) }
+        } else if self.duration_end(now) - now < self.a() {
+            Verdict::Due(Due::Extend)
+        } else if self.idle != NEVER && (now - self.sealed) * 10 > self.idle {
+            Verdict::Due(Due::Refresh)
+        } else {
+            Verdict::Live
+        }
     }
 
     fn seal(&mut self, now: i64) {
@@ -252,9 +394,9 @@ impl Random {
 fn random_timelines_agree_with_the_reference_model() {
     let mut random = Random(2026);
     let (mut extended, mut over, mut future) = (0, 0, 0);
-    for timeline in 0..120_000 {
+    for _ in 0..120_000 {
         let seed = random.0;
-        let (e, o, f) = timeline_agrees(&mut random, &format!("timeline {timeline} of seed {seed}"));
+        let (e, o, f) = timeline_agrees(&mut random, seed);
         extended += e;
         over += o;
         future += f;
@@ -263,113 +405,132 @@ fn random_timelines_agree_with_the_reference_model() {
     assert!(extended > 50_000 && over > 50_000 && future > 1_000, "{extended} {over} {future}");
 }
 
-fn timeline_agrees(random: &mut Random, what: &str) -> (u32, u32, u32) {
+fn timeline_agrees(random: &mut Random, seed: u64) -> (u32, u32, u32) {
     let mut counts = (0, 0, 0);
-    let spans = |random: &mut Random| {
-        let duration = 1 + random.below(400_000);
-        let active = random.below(duration + 1);
-        let optional = |random: &mut Random| [NEVER, 1 + random.below(600_000)][random.below(2) as usize];
-        (duration, active, optional(random), optional(random))
-    };
-    let (duration, active, absolute, idle) = spans(random);
     let mut now = 1_700_000_000_000;
-    let mut model = Model {
-        duration,
-        active,
-        absolute,
-        idle,
-        created: now,
-        anchor: now,
-        sealed: now,
-        sealed_duration: duration,
-        own: false,
-    };
-    let finite = |span| (span != NEVER).then_some(span);
-    let mut terms = terms(duration, active, finite(absolute), finite(idle));
-    let mut times = born(now, &terms);
+    let mut model = Model::new(random, now);
+    let mut times = born(now, &model.terms());
     for step in 0..16 {
-        let what = format!("{what}, step {step}: {model:?} at {now}");
         // Time passes, mostly forward, by spans of the size of the limits; clocks of other nodes are off.
         now += match random.below(10) {
             0 => -random.below(120_000),
             1 => random.below(1_000_000),
-            2 => model.end(now) - now + random.below(3) - 1,
+            2 => model.end(now).0 - now + random.below(3) - 1,
             3 => model.duration_end(now) - model.a() - now + random.below(3) - 1,
             _ => random.below(model.d() / 2 + 2),
         };
         if random.below(12) == 0 {
-            let (duration, active, absolute, idle) = spans(random);
-            (model.duration, model.active, model.absolute, model.idle) = (duration, active, absolute, idle);
-            terms = super::tests::terms(duration, active, finite(absolute), finite(idle));
+            model.configure(random);
         }
+        let terms = model.terms();
+        let what = || format!("step {step} of seed {seed} at {now}: {model:?}");
         let verdict = judged(&times, &terms, now);
-        if model.is_future(now) {
-            assert_eq!(verdict, Verdict::Future, "{what}");
-            counts.2 += 1;
-            return counts;
-        }
-        assert_eq!(first_end(&times, &terms, Millis(now)).0, Millis(model.end(now)), "{what}");
-        if now >= model.end(now) {
-            assert!(matches!(verdict, Verdict::Over { .. }), "{what}: {verdict:?}");
-            counts.1 += 1;
-            return counts;
-        }
-        // A use.
-        let extends = model.duration_end(now) - now < model.a();
-        let refreshes = model.idle != NEVER && now - model.sealed > model.idle / 10;
+        assert_eq!(verdict, model.verdict(now), "{}", what());
+        let (end, limit) = model.end(now);
+        assert_eq!(first_end(&times, &terms, Millis(now)), (Millis(end), limit), "{}", what());
         match verdict {
-            Verdict::Due(Due::Extend) => assert!(extends, "{what}"),
-            Verdict::Due(Due::Refresh) => assert!(refreshes && !extends, "{what}"),
-            Verdict::Live => assert!(!extends && !refreshes, "{what}"),
-            Verdict::Over { .. } | Verdict::Future => panic!("{what}: {verdict:?}"),
+            Verdict::Future => {
+                counts.2 += 1;
+                return counts;
+            }
+            Verdict::Over { .. } => {
+                for later in [now + 1, now + random.below(1_000_000), now + NEVER] {
+                    assert_eq!(judged(&times, &terms, later), verdict, "over stays over: {}", what());
+                }
+                counts.1 += 1;
+                return counts;
+            }
+            Verdict::Live | Verdict::Due(_) => {}
         }
-        let before = model.end(now);
+        let end_by_duration = duration_end(&times, &terms, Millis(now));
+        let written = reseal(&times, &terms, Millis(now));
+        if times.own || terms.duration <= times.duration {
+            let end = duration_end(&written, &terms, Millis(now));
+            assert!(end <= end_by_duration, "writing never extends: {}", what());
+        }
         match random.below(8) {
-            // The request skips renewal.
+            // The request skips renewal, so it leaves the times alone, also if it writes.
             0 => {}
             1 => {
+                times = reseal(&touch(&times, Millis(now)), &terms, Millis(now));
                 model.anchor = model.anchor.max(now);
                 model.seal(now);
-                times = reseal(&touch(&times, Millis(now)), &terms, Millis(now));
             }
             2 => {
-                let own = 1 + random.below(500_000);
+                let own = 1 + random.below(model.max_duration);
+                times = Times { anchor: Millis(now), duration: Millis(own), own: true, ..times };
+                times = reseal(&times, &terms, Millis(now));
                 (model.anchor, model.sealed_duration, model.own) = (now, own, true);
                 model.seal(now);
-                times.anchor = Millis(now);
-                times.duration = Millis(own);
-                times.own = true;
-                times = reseal(&times, &terms, Millis(now));
-                assert!(model.duration_end(now) == now + own, "{what}");
+                assert_eq!(model.duration_end(now), now + own);
             }
             3 => {
-                model = Model { created: now, anchor: now, own: false, ..model };
-                model.seal(now);
                 times = birth(&terms, Millis(now));
+                (model.created, model.anchor, model.own) = (now, now, false);
+                model.seal(now);
             }
             // A plain use, or a write: it is sealed if it is due or by chance.
-            _ if extends || refreshes || random.below(3) == 0 => {
-                if extends {
-                    counts.0 += 1;
-                    model.anchor =
-                        (model.anchor + model.a()).min(now + model.d().max(2 * model.a()) - model.d());
-                    times = extend(&times, &terms, Millis(now));
-                    assert!(
-                        model.duration_end(now) >= now + model.a(),
-                        "never cut off sooner than a: {what}"
-                    );
-                } else if model.idle == NEVER && model.duration <= model.sealed_duration {
-                    let mut written = model.clone();
-                    written.seal(now);
-                    assert!(written.end(now) <= before, "writing never extends: {what}");
-                }
+            _ if verdict == Verdict::Due(Due::Extend) => {
+                counts.0 += 1;
+                let extended = extend(&times, &terms, Millis(now));
+                let end = duration_end(&extended, &terms, Millis(now)).0;
+                assert!(end >= now + model.a(), "never cut off sooner than a: {}", what());
+                assert!(end <= end_by_duration.0 + model.a(), "by no more than a: {}", what());
+                times = reseal(&extended, &terms, Millis(now));
+                let clamp = now + model.d().max(2 * model.a());
+                model.anchor = (model.anchor + model.a()).min(clamp - model.d());
                 model.seal(now);
-                times = reseal(&times, &terms, Millis(now));
+            }
+            _ if verdict == Verdict::Due(Due::Refresh) || random.below(3) == 0 => {
+                times = written;
+                model.seal(now);
             }
             _ => {}
         }
+        assert_eq!(times, model.times(), "step {step} of seed {seed}");
     }
     counts
+}
+
+#[test]
+fn whoever_comes_back_within_active_is_cut_off_by_no_other_limit_than_absolute_and_idle() {
+    let mut random = Random(2027);
+    let mut ends = [0; 3];
+    for _ in 0..20_000 {
+        let seed = random.0;
+        let mut now = 0;
+        let mut model = Model::new(&mut random, now);
+        model.active = model.active.max(2);
+        model.duration = model.duration.max(model.active);
+        let terms = model.terms();
+        let mut times = born(now, &terms);
+        let mut last = now;
+        for _ in 0..40 {
+            now += 1 + random.below(model.active - 1);
+            match judged(&times, &terms, now) {
+                Verdict::Live => {}
+                Verdict::Due(Due::Extend) => {
+                    times = reseal(&extend(&times, &terms, Millis(now)), &terms, Millis(now));
+                }
+                Verdict::Due(Due::Refresh) => times = reseal(&times, &terms, Millis(now)),
+                Verdict::Over { end, at } => {
+                    assert_ne!(end, End::Duration, "seed {seed} at {now}: {model:?}");
+                    if end == End::Idle {
+                        let unused = at.0 - last;
+                        assert!(
+                            unused <= model.idle && unused >= model.idle - model.idle / 10,
+                            "seed {seed}"
+                        );
+                    }
+                    ends[end as usize] += 1;
+                    break;
+                }
+                Verdict::Future => panic!("seed {seed} at {now}: {model:?}"),
+            }
+            last = now;
+        }
+    }
+    assert!(ends[End::Absolute as usize] > 1_000 && ends[End::Idle as usize] > 1_000, "{ends:?}");
 }
 
 #[test]

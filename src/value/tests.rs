@@ -238,7 +238,10 @@ fn what_json_has_not_is_shown_as_near_as_it_gets() {
     shown((), Json::Null);
     shown(None::<u8>, Json::Null);
     shown((1, "two", [3.5]), json!([1, "two", [3.5]]));
-    shown(BTreeMap::from([((1, true), ()), ((2, false), ())]), json!({ "[1,true]": null, "[2,false]": null }));
+    shown(
+        BTreeMap::from([((1, true), ()), ((2, false), ())]),
+        json!({ "[1,true]": null, "[2,false]": null }),
+    );
     shown(BTreeMap::from([(i64::MIN, u64::MAX)]), json!({ "-9223372036854775808": u64::MAX }));
     shown("10.0.0.1".parse::<IpAddr>().unwrap(), json!("10.0.0.1"));
     shown(UnitStruct, json!([]));
