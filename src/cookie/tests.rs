@@ -138,7 +138,8 @@ fn names_paths_and_domains_that_could_break_the_header_or_be_ignored_are_refused
         let outcome = CookieConfig { name: name.into(), ..config() }.validate();
         assert!(matches!(outcome, Err(ConfigError::Name { .. })), "{name:?}: {outcome:?}");
     }
-    for path in ["", "app", "/a;b", "/a\r\nb", "/é", "/a ", &format!("/{}", "p".repeat(1_024))] {
+    for path in ["", "app", "app/", "a/b", "/a;b", "/a\r\nb", "/é", "/a ", &format!("/{}", "p".repeat(1_024))]
+    {
         let outcome = CookieConfig { path: path.into(), ..config() }.validate();
         assert!(
             matches!(outcome, Err(ConfigError::Attribute { attribute: "path", .. })),

@@ -258,9 +258,11 @@ fn what_json_has_not_is_shown_as_near_as_it_gets() {
 
 #[test]
 fn a_value_however_deep_is_shown_without_exhausting_the_stack() {
+    // As deep as serde_json reads text.
+    let deepest = 127;
     let mut deep = encode(&1).unwrap();
     for depth in 1..=1_000 {
         deep.insert(0, 0x91);
-        assert_eq!(to_json(&deep).is_array(), depth < MAX_SHOWN_DEPTH, "{depth}");
+        assert_eq!(to_json(&deep).is_array(), depth <= deepest, "{depth}");
     }
 }
