@@ -2,27 +2,43 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::error::Source;
 
-/// Deeper values are shown as null, so that the stack bears showing any.
-const MAX_SHOWN_DEPTH: usize = 128;
+/// Values are nested less deeply than this, like JSON that `serde_json` reads, so that the stack bears reading any.
+const MAX_DEPTH: usize = 128;
+/// Reading a type may count a level more than once, so what was accepted has room to be read.
+const MAX_READ_DEPTH: usize = 2 * MAX_DEPTH;
 
 // Human-readable, because serde reads flattened structs and tagged or untagged enums as such whatever they were
 // written as: an `IpAddr` in one of them would be lost.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Source> {
     let mut bytes = Vec::new();
     value.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map().with_human_readable())?;
-    Ok(bytes)
+    if is_too_deep(&bytes) { Err("it is nested more than 127 levels deep".into()) } else { Ok(bytes) }
+}
+
+fn is_too_deep(bytes: &[u8]) -> bool {
+    // Each level is an array or a map and starts with one of these bytes; few values have so many that a walk is due.
+    let may_nest = |byte: &&u8| matches!(byte, 0x80..=0x9f | 0xdc..=0xdf);
+    if bytes.iter().filter(may_nest).count() < MAX_DEPTH {
+        return false;
+    }
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+    reader.set_max_depth(MAX_DEPTH);
+    IgnoredAny::deserialize(&mut reader).is_err()
 }
 
 /// Reads one value. The record that it comes from was authenticated and tells its length, so nothing follows it.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Source> {
-    T::deserialize(&mut rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable())
-        .map_err(Into::into)
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable();
+    reader.set_max_depth(MAX_READ_DEPTH);
+    T::deserialize(&mut reader).map_err(Into::into)
 }
 
 pub(crate) fn encode_integer(value: i64) -> Vec<u8> {
@@ -37,7 +53,7 @@ pub(crate) fn decode_integer(bytes: &[u8]) -> Option<i64> {
 /// JSON does not have becomes null.
 pub(crate) fn to_json(bytes: &[u8]) -> Json {
     let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
-    reader.set_max_depth(MAX_SHOWN_DEPTH);
+    reader.set_max_depth(MAX_DEPTH);
     Shown::deserialize(&mut reader).map_or(Json::Null, |Shown(json)| json)
 }
 

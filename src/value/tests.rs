@@ -266,3 +266,37 @@ fn a_value_however_deep_is_shown_without_exhausting_the_stack() {
         assert_eq!(to_json(&deep).is_array(), depth <= deepest, "{depth}");
     }
 }
+
+#[test]
+fn what_is_nested_too_deeply_to_be_read_is_refused_when_it_is_written() {
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    enum Chain {
+        End,
+        Link { next: Option<Box<Chain>> },
+    }
+
+    let mut deep = json!(1);
+    for depth in 1..=300 {
+        deep = if depth % 2 == 0 { json!([deep]) } else { json!({ "a": deep }) };
+        match encode(&deep) {
+            Ok(bytes) => {
+                assert!(depth <= 127, "{depth}");
+                assert_eq!(decode::<Json>(&bytes).unwrap(), deep);
+                assert_eq!(to_json(&bytes), deep);
+            }
+            Err(error) => {
+                assert!(depth > 127 && error.to_string().contains("127 levels"), "{depth}: {error}")
+            }
+        }
+    }
+    let mut chain = Chain::End;
+    let mut deepest = 0;
+    while let Ok(bytes) = encode(&chain) {
+        assert_eq!(decode::<Chain>(&bytes).unwrap(), chain, "what was accepted can be read");
+        chain = Chain::Link { next: Some(Box::new(chain)) };
+        deepest += 1;
+    }
+    assert!(deepest > 50, "{deepest}");
+    round_trips(vec![vec![vec![0x90_u8; 3]; 100]; 3]);
+    round_trips(ByteBuf::from(vec![0x91; 2_000]));
+}
