@@ -9,12 +9,14 @@
 //! | asked for it | yes | if it is due | with `Set-Cookie` |
 //! | changed it | yes | yes | yes |
 //!
-//! Wrap the application with it last, and thus outermost, so that responses of other middleware are committed too.
+//! Wrap the application with it last, and thus outermost, so that responses of other middleware are committed too, and
+//! the response head is known when a session is to fit it.
+//!
+//! Nothing waits but what needs the store: a session that is in its cookie is loaded and committed at once.
 
 mod headers;
 
 use std::any::type_name;
-use std::cell::OnceCell;
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
@@ -23,17 +25,19 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready as poll_ready};
 
+use actix_web::body::MessageBody;
 use actix_web::dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{COOKIE, HeaderValue, RETRY_AFTER, SET_COOKIE};
+use actix_web::http::header::{CACHE_CONTROL, COOKIE, HeaderValue, RETRY_AFTER, SET_COOKIE};
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError};
 use pin_project_lite::pin_project;
+use tokio::sync::OnceCell;
 
-use self::headers::Additions;
+use self::headers::{Additions, UNKNOWN_HEAD, head_bytes};
 use crate::cookie::Secure;
 use crate::error::{CommitError, InsertError, StoreError, ValueError};
 use crate::session::Session;
-use crate::sessions::{CommitContext, Sessions};
+use crate::sessions::{CommitContext, Opening, Sessions};
 
 /// The scope of a session that was not given one.
 #[derive(Debug)]
@@ -111,7 +115,7 @@ where
     S: 'static,
     N: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
     N::Future: 'static,
-    B: 'static,
+    B: MessageBody + 'static,
 {
     type Response = ServiceResponse<B>;
     type Error = Error;
@@ -150,6 +154,7 @@ struct SlotInner {
     loaded: OnceCell<Loaded>,
 }
 
+#[derive(Clone)]
 struct Loaded {
     session: Session,
     /// Whether the request came over HTTPS, as far as that matters.
@@ -157,13 +162,71 @@ struct Loaded {
 }
 
 impl SlotInner {
-    /// The request's session, loaded by the first who asks.
-    fn session(&self, request: &HttpRequest) -> Session {
-        let load = || Loaded {
-            session: self.sessions.open(request.headers().get_all(COOKIE).map(HeaderValue::as_bytes)),
-            secure: self.sessions.secure() == Secure::Auto && request.connection_info().scheme() == "https",
-        };
-        self.loaded.get_or_init(load).session.clone()
+    /// The request's session, loaded by the first who asks. Others who ask meanwhile wait for the same.
+    fn session(self: Rc<Self>, request: &HttpRequest) -> Loading<Session> {
+        if let Some(loaded) = self.loaded.get() {
+            return Loading::ready(Ok(loaded.session.clone()));
+        }
+        let cookies = request.headers().get_all(COOKIE).map(HeaderValue::as_bytes);
+        let opening = self.sessions.open(cookies);
+        let secure = self.sessions.secure() == Secure::Auto && request.connection_info().scheme() == "https";
+        match opening {
+            Opening::Ready(session) => {
+                // The same cookies are there for all who ask, so nobody waits for the store meanwhile.
+                let _ = self.loaded.set(Loaded { session: session.clone(), secure });
+                Loading::ready(Ok(session))
+            }
+            Opening::Referenced(reference) => Loading::Stored(Box::pin(async move {
+                let fetch = async || {
+                    let session = self.sessions.fetch(*reference).await?;
+                    Ok::<_, StoreError>(Loaded { session, secure })
+                };
+                Ok(self.loaded.get_or_try_init(fetch).await?.session.clone())
+            })),
+        }
+    }
+}
+
+type LocalBox<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// The future of the extractors: most sessions are there at once.
+pub enum Loading<T> {
+    #[doc(hidden)]
+    Ready(Ready<Result<T, Error>>),
+    #[doc(hidden)]
+    Stored(LocalBox<Result<T, Error>>),
+}
+
+impl<T> Loading<T> {
+    fn ready(outcome: Result<T, Error>) -> Self {
+        Self::Ready(ready(outcome))
+    }
+
+    fn map<U: 'static>(self, f: impl FnOnce(T) -> U + 'static) -> Loading<U>
+    where
+        T: 'static,
+    {
+        match self {
+            Self::Ready(outcome) => Loading::ready(outcome.into_inner().map(f)),
+            Self::Stored(future) => Loading::Stored(Box::pin(async move { future.await.map(f) })),
+        }
+    }
+}
+
+impl<T: Unpin> Future for Loading<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Ready(future) => Pin::new(future).poll(context),
+            Self::Stored(future) => future.as_mut().poll(context),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Loading<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loading").finish_non_exhaustive()
     }
 }
 
@@ -172,11 +235,11 @@ where
     S: 'static,
     N: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
     N::Future: 'static,
-    B: 'static,
+    B: MessageBody + 'static,
 {
     type Response = ServiceResponse<B>;
     type Error = Error;
-    type Future = SessionFuture<N::Future>;
+    type Future = SessionFuture<N::Future, B>;
 
     forward_ready!(inner);
 
@@ -202,51 +265,87 @@ where
                 None
             }
         };
-        SessionFuture { inner: self.inner.call(request), slot }
+        SessionFuture { inner: self.inner.call(request), slot, committing: None }
     }
 }
 
 pin_project! {
     /// Waits for the inner service, then commits the session if the request asked for it.
-    pub struct SessionFuture<F> {
+    pub struct SessionFuture<F, B> {
         #[pin]
         inner: F,
         slot: Option<Rc<SlotInner>>,
+        committing: Option<Box<Committing<B>>>,
     }
 }
 
-impl<F> fmt::Debug for SessionFuture<F> {
+/// A response whose session is being written into the store.
+struct Committing<B> {
+    commit: LocalBox<Result<Option<String>, CommitError>>,
+    response: Option<Result<ServiceResponse<B>, Error>>,
+    slot: Rc<SlotInner>,
+}
+
+impl<F, B> fmt::Debug for SessionFuture<F, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionFuture").finish_non_exhaustive()
     }
 }
 
-impl<F, B> Future for SessionFuture<F>
+impl<F, B> Future for SessionFuture<F, B>
 where
     F: Future<Output = Result<ServiceResponse<B>, Error>>,
+    B: MessageBody,
 {
     type Output = Result<ServiceResponse<B>, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut outcome = poll_ready!(this.inner.poll(context));
-        let Some(slot) = this.slot.take() else { return Poll::Ready(outcome) };
-        let Some(loaded) = slot.loaded.get() else { return Poll::Ready(outcome) };
-
-        let context = CommitContext { response_head_bytes: 0, secure: loaded.secure };
-        let additions = match slot.sessions.close(&loaded.session, context) {
-            Ok(line) => Additions::new(&slot.sessions, line),
-            Err(error) => return Poll::Ready(Err(replace(outcome, error))),
+        let committing = match this.committing {
+            Some(committing) => committing,
+            None => {
+                let response = poll_ready!(this.inner.poll(context));
+                let Some(slot) = this.slot.take() else { return Poll::Ready(response) };
+                let Some(loaded) = slot.loaded.get().cloned() else { return Poll::Ready(response) };
+                let counted = slot.sessions.counts_response_head();
+                let response_head_bytes = match &response {
+                    Ok(response) if counted => head_bytes(response),
+                    Err(_) if counted => UNKNOWN_HEAD,
+                    _ => 0,
+                };
+                let commit = CommitContext { response_head_bytes, secure: loaded.secure };
+                if let Some(outcome) = slot.sessions.try_commit(&loaded.session, commit) {
+                    return Poll::Ready(finish(&slot.sessions, response, outcome));
+                }
+                let sessions = Sessions::clone(&slot.sessions);
+                let commit = Box::pin(async move { sessions.commit(&loaded.session, commit).await });
+                this.committing.insert(Box::new(Committing { commit, response: Some(response), slot }))
+            }
         };
-        match &mut outcome {
-            Ok(response) => additions.attach(response.headers_mut()),
-            Err(error) => error.add_response_mapper(move |mut response| {
-                additions.attach(response.headers_mut());
-                response
-            }),
-        }
-        Poll::Ready(outcome)
+        let outcome = poll_ready!(committing.commit.as_mut().poll(context));
+        let response = committing.response.take().expect("a future is not polled after it was ready");
+        Poll::Ready(finish(&committing.slot.sessions, response, outcome))
     }
+}
+
+/// The response with what the session adds to it.
+fn finish<B>(
+    sessions: &Sessions,
+    mut response: Result<ServiceResponse<B>, Error>,
+    outcome: Result<Option<String>, CommitError>,
+) -> Result<ServiceResponse<B>, Error> {
+    let additions = match outcome {
+        Ok(line) => Additions::new(sessions, line),
+        Err(error) => return Err(replace(response, error)),
+    };
+    match &mut response {
+        Ok(response) => additions.attach(response.headers_mut()),
+        Err(error) => error.add_response_mapper(move |mut response| {
+            additions.attach(response.headers_mut());
+            response
+        }),
+    }
+    response
 }
 
 /// The error that takes the place of a response whose session could not be saved. Cookies that other scopes have set
@@ -300,19 +399,19 @@ impl<S> fmt::Debug for Scoped<S> {
 
 impl FromRequest for Session {
     type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
+    type Future = Loading<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(load::<Site>(request))
+        load::<Site>(request)
     }
 }
 
 impl<S: 'static> FromRequest for Scoped<S> {
     type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
+    type Future = Loading<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(load::<S>(request).map(|session| Self { session, scope: PhantomData }))
+        load::<S>(request).map(|session| Self { session, scope: PhantomData })
     }
 }
 
@@ -330,7 +429,8 @@ pub trait SessionExt {
     /// The session of [`SessionMiddleware::new`], loaded now if it is not yet.
     ///
     /// # Errors
-    /// Without the middleware: an error that answers 500 and names the mistake in the log.
+    /// [`StoreError`] if it is in a store that fails, which answers 503. Without the middleware: an error that answers
+    /// 500 and names the mistake in the log.
     fn session(&self) -> impl Future<Output = Result<Session, Error>> {
         self.scoped_session::<Site>()
     }
@@ -352,7 +452,7 @@ pub trait SessionExt {
 
 impl SessionExt for HttpRequest {
     fn scoped_session<S: 'static>(&self) -> impl Future<Output = Result<Session, Error>> {
-        ready(load::<S>(self))
+        load::<S>(self)
     }
 
     fn try_scoped_session<S: 'static>(&self) -> Option<Session> {
@@ -370,9 +470,12 @@ impl SessionExt for ServiceRequest {
     }
 }
 
-fn load<S: 'static>(request: &HttpRequest) -> Result<Session, Error> {
+fn load<S: 'static>(request: &HttpRequest) -> Loading<Session> {
     let slot = request.extensions().get::<Slot<S>>().map(|slot| Rc::clone(&slot.inner));
-    slot.map(|slot| slot.session(request)).ok_or_else(|| NotWrapped { scope: type_name::<S>() }.into())
+    match slot {
+        Some(slot) => slot.session(request),
+        None => Loading::ready(Err(NotWrapped { scope: type_name::<S>() }.into())),
+    }
 }
 
 /// A handler asks for a session that no middleware provides.
@@ -399,10 +502,19 @@ impl ResponseError for StoreError {
 
 impl ResponseError for CommitError {
     fn error_response(&self) -> HttpResponse {
-        match self {
-            Self::Store(error) => error.error_response(),
-            Self::Foreign => failure(self, StatusCode::INTERNAL_SERVER_ERROR),
+        let status = match self {
+            Self::Store(_) | Self::NotEnded { .. } | Self::Conflict | Self::Ended => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Foreign => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let mut response = failure(self, status);
+        if let Self::NotEnded { set_cookie: Some(line), .. } = self {
+            let line = HeaderValue::try_from(line).expect("the writer emits visible ASCII only");
+            response.headers_mut().append(SET_COOKIE, line);
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
+        response
     }
 }
 

@@ -1,18 +1,36 @@
 //! The configuration of [`Sessions`], checked by `build()`.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 use crate::cookie::{CookieConfig, CookieWriter, MAX_NAME_VALUE_BYTES, SameSite, Secure};
-use crate::envelope::Sealer;
+use crate::envelope::{RowSealer, Sealer, sealed_len};
 use crate::error::ConfigError;
-use crate::event::Event;
+use crate::event::{Event, Teller};
 use crate::key::{KeyRing, Purpose};
 use crate::lifetime::{Lifetime, MAX_AGE_LIMIT};
-use crate::sessions::{EventHook, Inner, Sessions};
-use crate::state::Limits;
+use crate::record;
+use crate::rows::{Queues, Rows};
+use crate::sessions::{Inner, Sessions};
+use crate::state::{Limits, StoreLimits};
+use crate::store::Store;
+
+/// The name + value from which on a session spills: what leaves a quarter of a browser's limit to other growth, and
+/// lets a usual response head stay below [`HEAD_BUDGET`].
+const SPILL_ABOVE: usize = 3_072;
+/// nginx reads a response head into one page of memory by default (`proxy_buffer_size`).
+const HEAD_BUDGET: usize = 4_096;
+/// A head of less than this has no room for a reference beside the usual headers.
+const MIN_HEAD_BUDGET: usize = 512;
+const MAX_HEAD_BUDGET: usize = 1 << 20;
+const MAX_STORED: usize = 1 << 20;
+/// MongoDB's documents have at most 16 MiB.
+const MAX_MAX_STORED: usize = 15 << 20;
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Configures [`Sessions`]. Made by [`Sessions::builder`], ended by [`build`](Self::build).
 #[must_use]
@@ -25,7 +43,12 @@ pub struct SessionsBuilder {
     issue_empty: bool,
     cache_headers: bool,
     clock: Box<dyn Clock>,
-    on_event: Option<EventHook>,
+    teller: Teller,
+    store: Option<Arc<dyn Store>>,
+    spill_above: Option<usize>,
+    response_head_budget: Option<usize>,
+    max_stored_bytes: Option<usize>,
+    store_timeout: Option<Duration>,
 }
 
 impl Sessions {
@@ -46,7 +69,12 @@ impl SessionsBuilder {
             issue_empty: false,
             cache_headers: true,
             clock: Box::new(SystemClock),
-            on_event: None,
+            teller: Teller::default(),
+            store: None,
+            spill_above: None,
+            response_head_budget: None,
+            max_stored_bytes: None,
+            store_timeout: None,
         }
     }
 
@@ -142,6 +170,47 @@ impl SessionsBuilder {
         self
     }
 
+    /// Where sessions go that outgrow their cookie; by default nowhere, and [`insert`](crate::Session::insert) is an
+    /// error then. An `Arc<dyn Store>` will do as well. Calls need a tokio runtime with time enabled, which actix-web
+    /// has.
+    ///
+    /// A session *spills* when it is changed and its name + value exceed [`spill_above`](Self::spill_above), or the
+    /// response head would exceed [`response_head_budget`](Self::response_head_budget). From then on its cookie is a
+    /// reference, and it stays in the store until [`renew`](crate::Session::renew), which may bring it back, or its
+    /// end.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// The largest name + value of a cookie that holds the session itself, in bytes; the default is 3,072. From the
+    /// size of an empty session, where nearly everything goes into the store, to 4,096.
+    pub fn spill_above(mut self, bytes: usize) -> Self {
+        self.spill_above = Some(bytes);
+        self
+    }
+
+    /// The largest response head that the session may lead to, in bytes; the default is 4,096, which is what nginx
+    /// accepts of its upstreams with `proxy_buffer_size` as it comes: more is a 502. From 512 to 1 MiB.
+    pub fn response_head_budget(mut self, bytes: usize) -> Self {
+        self.response_head_budget = Some(bytes);
+        self
+    }
+
+    /// The largest row, in bytes as it is stored; the default is 1 MiB. From 4,096 to 15 MiB.
+    pub fn max_stored_bytes(mut self, bytes: usize) -> Self {
+        self.max_stored_bytes = Some(bytes);
+        self
+    }
+
+    /// How long a request waits for the store, once when it loads and once when it commits; the default is 2 s. From
+    /// 1 ms to 1 min. After that it is answered with 503; only where a write may have happened is it looked for, once,
+    /// for as long again.
+    pub fn store_timeout(mut self, timeout: Duration) -> Self {
+        self.store_timeout = Some(timeout);
+        self
+    }
+
     /// Where the time comes from; the default is [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Box::new(clock);
@@ -150,7 +219,7 @@ impl SessionsBuilder {
 
     /// Is called with each [`Event`], in the thread of the request: it must be quick.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        self.on_event = Some(Box::new(hook));
+        self.teller = Teller(Some(Arc::new(hook)));
         self
     }
 
@@ -170,6 +239,7 @@ impl SessionsBuilder {
 
         self.cookie.validate()?;
         let terms = self.lifetime.terms(self.max_duration)?;
+        let (stored, timeout) = self.stored()?;
         let cookie = CookieWriter::new(&self.cookie);
         let limits = Limits {
             terms,
@@ -178,7 +248,15 @@ impl SessionsBuilder {
             name_len: cookie.name().len(),
             max_name_value: MAX_NAME_VALUE_BYTES,
             max_plaintext: cookie.max_plaintext_len(),
+            stored,
         };
+        let rows = self.store.map(|store| Rows {
+            store,
+            sealer: RowSealer::new(self.keys.clone(), cookie.name()),
+            timeout,
+            teller: self.teller.clone(),
+            queues: Queues::default(),
+        });
         Ok(Sessions::new(Inner {
             sealer: Sealer::new(self.keys, Purpose::Cookie, cookie.name()),
             cookie,
@@ -186,8 +264,55 @@ impl SessionsBuilder {
             issue_empty: self.issue_empty,
             cache_headers: self.cache_headers,
             clock: self.clock,
-            on_event: self.on_event,
+            teller: self.teller,
+            rows,
         }))
+    }
+
+    /// What a store changes about a session's limits, and how long it is waited for.
+    fn stored(&self) -> Result<(Option<StoreLimits>, Duration), ConfigError> {
+        let bytes = |setting, value: Option<usize>, default, min, max| match value.unwrap_or(default) {
+            value if (min..=max).contains(&value) => Ok(value),
+            value => Err(ConfigError::Bytes { setting, value, min, max }),
+        };
+        let empty = record::encoded_len(None, std::iter::empty::<(&str, &[u8])>());
+        let smallest = self.cookie.name.len() + sealed_len(empty);
+        let limits = StoreLimits {
+            spill_above: bytes("spill_above", self.spill_above, SPILL_ABOVE, smallest, MAX_NAME_VALUE_BYTES)?,
+            head_budget: bytes(
+                "response_head_budget",
+                self.response_head_budget,
+                HEAD_BUDGET,
+                MIN_HEAD_BUDGET,
+                MAX_HEAD_BUDGET,
+            )?,
+            max_row: bytes(
+                "max_stored_bytes",
+                self.max_stored_bytes,
+                MAX_STORED,
+                MAX_NAME_VALUE_BYTES,
+                MAX_MAX_STORED,
+            )?,
+        };
+        let timeout = self.store_timeout.unwrap_or(STORE_TIMEOUT);
+        let min = Duration::from_millis(1);
+        if timeout < min || timeout > MAX_STORE_TIMEOUT {
+            let (setting, max) = ("store_timeout", MAX_STORE_TIMEOUT);
+            return Err(ConfigError::OutOfRange { setting, value: timeout, min, max });
+        }
+        if self.store.is_some() {
+            return Ok((Some(limits), timeout));
+        }
+        let settings = [
+            ("spill_above", self.spill_above.is_some()),
+            ("response_head_budget", self.response_head_budget.is_some()),
+            ("max_stored_bytes", self.max_stored_bytes.is_some()),
+            ("store_timeout", self.store_timeout.is_some()),
+        ];
+        match settings.into_iter().find(|(_, set)| *set) {
+            Some((setting, _)) => Err(ConfigError::NeedsStore { setting }),
+            None => Ok((None, timeout)),
+        }
     }
 }
 

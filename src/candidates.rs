@@ -6,7 +6,7 @@ use crate::envelope::{Parsed, Sealer};
 use crate::error::Rejection;
 use crate::key::KeyId;
 use crate::lifetime::{self, Due, SKEW, Terms, Verdict};
-use crate::record::{self, Header, Packed, Place};
+use crate::record::{self, Header, Packed};
 
 /// At most this many cookies of our name are opened per request. A browser sends more than one only if somebody
 /// planted them.
@@ -102,9 +102,6 @@ fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal
     let (key_id, by_primary) = (opened.key, opened.by_primary);
     // Authentic, so another version of this library made it, which may still need it.
     let (header, entries) = record::decode(opened).map_err(|_| refuse(false)(Rejection::Malformed))?;
-    if header.place == Place::Store {
-        return Err(refuse(false)(Rejection::Malformed));
-    }
     let due = match lifetime::judge(&header.times, terms, now) {
         Verdict::Live => None,
         Verdict::Due(due) => Some(due),
@@ -137,32 +134,7 @@ fn rank(reason: Rejection) -> u8 {
         Rejection::Tampered => 3,
         Rejection::Future => 4,
         Rejection::Expired(_) => 5,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::envelope::Draft;
-    use crate::key::{Key, KeyRing, Purpose};
-    use crate::lifetime::Lifetime;
-    use crate::state::{Origin, State};
-
-    #[test]
-    fn a_reference_to_a_store_is_refused_where_there_is_none_and_stays_in_the_browser() {
-        let terms = Lifetime::default().terms(std::time::Duration::from_secs(86_400)).unwrap();
-        let sealer = Sealer::new(KeyRing::new(Key::generate()), Purpose::Cookie, "s");
-        for (place, accepted) in [(Place::Cookie, true), (Place::Store, false)] {
-            let header = Header { place, ..State::new(Origin::New, &terms, Millis(0)).header };
-            let mut draft = Draft::with_capacity(0);
-            record::encode(&header, 0, std::iter::empty::<(&str, &[u8])>(), draft.plaintext());
-            let mut value = Vec::new();
-            sealer.seal(draft, &mut value);
-            let judged = judge(&value, &sealer, &terms, Millis(0));
-            assert_eq!(judged.is_ok(), accepted);
-            if let Err(refusal) = judged {
-                assert_eq!((refusal.reason, refusal.removable), (Rejection::Malformed, false));
-            }
-        }
+        // Told by the store, which is asked for one cookie alone.
+        Rejection::Missing | Rejection::Revoked => 6,
     }
 }

@@ -199,6 +199,11 @@ impl CookieWriter {
         envelope::max_plaintext_len(MAX_NAME_VALUE_BYTES - self.name.len()).unwrap_or(0)
     }
 
+    /// The most that [`set`](Self::set) makes of a name and value of this length.
+    pub(crate) fn line_len(&self, secure: bool, name_value: usize) -> usize {
+        name_value + 1 + self.attributes(secure).len() + MAX_AGE_ROOM
+    }
+
     /// The whole `Set-Cookie` value. `seal` appends the cookie's value; name and value have `name_value` bytes.
     pub(crate) fn set(
         &self,

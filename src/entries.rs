@@ -111,13 +111,18 @@ impl Entries {
     /// Adds to an integer and tells the [`total`](Self::total).
     pub(crate) fn add(&mut self, key: &str, by: i64) -> Result<i64, NotCountable> {
         let total = self.total(key, by)?;
+        self.change_by(key, by.into());
+        Ok(total)
+    }
+
+    fn change_by(&mut self, key: &str, by: i128) {
         let change = match self.delta.changes.get(key) {
-            Some(Change::Set(_) | Change::Unset) => Change::Set(value::encode_integer(total)),
-            Some(Change::Add(before)) => Change::Add(before + i128::from(by)),
-            None => Change::Add(by.into()),
+            Some(Change::Set(bytes)) => Change::Set(sum(Some(bytes), by)),
+            Some(Change::Unset) => Change::Set(sum(None, by)),
+            Some(Change::Add(before)) => Change::Add(before + by),
+            None => Change::Add(by),
         };
         self.delta.changes.insert(key.into(), change);
-        Ok(total)
     }
 
     /// Drops every entry whose key is not to be kept.
@@ -132,6 +137,37 @@ impl Entries {
 
     pub(crate) fn clear(&mut self) {
         self.delta = Delta { keep_only: Some(BTreeSet::new()), changes: BTreeMap::new() };
+    }
+
+    /// The same changes over other loaded entries: those that a parallel request has left.
+    pub(crate) fn rebased(&self, base: Packed) -> Result<Self, NotCountable> {
+        let rebased = Self { base: Arc::new(base), delta: self.delta.clone() };
+        for (key, change) in &rebased.delta.changes {
+            if let (Change::Add(by), Some(loaded)) = (change, rebased.loaded(key)) {
+                let present = value::decode_integer(loaded).ok_or(NotCountable::NoInteger)?;
+                i64::try_from(i128::from(present) + by).map_err(|_| NotCountable::OutOfRange)?;
+            }
+        }
+        Ok(rebased)
+    }
+
+    /// The entries as they are now, with nothing changed.
+    pub(crate) fn settled(&self) -> Self {
+        Self::new(Packed::collect(self.iter()))
+    }
+
+    /// Makes the changes that were made to `later` after these.
+    pub(crate) fn replay(&mut self, later: &Self) {
+        if let Some(keep) = &later.delta.keep_only {
+            self.retain(keep);
+        }
+        for (key, change) in &later.delta.changes {
+            match change {
+                Change::Set(bytes) => self.set(key, bytes.clone()),
+                Change::Unset => drop(self.remove(key)),
+                Change::Add(by) => self.change_by(key, *by),
+            }
+        }
     }
 
     /// All entries in strictly ascending order of their keys.

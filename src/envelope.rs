@@ -12,6 +12,7 @@
 
 #[doc(hidden)]
 pub mod bench;
+mod rows;
 
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
@@ -24,6 +25,7 @@ use xaes_256_gcm::aead::inout::InOutBuf;
 use xaes_256_gcm::aead::{AeadInOut as _, KeyInit as _};
 use xaes_256_gcm::{Nonce, Tag, Xaes256Gcm};
 
+pub(crate) use self::rows::RowSealer;
 use crate::error::Rejection;
 use crate::key::{KEY_ID_LEN, Key, KeyId, KeyRing, Purpose};
 

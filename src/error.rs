@@ -145,6 +145,24 @@ pub enum ConfigError {
         /// The largest that is accepted.
         max: Duration,
     },
+    /// A number of bytes is too small to work with, or beyond reason.
+    #[error("{setting} is {value} bytes; it must be from {min} to {max}")]
+    Bytes {
+        /// Which setting.
+        setting: &'static str,
+        /// The value given.
+        value: usize,
+        /// The smallest that is accepted.
+        min: usize,
+        /// The largest that is accepted.
+        max: usize,
+    },
+    /// A setting that means something only with a store, and there is none.
+    #[error("{setting} is set, but there is no store; add `.store(..)` or leave it out")]
+    NeedsStore {
+        /// Which setting.
+        setting: &'static str,
+    },
     /// One span must not be longer than another.
     #[error("{shorter} ({shorter_value:?}) must not be longer than {longer} ({longer_value:?})")]
     Longer {
@@ -199,11 +217,17 @@ pub enum Rejection {
     /// Authentic, but born or sealed in the future by more than the permitted clock skew.
     #[error("sealed in the future")]
     Future,
+    /// A reference to a row that the store does not have, that cannot be read, or for which no store is configured.
+    #[error("missing in the store")]
+    Missing,
+    /// The session was ended on the server: destroyed, or replaced by `renew`.
+    #[error("revoked")]
+    Revoked,
 }
 
 impl Rejection {
     /// A short stable word for logs, metrics and JSON: `malformed`, `unknown_suite`, `unknown_key`, `tampered`,
-    /// `expired` or `future`.
+    /// `expired`, `future`, `missing` or `revoked`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -213,6 +237,8 @@ impl Rejection {
             Self::Tampered => "tampered",
             Self::Expired(_) => "expired",
             Self::Future => "future",
+            Self::Missing => "missing",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -246,12 +272,14 @@ impl ValueError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum InsertError {
-    /// The session would not fit into its cookie any more.
+    /// The session would not fit into its place any more: its cookie, or with a store the row there. Of a store's
+    /// sessions only the subject has to fit the cookie.
     #[error(
-        "the session would need {size} bytes of cookie (name + value), and browsers keep at most {limit}; store less"
+        "the session would come to {size} bytes, and {limit} are the limit: name + value of a cookie have 4096, which \
+         a `store` lifts to `max_stored_bytes` for all but the subject; keep less in the session"
     )]
     TooLarge {
-        /// What name and value of the cookie would come to, in bytes.
+        /// What name and value of the cookie would come to, or the row, in bytes.
         size: usize,
         /// The most that is allowed, in bytes.
         limit: usize,
@@ -312,13 +340,44 @@ pub enum StoreError {
     Corrupt(#[source] Source),
 }
 
-/// The session could not be saved, so the response must not pretend that it was.
+impl StoreError {
+    /// A short stable word for logs and metrics: `unavailable`, `timeout`, `full` or `corrupt`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Timeout(_) => "timeout",
+            Self::Full(_) => "full",
+            Self::Corrupt(_) => "corrupt",
+        }
+    }
+}
+
+/// The session could not be saved, so the response must not pretend that it was. Without a store there is but
+/// [`Foreign`](Self::Foreign).
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// The store failed. Without a store this does not happen.
+    /// The store failed; the session is as it was before.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The session was to be ended and the store failed. Send this error *with* the cookie, so that at least this
+    /// browser forgets the session.
+    #[error("the session could not be ended in the store")]
+    NotEnded {
+        /// The value of the `Set-Cookie` header that removes the cookie.
+        set_cookie: Option<String>,
+        /// What the store said.
+        source: StoreError,
+    },
+    /// Other requests changed the session at the same time, and again at each try until `store_timeout`; or their
+    /// changes and this request's exclude one another: an `increment` of what is no integer any more, or more than
+    /// `max_stored_bytes` together. The client may try again.
+    #[error("other requests changed the session at the same time; try again")]
+    Conflict,
+    /// The session was ended by another request, so it can be neither renewed, saved nor reloaded.
+    #[error("the session was ended by another request")]
+    Ended,
     /// The session was loaded by another [`Sessions`](crate::Sessions).
     #[error("this session belongs to another `Sessions` value; commit it where it was loaded")]
     Foreign,

@@ -1,5 +1,8 @@
 //! What happens to sessions, told to the hook that `on_event` sets.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::error::Rejection;
 use crate::key::KeyId;
 use crate::record::SessionId;
@@ -73,6 +76,60 @@ pub enum Event {
         /// Its id now.
         to: SessionId,
     },
+    /// The session moved from its cookie into the store, or started there.
+    Spilled {
+        /// The session.
+        id: SessionId,
+        /// The size of its row in bytes.
+        bytes: usize,
+    },
+    /// The entries of a session in the store were written.
+    Written {
+        /// The session.
+        id: SessionId,
+        /// The size of its row in bytes.
+        bytes: usize,
+    },
+    /// The session moved from the store back into its cookie, by `renew`. Told after [`Renewed`](Self::Renewed).
+    Returned {
+        /// The session, by its new id.
+        id: SessionId,
+        /// Name + value of its cookie in bytes.
+        bytes: usize,
+    },
+    /// A session in the store was gone, or had been ended by another request, when it was to be written. The changes
+    /// are lost with it, and the response carried no cookie.
+    Lost {
+        /// The session.
+        id: SessionId,
+        /// [`Rejection::Missing`] or [`Rejection::Revoked`].
+        reason: Rejection,
+    },
+    /// Other requests changed the session in the store at the same time, and again at each try, or their changes and
+    /// this request's exclude one another. Answered with 503.
+    Conflicted {
+        /// The session.
+        id: SessionId,
+    },
+    /// Not even the reference to the store fits the budget of the response head, so it was sent over it.
+    HeadOverBudget {
+        /// The session.
+        id: SessionId,
+        /// What the response head comes to in bytes, at most.
+        bytes: usize,
+        /// The configured `response_head_budget`.
+        budget: usize,
+    },
+    /// The store failed. What that cost is another matter: reading the session, writing it, or nothing but an
+    /// extension that the next request makes up for.
+    StoreFailed {
+        /// `load`, `write`, `extend` or `delete`.
+        operation: &'static str,
+        /// `unavailable`, `timeout`, `full` or `corrupt`.
+        kind: &'static str,
+        /// The error with its causes.
+        error: String,
+    },
     /// The session was destroyed, or became empty, and its cookie was removed from the browser.
     Ended {
         /// The session.
@@ -80,4 +137,30 @@ pub enum Event {
         /// True for `destroy`, false for a session that became empty.
         destroyed: bool,
     },
+}
+
+/// Tells events to the log and to the hook.
+#[derive(Clone, Default)]
+pub(crate) struct Teller(pub(crate) Option<EventHook>);
+
+pub(crate) type EventHook = Arc<dyn Fn(&Event) + Send + Sync>;
+
+impl Teller {
+    pub(crate) fn tell(&self, event: &Event) {
+        match event {
+            Event::StoreFailed { .. } | Event::Lost { .. } | Event::Conflicted { .. } => {
+                tracing::warn!(target: "sealed_session", ?event);
+            }
+            _ => tracing::debug!(target: "sealed_session", ?event),
+        }
+        if let Some(hook) = &self.0 {
+            hook(event);
+        }
+    }
+}
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Teller({})", if self.0.is_some() { "hook" } else { "no hook" })
+    }
 }

@@ -36,6 +36,8 @@ const MIN_DISTINCT_BYTES: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Cookie,
+    /// Rows in a store; each is sealed under a key of its own, derived from this one.
+    Row,
 }
 
 impl Purpose {
@@ -43,6 +45,7 @@ impl Purpose {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Cookie => "cookie",
+            Self::Row => "row",
         }
     }
 }
@@ -156,6 +159,15 @@ impl Key {
         expand(root.as_slice(), "key id", &mut id);
         Self { root, id: KeyId(id) }
     }
+}
+
+/// The key of one row, which needs both the ring's key and the session's id.
+pub(crate) fn row_key(row_subkey: &[u8; KEY_LEN], id: &[u8]) -> Zeroizing<[u8; KEY_LEN]> {
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    Hkdf::<Sha256>::new(None, row_subkey)
+        .expand_multi_info(&[b"sealed-session/1 row of ", id], key.as_mut_slice())
+        .expect("the length is one block");
+    key
 }
 
 /// HKDF-SHA-256 without salt; the info is `"sealed-session/1 " + label`.

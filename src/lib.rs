@@ -75,6 +75,7 @@ mod actix;
 mod builder;
 mod candidates;
 mod clock;
+mod commit;
 mod cookie;
 mod entries;
 mod envelope;
@@ -83,15 +84,19 @@ mod event;
 mod key;
 mod lifetime;
 mod record;
+mod rows;
 mod session;
 mod sessions;
 mod state;
+pub mod store;
+mod stored;
 mod value;
 
 #[cfg(feature = "actix")]
-pub use actix::{Scoped, SessionExt, SessionFuture, SessionMiddleware, SessionService, Site};
+pub use actix::{Loading, Scoped, SessionExt, SessionFuture, SessionMiddleware, SessionService, Site};
 pub use builder::SessionsBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use commit::Outcome;
 pub use cookie::{MAX_NAME_VALUE_BYTES, SameSite, Secure};
 #[doc(hidden)]
 pub use envelope::bench as __bench;
@@ -104,7 +109,7 @@ pub use key::{KEY_LEN, Key, KeyId, KeyRing};
 pub use lifetime::Lifetime;
 pub use record::{ParseSessionIdError, SessionId};
 pub use session::{Placement, Session, SessionKey};
-pub use sessions::{CommitContext, Inspection, Outcome, Sessions};
+pub use sessions::{CommitContext, Inspection, Sessions};
 pub use state::Origin;
 
 /// The README, whose code is compiled with the tests.

@@ -260,7 +260,7 @@ fn duration_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
 }
 
 /// However far a wrong clock has moved the anchor, no end is later than this.
-fn latest_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
+pub(crate) fn latest_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
     let a = active(times, terms);
     now.plus(duration(times, terms).max(a.plus(a)))
 }

@@ -4,6 +4,8 @@
 //! Integers have a fixed width, with zero for "none", so that the length of a record depends on its subject and its
 //! entries alone, and a later change of the header never makes a session outgrow its cookie.
 
+mod row;
+
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -16,6 +18,7 @@ use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
 use rand::Rng as _;
 
+pub(crate) use self::row::{RowContent, decode_row, encode_ended, encode_live, encoded_row_len};
 use crate::clock::Millis;
 use crate::envelope::Opened;
 
@@ -140,10 +143,24 @@ fn config() -> impl bincode::config::Config {
 #[derive(Debug, Default)]
 pub(crate) struct Packed {
     buf: Vec<u8>,
-    ranges: Vec<(Range<usize>, Range<usize>)>,
+    ranges: Ranges,
 }
 
 impl Packed {
+    /// A copy of these entries, which come in strictly ascending order of their keys.
+    pub(crate) fn collect<'a>(entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>) -> Self {
+        let mut packed = Self::default();
+        for (key, value) in entries {
+            let mut append = |bytes: &[u8]| {
+                packed.buf.extend_from_slice(bytes);
+                packed.buf.len() - bytes.len()..packed.buf.len()
+            };
+            let range = (append(key.as_bytes()), append(value.as_ref()));
+            packed.ranges.push(range);
+        }
+        packed
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.ranges.iter().map(|(key, value)| {
             (
@@ -178,6 +195,10 @@ pub(crate) fn encoded_len<'a>(
     subject: Option<&str>,
     entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>,
 ) -> usize {
+    HEADER_LEN + prefixed_len(subject.map_or(0, str::len)) + entries_len(entries)
+}
+
+fn entries_len<'a>(entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>) -> usize {
     let mut count = 0;
     let bytes: usize = entries
         .map(|(key, value)| {
@@ -185,7 +206,7 @@ pub(crate) fn encoded_len<'a>(
             prefixed_len(key.len()) + prefixed_len(value.as_ref().len())
         })
         .sum();
-    HEADER_LEN + prefixed_len(subject.map_or(0, str::len)) + length_prefix(count) + bytes
+    length_prefix(count) + bytes
 }
 
 fn prefixed_len(len: usize) -> usize {
@@ -230,6 +251,14 @@ pub(crate) fn encode<'a>(
     };
     put(&wire, out);
     put(header.subject.as_deref().unwrap_or(""), out);
+    put_entries(count, entries, out);
+}
+
+fn put_entries<'a>(
+    count: usize,
+    entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>,
+    out: &mut Vec<u8>,
+) {
     put(&(count as u64), out);
     for (key, value) in entries {
         put(key, out);
@@ -251,23 +280,34 @@ pub(crate) fn decode(opened: Opened) -> Result<(Header, Packed), NotARecord> {
         bincode::decode_from_slice(&text[at..], config()).map(|(wire, read)| advance(&mut at, read, wire))?;
     let subject: &str = borrow(text, &mut at)?;
     let subject = (!subject.is_empty()).then(|| Arc::from(subject));
-    let count: u64 = borrow(text, &mut at)?;
-    let mut ranges: Vec<(Range<usize>, Range<usize>)> = Vec::with_capacity(text.len().min(count as usize));
+    let ranges = entries(text, &mut at)?;
+    check_padding(text, at)?;
+    Ok((wire.into_header(subject)?, Packed { buf, ranges }))
+}
+
+/// Where the keys and values of the entries stand.
+type Ranges = Vec<(Range<usize>, Range<usize>)>;
+
+fn entries(text: &[u8], at: &mut usize) -> Result<Ranges, NotARecord> {
+    let count: u64 = borrow(text, at)?;
+    let mut ranges = Ranges::with_capacity(text.len().min(count as usize));
     for _ in 0..count {
-        let key: &str = borrow(text, &mut at)?;
-        let key = at - key.len()..at;
-        let value: &[u8] = borrow(text, &mut at)?;
-        let value = at - value.len()..at;
+        let key: &str = borrow(text, at)?;
+        let key = *at - key.len()..*at;
+        let value: &[u8] = borrow(text, at)?;
+        let value = *at - value.len()..*at;
         if ranges.last().is_some_and(|(previous, _)| text[previous.clone()] >= text[key.clone()]) {
             return Err(NotARecord);
         }
         ranges.push((key, value));
     }
-    // Exact length: whatever follows is padding, and less of it than would have made another block.
-    if text[at..].iter().any(|&byte| byte != 0) || text.len() - at >= 32 {
-        return Err(NotARecord);
-    }
-    Ok((wire.into_header(subject)?, Packed { buf, ranges }))
+    Ok(ranges)
+}
+
+/// Exact length: whatever follows is padding, and less of it than would have made another block.
+fn check_padding(text: &[u8], at: usize) -> Result<(), NotARecord> {
+    let exact = text.len() - at < 32 && text[at..].iter().all(|&byte| byte == 0);
+    if exact { Ok(()) } else { Err(NotARecord) }
 }
 
 fn borrow<'a, T: bincode::BorrowDecode<'a, ()>>(text: &'a [u8], at: &mut usize) -> Result<T, NotARecord> {

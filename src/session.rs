@@ -6,14 +6,16 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
 use crate::clock::Millis;
 use crate::entries::NotCountable;
+use crate::envelope::RowSealer;
 use crate::error::{CommitError, InsertError, ValueError};
-use crate::record::{self, SessionId, Times};
+use crate::record::{self, Place, SessionId, Times};
 use crate::state::{Limits, Origin, Renewal, Stage, State};
 use crate::value;
 
@@ -85,12 +87,26 @@ pub enum Placement {
         /// Name + value of the cookie as it would be sealed now.
         bytes: usize,
     },
+    /// In a store.
+    Store {
+        /// Length of the row as it would be sealed now.
+        bytes: usize,
+    },
 }
 
-/// A session: typed values under string keys, sealed into the response's cookie when the request is over.
+/// What a session asks of where it came from. [`Session`] knows no store by itself.
+#[async_trait]
+pub(crate) trait Home: Send + Sync {
+    async fn save(&self, session: &Session) -> Result<(), CommitError>;
+    async fn reload(&self, session: &Session) -> Result<(), CommitError>;
+}
+
+/// A session: typed values under string keys, sealed into the response's cookie when the request is over, or into a
+/// row of the store where it has outgrown the cookie.
 ///
-/// Cheap to clone; all clones are the same session. Several requests at once work on copies of their own: of two
-/// overlapping requests that both change a cookie session, the one whose response arrives later wins.
+/// Cheap to clone; all clones are the same session. Several requests at once work on copies of their own. Of two
+/// overlapping requests that both change a cookie session, the one whose response arrives later wins. In a store both
+/// do: each request's changes are applied to what is there by then, and only where both changed one key the later wins.
 ///
 /// Reading is always possible. After [`destroy`](Self::destroy), and once the response has left, changes are
 /// refused: methods that return a `Result` say so, the others do nothing and log a warning.
@@ -102,11 +118,20 @@ pub struct Session {
 struct Inner {
     state: Mutex<State>,
     limits: Limits,
+    /// Where there is a store.
+    home: Option<Arc<dyn Home>>,
+    /// One use of the store at a time, or two saves of one session would conflict with each other.
+    gate: tokio::sync::Mutex<()>,
 }
 
 impl Session {
-    pub(crate) fn new(state: State, limits: Limits) -> Self {
-        Self { inner: Arc::new(Inner { state: Mutex::new(state), limits }) }
+    pub(crate) fn new(state: State, limits: Limits, home: Option<Arc<dyn Home>>) -> Self {
+        let gate = tokio::sync::Mutex::new(());
+        Self { inner: Arc::new(Inner { state: Mutex::new(state), limits, home, gate }) }
+    }
+
+    pub(crate) fn gate(&self) -> &tokio::sync::Mutex<()> {
+        &self.inner.gate
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -168,7 +193,7 @@ impl Session {
         f: impl FnOnce(Option<T>) -> T,
     ) -> Result<T, InsertError> {
         let key = key.into();
-        self.with(|state| state.check_open())?;
+        self.with(|state| state.check_writable())?;
         let value = f(self.get(key)?);
         let encode = |source| InsertError::Encode { key: key.name.to_owned(), source };
         let bytes = value::encode(&value).map_err(encode)?;
@@ -191,7 +216,7 @@ impl Session {
             },
         };
         self.with(|state| {
-            state.check_open()?;
+            state.check_writable()?;
             let total = state.entries.total(key, by).map_err(not_countable)?;
             state.check_fit(key, &value::encode_integer(total), &self.inner.limits)?;
             state.entries.add(key, by).map_err(not_countable)
@@ -200,7 +225,7 @@ impl Session {
 
     /// Removes the value at `key`; whether there was one.
     pub fn remove(&self, key: impl AsRef<str>) -> bool {
-        self.if_open("remove", |state| state.entries.remove(key.as_ref())).unwrap_or(false)
+        self.if_writable("remove", |state| state.entries.remove(key.as_ref())).unwrap_or(false)
     }
 
     /// Removes the value at `key` and returns it.
@@ -213,7 +238,7 @@ impl Session {
         key: impl Into<SessionKey<'k, T>>,
     ) -> Result<Option<T>, InsertError> {
         let key = key.into();
-        self.with(|state| state.check_open())?;
+        self.with(|state| state.check_writable())?;
         let value = self.get(key)?;
         self.with(|state| state.entries.remove(key.name));
         Ok(value)
@@ -245,14 +270,14 @@ impl Session {
 
     /// Removes all entries. The subject stays; without one the browser's cookie is removed.
     pub fn clear(&self) {
-        self.if_open("clear", |state| state.entries.clear());
+        self.if_writable("clear", |state| state.entries.clear());
     }
 
     /// Removes the entries whose keys `keep` refuses.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
         let kept: BTreeSet<Box<str>> =
             self.keys().into_iter().filter(|key| keep(key)).map(String::into_boxed_str).collect();
-        self.if_open("retain", |state| state.entries.retain(&kept));
+        self.if_writable("retain", |state| state.entries.retain(&kept));
     }
 
     /// Gives the session a new id and a new birth, and keeps its data.
@@ -341,7 +366,7 @@ impl Session {
             if state.header.subject.as_deref() == Some(subject.as_str()) {
                 return Ok(());
             }
-            limits.check(record::encoded_len(Some(&subject), state.entries.iter()))?;
+            state.check_subject(&subject, limits)?;
             state.header.subject = Some(subject.into());
             state.header.generation = 0;
             state.renew(&limits.terms);
@@ -393,30 +418,60 @@ impl Session {
         self.with(|state| state.origin)
     }
 
-    /// Where its data is kept and how large it is.
+    /// Where its data is kept, or would be if this request ended now, and how large it is. What else stands in the
+    /// response's head may still move it into the store.
     #[must_use]
     pub fn placement(&self) -> Placement {
-        self.with(|state| Placement::Cookie { bytes: self.inner.limits.name_value(state.plaintext_len()) })
+        let limits = &self.inner.limits;
+        self.with(|state| {
+            if state.header.place == Place::Store || state.outgrows_cookie(limits) {
+                let row = record::encoded_row_len(state.entries.iter());
+                Placement::Store { bytes: RowSealer::sealed_len(row) }
+            } else {
+                Placement::Cookie { bytes: limits.name_value(state.plaintext_len()) }
+            }
+        })
     }
 
-    /// Writes a session that is kept in a store now, instead of with the response. A session that is kept in its
-    /// cookie can only be written with the response, so for it this does nothing.
+    /// Writes a session that is in the store now, instead of with the response, together with what other requests have
+    /// written meanwhile; what this request does from then on goes over the result. One that is in its cookie can only
+    /// be written with the response, so for it this does nothing, as for one that moves into the store with it.
     ///
     /// # Errors
-    /// [`CommitError`] if the store fails.
-    #[expect(clippy::unused_async, reason = "a store makes it wait")]
+    /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`], [`CommitError::Store`]. The
+    /// session keeps its changes.
     pub async fn save(&self) -> Result<(), CommitError> {
-        Ok(())
+        match &self.inner.home {
+            Some(home) => home.save(self).await,
+            None => Ok(()),
+        }
     }
 
-    /// Reads a session that is kept in a store again. For one that is kept in its cookie this does nothing: the
-    /// request's cookie is all there is to read.
+    /// Reads a session that is in the store again; this request's own changes go over what is found. One that is in
+    /// its cookie was read when the request came, so for it this does nothing.
+    ///
+    /// After the response, in a websocket or a stream, it opens the session's entries once more: change them and
+    /// [`save`](Self::save). What would have to go into the cookie can't be changed any more.
     ///
     /// # Errors
-    /// [`CommitError`] if the store fails.
-    #[expect(clippy::unused_async, reason = "a store makes it wait")]
+    /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`] if its changes and this
+    /// request's exclude one another, [`CommitError::Store`].
     pub async fn reload(&self) -> Result<(), CommitError> {
-        Ok(())
+        match &self.inner.home {
+            Some(home) => home.reload(self).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `f` on a session that is not over; on another one logs that `method` came too late.
+    fn if_writable<R>(&self, method: &'static str, f: impl FnOnce(&mut State) -> R) -> Option<R> {
+        self.with(|state| match state.check_writable() {
+            Ok(()) => Some(f(state)),
+            Err(reason) => {
+                too_late(method, &reason);
+                None
+            }
+        })
     }
 
     /// Runs `f` on an open session; on another one logs that `method` came too late.
@@ -424,11 +479,15 @@ impl Session {
         self.with(|state| match state.check_open() {
             Ok(()) => Some(f(state)),
             Err(reason) => {
-                tracing::warn!(target: "sealed_session", method, %reason, "session method had no effect");
+                too_late(method, &reason);
                 None
             }
         })
     }
+}
+
+fn too_late(method: &'static str, reason: &InsertError) {
+    tracing::warn!(target: "sealed_session", method, %reason, "session method had no effect");
 }
 
 impl fmt::Debug for Session {

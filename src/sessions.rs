@@ -1,5 +1,5 @@
-//! `Sessions`: where requests begin and end. `load` turns the request's cookies into a session, `commit` turns the
-//! session into the response's cookie.
+//! `Sessions`: where requests begin. `load` turns the request's cookies into a session, and reads its row where they
+//! lead into the store.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,21 +7,20 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::candidates::{self, Candidate, Refusal};
+use crate::candidates::{self, Candidate, Found, Refusal};
 use crate::clock::{Clock, Millis};
 use crate::cookie::{CookieWriter, Secure};
 use crate::entries::Entries;
-use crate::envelope::{Draft, Sealer};
-use crate::error::{CommitError, InsertError, IssueError, Rejection, StoreError};
-use crate::event::Event;
+use crate::envelope::Sealer;
+use crate::error::{Rejection, StoreError};
+use crate::event::{Event, Teller};
 use crate::key::{KeyId, KeyRing};
 use crate::lifetime;
-use crate::record::{self, Header, SessionId};
-use crate::session::{Placement, Session};
-use crate::state::{Limits, Loaded, Origin, Reissue, Stage, State};
-
-/// An answer later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
-const SLOW: Millis = Millis(500);
+use crate::record::{Header, Place, SessionId};
+use crate::rows::{self, LiveRow, Rows};
+use crate::session::{Home, Placement, Session};
+use crate::state::{Limits, Loaded, Origin, State};
+use crate::store::Store;
 
 /// The sessions of an application: loads them from requests and commits them to responses.
 ///
@@ -52,7 +51,7 @@ const SLOW: Millis = Millis(500);
 /// ```
 #[derive(Clone)]
 pub struct Sessions {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -62,10 +61,26 @@ pub(crate) struct Inner {
     pub(crate) issue_empty: bool,
     pub(crate) cache_headers: bool,
     pub(crate) clock: Box<dyn Clock>,
-    pub(crate) on_event: Option<EventHook>,
+    pub(crate) teller: Teller,
+    /// With a store.
+    pub(crate) rows: Option<Rows>,
 }
 
-pub(crate) type EventHook = Box<dyn Fn(&Event) + Send + Sync>;
+/// A request's session, as far as it is known without waiting.
+pub(crate) enum Opening {
+    Ready(Session),
+    /// The cookie leads into the store.
+    Referenced(Box<Reference>),
+}
+
+/// The cookie that was chosen.
+pub(crate) struct Reference {
+    candidate: Candidate,
+    cookies: usize,
+    live: usize,
+    ambiguous: bool,
+    now: Millis,
+}
 
 /// What [`Sessions::commit`] has to know of the response.
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,21 +116,16 @@ pub struct Inspection {
     pub own_persistence: Option<bool>,
     /// Whose session it is.
     pub subject: Option<String>,
-    /// Where the data is, and name + value in bytes.
+    /// Where the data is, and in either case name + value of the cookie in bytes: the store is not asked.
     pub placement: Placement,
-    /// The keys of the entries, in ascending order.
+    /// The keys of the entries, in ascending order; none where they are in the store.
     pub keys: Vec<String>,
 }
 
-/// What a response does about the session's cookie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
-    /// Leaves the browser's cookie as it is.
-    Keep,
-    /// Seals and sets it, for this reason.
-    Issue(Reissue),
-    /// Makes the browser forget it.
-    Remove,
+impl Inner {
+    pub(crate) fn now(&self) -> Millis {
+        Millis::of(self.clock.now())
+    }
 }
 
 impl Sessions {
@@ -133,185 +143,82 @@ impl Sessions {
     ///
     /// # Errors
     /// [`StoreError`] if a session is kept in a store that fails. Without a store there is none.
-    #[expect(clippy::unused_async, reason = "a store makes it wait")]
     pub async fn load<H: AsRef<[u8]>>(
         &self,
         cookie_headers: impl IntoIterator<Item = H>,
     ) -> Result<Session, StoreError> {
-        Ok(self.open(cookie_headers))
+        match self.open(cookie_headers) {
+            Opening::Ready(session) => Ok(session),
+            Opening::Referenced(reference) => self.fetch(*reference).await,
+        }
     }
 
-    /// Like [`load`](Self::load), as long as there is nothing to wait for.
-    pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Session {
+    /// Like [`load`](Self::load), as far as there is nothing to wait for.
+    pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Opening {
         let Inner { sealer, cookie, limits, .. } = &*self.inner;
         let now = self.now();
-        let found = candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
-        let mut state = match found.outcome {
+        let Found { outcome, cookies, live, ambiguous } =
+            candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
+        match outcome {
             Some(Ok(candidate)) => {
-                let id = candidate.header.id;
-                self.tell(&Event::Resumed { id });
-                if found.ambiguous {
-                    self.tell(&Event::Ambiguous { id, live: found.live });
+                let reference = Reference { candidate, cookies, live, ambiguous, now };
+                match (reference.candidate.header.place, &self.inner.rows) {
+                    (Place::Cookie, _) => Opening::Ready(self.resume(reference, None)),
+                    (Place::Store, Some(_)) => Opening::Referenced(Box::new(reference)),
+                    (Place::Store, None) => {
+                        Opening::Ready(self.reject(Rejection::Missing, false, cookies, now))
+                    }
                 }
-                let Candidate { header, entries, due, key_id, by_primary } = candidate;
-                State::resumed(Loaded { header, due, key_id, by_primary }, Entries::new(entries), now)
             }
             Some(Err(Refusal { reason, removable })) => {
-                self.tell(&Event::Rejected { reason });
-                let mut state = State::new(Origin::Rejected(reason), &limits.terms, now);
-                state.remove_refused = removable && found.cookies == 1;
-                state
+                Opening::Ready(self.reject(reason, removable && cookies == 1, cookies, now))
             }
-            None => State::new(Origin::New, &limits.terms, now),
+            None => Opening::Ready(self.session(State::new(Origin::New, &limits.terms, now), cookies)),
+        }
+    }
+
+    /// Follows a reference into the store.
+    pub(crate) async fn fetch(&self, reference: Reference) -> Result<Session, StoreError> {
+        let id = reference.candidate.header.id;
+        let found = match &self.inner.rows {
+            Some(rows) => rows.load(id, rows.deadline()).await?,
+            None => rows::Found::Absent,
         };
-        state.cookies = found.cookies;
-        Session::new(state, *limits)
-    }
-
-    /// Ends the session's part in the request. Returns the value of the `Set-Cookie` header to send, if any. The
-    /// session can be read afterwards, but not changed; a second commit does nothing.
-    ///
-    /// With a `Set-Cookie` the response needs `Cache-Control: no-store`, and `Vary: Cookie` whenever the session was
-    /// loaded; the actix-web middleware sees to both.
-    ///
-    /// # Errors
-    /// [`CommitError::Foreign`] for a session that another `Sessions` loaded, [`CommitError::Store`].
-    #[expect(clippy::unused_async, reason = "a store makes it wait")]
-    pub async fn commit(
-        &self,
-        session: &Session,
-        context: CommitContext,
-    ) -> Result<Option<String>, CommitError> {
-        self.close(session, context)
-    }
-
-    /// Like [`commit`](Self::commit), as long as there is nothing to wait for.
-    pub(crate) fn close(
-        &self,
-        session: &Session,
-        context: CommitContext,
-    ) -> Result<Option<String>, CommitError> {
-        if session.limits().home != self.inner.limits.home {
-            return Err(CommitError::Foreign);
-        }
-        // From here on nobody can change the session, so the clock, which may be anything, is asked without the lock.
-        let (action, destroyed) = session.with(|state| {
-            let action = self.plan(state);
-            let stage = std::mem::replace(&mut state.stage, Stage::Committed);
-            (action, stage == Stage::Destroyed)
-        });
-        let (line, events) = match action {
-            Action::Keep => return Ok(None),
-            Action::Issue(reissue) => {
-                let now = self.now();
-                session.with(|state| {
-                    if reissue == Reissue::Mere && self.is_late(state, now) {
-                        return (None, [None, None]);
-                    }
-                    let (line, bytes) = self.seal(state, now, context.secure);
-                    (Some(line), self.issued(state, reissue, bytes))
-                })
-            }
-            Action::Remove => {
-                let id = session.with(|state| state.loaded.as_ref().map(|loaded| loaded.header.id));
-                (
-                    Some(self.inner.cookie.remove(context.secure)),
-                    [id.map(|id| Event::Ended { id, destroyed }), None],
-                )
-            }
-        };
-        events.iter().flatten().for_each(|event| self.tell(event));
-        Ok(line)
-    }
-
-    /// What the response has to do. The one place where that is decided.
-    fn plan(&self, state: &State) -> Action {
-        match state.stage {
-            Stage::Committed => return Action::Keep,
-            Stage::Destroyed if state.cookies > 0 => return Action::Remove,
-            Stage::Destroyed => return Action::Keep,
-            Stage::Open => {}
-        }
-        if state.is_empty() && !self.inner.issue_empty {
-            let removes = state.loaded.is_some() || state.remove_refused;
-            return if removes { Action::Remove } else { Action::Keep };
-        }
-        match state.reissue(&self.inner.limits) {
-            Reissue::No => Action::Keep,
-            reissue => Action::Issue(reissue),
+        // A late answer to an older cookie must not remove a newer one, so these stay in the browser.
+        let over = |reason| Ok(self.reject(reason, false, reference.cookies, reference.now));
+        match found {
+            rows::Found::Live(row) => Ok(self.resume(reference, Some(row))),
+            rows::Found::Ended(_) => over(Rejection::Revoked),
+            rows::Found::Absent | rows::Found::Unreadable(_) => over(Rejection::Missing),
         }
     }
 
-    /// Whether an answer came so late that a newer cookie may have been set meanwhile, and the session can wait for
-    /// the next request to be prolonged.
-    fn is_late(&self, state: &State, now: Millis) -> bool {
-        let terms = &self.inner.limits.terms;
-        let (end, _) = lifetime::first_end(&state.header.times, terms, now);
-        let spare = Millis(lifetime::active(&state.header.times, terms).0 / 2);
-        now.minus(state.now) > SLOW && end.minus(now) > spare
+    fn resume(&self, reference: Reference, row: Option<LiveRow>) -> Session {
+        let Reference { candidate, cookies, live, ambiguous, now } = reference;
+        let Candidate { header, entries, due, key_id, by_primary } = candidate;
+        let id = header.id;
+        self.tell(&Event::Resumed { id });
+        if ambiguous {
+            self.tell(&Event::Ambiguous { id, live });
+        }
+        let seen = row.as_ref().map(LiveRow::seen);
+        let entries = Entries::new(row.map_or(entries, |row| row.entries));
+        let mut state = State::resumed(Loaded { header, due, key_id, by_primary }, entries, now);
+        state.row = seen;
+        self.session(state, cookies)
     }
 
-    /// Seals the session at `now`: the whole `Set-Cookie` value, and how many bytes of it are name + value.
-    fn seal(&self, state: &mut State, now: Millis, secure: bool) -> (String, usize) {
-        let Inner { sealer, cookie, limits, .. } = &*self.inner;
-        state.header.times = state.sealed_times(limits, now);
-        state.header.counter = state.header.counter.saturating_add(1);
-        let plaintext = state.plaintext_len();
-        let mut draft = Draft::with_capacity(plaintext);
-        record::encode(&state.header, state.entries.len(), state.entries.iter(), draft.plaintext());
-
-        let (end, _) = lifetime::first_end(&state.header.times, &limits.terms, now);
-        let persistent = state.header.persistent.unwrap_or(cookie.persistent());
-        let max_age = persistent.then(|| lifetime::max_age(end, now));
-        let bytes = limits.name_value(plaintext);
-        let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(draft, out));
-        (line, bytes)
+    fn reject(&self, reason: Rejection, remove: bool, cookies: usize, now: Millis) -> Session {
+        self.tell(&Event::Rejected { reason });
+        let mut state = State::new(Origin::Rejected(reason), &self.inner.limits.terms, now);
+        state.remove_refused = remove;
+        self.session(state, cookies)
     }
 
-    /// What to tell of a cookie that was issued: at most a change of the session and a change of its key.
-    fn issued(&self, state: &State, reissue: Reissue, bytes: usize) -> [Option<Event>; 2] {
-        let id = state.header.id;
-        let Some(before) = &state.loaded else { return [Some(Event::Started { id, bytes }), None] };
-        let change = if before.header.id != id {
-            Some(Event::Renewed { from: before.header.id, to: id })
-        } else if reissue == Reissue::Wanted {
-            Some(Event::Reissued { id, bytes })
-        } else {
-            state.use_prolongs(&self.inner.limits).then_some(Event::Extended { id })
-        };
-        let to = self.keys().primary();
-        let resealed = (!before.by_primary).then_some(Event::Resealed { id, from: before.key_id, to });
-        [change, resealed]
-    }
-
-    /// Makes a session outside of a request and returns its cookie as `name=value`: for tests of handlers, and for
-    /// logins that happen elsewhere. The closure may return `()` or a `Result`.
-    ///
-    /// # Errors
-    /// [`IssueError`]: what the closure returned, or that it destroyed the session.
-    ///
-    /// ```
-    /// # use sealed_session::{IssueError, Sessions};
-    /// async fn cookie_of_ada(sessions: &Sessions) -> Result<String, IssueError> {
-    ///     sessions.issue(|session| session.insert("user", "ada")).await
-    /// }
-    /// ```
-    #[expect(clippy::unused_async, reason = "a store makes it wait")]
-    pub async fn issue<O: Outcome>(&self, fill: impl FnOnce(&Session) -> O) -> Result<String, IssueError> {
-        let now = self.now();
-        let session = Session::new(State::new(Origin::New, &self.inner.limits.terms, now), self.inner.limits);
-        fill(&session).into_result()?;
-        let line = session.with(|state| {
-            let stage = std::mem::replace(&mut state.stage, Stage::Committed);
-            (stage == Stage::Open).then(|| {
-                let (line, bytes) = self.seal(state, now, true);
-                (line, self.issued(state, Reissue::Wanted, bytes))
-            })
-        });
-        let (line, events) = line.ok_or(IssueError::Destroyed)?;
-        events.iter().flatten().for_each(|event| self.tell(event));
-        let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
-        Ok(pair.to_owned())
+    pub(crate) fn session(&self, mut state: State, cookies: usize) -> Session {
+        state.cookies = cookies;
+        let home = self.inner.rows.is_some().then(|| Arc::clone(&self.inner) as Arc<dyn Home>);
+        Session::new(state, self.inner.limits, home)
     }
 
     /// What a cookie's value says about itself, now.
@@ -325,7 +232,8 @@ impl Sessions {
         let candidate =
             candidates::judge(value, sealer, &limits.terms, now).map_err(|refusal| refusal.reason)?;
         let Candidate { header, entries, key_id, by_primary, .. } = candidate;
-        let Header { id, counter, times, persistent, subject, .. } = header;
+        let Header { id, counter, times, persistent, subject, place, .. } = header;
+        let bytes = limits.name_len + value.len();
         let (end, _) = lifetime::first_end(&times, &limits.terms, now);
         Ok(Inspection {
             id,
@@ -338,7 +246,10 @@ impl Sessions {
             own_duration: times.own.then(|| times.duration.to_duration()),
             own_persistence: persistent,
             subject: subject.as_deref().map(str::to_owned),
-            placement: Placement::Cookie { bytes: limits.name_len + value.len() },
+            placement: match place {
+                Place::Cookie => Placement::Cookie { bytes },
+                Place::Store => Placement::Store { bytes },
+            },
             keys: entries.iter().map(|(key, _)| key.to_owned()).collect(),
         })
     }
@@ -361,40 +272,25 @@ impl Sessions {
         self.inner.cookie.secure()
     }
 
-    fn now(&self) -> Millis {
-        Millis::of(self.inner.clock.now())
+    /// For integrations: whether [`CommitContext::response_head_bytes`] is looked at, which it is with a store.
+    #[must_use]
+    pub fn counts_response_head(&self) -> bool {
+        self.inner.rows.is_some()
     }
 
-    fn tell(&self, event: &Event) {
-        tracing::debug!(target: "sealed_session", ?event);
-        if let Some(hook) = &self.inner.on_event {
-            hook(event);
-        }
+    /// The store, if there is one.
+    #[must_use]
+    pub fn store(&self) -> Option<&Arc<dyn Store>> {
+        self.inner.rows.as_ref().map(|rows| &rows.store)
     }
-}
 
-/// What may come out of the closure of [`Sessions::issue`]: `()` or a `Result` of an [`InsertError`].
-pub trait Outcome: sealed::Sealed {
-    #[doc(hidden)]
-    fn into_result(self) -> Result<(), InsertError>;
-}
-
-impl Outcome for () {
-    fn into_result(self) -> Result<(), InsertError> {
-        Ok(())
+    pub(crate) fn now(&self) -> Millis {
+        self.inner.now()
     }
-}
 
-impl<T> Outcome for Result<T, InsertError> {
-    fn into_result(self) -> Result<(), InsertError> {
-        self.map(drop)
+    pub(crate) fn tell(&self, event: &Event) {
+        self.inner.teller.tell(event);
     }
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for () {}
-    impl<T> Sealed for Result<T, super::InsertError> {}
 }
 
 impl fmt::Debug for Sessions {

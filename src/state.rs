@@ -5,11 +5,12 @@
 
 use crate::clock::Millis;
 use crate::entries::Entries;
-use crate::envelope;
+use crate::envelope::{self, RowSealer};
 use crate::error::{InsertError, Rejection};
 use crate::key::KeyId;
-use crate::lifetime::{self, Due, Terms};
+use crate::lifetime::{self, Due, SKEW, Terms};
 use crate::record::{self, Header, Place, SessionId, Times};
+use crate::store::Revision;
 
 /// Where a session comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +36,19 @@ pub(crate) struct Limits {
     /// The most that name + value may come to, and the longest plaintext that respects it.
     pub(crate) max_name_value: usize,
     pub(crate) max_plaintext: usize,
+    /// With a store: what it changes.
+    pub(crate) stored: Option<StoreLimits>,
+}
+
+/// What bounds the cookie and the row of a session that may live in a store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoreLimits {
+    /// The name + value from which on a session spills.
+    pub(crate) spill_above: usize,
+    /// The response head from which on it does.
+    pub(crate) head_budget: usize,
+    /// The most that a row may have.
+    pub(crate) max_row: usize,
 }
 
 /// How far a session has come in its request.
@@ -43,6 +57,8 @@ pub(crate) enum Stage {
     Open,
     Destroyed,
     Committed,
+    /// Committed and then reloaded: its entries can be changed, for `save`, but no cookie can be issued any more.
+    Detached,
 }
 
 /// What the handler asked for beside the configured renewal.
@@ -64,6 +80,17 @@ pub(crate) struct Loaded {
     pub(crate) by_primary: bool,
 }
 
+/// The row of a session, as it was when last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LoadedRow {
+    pub(crate) revision: Revision,
+    pub(crate) expires_at: Millis,
+    /// The highest counter of a cookie that is known to have led to it.
+    pub(crate) counter: u32,
+    /// False: a retired key had sealed it.
+    pub(crate) by_primary: bool,
+}
+
 /// Why the cookie has to be issued again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reissue {
@@ -76,12 +103,14 @@ pub(crate) enum Reissue {
 }
 
 /// A session's state, reached only through [`Session::with`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct State {
     pub(crate) stage: Stage,
     pub(crate) header: Header,
     pub(crate) entries: Entries,
     pub(crate) loaded: Option<Loaded>,
+    /// The row that the session was loaded from or last written to, whatever its id is now.
+    pub(crate) row: Option<LoadedRow>,
     pub(crate) origin: Origin,
     /// When the request came.
     pub(crate) now: Millis,
@@ -108,6 +137,7 @@ impl State {
             header,
             entries: Entries::default(),
             loaded: None,
+            row: None,
             origin,
             now,
             cookies: 0,
@@ -122,6 +152,7 @@ impl State {
             header: loaded.header.clone(),
             entries,
             loaded: Some(loaded),
+            row: None,
             origin: Origin::Resumed,
             now,
             cookies: 0,
@@ -150,10 +181,11 @@ impl State {
 
     pub(crate) fn reissue(&self, limits: &Limits) -> Reissue {
         let Some(loaded) = &self.loaded else { return Reissue::Wanted };
-        let changed = self.header != loaded.header || self.entries.changed();
-        if changed || self.renewal == Renewal::Touch {
+        // Entries in the store are no part of the cookie.
+        let data_changed = self.header.place == Place::Cookie && self.entries.changed();
+        if self.header != loaded.header || data_changed || self.renewal == Renewal::Touch {
             Reissue::Wanted
-        } else if self.use_prolongs(limits) || !loaded.by_primary {
+        } else if self.use_prolongs(limits) || !self.is_current() {
             Reissue::Mere
         } else {
             Reissue::No
@@ -179,22 +211,64 @@ impl State {
         lifetime::first_end(&times, &limits.terms, self.now).0
     }
 
+    /// Length of what its cookie seals: all of it, or a reference.
     pub(crate) fn plaintext_len(&self) -> usize {
+        match self.header.place {
+            Place::Cookie => self.whole_len(),
+            Place::Store => reference_len(self.header.subject.as_deref()),
+        }
+    }
+
+    /// Length of what its cookie would seal if all of it were in there.
+    pub(crate) fn whole_len(&self) -> usize {
         record::encoded_len(self.header.subject.as_deref(), self.entries.iter())
     }
 
+    /// Whether the session is too large for its cookie, of which the response head is not looked at.
+    pub(crate) fn outgrows_cookie(&self, limits: &Limits) -> bool {
+        limits.stored.is_some_and(|stored| {
+            let size = limits.name_value(self.whole_len());
+            let grew = self.entries.changed() || self.is_renewed() || self.loaded.is_none();
+            size > limits.max_name_value || (grew && size > stored.spill_above)
+        })
+    }
+
+    /// Whether the session has another id than the one that was loaded.
+    pub(crate) fn is_renewed(&self) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| loaded.header.id != self.header.id)
+    }
+
+    /// Whether the primary key had sealed all that was loaded.
+    pub(crate) fn is_current(&self) -> bool {
+        self.loaded.as_ref().is_none_or(|loaded| loaded.by_primary)
+            && self.row.as_ref().is_none_or(|row| row.by_primary)
+    }
+
+    /// How long a row has to be kept for a cookie with these times: longer than any node takes it for alive.
+    pub(crate) fn row_end(&self, limits: &Limits, now: Millis) -> Millis {
+        lifetime::first_end(&self.header.times, &limits.terms, now).0.plus(SKEW)
+    }
+
+    /// Whether the header can be changed, for which a cookie has to be issued.
     pub(crate) fn check_open(&self) -> Result<(), InsertError> {
         match self.stage {
             Stage::Open => Ok(()),
             Stage::Destroyed => Err(InsertError::Destroyed),
-            Stage::Committed => Err(InsertError::Committed),
+            Stage::Committed | Stage::Detached => Err(InsertError::Committed),
         }
+    }
+
+    /// Whether entries can be changed.
+    pub(crate) fn check_writable(&self) -> Result<(), InsertError> {
+        if self.stage == Stage::Detached { Ok(()) } else { self.check_open() }
     }
 
     pub(crate) fn renew(&mut self, terms: &Terms) {
         let own = self.header.times.own.then_some(self.header.times.duration);
         self.header.id = SessionId::random();
         self.header.counter = 0;
+        // Decided anew when it is committed.
+        self.header.place = Place::Cookie;
         self.header.times = lifetime::birth(terms, self.now);
         if let Some(duration) = own {
             self.header.times.duration = duration;
@@ -202,9 +276,9 @@ impl State {
         }
     }
 
-    /// Sets one entry, if the session still fits its cookie with it.
+    /// Sets one entry, if the session still fits its place with it.
     pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>, limits: &Limits) -> Result<(), InsertError> {
-        self.check_open()?;
+        self.check_writable()?;
         self.check_fit(key, &bytes, limits)?;
         self.entries.set(key, bytes);
         Ok(())
@@ -213,7 +287,31 @@ impl State {
     pub(crate) fn check_fit(&self, key: &str, bytes: &[u8], limits: &Limits) -> Result<(), InsertError> {
         let others = self.entries.iter().filter(|(other, _)| *other != key);
         let with = others.chain([(key, bytes.into())]);
-        limits.check(record::encoded_len(self.header.subject.as_deref(), with))
+        match limits.stored {
+            None => limits.check(record::encoded_len(self.header.subject.as_deref(), with)),
+            Some(stored) => stored.check(RowSealer::sealed_len(record::encoded_row_len(with))),
+        }
+    }
+
+    /// Whether the session would fit its place with this subject.
+    pub(crate) fn check_subject(&self, subject: &str, limits: &Limits) -> Result<(), InsertError> {
+        limits.check(match limits.stored {
+            None => record::encoded_len(Some(subject), self.entries.iter()),
+            Some(_) => reference_len(Some(subject)),
+        })
+    }
+}
+
+fn reference_len(subject: Option<&str>) -> usize {
+    record::encoded_len(subject, std::iter::empty::<(&str, &[u8])>())
+}
+
+impl StoreLimits {
+    pub(crate) fn check(&self, row: usize) -> Result<(), InsertError> {
+        if row <= self.max_row {
+            return Ok(());
+        }
+        Err(InsertError::TooLarge { size: row, limit: self.max_row })
     }
 }
 

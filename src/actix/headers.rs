@@ -1,8 +1,34 @@
 //! The headers that a session adds to a response, merged with those of the application.
 
-use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, VARY};
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::ServiceResponse;
+use actix_web::http::header::{CACHE_CONTROL, DATE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, VARY};
 
 use crate::sessions::Sessions;
+
+/// What is taken for the head of a response that an error will make only later.
+pub(super) const UNKNOWN_HEAD: usize = 512;
+
+/// The size of the response's head on HTTP/1 as it will be sent, and never less: with what the server adds.
+pub(super) fn head_bytes<B: MessageBody>(response: &ServiceResponse<B>) -> usize {
+    const STATUS_LINE: usize = "HTTP/1.1 200 \r\n".len();
+    const TRANSFER_ENCODING: usize = "transfer-encoding: chunked\r\n".len();
+    const CONTENT_LENGTH: usize = "content-length: ".len() + "\r\n".len();
+    const CONNECTION: usize = "connection: Upgrade, keep-alive\r\n".len();
+    const DATE_LINE: usize = "date: Thu, 01 Jan 1970 00:00:00 GMT\r\n".len();
+    const END: usize = "\r\n".len();
+
+    let (head, headers) = (response.response().head(), response.headers());
+    let body = match response.response().body().size() {
+        BodySize::None => 0,
+        BodySize::Sized(bytes) => CONTENT_LENGTH + bytes.checked_ilog10().unwrap_or(0) as usize + 1,
+        BodySize::Stream => TRANSFER_ENCODING,
+    };
+    let date = if headers.contains_key(DATE) { 0 } else { DATE_LINE };
+    let lines: usize =
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    STATUS_LINE + head.reason().len() + body + CONNECTION + date + END + lines
+}
 
 /// The headers that a session adds to its response.
 pub(super) struct Additions {

@@ -15,4 +15,12 @@ mod rejections;
 mod scopes;
 mod server;
 mod size;
+#[cfg(feature = "memory")]
+mod spy;
+#[cfg(feature = "memory")]
+mod store_failures;
+#[cfg(feature = "memory")]
+mod store_races;
+#[cfg(feature = "memory")]
+mod stored;
 mod support;

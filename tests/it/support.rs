@@ -127,11 +127,19 @@ impl Bed {
         for cookie in cookies {
             request = request.append_header((COOKIE, HeaderValue::from_bytes(cookie).unwrap()));
         }
-        let response = app.call(request.to_request()).await.unwrap_or_else(|error| {
-            panic!("the service itself failed: {error}");
-        });
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = test::read_body(response).await.to_vec();
+        // What is an error here becomes the response that it stands for, as in the server.
+        let (status, headers, body) = match app.call(request.to_request()).await {
+            Ok(response) => {
+                let (status, headers) = (response.status(), response.headers().clone());
+                (status, headers, test::read_body(response).await.to_vec())
+            }
+            Err(error) => {
+                let response = error.error_response();
+                let (status, headers) = (response.status(), response.headers().clone());
+                let body = actix_web::body::to_bytes(response.into_body()).await.unwrap_or_default();
+                (status, headers, body.to_vec())
+            }
+        };
         Reply { status, headers, body }
     }
 
@@ -177,7 +185,7 @@ impl Bed {
     }
 }
 
-/// Without a store nothing waits, so a future is ready when first asked.
+/// Without a store nothing waits, and for a [`Spy`] neither, so a future is ready when first asked.
 pub(crate) fn futures_of(future: impl Future<Output = Result<Session, Error>>) -> Session {
     now(future).unwrap()
 }
@@ -186,6 +194,6 @@ pub(crate) fn now<F: Future>(future: F) -> F::Output {
     use std::task::{Context, Poll, Waker};
     match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("without a store nothing waits"),
+        Poll::Pending => panic!("nothing waits here"),
     }
 }

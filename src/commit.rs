@@ -1,0 +1,514 @@
+//! Where requests end: `commit` turns the session into the response's cookie, the store first.
+
+use async_trait::async_trait;
+
+use crate::clock::Millis;
+use crate::envelope::Draft;
+use crate::error::{CommitError, InsertError, IssueError, Rejection};
+use crate::event::Event;
+use crate::lifetime;
+use crate::record::{self, Place, SessionId};
+use crate::rows::Rows;
+use crate::session::{Home, Session};
+use crate::sessions::{CommitContext, Inner, Sessions};
+use crate::state::{Loaded, Origin, Reissue, Stage, State};
+use crate::stored::{Dealings, Fate};
+
+/// An answer later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
+const SLOW: Millis = Millis(500);
+/// What stands in the response head around the value of `Set-Cookie`, and the lines that forbid caching it.
+const SET_COOKIE_LINE: usize = "set-cookie: \r\n".len();
+const CACHE_LINES: usize = "vary: Cookie\r\ncache-control: no-store\r\n".len();
+
+/// What a response does about the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    /// Leaves everything as it is.
+    Keep,
+    /// Seals the session into its cookie, for this reason.
+    Issue(Reissue),
+    /// Makes the browser forget the cookie.
+    Remove,
+    /// Moves the session into a row, then issues a reference.
+    Spill(Reissue),
+    /// Writes the row, then issues the reference if there is a reason to.
+    Write(Reissue),
+    /// Makes the row live longer, then issues the reference.
+    Extend(Reissue),
+    /// Ends the row of the former id, after the session was put where it belongs under its new one.
+    Replace,
+    /// Ends the row, and makes the browser forget the cookie.
+    End,
+}
+
+impl Action {
+    fn is_for_the_store(self) -> bool {
+        match self {
+            Self::Keep | Self::Issue(_) | Self::Remove => false,
+            Self::Spill(_) | Self::Write(_) | Self::Extend(_) | Self::Replace | Self::End => true,
+        }
+    }
+}
+
+impl Sessions {
+    /// Ends the session's part in the request. Returns the value of the `Set-Cookie` header to send, if any. The
+    /// session can be read afterwards, but not changed; a second commit does nothing.
+    ///
+    /// What goes into the store is there when this returns, and the cookie that leads to it only after that.
+    ///
+    /// With a `Set-Cookie` the response needs `Cache-Control: no-store`, and `Vary: Cookie` whenever the session was
+    /// loaded; the actix-web middleware sees to both.
+    ///
+    /// # Errors
+    /// [`CommitError`]: the response has to be a failure then, 503 for all but [`CommitError::Foreign`].
+    pub async fn commit(
+        &self,
+        session: &Session,
+        context: CommitContext,
+    ) -> Result<Option<String>, CommitError> {
+        if let Some(outcome) = self.try_commit(session, context) {
+            return outcome;
+        }
+        let _gate = session.gate().lock().await;
+        let action = self.plan(session, &context);
+        if action.is_for_the_store() {
+            self.inner.settle(session, context, action).await
+        } else {
+            Ok(self.inner.close(session, context, action))
+        }
+    }
+
+    /// Like [`commit`](Self::commit), if there is nothing to wait for.
+    pub(crate) fn try_commit(
+        &self,
+        session: &Session,
+        context: CommitContext,
+    ) -> Option<Result<Option<String>, CommitError>> {
+        if let Err(foreign) = self.check_home(session) {
+            return Some(Err(foreign));
+        }
+        let _gate = match &self.inner.rows {
+            Some(_) => Some(session.gate().try_lock().ok()?),
+            None => None,
+        };
+        let action = self.plan(session, &context);
+        (!action.is_for_the_store()).then(|| Ok(self.inner.close(session, context, action)))
+    }
+
+    fn check_home(&self, session: &Session) -> Result<(), CommitError> {
+        let ours = session.limits().home == self.inner.limits.home;
+        if ours { Ok(()) } else { Err(CommitError::Foreign) }
+    }
+
+    fn plan(&self, session: &Session, context: &CommitContext) -> Action {
+        session.with(|state| self.inner.plan(state, context))
+    }
+
+    /// Makes a session outside of a request and returns its cookie as `name=value`: for tests of handlers, and for
+    /// logins that happen elsewhere. The closure may return `()` or a `Result`.
+    ///
+    /// # Errors
+    /// [`IssueError`]: what the closure returned, that it destroyed the session, or that the store failed.
+    ///
+    /// ```
+    /// # use sealed_session::{IssueError, Sessions};
+    /// async fn cookie_of_ada(sessions: &Sessions) -> Result<String, IssueError> {
+    ///     sessions.issue(|session| session.insert("user", "ada")).await
+    /// }
+    /// ```
+    pub async fn issue<O: Outcome>(&self, fill: impl FnOnce(&Session) -> O) -> Result<String, IssueError> {
+        let state = State::new(Origin::New, &self.inner.limits.terms, self.now());
+        let session = self.session(state, 0);
+        fill(&session).into_result()?;
+        let context = CommitContext { response_head_bytes: 0, secure: true };
+        let action = session.with(|state| match state.stage {
+            Stage::Open => Some(self.inner.placed(state, Reissue::Wanted, &context)),
+            _ => None,
+        });
+        let line = match action.ok_or(IssueError::Destroyed)? {
+            action if action.is_for_the_store() => self.inner.settle(&session, context, action).await?,
+            action => self.inner.close(&session, context, action),
+        };
+        let line = line.ok_or(IssueError::Commit(CommitError::Ended))?;
+        let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
+        Ok(pair.to_owned())
+    }
+}
+
+impl Inner {
+    /// What the response has to do. The one place where that is decided.
+    fn plan(&self, state: &State, context: &CommitContext) -> Action {
+        let stored = state.row.is_some();
+        match state.stage {
+            Stage::Committed | Stage::Detached => return Action::Keep,
+            Stage::Destroyed if stored => return Action::End,
+            Stage::Destroyed if state.cookies > 0 => return Action::Remove,
+            Stage::Destroyed => return Action::Keep,
+            Stage::Open => {}
+        }
+        if stored && state.is_renewed() {
+            return Action::Replace;
+        }
+        if self.is_over(state) {
+            let removes = state.loaded.is_some() || state.remove_refused;
+            return match removes {
+                true if stored && state.entries.changed() => Action::Write(Reissue::No),
+                true => Action::Remove,
+                false => Action::Keep,
+            };
+        }
+        let reissue = state.reissue(&self.limits);
+        if stored && (state.entries.changed() || !state.is_current()) {
+            return Action::Write(reissue);
+        }
+        match reissue {
+            Reissue::No => Action::Keep,
+            reissue if stored => Action::Extend(reissue),
+            reissue => self.placed(state, reissue, context),
+        }
+    }
+
+    /// Into the cookie, or out of it.
+    fn placed(&self, state: &State, reissue: Reissue, context: &CommitContext) -> Action {
+        let spills = self.place(state, context) == Place::Store;
+        if spills { Action::Spill(reissue) } else { Action::Issue(reissue) }
+    }
+
+    /// Where a session belongs that is not in the store yet.
+    fn place(&self, state: &State, context: &CommitContext) -> Place {
+        let whole = self.limits.name_value(state.whole_len());
+        let fits = !state.outgrows_cookie(&self.limits) && self.head_overrun(whole, context).is_none();
+        if fits { Place::Cookie } else { Place::Store }
+    }
+
+    /// The size of the response head with a cookie of this name + value, if that is over the budget.
+    fn head_overrun(&self, name_value: usize, context: &CommitContext) -> Option<(usize, usize)> {
+        let budget = self.limits.stored?.head_budget;
+        let line = SET_COOKIE_LINE + self.cookie.line_len(context.secure, name_value);
+        let bytes = context.response_head_bytes + line + if self.cache_headers { CACHE_LINES } else { 0 };
+        (bytes > budget).then_some((bytes, budget))
+    }
+
+    /// Whether there is nothing that would be worth a cookie.
+    fn is_over(&self, state: &State) -> bool {
+        state.is_empty() && !self.issue_empty
+    }
+
+    /// Carries out what needs no store.
+    fn close(&self, session: &Session, context: CommitContext, action: Action) -> Option<String> {
+        // From here on nobody can change the session, so the clock, which may be anything, is asked without the lock.
+        let destroyed =
+            session.with(|state| std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed);
+        let (line, events) = match action {
+            Action::Issue(reissue) => {
+                let now = self.now();
+                session.with(|state| {
+                    if self.may_wait(state, reissue, &context, now) {
+                        return (None, [None, None]);
+                    }
+                    self.stamp(state, now);
+                    let (line, bytes) = self.seal(state, now, context.secure);
+                    (Some(line), self.issued(state, reissue, bytes))
+                })
+            }
+            Action::Remove => {
+                let id = session.with(|state| state.loaded.as_ref().map(|loaded| loaded.header.id));
+                let line = self.cookie.remove(context.secure);
+                (Some(line), [id.map(|id| Event::Ended { id, destroyed }), None])
+            }
+            _ => return None,
+        };
+        events.iter().flatten().for_each(|event| self.teller.tell(event));
+        line
+    }
+
+    /// Carries out what needs the store, and leaves the session as it is there then.
+    async fn settle(
+        &self,
+        session: &Session,
+        context: CommitContext,
+        action: Action,
+    ) -> Result<Option<String>, CommitError> {
+        let Some(rows) = &self.rows else { return Ok(None) };
+        let mut work = session.with(|state| {
+            let before = state.clone();
+            state.stage = Stage::Committed;
+            before
+        });
+        let now = self.now();
+        let dealings = Dealings { rows, limits: &self.limits, now };
+        let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
+        let (fate, reissue) = match self.in_time(&work, action, &context, now) {
+            Action::Keep | Action::Issue(_) | Action::Remove => return Ok(None),
+            Action::Spill(reissue) => {
+                self.stamp(&mut work, now);
+                (dealings.spill(&mut work).await, reissue)
+            }
+            Action::Write(reissue) => {
+                if reissue != Reissue::No {
+                    self.stamp(&mut work, now);
+                }
+                (dealings.write(&mut work).await, reissue)
+            }
+            Action::Extend(reissue) => {
+                self.stamp(&mut work, now);
+                (dealings.extend(&work).await, reissue)
+            }
+            Action::Replace => {
+                self.stamp(&mut work, now);
+                let place = |state: &State| (!self.is_over(state)).then(|| self.place(state, &context));
+                (dealings.replace(&mut work, place).await, Reissue::Wanted)
+            }
+            Action::End => {
+                let set_cookie = (work.cookies > 0).then(|| self.cookie.remove(context.secure));
+                return match dealings.end(&work).await {
+                    Ok(()) => {
+                        self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: true }));
+                        Ok(set_cookie)
+                    }
+                    Err(source) => Err(CommitError::NotEnded { set_cookie, source }),
+                };
+            }
+        };
+        let id = loaded.unwrap_or(work.header.id);
+        match fate {
+            Ok(Fate::Kept) => {}
+            Ok(Fate::Lost(reason)) => {
+                self.teller.tell(&Event::Lost { id, reason });
+                return Ok(None);
+            }
+            Err(error) => {
+                self.tell_failure(id, &error);
+                // Nothing was changed but the time that is left, and the next request makes up for that.
+                let mere = reissue == Reissue::Mere && !work.entries.changed();
+                return if mere { Ok(None) } else { Err(error) };
+            }
+        }
+        let line = if self.is_over(&work) {
+            self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: false }));
+            Some(self.cookie.remove(context.secure))
+        } else {
+            self.tell_stored(&work, action);
+            (reissue != Reissue::No).then(|| {
+                let (line, bytes) = self.seal(&work, now, context.secure);
+                self.tell_all(self.issued(&work, reissue, bytes));
+                if matches!(action, Action::Replace) && work.header.place == Place::Cookie {
+                    self.teller.tell(&Event::Returned { id: work.header.id, bytes });
+                }
+                if let (Place::Store, Some((head, budget))) =
+                    (work.header.place, self.head_overrun(bytes, &context))
+                {
+                    self.teller.tell(&Event::HeadOverBudget { id: work.header.id, bytes: head, budget });
+                }
+                line
+            })
+        };
+        self.leave(session, work);
+        Ok(line)
+    }
+
+    /// The session as it is after the commit: what a `reload` in a stream goes on from.
+    fn leave(&self, session: &Session, mut work: State) {
+        let key_id = self.sealer.ring().primary();
+        work.loaded = Some(Loaded { header: work.header.clone(), due: None, key_id, by_primary: true });
+        work.stage = Stage::Committed;
+        session.with(|state| *state = work);
+    }
+
+    /// What remains of an action if a mere prolongation can wait for the next request.
+    fn in_time(&self, state: &State, action: Action, context: &CommitContext, now: Millis) -> Action {
+        match action {
+            Action::Spill(reissue) | Action::Extend(reissue)
+                if self.may_wait(state, reissue, context, now) =>
+            {
+                Action::Keep
+            }
+            Action::Write(reissue) if self.may_wait(state, reissue, context, now) => {
+                if state.entries.changed() { Action::Write(Reissue::No) } else { Action::Keep }
+            }
+            action => action,
+        }
+    }
+
+    /// Whether the session need not be prolonged now, and better is not: the answer came so late that a newer cookie
+    /// may have been set meanwhile, or the cookie would make the response head too large.
+    fn may_wait(&self, state: &State, reissue: Reissue, context: &CommitContext, now: Millis) -> bool {
+        if reissue != Reissue::Mere {
+            return false;
+        }
+        let terms = &self.limits.terms;
+        let (end, _) = lifetime::first_end(&state.header.times, terms, now);
+        let spare = Millis(lifetime::active(&state.header.times, terms).0 / 2);
+        let name_value = self.limits.name_value(state.plaintext_len());
+        let is_late = now.minus(state.now) > SLOW;
+        end.minus(now) > spare && (is_late || self.head_overrun(name_value, context).is_some())
+    }
+
+    /// Gives the session the times and the counter that are about to be sealed.
+    fn stamp(&self, state: &mut State, now: Millis) {
+        state.header.times = state.sealed_times(&self.limits, now);
+        state.header.counter = state.header.counter.saturating_add(1);
+    }
+
+    /// Seals the session, stamped at `now`: the whole `Set-Cookie` value, and how many bytes of it are name + value.
+    fn seal(&self, state: &State, now: Millis, secure: bool) -> (String, usize) {
+        let Self { sealer, cookie, limits, .. } = self;
+        let plaintext = state.plaintext_len();
+        let mut draft = Draft::with_capacity(plaintext);
+        let (count, within) = match state.header.place {
+            Place::Cookie => (state.entries.len(), usize::MAX),
+            Place::Store => (0, 0),
+        };
+        record::encode(&state.header, count, state.entries.iter().take(within), draft.plaintext());
+
+        let (end, _) = lifetime::first_end(&state.header.times, &limits.terms, now);
+        let persistent = state.header.persistent.unwrap_or(cookie.persistent());
+        let max_age = persistent.then(|| lifetime::max_age(end, now));
+        let bytes = limits.name_value(plaintext);
+        let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(draft, out));
+        (line, bytes)
+    }
+
+    /// What to tell of a cookie that was issued: at most a change of the session and a change of its key.
+    fn issued(&self, state: &State, reissue: Reissue, bytes: usize) -> [Option<Event>; 2] {
+        let id = state.header.id;
+        let Some(before) = &state.loaded else { return [Some(Event::Started { id, bytes }), None] };
+        let change = if before.header.id != id {
+            Some(Event::Renewed { from: before.header.id, to: id })
+        } else if reissue == Reissue::Wanted {
+            Some(Event::Reissued { id, bytes })
+        } else {
+            state.use_prolongs(&self.limits).then_some(Event::Extended { id })
+        };
+        let to = self.sealer.ring().primary();
+        let resealed = (!before.by_primary).then_some(Event::Resealed { id, from: before.key_id, to });
+        [change, resealed]
+    }
+
+    fn tell_stored(&self, work: &State, action: Action) {
+        let (id, bytes) = (work.header.id, Rows::row_len(&work.entries));
+        match action {
+            Action::Spill(_) => self.teller.tell(&Event::Spilled { id, bytes }),
+            Action::Write(_) if work.entries.changed() => self.teller.tell(&Event::Written { id, bytes }),
+            _ => {}
+        }
+    }
+
+    fn tell_all(&self, events: impl IntoIterator<Item = impl Into<Option<Event>>>) {
+        events.into_iter().filter_map(Into::into).for_each(|event| self.teller.tell(&event));
+    }
+
+    /// The store's own failures were told where they happened.
+    fn tell_failure(&self, id: SessionId, error: &CommitError) {
+        match error {
+            CommitError::Conflict => self.teller.tell(&Event::Conflicted { id }),
+            CommitError::Ended => self.teller.tell(&Event::Lost { id, reason: Rejection::Revoked }),
+            CommitError::Store(_) | CommitError::NotEnded { .. } | CommitError::Foreign => {}
+        }
+    }
+
+    fn over(&self, id: SessionId, outcome: Result<Fate, CommitError>) -> Result<(), CommitError> {
+        match outcome.inspect_err(|error| self.tell_failure(id, error))? {
+            Fate::Kept => Ok(()),
+            Fate::Lost(reason) => {
+                self.teller.tell(&Event::Lost { id, reason });
+                Err(CommitError::Ended)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Home for Inner {
+    async fn save(&self, session: &Session) -> Result<(), CommitError> {
+        let Some(rows) = &self.rows else { return Ok(()) };
+        let _gate = session.gate().lock().await;
+        let work = session.with(|state| {
+            let writes = matches!(state.stage, Stage::Open | Stage::Detached) && state.entries.changed();
+            (writes && is_in_row(state)).then(|| split(state))
+        });
+        let Some(mut work) = work else { return Ok(()) };
+        let (id, now, before) = (work.header.id, self.now(), work.clone());
+        let saved = Dealings { rows, limits: &self.limits, now }.write(&mut work).await;
+        let bytes = Rows::row_len(&work.entries);
+        session.with(|state| match saved {
+            Ok(Fate::Kept) => {
+                work.entries = work.entries.settled();
+                join(state, work);
+            }
+            Ok(Fate::Lost(_)) | Err(_) => join(state, before),
+        });
+        self.over(id, saved)?;
+        self.teller.tell(&Event::Written { id, bytes });
+        Ok(())
+    }
+
+    async fn reload(&self, session: &Session) -> Result<(), CommitError> {
+        let Some(rows) = &self.rows else { return Ok(()) };
+        let _gate = session.gate().lock().await;
+        let work = session.with(|state| {
+            let reads = state.stage != Stage::Destroyed && is_in_row(state);
+            if reads && state.stage == Stage::Committed {
+                // Its changes are in the row.
+                state.entries = state.entries.settled();
+            }
+            reads.then(|| split(state))
+        });
+        let Some(mut work) = work else { return Ok(()) };
+        let (id, now, before) = (work.header.id, self.now(), work.clone());
+        let found = Dealings { rows, limits: &self.limits, now }.reload(&mut work).await;
+        session.with(|state| match found {
+            Ok(Fate::Kept) => {
+                join(state, work);
+                if state.stage == Stage::Committed {
+                    state.stage = Stage::Detached;
+                }
+            }
+            Ok(Fate::Lost(_)) | Err(_) => join(state, before),
+        });
+        self.over(id, found)
+    }
+}
+
+/// Whether the session's data is in the row that it was loaded from or last written to.
+fn is_in_row(state: &State) -> bool {
+    state.row.is_some() && !state.is_renewed()
+}
+
+/// Takes the state as it is, so that what is changed from now on can be told apart.
+fn split(state: &mut State) -> State {
+    let before = state.clone();
+    state.entries = before.entries.settled();
+    before
+}
+
+/// Puts what was changed since the [`split`] over what became of the state.
+fn join(state: &mut State, became: State) {
+    let since = std::mem::replace(&mut state.entries, became.entries);
+    state.entries.replay(&since);
+    state.row = became.row;
+}
+
+/// What may come out of the closure of [`Sessions::issue`]: `()` or a `Result` of an [`InsertError`].
+pub trait Outcome: sealed::Sealed {
+    #[doc(hidden)]
+    fn into_result(self) -> Result<(), InsertError>;
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<(), InsertError> {
+        Ok(())
+    }
+}
+
+impl<T> Outcome for Result<T, InsertError> {
+    fn into_result(self) -> Result<(), InsertError> {
+        self.map(drop)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for () {}
+    impl<T> Sealed for Result<T, super::InsertError> {}
+}

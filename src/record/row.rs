@@ -1,0 +1,122 @@
+//! What is sealed into a row: the entries of a session that lives in a store, or the mark that it ended.
+
+use super::{NotARecord, Packed, check_padding, entries, entries_len, put, put_entries};
+use crate::envelope::Opened;
+
+/// The first byte of a row.
+const LIVE: u8 = 1;
+const ENDED: u8 = 2;
+const HEAD_LEN: usize = 1 + size_of::<u32>();
+
+/// What a row says of its session.
+#[derive(Debug)]
+pub(crate) enum RowContent {
+    /// It lives.
+    Live {
+        /// The highest counter of a cookie that is known to have led here.
+        counter: u32,
+        entries: Packed,
+    },
+    /// It is over, for good.
+    Ended,
+}
+
+/// Length of an encoded live row in bytes.
+pub(crate) fn encoded_row_len<'a>(entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>) -> usize {
+    HEAD_LEN + entries_len(entries)
+}
+
+/// Appends a live row. The entries come in strictly ascending order of their keys.
+pub(crate) fn encode_live<'a>(
+    counter: u32,
+    count: usize,
+    entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>,
+    out: &mut Vec<u8>,
+) {
+    put(&[LIVE], out);
+    put(&counter.to_le_bytes(), out);
+    put_entries(count, entries, out);
+}
+
+/// Appends an ended row.
+pub(crate) fn encode_ended(out: &mut Vec<u8>) {
+    put(&[ENDED], out);
+}
+
+/// Reads a row out of an opened envelope, whose buffer the entries keep.
+pub(crate) fn decode_row(opened: Opened) -> Result<RowContent, NotARecord> {
+    let Opened { buf, plaintext, .. } = opened;
+    let mut at = plaintext.start;
+    let text = &buf[..plaintext.end];
+    let [kind]: [u8; 1] = take(text, &mut at)?;
+    match kind {
+        LIVE => {
+            let counter = u32::from_le_bytes(take(text, &mut at)?);
+            let ranges = entries(text, &mut at)?;
+            check_padding(text, at)?;
+            Ok(RowContent::Live { counter, entries: Packed { buf, ranges } })
+        }
+        ENDED => check_padding(text, at).map(|()| RowContent::Ended),
+        _ => Err(NotARecord),
+    }
+}
+
+fn take<const N: usize>(text: &[u8], at: &mut usize) -> Result<[u8; N], NotARecord> {
+    let bytes = text.get(*at..).and_then(<[u8]>::first_chunk).ok_or(NotARecord)?;
+    *at += N;
+    Ok(*bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::KeyId;
+
+    fn decoded(text: Vec<u8>) -> Result<RowContent, NotARecord> {
+        let mut buf = text;
+        buf.resize(buf.len().next_multiple_of(32), 0);
+        let plaintext = 0..buf.len();
+        decode_row(Opened { buf, plaintext, key: KeyId([0; 4]), by_primary: true })
+    }
+
+    #[test]
+    fn rows_come_back_with_their_counter_and_have_the_length_foretold() {
+        for values in [&[][..], &[("a", &b"1"[..])], &[("a", b""), ("b", &[7; 70_000])]] {
+            let mut out = Vec::new();
+            encode_live(0x0102_0304, values.len(), values.iter().copied(), &mut out);
+            assert_eq!(out.len(), encoded_row_len(values.iter().copied()));
+            let Ok(RowContent::Live { counter, entries }) = decoded(out) else { panic!("not live") };
+            assert_eq!(counter, 0x0102_0304);
+            assert_eq!(entries.iter().collect::<Vec<_>>(), values);
+        }
+        let mut out = Vec::new();
+        encode_ended(&mut out);
+        assert!(matches!(decoded(out), Ok(RowContent::Ended)));
+    }
+
+    #[test]
+    fn anything_but_a_row_and_its_padding_is_refused() {
+        for bad in [
+            &[][..],
+            &[0],
+            &[3],
+            &[ENDED, 1],
+            &[LIVE, 0, 0, 0, 0, 0, 1],
+            &[LIVE, 0, 0, 0, 0, 250],
+            &[ENDED; 33],
+        ] {
+            assert!(decoded(bad.to_vec()).is_err(), "{bad:?}");
+        }
+        let mut out = Vec::new();
+        encode_live(1, 2, [("b", b"1"), ("a", b"2")].into_iter(), &mut out);
+        assert!(decoded(out).is_err(), "descending keys");
+    }
+
+    #[test]
+    fn collected_entries_are_a_copy() {
+        let entries = [("a", &b"1"[..]), ("b", b""), ("c", b"333")];
+        let packed = Packed::collect(entries.into_iter());
+        assert_eq!(packed.iter().collect::<Vec<_>>(), entries);
+        assert_eq!(packed.find("c").map(|range| packed.bytes(range)), Some(&b"333"[..]));
+    }
+}

@@ -1,0 +1,238 @@
+//! The rows of sessions: sealed on the way into the store, opened on the way out, bounded in time, one writer per row
+//! and process at a time.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::clock::Millis;
+use crate::entries::Entries;
+use crate::envelope::{Draft, RowSealer};
+use crate::error::{CommitError, StoreError};
+use crate::event::{Event, Teller};
+use crate::record::{self, NotARecord, Packed, RowContent, SessionId};
+use crate::state::LoadedRow;
+use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
+
+/// Between two tries at a contended row: a random part of this, doubled with each try.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+
+/// The store, and what it takes to keep sessions in it.
+pub(crate) struct Rows {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) sealer: RowSealer,
+    pub(crate) timeout: Duration,
+    pub(crate) teller: Teller,
+    pub(crate) queues: Queues,
+}
+
+/// What a session's id leads to.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Live(LiveRow),
+    /// Ended, by the write of this revision.
+    Ended(Revision),
+    /// Something that this ring does not open or that is no row of this version.
+    Unreadable(Revision),
+    Absent,
+}
+
+#[derive(Debug)]
+pub(crate) struct LiveRow {
+    pub(crate) entries: Packed,
+    /// The highest counter of a cookie that is known to have led here.
+    pub(crate) counter: u32,
+    pub(crate) revision: Revision,
+    pub(crate) expires_at: Millis,
+    /// False: a retired key had sealed it.
+    pub(crate) by_primary: bool,
+}
+
+impl LiveRow {
+    pub(crate) fn seen(&self) -> LoadedRow {
+        let Self { revision, expires_at, counter, by_primary, .. } = *self;
+        LoadedRow { revision, expires_at, counter, by_primary }
+    }
+}
+
+/// What a row is to hold.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    Live { counter: u32, entries: &'a Entries },
+    Ended,
+}
+
+/// When the patience of one load or commit is over.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline(Instant);
+
+impl Rows {
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline(Instant::now() + self.timeout)
+    }
+
+    pub(crate) async fn load(&self, id: SessionId, deadline: Deadline) -> Result<Found, StoreError> {
+        let key = row_key(id);
+        let Some(row) = self.bounded("load", deadline, self.store.load(&key)).await? else {
+            return Ok(Found::Absent);
+        };
+        let Row { data, revision, expires_at } = row;
+        let opened = self.sealer.open(&id.0, data);
+        let by_primary = opened.as_ref().is_ok_and(|opened| opened.by_primary);
+        let content = opened
+            .map_err(|reason| reason.to_string())
+            .and_then(|opened| record::decode_row(opened).map_err(|NotARecord| "not a record".to_owned()));
+        Ok(match content {
+            Ok(RowContent::Ended) => Found::Ended(revision),
+            Ok(RowContent::Live { counter, entries }) => {
+                let expires_at = Millis::of(expires_at);
+                Found::Live(LiveRow { entries, counter, revision, expires_at, by_primary })
+            }
+            Err(reason) => {
+                // A row does not become readable by refusing requests for ever: the session starts anew.
+                self.failed("load", &StoreError::Corrupt(format!("row {key:?}: {reason}").into()));
+                Found::Unreadable(revision)
+            }
+        })
+    }
+
+    /// Writes the row if what is expected is there; false is a conflict. A write of which the store does not tell
+    /// whether it happened is looked for, and never repeated.
+    pub(crate) async fn write(
+        &self,
+        id: SessionId,
+        content: Content<'_>,
+        (revision, expires_at): (Revision, Millis),
+        expected: Expected,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let key = row_key(id);
+        let data = self.sealer.seal(&id.0, draft(content));
+        let row = NewRow { data: &data, revision, expires_at: expires_at.to_datetime() };
+        match self.bounded("write", deadline, self.store.write(&key, row, expected)).await {
+            Ok(Written::Done) => Ok(true),
+            Ok(Written::Conflict) => Ok(false),
+            Err(error @ (StoreError::Timeout(_) | StoreError::Unavailable(_))) => {
+                let there = self.bounded("load", self.deadline(), self.store.load(&key)).await;
+                let applied = matches!(there, Ok(Some(row)) if row.revision == revision);
+                if applied { Ok(true) } else { Err(error) }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves the row's expiry to no earlier than this; false: it is gone.
+    pub(crate) async fn extend(
+        &self,
+        id: SessionId,
+        expires_at: Millis,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let key = row_key(id);
+        self.bounded("extend", deadline, self.store.extend(&key, expires_at.to_datetime())).await
+    }
+
+    pub(crate) async fn delete(&self, id: SessionId, deadline: Deadline) -> Result<bool, StoreError> {
+        let key = row_key(id);
+        self.bounded("delete", deadline, self.store.delete(&key)).await
+    }
+
+    /// Waits until no other commit of this process is at the row.
+    pub(crate) async fn queue(&self, id: SessionId, deadline: Deadline) -> Result<Turn<'_>, CommitError> {
+        let queue = self.queues.of(id);
+        let mut turn = Turn { queues: &self.queues, id, waited: queue.try_lock().is_err(), guard: None };
+        let guard = timeout_at(deadline.0, queue.lock_owned()).await;
+        turn.guard = Some(guard.map_err(|_| CommitError::Conflict)?);
+        Ok(turn)
+    }
+
+    /// A pause before the next try, or the end of patience.
+    pub(crate) async fn pause(&self, tries: u32, deadline: Deadline) -> Result<(), CommitError> {
+        let longest = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
+        let pause = longest.mul_f64(rand::rng().random_range(0.0..1.0));
+        if Instant::now() + pause >= deadline.0 {
+            return Err(CommitError::Conflict);
+        }
+        sleep(pause).await;
+        Ok(())
+    }
+
+    /// The size of the row that these entries make.
+    pub(crate) fn row_len(entries: &Entries) -> usize {
+        RowSealer::sealed_len(record::encoded_row_len(entries.iter()))
+    }
+
+    async fn bounded<T>(
+        &self,
+        operation: &'static str,
+        deadline: Deadline,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let answer = match timeout_at(deadline.0, call).await {
+            Ok(answer) => answer,
+            Err(elapsed) => Err(StoreError::Timeout(elapsed.into())),
+        };
+        answer.inspect_err(|error| self.failed(operation, error))
+    }
+
+    fn failed(&self, operation: &'static str, error: &StoreError) {
+        let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+        let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+        self.teller.tell(&Event::StoreFailed { operation, kind: error.as_str(), error: text });
+    }
+}
+
+fn row_key(id: SessionId) -> RowKey {
+    RowKey::hash("row", &id.0)
+}
+
+fn draft(content: Content<'_>) -> Draft {
+    match content {
+        Content::Live { counter, entries } => {
+            let mut draft = Draft::with_capacity(record::encoded_row_len(entries.iter()));
+            record::encode_live(counter, entries.len(), entries.iter(), draft.plaintext());
+            draft
+        }
+        Content::Ended => {
+            let mut draft = Draft::with_capacity(1);
+            record::encode_ended(draft.plaintext());
+            draft
+        }
+    }
+}
+
+/// A queue per row that somebody writes.
+#[derive(Debug, Default)]
+pub(crate) struct Queues(Mutex<HashMap<SessionId, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Queues {
+    fn of(&self, id: SessionId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(queues.entry(id).or_default())
+    }
+}
+
+/// The turn of one commit in the queue of its row; the last one leaves no trace.
+pub(crate) struct Turn<'a> {
+    queues: &'a Queues,
+    id: SessionId,
+    /// Whether there was somebody before, so that the row is no more what it was when it was loaded.
+    pub(crate) waited: bool,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        let mut queues = self.queues.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if queues.get(&self.id).is_some_and(|queue| Arc::strong_count(queue) == 1) {
+            queues.remove(&self.id);
+        }
+    }
+}

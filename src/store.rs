@@ -1,0 +1,246 @@
+//! Stores: where a session is kept that has outgrown its cookie.
+//!
+//! A store keeps rows: opaque bytes under an opaque key, with a revision and an expiry. It never learns whose session
+//! a row is, which cookie leads to it, or what is in it: keys are hashes, and the bytes are sealed under a key that
+//! needs both the ring and the session's id.
+//!
+//! | store | feature | for |
+//! |---|---|---|
+//! | `MemoryStore` | `memory` | one process, and tests; a restart loses it |
+//! | `RedbStore` | `redb` | one process; a file |
+//! | `RedisStore` | `redis` | any number of nodes; a single server or a cluster |
+//! | `MongoStore` | `mongodb` | any number of nodes |
+//! | `SqlStore` | `postgres`, `mysql`, `sqlite` | any number of nodes; SQLite: of one machine |
+//!
+//! Another one is seven methods: implement [`Store`] and let `store::conformance` (feature `conformance`) check it.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(feature = "memory")]
+mod memory;
+#[cfg(feature = "mongodb")]
+mod mongodb;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+mod sql;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rand::Rng as _;
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+
+#[cfg(feature = "memory")]
+pub use self::memory::MemoryStore;
+#[cfg(feature = "mongodb")]
+pub use self::mongodb::{MongoStore, MongoStoreOptions};
+#[cfg(feature = "redb")]
+pub use self::redb::{RedbStore, RedbStoreOptions};
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisStore, RedisStoreOptions};
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+pub use self::sql::{SqlStore, SqlStoreOptions};
+
+pub use crate::error::StoreError;
+
+/// Length of a [`RowKey`] in bytes.
+pub const ROW_KEY_LEN: usize = 32;
+/// Length of a [`Revision`] in bytes.
+pub const REVISION_LEN: usize = 16;
+
+/// Names a row: a SHA-256 hash, from which nothing can be told of the session. `Display` writes 43 characters of
+/// base64url.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey([u8; ROW_KEY_LEN]);
+
+impl RowKey {
+    /// The hash of what is unique to the row, set apart by its kind.
+    pub(crate) fn hash(kind: &str, unique: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"sealed-session/1 ");
+        hash.update(kind.as_bytes());
+        hash.update([0]);
+        hash.update(unique);
+        Self(hash.finalize().into())
+    }
+
+    /// The key with these bytes, for tests of stores.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; ROW_KEY_LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, of any value.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; ROW_KEY_LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RowKey({}..)", URL_SAFE_NO_PAD.encode(&self.0[..3]))
+    }
+}
+
+/// Names one state of a row: 128 random bits, chosen by the writer and compared for equality alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Revision([u8; REVISION_LEN]);
+
+impl Revision {
+    /// A fresh one, from the thread's cryptographic random generator.
+    #[must_use]
+    pub fn random() -> Self {
+        let mut bytes = [0; REVISION_LEN];
+        rand::rng().fill_bytes(&mut bytes);
+        Self(bytes)
+    }
+
+    /// The revision with these bytes, as they were stored.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; REVISION_LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, of any value.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; REVISION_LEN] {
+        &self.0
+    }
+}
+
+/// A row that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Opaque bytes, up to the builder's `max_stored_bytes` and a few more.
+    pub data: Vec<u8>,
+    /// What the last writer named it.
+    pub revision: Revision,
+    /// From this moment on the row is not there any more.
+    pub expires_at: OffsetDateTime,
+}
+
+/// A row to write.
+#[derive(Debug, Clone, Copy)]
+pub struct NewRow<'a> {
+    /// Opaque bytes.
+    pub data: &'a [u8],
+    /// Names this state of the row.
+    pub revision: Revision,
+    /// From this moment on the row is not there any more. Where a present row lives longer, it goes on doing so.
+    pub expires_at: OffsetDateTime,
+}
+
+/// What has to be there for a write to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// No row, or one that has expired.
+    Absent,
+    /// A row of exactly this revision that has not expired.
+    At(Revision),
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Written {
+    /// The row is as it was asked for.
+    Done,
+    /// Something else is there, and it stays as it is.
+    Conflict,
+}
+
+/// Keeps rows. Object-safe; `Arc<dyn Store>` is a store as well.
+///
+/// Each method is one atomic step that all users of the store see in one order. A row that has expired is treated as
+/// if it were not there, whether it has been swept or not. The builder's `store_timeout` bounds each call from
+/// outside, so a call may be dropped half-way.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Timeout`] if it may have acted but did
+/// not say so, [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if it holds what it was never given.
+/// A store retries nothing that may have been applied, and leaves waiting for better times to its callers.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// The row, if it is there and has not expired. From the primary, never from a replica that may lag behind.
+    async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError>;
+
+    /// Writes the row if what is expected is there. The expiry becomes the later of the new one and that of the row
+    /// which is replaced, unless that has expired.
+    async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError>;
+
+    /// Moves the expiry of a row that is there, and only ever to later; its data and revision stay. False: there is
+    /// none.
+    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError>;
+
+    /// Removes the row; whether there was one.
+    async fn delete(&self, key: &RowKey) -> Result<bool, StoreError>;
+
+    /// Drops up to `limit` expired rows and tells how many. 0 where the engine does that by itself.
+    async fn sweep(&self, limit: usize) -> Result<u64, StoreError>;
+
+    /// How many rows there are that have not expired.
+    async fn count(&self) -> Result<u64, StoreError>;
+
+    /// Removes all rows of this store, and nothing that is not its own.
+    async fn clear(&self) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+impl<S: Store + ?Sized> Store for Arc<S> {
+    async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        (**self).load(key).await
+    }
+
+    async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
+        (**self).write(key, row, expected).await
+    }
+
+    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
+        (**self).extend(key, expires_at).await
+    }
+
+    async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
+        (**self).delete(key).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<u64, StoreError> {
+        (**self).sweep(limit).await
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        (**self).count().await
+    }
+
+    async fn clear(&self) -> Result<(), StoreError> {
+        (**self).clear().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_keys_and_revisions_tell_nothing_more_than_they_must() {
+        let key = RowKey::hash("row", b"id");
+        assert_eq!(key.to_string().len(), 43);
+        assert_ne!(key, RowKey::hash("other", b"id"));
+        assert_ne!(key, RowKey::hash("row", b"other"));
+        assert!(format!("{key:?}").len() < 20);
+        assert_ne!(Revision::random(), Revision::random());
+    }
+}

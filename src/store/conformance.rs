@@ -1,0 +1,373 @@
+//! What every [`Store`] has to do, as a test that any implementation can run.
+//!
+//! ```
+//! # #[cfg(feature = "memory")] {
+//! use sealed_session::store::{MemoryStore, conformance};
+//!
+//! # fn test() -> impl Future<Output = ()> {
+//! conformance::run(async || MemoryStore::new())
+//! # }
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
+//! # }
+//! ```
+//!
+//! It takes about three seconds, because it sees real time pass. The store has to go by the computer's clock or by
+//! its server's, and the two have to agree to the second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::store::{Expected, NewRow, ROW_KEY_LEN, Revision, Row, RowKey, Store, Written};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const WRITERS: usize = 64;
+
+/// Checks a store. The factory gives an empty one at each call, isolated from those that it gave before: by prefix,
+/// by table, by collection.
+///
+/// # Panics
+/// If the store does otherwise than [`Store`] says; the message tells in which case, what was expected and what was
+/// found.
+pub async fn run<S: Store>(factory: impl AsyncFn() -> S) {
+    round_trip(&factory().await).await;
+    data_of_every_kind(&factory().await).await;
+    creating(&factory().await).await;
+    compare_and_set(&factory().await).await;
+    expired(&factory().await).await;
+    extending(&factory().await).await;
+    deleting(&factory().await).await;
+    sweeping(&factory().await).await;
+    counting_and_clearing(&factory().await).await;
+    isolation(&factory().await, &factory().await).await;
+    parallel_writers(factory().await).await;
+    parallel_creators(factory().await).await;
+    time_passes(&factory().await).await;
+}
+
+/// Checks that two handles of one store, such as those of two processes, see each other's rows at once.
+///
+/// # Panics
+/// If they do not.
+pub async fn shared(here: &impl Store, there: &impl Store) {
+    let (key, first) = (key(1), Revision::random());
+    expect("shared: create here", put(here, &key, b"here", first, Expected::Absent).await, Written::Done);
+    expect("shared: seen there", data(there, &key).await, Some(b"here".to_vec()));
+    expect("shared: refused there", create(there, &key).await, Written::Conflict);
+    let second = Revision::random();
+    expect(
+        "shared: write there",
+        put(there, &key, b"there", second, Expected::At(first)).await,
+        Written::Done,
+    );
+    expect(
+        "shared: stale here",
+        put(here, &key, b"late", first, Expected::At(first)).await,
+        Written::Conflict,
+    );
+    expect("shared: seen here", data(here, &key).await, Some(b"there".to_vec()));
+    expect("shared: deleted here", here.delete(&key).await.unwrap(), true);
+    expect("shared: gone there", data(there, &key).await, None);
+}
+
+async fn round_trip(store: &impl Store) {
+    let (key, revision) = (key(1), Revision::random());
+    expect("absent", store.load(&key).await.unwrap(), None);
+    let expires_at = OffsetDateTime::now_utc() + HOUR;
+    let row = NewRow { data: b"data", revision, expires_at };
+    expect("create", store.write(&key, row, Expected::Absent).await.unwrap(), Written::Done);
+    let found = store.load(&key).await.unwrap().expect("conformance, round trip: the row is not there");
+    expect("round trip: data", found.data, b"data".to_vec());
+    expect("round trip: revision", found.revision, revision);
+    within_a_second("round trip: expiry", found.expires_at, expires_at);
+}
+
+async fn data_of_every_kind(store: &impl Store) {
+    let large: Vec<u8> = (0..1_usize << 20).map(|i| (i * 31 % 251) as u8).collect();
+    let every_byte: Vec<u8> = (0..=255).collect();
+    for (n, data) in [&b""[..], b"\0", b"\xff\xfe\0\r\n'\"\\", &every_byte, &large].into_iter().enumerate() {
+        let key = RowKey::from_bytes([n as u8 * 63; ROW_KEY_LEN]);
+        let written = put(store, &key, data, Revision::from_bytes([0xff; 16]), Expected::Absent).await;
+        expect("binary data: create", written, Written::Done);
+        let found = self::data(store, &key).await;
+        assert!(
+            found.as_deref() == Some(data),
+            "conformance, binary data of {} bytes: came back otherwise",
+            data.len()
+        );
+        let other: Vec<u8> = data.iter().rev().copied().collect();
+        let written = put(
+            store,
+            &key,
+            &other,
+            Revision::from_bytes([0; 16]),
+            Expected::At(Revision::from_bytes([0xff; 16])),
+        );
+        expect("binary data: replace", written.await, Written::Done);
+        let found = self::data(store, &key).await;
+        assert!(
+            found == Some(other),
+            "conformance, binary data of {} bytes: came back otherwise",
+            data.len()
+        );
+    }
+}
+
+async fn creating(store: &impl Store) {
+    let (key, revision) = (key(1), Revision::random());
+    expect("create", put(store, &key, b"first", revision, Expected::Absent).await, Written::Done);
+    expect("create over a present row", create(store, &key).await, Written::Conflict);
+    let same = put(store, &key, b"second", revision, Expected::Absent).await;
+    expect("create over a present row of the same revision", same, Written::Conflict);
+    expect("a refused create changes nothing", data(store, &key).await, Some(b"first".to_vec()));
+}
+
+async fn compare_and_set(store: &impl Store) {
+    let (key, other_key) = (key(1), self::key(2));
+    let [first, second, third] = [(); 3].map(|()| Revision::random());
+    expect(
+        "write at a missing row",
+        put(store, &key, b"x", first, Expected::At(second)).await,
+        Written::Conflict,
+    );
+    expect("it creates nothing", data(store, &key).await, None);
+    expect("create", put(store, &key, b"first", first, Expected::Absent).await, Written::Done);
+    expect("create", put(store, &other_key, b"other", first, Expected::Absent).await, Written::Done);
+    let written = put(store, &key, b"second", second, Expected::At(first)).await;
+    expect("write at the present revision", written, Written::Done);
+    let written = put(store, &key, b"third", third, Expected::At(first)).await;
+    expect("write at a former revision", written, Written::Conflict);
+    let found = store.load(&key).await.unwrap().expect("conformance, compare-and-set: the row is gone");
+    expect("a conflict changes nothing", (found.data, found.revision), (b"second".to_vec(), second));
+    expect("other rows stay", data(store, &other_key).await, Some(b"other".to_vec()));
+    let same = put(store, &key, b"second", third, Expected::At(second)).await;
+    expect("write of the same data", same, Written::Done);
+
+    let early = OffsetDateTime::now_utc() + HOUR / 2;
+    let row = NewRow { data: b"fourth", revision: first, expires_at: early };
+    expect(
+        "write with an earlier expiry",
+        store.write(&key, row, Expected::At(third)).await.unwrap(),
+        Written::Done,
+    );
+    let found = store.load(&key).await.unwrap().expect("conformance, compare-and-set: the row is gone");
+    within_a_second("the later expiry stays", found.expires_at, OffsetDateTime::now_utc() + HOUR);
+    let late = OffsetDateTime::now_utc() + 2 * HOUR;
+    let row = NewRow { data: b"fifth", revision: second, expires_at: late };
+    expect(
+        "write with a later expiry",
+        store.write(&key, row, Expected::At(first)).await.unwrap(),
+        Written::Done,
+    );
+    let found = store.load(&key).await.unwrap().expect("conformance, compare-and-set: the row is gone");
+    within_a_second("the later expiry counts", found.expires_at, late);
+}
+
+async fn expired(store: &impl Store) {
+    let (key, revision) = (key(1), Revision::random());
+    let past = OffsetDateTime::now_utc() - HOUR;
+    let row = NewRow { data: b"old", revision, expires_at: past };
+    expect("create an expired row", store.write(&key, row, Expected::Absent).await.unwrap(), Written::Done);
+    expect("expired is absent", store.load(&key).await.unwrap(), None);
+    let written = put(store, &key, b"new", Revision::random(), Expected::At(revision)).await;
+    expect("write at an expired row", written, Written::Conflict);
+    let extended = store.extend(&key, OffsetDateTime::now_utc() + HOUR).await.unwrap();
+    expect("extend an expired row", extended, false);
+    expect("delete an expired row", store.delete(&key).await.unwrap(), false);
+    expect("expired stays absent", store.load(&key).await.unwrap(), None);
+
+    let row = NewRow { data: b"old", revision, expires_at: past };
+    expect("create an expired row", store.write(&key, row, Expected::Absent).await.unwrap(), Written::Done);
+    let in_an_hour = OffsetDateTime::now_utc() + HOUR;
+    let row = NewRow { data: b"new", revision, expires_at: in_an_hour };
+    let written = store.write(&key, row, Expected::Absent).await.unwrap();
+    expect("create over an expired row that was not swept", written, Written::Done);
+    let found =
+        store.load(&key).await.unwrap().expect("conformance, create over an expired row: it is not there");
+    expect("create over an expired row: data", found.data, b"new".to_vec());
+    within_a_second("create over an expired row: expiry", found.expires_at, in_an_hour);
+}
+
+async fn extending(store: &impl Store) {
+    let (key, revision) = (key(1), Revision::random());
+    let now = OffsetDateTime::now_utc();
+    expect("extend a missing row", store.extend(&key, now + HOUR).await.unwrap(), false);
+    expect("it creates nothing", store.load(&key).await.unwrap(), None);
+    expect("create", put(store, &key, b"data", revision, Expected::Absent).await, Written::Done);
+    for (what, to, expected) in [
+        ("extend to later", now + 2 * HOUR, now + 2 * HOUR),
+        ("extend to earlier", now + HOUR / 2, now + 2 * HOUR),
+        ("extend to the past", now - HOUR, now + 2 * HOUR),
+    ] {
+        expect(what, store.extend(&key, to).await.unwrap(), true);
+        let found =
+            store.load(&key).await.unwrap().unwrap_or_else(|| panic!("conformance, {what}: the row is gone"));
+        within_a_second(what, found.expires_at, expected);
+        expect(what, (found.data, found.revision), (b"data".to_vec(), revision));
+    }
+}
+
+async fn deleting(store: &impl Store) {
+    let key = key(1);
+    expect("delete a missing row", store.delete(&key).await.unwrap(), false);
+    expect("create", create(store, &key).await, Written::Done);
+    expect("delete", store.delete(&key).await.unwrap(), true);
+    expect("deleted is absent", store.load(&key).await.unwrap(), None);
+    expect("delete again", store.delete(&key).await.unwrap(), false);
+    expect("create after delete", create(store, &key).await, Written::Done);
+}
+
+async fn sweeping(store: &impl Store) {
+    let past = OffsetDateTime::now_utc() - HOUR;
+    for n in 0..10 {
+        let row = NewRow { data: b"old", revision: Revision::random(), expires_at: past };
+        expect("create", store.write(&key(n), row, Expected::Absent).await.unwrap(), Written::Done);
+        expect("create", create(store, &key(100 + n)).await, Written::Done);
+    }
+    let some = store.sweep(3).await.unwrap();
+    assert!(some <= 3, "conformance, sweep of 3: {some} were dropped");
+    let all = some + store.sweep(1_000).await.unwrap();
+    assert!(all <= 10, "conformance, sweep: {all} of 10 expired rows were dropped");
+    expect("sweep finds nothing more", store.sweep(1_000).await.unwrap(), 0);
+    for n in 0..10 {
+        expect("the living stay", data(store, &key(100 + n)).await, Some(b"data".to_vec()));
+    }
+}
+
+async fn counting_and_clearing(store: &impl Store) {
+    expect("count of nothing", store.count().await.unwrap(), 0);
+    for n in 0..10 {
+        expect("create", create(store, &key(n)).await, Written::Done);
+        let expires_at = OffsetDateTime::now_utc() - HOUR;
+        let row = NewRow { data: b"old", revision: Revision::random(), expires_at };
+        expect("create", store.write(&key(100 + n), row, Expected::Absent).await.unwrap(), Written::Done);
+    }
+    expect("count leaves out the expired", store.count().await.unwrap(), 10);
+    store.clear().await.unwrap();
+    expect("count after clear", store.count().await.unwrap(), 0);
+    expect("absent after clear", store.load(&key(1)).await.unwrap(), None);
+    expect("create after clear", create(store, &key(1)).await, Written::Done);
+}
+
+async fn isolation(one: &impl Store, other: &impl Store) {
+    let key = key(1);
+    expect("isolation: create", create(one, &key).await, Written::Done);
+    expect("isolation: not in the other", other.load(&key).await.unwrap(), None);
+    expect("isolation: count of the other", other.count().await.unwrap(), 0);
+    expect("isolation: create in the other", create(other, &key).await, Written::Done);
+    other.clear().await.unwrap();
+    expect("isolation: clear of the other", data(one, &key).await, Some(b"data".to_vec()));
+}
+
+/// Each revision of a row is followed by exactly one other, however many try.
+async fn parallel_writers(store: impl Store) {
+    let (store, key) = (Arc::new(store), key(1));
+    let mut present = Revision::random();
+    expect("create", put(&store, &key, b"start", present, Expected::Absent).await, Written::Done);
+    for _ in 0..4 {
+        let mut tries = JoinSet::new();
+        for n in 0..WRITERS {
+            let store = Arc::clone(&store);
+            tries.spawn(async move {
+                let (data, revision) = (n.to_string().into_bytes(), Revision::random());
+                let written = put(&store, &key, &data, revision, Expected::At(present)).await;
+                (written == Written::Done).then_some((data, revision))
+            });
+        }
+        let winners: Vec<_> = tries.join_all().await.into_iter().flatten().collect();
+        expect("winners among 64 parallel writers of one revision", winners.len(), 1);
+        let found = store.load(&key).await.unwrap().expect("conformance, parallel writers: the row is gone");
+        expect("what is there is what the winner wrote", (found.data, found.revision), winners[0].clone());
+        present = winners[0].1;
+    }
+}
+
+async fn parallel_creators(store: impl Store) {
+    let (store, key) = (Arc::new(store), key(1));
+    let past =
+        NewRow { data: b"old", revision: Revision::random(), expires_at: OffsetDateTime::now_utc() - HOUR };
+    expect("create", store.write(&key, past, Expected::Absent).await.unwrap(), Written::Done);
+    let mut tries = JoinSet::new();
+    for n in 0..WRITERS {
+        let store = Arc::clone(&store);
+        tries.spawn(async move {
+            let (data, revision) = (n.to_string().into_bytes(), Revision::random());
+            let written = put(&store, &key, &data, revision, Expected::Absent).await;
+            (written == Written::Done).then_some((data, revision))
+        });
+    }
+    let winners: Vec<_> = tries.join_all().await.into_iter().flatten().collect();
+    expect("winners among 64 parallel creators over an expired row", winners.len(), 1);
+    let found =
+        store.load(&key).await.unwrap().expect("conformance, parallel creators: the row is not there");
+    expect("what is there is what the winner wrote", (found.data, found.revision), winners[0].clone());
+}
+
+/// A row is there until its expiry, to the second, and not any longer.
+async fn time_passes(store: &impl Store) {
+    let (key, revision) = (key(1), Revision::random());
+    let expires_at = OffsetDateTime::now_utc() + Duration::from_millis(1_500);
+    let row = NewRow { data: b"data", revision, expires_at };
+    expect("create", store.write(&key, row, Expected::Absent).await.unwrap(), Written::Done);
+    let extended = self::key(2);
+    let row = NewRow { data: b"data", revision, expires_at };
+    expect("create", store.write(&extended, row, Expected::Absent).await.unwrap(), Written::Done);
+    expect("extend", store.extend(&extended, expires_at + HOUR).await.unwrap(), true);
+
+    while store.load(&key).await.unwrap().is_some() {
+        let late = OffsetDateTime::now_utc() - expires_at;
+        assert!(late < time::Duration::SECOND, "conformance, expiry: a row is still there {late} after it");
+        sleep(Duration::from_millis(20)).await;
+    }
+    let early = expires_at - OffsetDateTime::now_utc();
+    assert!(early < time::Duration::SECOND, "conformance, expiry: a row was gone {early} before it");
+    expect(
+        "write at an expired row",
+        put(store, &key, b"x", revision, Expected::At(revision)).await,
+        Written::Conflict,
+    );
+    expect("an extended row stays", data(store, &extended).await, Some(b"data".to_vec()));
+    expect("count leaves out the expired", store.count().await.unwrap(), 1);
+    expect("create over an expired row", create(store, &key).await, Written::Done);
+}
+
+fn key(n: u8) -> RowKey {
+    RowKey::from_bytes([n; ROW_KEY_LEN])
+}
+
+async fn put(
+    store: &impl Store,
+    key: &RowKey,
+    data: &[u8],
+    revision: Revision,
+    expected: Expected,
+) -> Written {
+    let row = NewRow { data, revision, expires_at: OffsetDateTime::now_utc() + HOUR };
+    store
+        .write(key, row, expected)
+        .await
+        .unwrap_or_else(|error| panic!("conformance: a write failed: {error:?}"))
+}
+
+async fn create(store: &impl Store, key: &RowKey) -> Written {
+    put(store, key, b"data", Revision::random(), Expected::Absent).await
+}
+
+async fn data(store: &impl Store, key: &RowKey) -> Option<Vec<u8>> {
+    let row = store.load(key).await.unwrap_or_else(|error| panic!("conformance: a load failed: {error:?}"));
+    row.map(|Row { data, .. }| data)
+}
+
+#[track_caller]
+fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) {
+    assert!(found == expected, "conformance, {what}: expected {expected:?}, found {found:?}");
+}
+
+#[track_caller]
+fn within_a_second(what: &str, found: OffsetDateTime, expected: OffsetDateTime) {
+    let apart = (found - expected).abs();
+    assert!(apart <= time::Duration::SECOND, "conformance, {what}: {found} is {apart} apart from {expected}");
+}

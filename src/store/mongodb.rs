@@ -1,0 +1,272 @@
+//! Rows in MongoDB.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, DateTime, Document, doc};
+use mongodb::error::{Error, ErrorKind, WriteFailure};
+use mongodb::options::{
+    ClientOptions, CollectionOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria,
+    WriteConcern,
+};
+use mongodb::{Client, Collection, IndexModel};
+use time::OffsetDateTime;
+
+use crate::clock::{Clock, Millis, SystemClock};
+use crate::error::StoreError;
+use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
+
+/// Server codes: a unique index has the key already; an index is there with other options; no room is left.
+const DUPLICATE_KEY: i32 = 11_000;
+const OTHER_INDEX: [i32; 2] = [85, 86];
+const FULL: [i32; 2] = [14_031, 12_501];
+
+/// Keeps rows in a collection of MongoDB 4.4 or later: `{ _id, d: data, r: revision, e: expiry }`, all of it bytes
+/// but the expiry.
+///
+/// One round trip for a read, one for a write: compare-and-set is an update whose filter names the revision. A TTL
+/// index deletes expired rows; until it does, each query treats them as absent.
+///
+/// # In production
+/// - **Durability.** Reads and writes go to the primary with `majority`, so that a failover brings no ended session
+///   back. A replica set needs at least three members for that to survive the loss of one.
+/// - **Permissions.** `readWrite` on the database; for the TTL index `createIndex`, unless it is there:
+///   `db.sessions.createIndex({ e: 1 }, { expireAfterSeconds: 0 })`.
+/// - **What the tests show.** They run against a server that speaks the wire protocol, not against `mongod`: elections,
+///   sharding, journalling and the minute that its TTL monitor takes are not shown by them.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use sealed_session::store::MongoStore;
+///
+/// let store = MongoStore::connect("mongodb://127.0.0.1/app").await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct MongoStore {
+    rows: Collection<Document>,
+    clock: Box<dyn Clock>,
+}
+
+/// How a [`MongoStore`] connects, and where its rows are.
+#[must_use]
+pub struct MongoStoreOptions {
+    database: Option<String>,
+    collection: String,
+    timeout: Duration,
+    create_index: bool,
+    clock: Box<dyn Clock>,
+}
+
+impl MongoStoreOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self {
+            database: None,
+            collection: "sessions".into(),
+            timeout: Duration::from_secs(2),
+            create_index: true,
+            clock: Box::new(SystemClock),
+        }
+    }
+
+    /// The name of the database; the default is the one that the address names, or else `sealed_session`.
+    pub fn database(mut self, database: impl Into<String>) -> Self {
+        self.database = Some(database.into());
+        self
+    }
+
+    /// The name of the collection; the default is `sessions`.
+    pub fn collection(mut self, collection: impl Into<String>) -> Self {
+        self.collection = collection.into();
+        self
+    }
+
+    /// How long to wait for a connection and for a primary; the default is 2 s. The builder's `store_timeout` holds
+    /// all the same.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Whether to make the TTL index where there is none; the default is true.
+    pub fn create_index(mut self, create: bool) -> Self {
+        self.create_index = create;
+        self
+    }
+
+    /// Where the time comes from; the default is [`SystemClock`]. The TTL index goes by the server's.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Connects to the server or replica set of this address, and makes the index.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] for an unusable address, or if nobody answers there.
+    pub async fn connect(self, url: &str) -> Result<MongoStore, StoreError> {
+        let mut options = ClientOptions::parse(url).await.map_err(failure)?;
+        options.app_name.get_or_insert_with(|| "sealed-session".into());
+        options.connect_timeout = Some(self.timeout);
+        options.server_selection_timeout = Some(self.timeout);
+        let named = self.database.or_else(|| options.default_database.clone());
+        let client = Client::with_options(options).map_err(failure)?;
+        let collection = CollectionOptions::builder()
+            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+            .read_concern(ReadConcern::majority())
+            .write_concern(WriteConcern::majority())
+            .build();
+        let database = client.database(named.as_deref().unwrap_or("sealed_session"));
+        let rows = database.collection_with_options(&self.collection, collection);
+        if self.create_index {
+            let options = IndexOptions::builder().expire_after(Duration::ZERO).build();
+            let index = IndexModel::builder().keys(doc! { "e": 1 }).options(options).build();
+            match rows.create_index(index).await {
+                Ok(_) => {}
+                Err(error) if code(&error).is_some_and(|code| OTHER_INDEX.contains(&code)) => {
+                    tracing::warn!(target: "sealed_session", %error, "the index on `e` is not the one asked for");
+                }
+                Err(error) => return Err(failure(error)),
+            }
+        } else {
+            database.run_command(doc! { "ping": 1 }).await.map_err(failure)?;
+        }
+        Ok(MongoStore { rows, clock: self.clock })
+    }
+}
+
+impl Default for MongoStoreOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MongoStoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoStoreOptions").field("collection", &self.collection).finish_non_exhaustive()
+    }
+}
+
+impl MongoStore {
+    /// Connects with the default options.
+    ///
+    /// # Errors
+    /// Those of [`MongoStoreOptions::connect`].
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        MongoStoreOptions::new().connect(url).await
+    }
+
+    fn now(&self) -> DateTime {
+        moment(self.clock.now())
+    }
+}
+
+#[async_trait]
+impl Store for MongoStore {
+    async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        let filter = doc! { "_id": binary(key.as_bytes()), "e": { "$gt": self.now() } };
+        let Some(mut found) = self.rows.find_one(filter).await.map_err(failure)? else { return Ok(None) };
+        let corrupt = || StoreError::Corrupt(format!("the fields of {key:?} are not those of a row").into());
+        let mut bytes = |field| match found.remove(field) {
+            Some(mongodb::bson::Bson::Binary(binary)) => Ok(binary.bytes),
+            _ => Err(corrupt()),
+        };
+        let (data, revision) = (bytes("d")?, bytes("r")?);
+        let revision = Revision::from_bytes(revision.try_into().map_err(|_| corrupt())?);
+        let expires_at = found.get_datetime("e").map_err(|_| corrupt())?.timestamp_millis();
+        Ok(Some(Row { data, revision, expires_at: Millis(expires_at).to_datetime() }))
+    }
+
+    async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
+        let (id, data) = (binary(key.as_bytes()), binary(row.data));
+        let (revision, expires_at) = (binary(row.revision.as_bytes()), moment(row.expires_at));
+        let written = match expected {
+            // Over an expired one or none; where a living one is, the insert that this comes to finds its key taken.
+            Expected::Absent => {
+                let filter = doc! { "_id": &id, "e": { "$lte": self.now() } };
+                let row = doc! { "_id": id, "d": data, "r": revision, "e": expires_at };
+                self.rows.replace_one(filter, row).upsert(true).await.map(|_| 1)
+            }
+            Expected::At(expected) => {
+                let expected = binary(expected.as_bytes());
+                let filter = doc! { "_id": id, "r": expected, "e": { "$gt": self.now() } };
+                let update = doc! { "$set": { "d": data, "r": revision }, "$max": { "e": expires_at } };
+                self.rows.update_one(filter, update).await.map(|done| done.matched_count)
+            }
+        };
+        match written {
+            Ok(1..) => Ok(Written::Done),
+            Ok(0) => Ok(Written::Conflict),
+            Err(error) if code(&error) == Some(DUPLICATE_KEY) => Ok(Written::Conflict),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
+        let filter = doc! { "_id": binary(key.as_bytes()), "e": { "$gt": self.now() } };
+        let update = doc! { "$max": { "e": moment(expires_at) } };
+        let done = self.rows.update_one(filter, update).await.map_err(failure)?;
+        Ok(done.matched_count > 0)
+    }
+
+    async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
+        let filter = doc! { "_id": binary(key.as_bytes()), "e": { "$gt": self.now() } };
+        Ok(self.rows.delete_one(filter).await.map_err(failure)?.deleted_count > 0)
+    }
+
+    /// The TTL index drops expired rows.
+    async fn sweep(&self, _: usize) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        self.rows.count_documents(doc! { "e": { "$gt": self.now() } }).await.map_err(failure)
+    }
+
+    async fn clear(&self) -> Result<(), StoreError> {
+        self.rows.delete_many(doc! {}).await.map(drop).map_err(failure)
+    }
+}
+
+impl fmt::Debug for MongoStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoStore")
+            .field("collection", &self.rows.namespace().to_string())
+            .finish_non_exhaustive()
+    }
+}
+
+fn binary(bytes: &[u8]) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }
+}
+
+fn moment(at: OffsetDateTime) -> DateTime {
+    DateTime::from_millis(Millis::of(at).0)
+}
+
+/// The code of what the server refused.
+fn code(error: &Error) -> Option<i32> {
+    match &*error.kind {
+        ErrorKind::Command(error) => Some(error.code),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
+        ErrorKind::Write(WriteFailure::WriteConcernError(error)) => Some(error.code),
+        _ => None,
+    }
+}
+
+fn failure(error: Error) -> StoreError {
+    let timed_out = match &*error.kind {
+        ErrorKind::Io(io) => io.kind() == std::io::ErrorKind::TimedOut,
+        // The write was applied, but not acknowledged by enough members in time.
+        ErrorKind::Write(WriteFailure::WriteConcernError(_)) => true,
+        _ => false,
+    };
+    match code(&error) {
+        Some(code) if FULL.contains(&code) => StoreError::Full(error.into()),
+        _ if timed_out => StoreError::Timeout(error.into()),
+        _ => StoreError::Unavailable(error.into()),
+    }
+}

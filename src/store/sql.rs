@@ -1,0 +1,446 @@
+//! Rows in PostgreSQL, MySQL or MariaDB, or SQLite.
+
+mod dialect;
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::pool::PoolOptions;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use time::OffsetDateTime;
+
+use self::dialect::{Dialect, Statements};
+use crate::clock::{Clock, Millis, SystemClock};
+use crate::error::StoreError;
+use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
+
+/// Rows that one statement of the background sweep deletes.
+const SWEPT_AT_ONCE: usize = 1_000;
+/// A connection that was idle for longer is asked whether it is still there.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// Keeps rows in a table of an SQL database, through a pool of connections. The address tells which:
+/// `postgres://user@host/database`, `mysql://user@host/database` (MariaDB, too) or `sqlite:path`.
+///
+/// One round trip for a read, one for a write. A task in the background deletes expired rows in batches.
+///
+/// # In production
+/// - **Schema.** [`create_table`](Self::create_table) makes the table where there is none; for a migration tool:
+///
+///   ```sql
+///   -- PostgreSQL; in SQLite the types are BLOB and INTEGER
+///   CREATE TABLE sealed_sessions (id BYTEA PRIMARY KEY, revision BYTEA NOT NULL, expires_at BIGINT NOT NULL, data BYTEA NOT NULL);
+///   CREATE INDEX sealed_sessions_expires_at ON sealed_sessions (expires_at);
+///   -- MySQL, MariaDB
+///   CREATE TABLE sealed_sessions (id BINARY(32) PRIMARY KEY, revision BINARY(16) NOT NULL, expires_at BIGINT NOT NULL, data MEDIUMBLOB NOT NULL,
+///       INDEX sealed_sessions_expires_at (expires_at));
+///   ```
+/// - **Permissions.** `SELECT`, `INSERT`, `UPDATE` and `DELETE` on that table.
+/// - **Durability.** The database's: with its defaults, what was acknowledged survives a crash. `synchronous_commit =
+///   off`, `fsync = off`, `innodb_flush_log_at_trx_commit = 0` or `2` give some of it away.
+/// - **Replicas.** The address has to be that of the primary: a replica that lags behind shows old data and dead sessions.
+/// - **Size.** `max_stored_bytes` and a little more has to fit `max_allowed_packet` (MySQL).
+/// - **Clocks.** The table keeps expiries in milliseconds since 1970, by the clock of the nodes.
+/// - **MySQL 8** needs TLS for `caching_sha2_password`. The tests run against MariaDB.
+/// - **PgBouncer** in transaction mode needs version 1.21 or later, for prepared statements.
+/// - **SQLite** is for the processes of one machine; it is opened in WAL mode with `synchronous = FULL`.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use sealed_session::store::SqlStore;
+///
+/// let store = SqlStore::connect("postgres://app@db/app").await?;
+/// store.create_table().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SqlStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Pool,
+    statements: Statements,
+    clock: Box<dyn Clock>,
+}
+
+enum Pool {
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::PgPool),
+    #[cfg(feature = "mysql")]
+    MySql(sqlx::MySqlPool),
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlx::SqlitePool),
+}
+
+/// How an [`SqlStore`] connects, and where its rows are.
+#[must_use]
+pub struct SqlStoreOptions {
+    table: String,
+    max_connections: u32,
+    timeout: Duration,
+    sweep_every: Duration,
+    clock: Box<dyn Clock>,
+}
+
+impl SqlStoreOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self {
+            table: "sealed_sessions".into(),
+            max_connections: 10,
+            timeout: Duration::from_secs(2),
+            sweep_every: Duration::from_secs(300),
+            clock: Box::new(SystemClock),
+        }
+    }
+
+    /// The name of the table, with or without a schema before it; the default is `sealed_sessions`. Letters, digits
+    /// and `_`.
+    pub fn table(mut self, table: impl Into<String>) -> Self {
+        self.table = table.into();
+        self
+    }
+
+    /// The most connections that the pool opens; the default is 10.
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// How long to wait for a connection, and in SQLite for a lock; the default is 2 s. The builder's
+    /// `store_timeout` holds all the same.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How often expired rows are deleted; the default is 5 minutes. `Duration::MAX`: never, because another
+    /// process does, or calls [`Store::sweep`].
+    pub fn sweep_every(mut self, interval: Duration) -> Self {
+        self.sweep_every = interval;
+        self
+    }
+
+    /// Where the time comes from; the default is [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Connects to the database of this address.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] for an unusable address or table name, or if nobody answers there.
+    pub async fn connect(self, url: &str) -> Result<SqlStore, StoreError> {
+        let unusable = |reason: String| Err(StoreError::Unavailable(reason.into()));
+        if !dialect::is_table_name(&self.table) {
+            return unusable(format!(
+                "table name {:?} is not usable: letters, digits and `_`, not a digit first, `schema.table` at most",
+                self.table
+            ));
+        }
+        let (dialect, pool) = match url.split(':').next().unwrap_or_default() {
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => {
+                (Dialect::Postgres, Pool::Postgres(self.pool().connect(url).await.map_err(failure)?))
+            }
+            #[cfg(feature = "mysql")]
+            "mysql" | "mariadb" => {
+                (Dialect::MySql, Pool::MySql(self.pool().connect(url).await.map_err(failure)?))
+            }
+            #[cfg(feature = "sqlite")]
+            "sqlite" => {
+                use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+                let options: SqliteConnectOptions = url.parse().map_err(failure)?;
+                let options = options
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full)
+                    .busy_timeout(self.timeout);
+                (Dialect::Sqlite, Pool::Sqlite(self.pool().connect_with(options).await.map_err(failure)?))
+            }
+            scheme => {
+                return unusable(format!(
+                    "address scheme {scheme:?} is not known; it may be {}",
+                    dialect::SCHEMES.join(", ")
+                ));
+            }
+        };
+        let statements = Statements::new(dialect, &self.table);
+        let store = SqlStore { inner: Arc::new(Inner { pool, statements, clock: self.clock }) };
+        if self.sweep_every != Duration::MAX {
+            tokio::spawn(sweep_regularly(Arc::downgrade(&store.inner), self.sweep_every));
+        }
+        Ok(store)
+    }
+
+    fn pool<D: sqlx::Database>(&self) -> PoolOptions<D> {
+        // Asking each time whether a connection is alive would double the round trips.
+        PoolOptions::new()
+            .max_connections(self.max_connections)
+            .acquire_timeout(self.timeout)
+            .test_before_acquire(false)
+            .before_acquire(|connection: &mut D::Connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > FRESH {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+    }
+}
+
+impl Default for SqlStoreOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SqlStoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlStoreOptions").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+/// Until the store is dropped.
+async fn sweep_regularly(store: Weak<Inner>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(inner) = store.upgrade() else { return };
+        let store = SqlStore { inner };
+        loop {
+            match store.sweep(SWEPT_AT_ONCE).await {
+                Ok(swept) if swept == SWEPT_AT_ONCE as u64 => {}
+                Ok(_) => break,
+                Err(error) => {
+                    let source = std::error::Error::source(&error).map(tracing::field::display);
+                    tracing::warn!(target: "sealed_session", %error, source, "expired rows were not swept");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Runs a statement on whatever database it is; how many rows it touched.
+macro_rules! execute {
+    ($inner:expr, $statement:ident $(, $argument:expr)* $(,)?) => {{
+        let query = AssertSqlSafe(Arc::clone(&$inner.statements.$statement));
+        match &$inner.pool {
+            #[cfg(feature = "postgres")]
+            Pool::Postgres(pool) => {
+                sqlx::query(query)$(.bind($argument))*.execute(pool).await.map(|done| done.rows_affected())
+            }
+            #[cfg(feature = "mysql")]
+            Pool::MySql(pool) => {
+                sqlx::query(query)$(.bind($argument))*.execute(pool).await.map(|done| done.rows_affected())
+            }
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(pool) => {
+                sqlx::query(query)$(.bind($argument))*.execute(pool).await.map(|done| done.rows_affected())
+            }
+        }
+    }};
+}
+
+/// Runs a query on whatever database it is, and reads its first row with `$read`.
+macro_rules! first {
+    ($inner:expr, $statement:ident, $read:expr $(, $argument:expr)* $(,)?) => {{
+        let query = AssertSqlSafe(Arc::clone(&$inner.statements.$statement));
+        match &$inner.pool {
+            #[cfg(feature = "postgres")]
+            Pool::Postgres(pool) => {
+                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(pool).await.map_err(failure)?;
+                row.map(|row| $read(&row)).transpose()
+            }
+            #[cfg(feature = "mysql")]
+            Pool::MySql(pool) => {
+                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(pool).await.map_err(failure)?;
+                row.map(|row| $read(&row)).transpose()
+            }
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(pool) => {
+                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(pool).await.map_err(failure)?;
+                row.map(|row| $read(&row)).transpose()
+            }
+        }
+    }};
+}
+
+/// What is read of a row, whichever database it is of.
+trait Columns {
+    fn bytes(&self, column: usize) -> Result<Vec<u8>, sqlx::Error>;
+    fn integer(&self, column: usize) -> Result<i64, sqlx::Error>;
+}
+
+macro_rules! columns {
+    ($feature:literal, $row:ty) => {
+        #[cfg(feature = $feature)]
+        impl Columns for $row {
+            fn bytes(&self, column: usize) -> Result<Vec<u8>, sqlx::Error> {
+                self.try_get(column)
+            }
+
+            fn integer(&self, column: usize) -> Result<i64, sqlx::Error> {
+                self.try_get(column)
+            }
+        }
+    };
+}
+
+columns!("postgres", sqlx::postgres::PgRow);
+columns!("mysql", sqlx::mysql::MySqlRow);
+columns!("sqlite", sqlx::sqlite::SqliteRow);
+
+impl SqlStore {
+    /// Connects with the default options.
+    ///
+    /// # Errors
+    /// Those of [`SqlStoreOptions::connect`].
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        SqlStoreOptions::new().connect(url).await
+    }
+
+    /// Makes the table and its index where there are none; the connection's user has to be allowed to.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn create_table(&self) -> Result<(), StoreError> {
+        for created in [execute!(self.inner, create_table), execute!(self.inner, create_index)] {
+            match created {
+                Ok(_) => {}
+                // Another process was faster, between PostgreSQL's look and its leap.
+                Err(error) if matches!(code(&error).as_deref(), Some("23505" | "42P07" | "42710")) => {}
+                Err(error) => return Err(failure(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> i64 {
+        Millis::of(self.inner.clock.now()).0
+    }
+
+    /// Writes where there was nothing: MySQL has no insert that replaces under a condition.
+    async fn create(&self, key: &[u8], row: NewRow<'_>, expires_at: i64) -> Result<bool, sqlx::Error> {
+        let (data, revision, now) = (row.data, &row.revision.as_bytes()[..], self.now());
+        if self.inner.statements.dialect != Dialect::MySql {
+            return Ok(execute!(self.inner, create, key, data, revision, expires_at, now)? > 0);
+        }
+        match execute!(self.inner, create, key, data, revision, expires_at) {
+            Ok(created) => Ok(created > 0),
+            Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => {
+                Ok(execute!(self.inner, replace_expired, data, revision, expires_at, key, now)? > 0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        fn read(row: &impl Columns) -> Result<Row, StoreError> {
+            let corrupt = |error: sqlx::Error| StoreError::Corrupt(error.into());
+            let revision = row.bytes(1).map_err(corrupt)?.try_into();
+            let revision = revision.map_err(|_| StoreError::Corrupt("a revision has 16 bytes".into()))?;
+            Ok(Row {
+                data: row.bytes(0).map_err(corrupt)?,
+                revision: Revision::from_bytes(revision),
+                expires_at: Millis(row.integer(2).map_err(corrupt)?).to_datetime(),
+            })
+        }
+        first!(self.inner, load, read, &key.as_bytes()[..], self.now())
+    }
+
+    async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
+        let key = &key.as_bytes()[..];
+        let expires_at = Millis::of(row.expires_at).0;
+        let written = match expected {
+            Expected::Absent => self.create(key, row, expires_at).await,
+            Expected::At(expected) => {
+                let (data, revision) = (row.data, &row.revision.as_bytes()[..]);
+                let (expected, now) = (&expected.as_bytes()[..], self.now());
+                execute!(self.inner, replace, data, revision, expires_at, key, expected, now)
+                    .map(|rows| rows > 0)
+            }
+        };
+        match written {
+            Ok(true) => Ok(Written::Done),
+            Ok(false) => Ok(Written::Conflict),
+            // Undone by the database for the sake of another writer: serialization failure, deadlock.
+            Err(error) if matches!(code(&error).as_deref(), Some("40001" | "40P01" | "1213")) => {
+                Ok(Written::Conflict)
+            }
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
+        let (key, expires_at) = (&key.as_bytes()[..], Millis::of(expires_at).0);
+        let extended = execute!(self.inner, extend, expires_at, key, self.now());
+        Ok(extended.map_err(failure)? > 0)
+    }
+
+    async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
+        let deleted = execute!(self.inner, delete, &key.as_bytes()[..], self.now());
+        Ok(deleted.map_err(failure)? > 0)
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<u64, StoreError> {
+        let (now, limit) = (self.now(), i64::try_from(limit).unwrap_or(i64::MAX));
+        let swept = match self.inner.statements.dialect {
+            Dialect::MySql => execute!(self.inner, sweep, now, limit),
+            _ => execute!(self.inner, sweep, now, limit, now),
+        };
+        swept.map_err(failure)
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        fn read(row: &impl Columns) -> Result<u64, StoreError> {
+            let count = row.integer(0).map_err(|error| StoreError::Corrupt(error.into()))?;
+            Ok(u64::try_from(count).unwrap_or(0))
+        }
+        let count: Result<Option<u64>, StoreError> = first!(self.inner, count, read, self.now());
+        Ok(count?.unwrap_or(0))
+    }
+
+    async fn clear(&self) -> Result<(), StoreError> {
+        execute!(self.inner, clear).map(drop).map_err(failure)
+    }
+}
+
+impl fmt::Debug for SqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Statements { dialect, table, .. } = &self.inner.statements;
+        f.debug_struct("SqlStore").field("dialect", dialect).field("table", table).finish_non_exhaustive()
+    }
+}
+
+/// SQLSTATE of PostgreSQL, the number of MySQL or SQLite.
+fn code(error: &sqlx::Error) -> Option<String> {
+    let error = error.as_database_error()?;
+    #[cfg(feature = "mysql")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        return Some(error.number().to_string());
+    }
+    error.code().map(|code| code.into_owned())
+}
+
+fn failure(error: sqlx::Error) -> StoreError {
+    match (&error, code(&error).as_deref()) {
+        // Full: PostgreSQL (disk, memory), MySQL (table, disk, packet), SQLite.
+        (_, Some("53100" | "53200" | "1114" | "1021" | "1153" | "13")) => StoreError::Full(error.into()),
+        // Locks that were not to be had in time: SQLite busy or locked, MySQL lock wait.
+        (_, Some("5" | "6" | "261" | "517" | "1205" | "55P03" | "57014")) => {
+            StoreError::Timeout(error.into())
+        }
+        (sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }, _) => StoreError::Corrupt(error.into()),
+        _ => StoreError::Unavailable(error.into()),
+    }
+}

@@ -1,0 +1,194 @@
+//! A memory store that counts the calls, and fails when told to.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use sealed_session::store::{
+    Expected, MemoryStore, NewRow, Revision, Row, RowKey, Store, StoreError, Written,
+};
+use sealed_session::{ManualClock, SessionsBuilder};
+use time::OffsetDateTime;
+
+use crate::support::{Bed, key, start};
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Passes,
+    /// Nothing happens, and the store says so.
+    Fails,
+    /// It happens, and the store says that it does not know.
+    AppliedButTimesOut,
+    /// Nothing happens, and the store says that it does not know.
+    TimesOut,
+    /// A write happens, and is then tried again by the driver.
+    AppliedButConflicts,
+    /// It never answers.
+    Hangs,
+}
+
+#[derive(Debug)]
+pub(crate) struct Spy {
+    pub(crate) rows: MemoryStore,
+    calls: Mutex<Vec<&'static str>>,
+    fates: Mutex<VecDeque<Fate>>,
+    down: Mutex<bool>,
+    keys: Mutex<BTreeSet<RowKey>>,
+    slow: AtomicBool,
+    ahead: AtomicBool,
+    before: Mutex<Option<(&'static str, Before)>>,
+}
+
+struct Before(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Before {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Before")
+    }
+}
+
+impl Spy {
+    pub(crate) fn new(clock: &ManualClock) -> Arc<Self> {
+        Arc::new(Self {
+            rows: MemoryStore::new().clock(clock.clone()),
+            calls: Mutex::default(),
+            fates: Mutex::default(),
+            down: Mutex::default(),
+            keys: Mutex::default(),
+            slow: AtomicBool::new(false),
+            ahead: AtomicBool::new(false),
+            before: Mutex::default(),
+        })
+    }
+
+    /// Takes the names of the calls since the last time.
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+
+    /// What becomes of the next calls.
+    pub(crate) fn next(&self, fates: impl IntoIterator<Item = Fate>) {
+        self.fates.lock().unwrap().extend(fates);
+    }
+
+    pub(crate) fn go_down(&self, down: bool) {
+        *self.down.lock().unwrap() = down;
+    }
+
+    /// Whether from now on each call gives way to others before it does anything.
+    pub(crate) fn slowly(&self, slow: bool) {
+        self.slow.store(slow, Ordering::SeqCst);
+    }
+
+    /// From now on somebody else writes each row just before anybody does.
+    pub(crate) fn always_ahead(&self) {
+        self.ahead.store(true, Ordering::SeqCst);
+    }
+
+    /// The next write is applied, and then answered like the second of two of the same.
+    pub(crate) fn conflict_with_itself(&self) {
+        self.next([Fate::AppliedButConflicts]);
+    }
+
+    /// Does something just before the next call of this name reaches the store.
+    pub(crate) fn before(&self, call: &'static str, act: impl FnOnce() + Send + 'static) {
+        *self.before.lock().unwrap() = Some((call, Before(Box::new(act))));
+    }
+
+    async fn pass<T>(
+        &self,
+        call: &'static str,
+        inner: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let act = self.before.lock().unwrap().take_if(|(name, _)| *name == call);
+        if let Some((_, Before(act))) = act {
+            act();
+        }
+        self.calls.lock().unwrap().push(call);
+        if self.slow.load(Ordering::SeqCst) {
+            for _ in 0..5 {
+                tokio::task::yield_now().await;
+            }
+        }
+        if *self.down.lock().unwrap() {
+            return Err(StoreError::Unavailable("the spy is down".into()));
+        }
+        let fate = self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Passes);
+        match fate {
+            Fate::Passes => inner.await,
+            Fate::Fails => Err(StoreError::Unavailable("the spy was told to fail".into())),
+            Fate::TimesOut => Err(StoreError::Timeout("the spy was told to".into())),
+            Fate::AppliedButTimesOut => {
+                inner.await?;
+                Err(StoreError::Timeout("the spy was told to".into()))
+            }
+            Fate::AppliedButConflicts => inner.await,
+            Fate::Hangs => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Spy {
+    async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        self.pass("load", self.rows.load(key)).await
+    }
+
+    async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
+        self.keys.lock().unwrap().insert(*key);
+        if self.ahead.load(Ordering::SeqCst)
+            && let Some(Row { data, revision, expires_at }) = self.rows.load(key).await?
+        {
+            let row = NewRow { data: &data, revision: Revision::random(), expires_at };
+            assert_eq!(self.rows.write(key, row, Expected::At(revision)).await?, Written::Done);
+        }
+        let twice = self.fates.lock().unwrap().front() == Some(&Fate::AppliedButConflicts);
+        let written = self.pass("write", self.rows.write(key, row, expected)).await?;
+        if twice { self.rows.write(key, row, expected).await } else { Ok(written) }
+    }
+
+    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
+        self.pass("extend", self.rows.extend(key, expires_at)).await
+    }
+
+    async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
+        self.pass("delete", self.rows.delete(key)).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<u64, StoreError> {
+        self.rows.sweep(limit).await
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        self.rows.count().await
+    }
+
+    async fn clear(&self) -> Result<(), StoreError> {
+        self.rows.clear().await
+    }
+}
+
+/// Sessions over a spied store.
+pub(crate) fn stored(configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> (Bed, Arc<Spy>) {
+    let clock = ManualClock::at(start());
+    let spy = Spy::new(&clock);
+    let store = Arc::clone(&spy);
+    let keys = sealed_session::KeyRing::new(key(1));
+    (Bed::on(keys, clock, |builder| configure(builder.store(store))), spy)
+}
+
+impl Spy {
+    /// The keys that were written, in ascending order.
+    pub(crate) fn row_keys(&self) -> Vec<RowKey> {
+        self.keys.lock().unwrap().iter().copied().collect()
+    }
+
+    /// Puts other data into a row.
+    pub(crate) async fn overwrite(&self, key: &RowKey, data: &[u8]) {
+        let Row { revision, expires_at, .. } = self.rows.load(key).await.unwrap().unwrap();
+        let row = NewRow { data, revision, expires_at };
+        assert_eq!(self.rows.write(key, row, Expected::At(revision)).await.unwrap(), Written::Done);
+    }
+}

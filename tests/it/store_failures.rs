@@ -1,0 +1,300 @@
+//! The store fails: who notices, what is answered, and what is there afterwards.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, VARY};
+use actix_web::{HttpResponse, web};
+use sealed_session::store::Store;
+use sealed_session::{CommitContext, CommitError, Event, Origin, Session, SessionExt};
+
+use crate::spy::{Fate, Spy, stored};
+use crate::stored::spilled;
+use crate::support::{Bed, DAY, Jar, MINUTE, Reply, now};
+
+/// One request whose handler also sets a cookie of its own, a redirect and a body.
+async fn visit(bed: &Bed, jar: &Jar, work: impl Fn(&Session) + 'static) -> Reply {
+    let cookies: Vec<&[u8]> = jar.0.iter().map(String::as_bytes).collect();
+    bed.call(&cookies, move |request| {
+        work(&now(request.session())?);
+        Ok(HttpResponse::SeeOther()
+            .insert_header((SET_COOKIE, "theme=dark"))
+            .insert_header(("location", "/there"))
+            .body("all is well"))
+    })
+    .await
+}
+
+fn is_503(reply: &Reply) {
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reply.body, b"");
+    assert_eq!(reply.all(RETRY_AFTER), ["1"]);
+    assert!(!reply.headers.contains_key("location"));
+}
+
+fn failures(bed: &Bed) -> Vec<(&'static str, &'static str)> {
+    let failure = |event| match event {
+        Event::StoreFailed { operation, kind, error } => {
+            assert!(error.contains(": "), "an error comes with its cause: {error}");
+            Some((operation, kind))
+        }
+        _ => None,
+    };
+    bed.events().into_iter().filter_map(failure).collect()
+}
+
+#[actix_web::test]
+async fn a_store_that_is_down_costs_503_for_stored_sessions_and_nothing_for_those_in_cookies() {
+    let (bed, spy) = stored(|builder| builder);
+    let mut in_cookie = bed.logged_in().await;
+    let in_store = spilled(&bed).await;
+    spy.go_down(true);
+    let reply = visit(&bed, &in_store, |_| unreachable!()).await;
+    is_503(&reply);
+    assert!(reply.all(SET_COOKIE).is_empty(), "the handler was never reached");
+    assert_eq!(failures(&bed), [("load", "unavailable")]);
+
+    bed.visit(&mut in_cookie, |session| session.insert("n", 2).unwrap()).await;
+    bed.visit(&mut in_cookie, Session::renew).await;
+    assert_eq!(bed.see(&in_cookie, |session| session.get::<u8>("n").unwrap()).await, Some(2));
+    assert_eq!(failures(&bed), []);
+
+    spy.go_down(false);
+    assert_eq!(bed.see(&in_store, |session| session.get::<u8>("n").unwrap()).await, Some(1));
+}
+
+#[actix_web::test]
+async fn a_store_that_fails_while_a_session_spills_is_503_before_any_header_and_the_old_state_stays() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = bed.logged_in().await;
+    spy.go_down(true);
+    let reply = visit(&bed, &jar, |session| {
+        session.insert("n", 2).unwrap();
+        session.insert("large", "x".repeat(5_000)).unwrap();
+    })
+    .await;
+    is_503(&reply);
+    assert_eq!(
+        reply.all(SET_COOKIE),
+        ["theme=dark"],
+        "of the application's, which has nothing to do with it"
+    );
+    assert_eq!(failures(&bed), [("write", "unavailable"), ("load", "unavailable")]);
+    spy.go_down(false);
+    assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(1));
+    assert_eq!(spy.rows.count().await.unwrap(), 0);
+}
+
+#[actix_web::test]
+async fn a_write_that_fails_is_503_and_the_row_is_as_it_was() {
+    for fate in [Fate::Fails, Fate::TimesOut] {
+        let (bed, spy) = stored(|builder| builder);
+        let jar = spilled(&bed).await;
+        spy.next([Fate::Passes, fate]);
+        is_503(&visit(&bed, &jar, |session| session.insert("n", 2).unwrap()).await);
+        assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(1));
+    }
+}
+
+#[actix_web::test]
+async fn a_store_that_never_answers_is_given_up_after_its_time() {
+    let timeout = Duration::from_millis(30);
+    let (bed, spy) = stored(|builder| builder.store_timeout(timeout));
+    let jar = spilled(&bed).await;
+    let cookie = jar.0.as_ref().unwrap();
+
+    spy.next([Fate::Hangs]);
+    let start = Instant::now();
+    bed.sessions.load([cookie]).await.unwrap_err();
+    assert!(start.elapsed() >= timeout && start.elapsed() < 20 * timeout);
+
+    let session = bed.sessions.load([cookie]).await.unwrap();
+    session.insert("n", 2).unwrap();
+    spy.next([Fate::Hangs, Fate::Hangs]);
+    spy.calls();
+    let start = Instant::now();
+    let error = bed.sessions.commit(&session, CommitContext::default()).await.unwrap_err();
+    assert!(matches!(error, CommitError::Store(_)));
+    assert!(start.elapsed() >= 2 * timeout && start.elapsed() < 40 * timeout, "a write, and a look for it");
+    assert_eq!(spy.calls(), ["write", "load"]);
+    assert_eq!(failures(&bed), [("load", "timeout"), ("write", "timeout"), ("load", "timeout")]);
+}
+
+#[actix_web::test]
+async fn writers_that_never_win_give_up_in_time_with_a_conflict() {
+    let (bed, spy) = stored(|builder| builder.store_timeout(Duration::from_millis(60)));
+    let jar = spilled(&bed).await;
+    let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    session.insert("n", 2).unwrap();
+    spy.always_ahead();
+    let error = bed.sessions.commit(&session, CommitContext::default()).await.unwrap_err();
+    assert!(matches!(error, CommitError::Conflict));
+    let tries = spy.calls().iter().filter(|call| **call == "write").count();
+    assert!((2..40).contains(&tries), "{tries}");
+    let told = bed.events();
+    assert_eq!(told.iter().filter(|event| matches!(event, Event::Conflicted { .. })).count(), 1);
+}
+
+#[actix_web::test]
+async fn an_extension_that_the_store_refuses_is_made_up_for_by_the_next_request() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    bed.clock.advance(DAY - MINUTE);
+    spy.next([Fate::Passes, Fate::Fails]);
+    let reply = visit(&bed, &jar, |_| {}).await;
+    assert_eq!((reply.status, reply.set_cookie()), (StatusCode::SEE_OTHER, None));
+    assert_eq!(failures(&bed), [("extend", "unavailable")]);
+    assert!(visit(&bed, &jar, |_| {}).await.set_cookie().is_some());
+    // Asked for, it has to be kept.
+    spy.next([Fate::Passes, Fate::Fails]);
+    is_503(&visit(&bed, &jar, |session| session.set_duration(30 * DAY).unwrap()).await);
+    // A new key can wait, too.
+    bed.sessions.keys().rotate(crate::support::key(2)).unwrap();
+    spy.next([Fate::Passes, Fate::Fails]);
+    let reply = visit(&bed, &jar, |_| {}).await;
+    assert_eq!((reply.status, reply.set_cookie()), (StatusCode::SEE_OTHER, None));
+}
+
+#[actix_web::test]
+async fn a_session_that_cannot_be_ended_is_503_with_the_removal_of_the_cookie() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    spy.next([Fate::Passes, Fate::Fails]);
+    let reply = visit(&bed, &jar, Session::destroy).await;
+    is_503(&reply);
+    assert!(reply.removes());
+    assert_eq!(reply.all(CACHE_CONTROL), ["no-store"]);
+    assert_eq!(bed.see(&jar, Session::origin).await, Origin::Resumed, "it was not ended, as the status says");
+}
+
+#[actix_web::test]
+async fn a_store_that_fails_between_the_two_writes_of_a_renew_costs_no_data() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    spy.next([Fate::Passes, Fate::Passes, Fate::Fails, Fate::Fails]);
+    is_503(&visit(&bed, &jar, Session::renew).await);
+    assert_eq!(spy.rows.count().await.unwrap(), 2, "the other one is an orphan");
+    assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(1));
+    bed.clock.advance(DAY + 2 * MINUTE);
+    assert_eq!(spy.rows.count().await.unwrap(), 0, "that expires");
+
+    let jar = spilled(&bed).await;
+    spy.next([Fate::Passes, Fate::Fails]);
+    is_503(&visit(&bed, &jar, |session| session.set_subject("ada").unwrap()).await);
+    assert_eq!(bed.see(&jar, |session| (session.subject(), session.len())).await, (None, 2));
+}
+
+#[actix_web::test]
+async fn a_full_store_refuses_the_new_and_goes_on_with_the_old() {
+    let clock = sealed_session::ManualClock::at(crate::support::start());
+    let store = Arc::new(sealed_session::store::MemoryStore::new().clock(clock.clone()).max_bytes(12_000));
+    let shared = Arc::clone(&store);
+    let bed =
+        Bed::on(sealed_session::KeyRing::new(crate::support::key(1)), clock, |builder| builder.store(shared));
+    let (one, other) = (spilled(&bed).await, spilled(&bed).await);
+    let jar = bed.logged_in().await;
+    let reply = visit(&bed, &jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    is_503(&reply);
+    assert_eq!(failures(&bed), [("write", "full")]);
+    for jar in [&one, &other] {
+        assert_eq!(bed.see(jar, Session::len).await, 2);
+        bed.visit(&mut jar.clone(), Session::destroy).await;
+    }
+    assert_eq!(
+        visit(&bed, &jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await.status,
+        303
+    );
+    bed.clock.advance(DAY + 2 * MINUTE);
+    assert_eq!(store.bytes(), 0);
+}
+
+#[actix_web::test]
+async fn a_redirect_leaves_only_after_the_store_has_the_data_also_where_it_is_slow() {
+    let (bed, spy) = stored(|builder| builder);
+    let mut jar = spilled(&bed).await;
+    // The store takes its time: whatever follows the redirect reads what was written.
+    let app = actix_web::App::new().wrap(sealed_session::SessionMiddleware::new(bed.sessions.clone())).route(
+        "/write",
+        web::get().to(async |session: Session| {
+            session.insert("n", 2).unwrap();
+            HttpResponse::SeeOther().insert_header(("location", "/read")).finish()
+        }),
+    );
+    let app = actix_web::test::init_service(app).await;
+    spy.slowly(true);
+    let request = actix_web::test::TestRequest::get().uri("/write");
+    let request = request.insert_header(("cookie", jar.0.clone().unwrap())).to_request();
+    let response = actix_web::test::call_service(&app, request).await;
+    assert_eq!(response.status(), 303);
+    assert_eq!(response.headers().get(VARY).unwrap(), "Cookie");
+    spy.slowly(false);
+    assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(2));
+    bed.visit(&mut jar, |_| {}).await;
+}
+
+#[actix_web::test]
+async fn extractors_that_ask_at_once_share_one_call_and_one_session() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    let app = actix_web::App::new().wrap(sealed_session::SessionMiddleware::new(bed.sessions.clone())).route(
+        "/",
+        web::get().to(async |one: Session, other: Session| {
+            one.insert("a", 1).unwrap();
+            assert!(other.contains_key("a"));
+            HttpResponse::Ok().finish()
+        }),
+    );
+    let app = actix_web::test::init_service(app).await;
+    spy.calls();
+    spy.slowly(true);
+    let request = actix_web::test::TestRequest::get();
+    let request = request.insert_header(("cookie", jar.0.clone().unwrap())).to_request();
+    assert_eq!(actix_web::test::call_service(&app, request).await.status(), 200);
+    assert_eq!(spy.calls(), ["load", "write"]);
+}
+
+#[actix_web::test]
+async fn requests_of_one_process_queue_at_their_row_instead_of_racing() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    let cookie = jar.0.clone().unwrap();
+    spy.slowly(true);
+    spy.calls();
+    let requests = (0..64).map(|n| {
+        let (sessions, cookie) = (bed.sessions.clone(), cookie.clone());
+        async move {
+            let session = sessions.load([cookie]).await.unwrap();
+            session.insert(&format!("k{n}"), n).unwrap();
+            session.increment("n", 1).unwrap();
+            sessions.commit(&session, CommitContext::default()).await.unwrap();
+        }
+    });
+    let tasks: Vec<_> = requests.map(actix_web::rt::spawn).collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    spy.slowly(false);
+    let (keys, n) = bed.see(&jar, |session| (session.len(), session.get::<u8>("n").unwrap())).await;
+    assert_eq!((keys, n), (66, Some(65)));
+    let calls = spy.calls();
+    let of = |name| calls.iter().filter(|call| **call == name).count();
+    assert_eq!(of("write"), 64, "nobody had to write twice");
+    assert!(of("load") <= 2 * 64 + 1);
+}
+
+/// The futures of requests go from thread to thread.
+#[test]
+fn the_futures_are_send() {
+    fn is_send<T: Send>(_: &T) {}
+    let (bed, _): (Bed, Arc<Spy>) = stored(|builder| builder);
+    let sessions = bed.sessions.clone();
+    is_send(&sessions.load(["a=1"]));
+    let check = |session: &Session| {
+        is_send(&sessions.commit(session, CommitContext::default()));
+        is_send(&session.save());
+        is_send(&session.reload());
+    };
+    is_send(&sessions.issue(|session| session.insert("n", 1)));
+    let _ = check;
+}

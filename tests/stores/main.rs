@@ -1,0 +1,6 @@
+//! The stores, each against its real server: `tests/servers.py cargo test --all-features --test stores`.
+
+#[macro_use]
+mod engines;
+
+mod conformance;
