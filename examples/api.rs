@@ -20,10 +20,11 @@
 //!
 //! `GET /session` answers `{"id", "origin", "rejection", "placement", "bytes", "created_at", "expires_at",
 //! "remaining_ms", "subject", "entries"}`: `origin` is `new`, `resumed` or `rejected`; `rejection` says why, or is
-//! null; `placement` is `cookie`; `bytes` counts the cookie's name and value; the times are RFC 3339 in UTC with
-//! milliseconds, `2026-01-31T12:34:56.789Z`; `entries` maps keys to values.
+//! null; `placement` is `cookie` or `store`; `bytes` counts the cookie's name and value, or the row; the times are
+//! RFC 3339 in UTC with milliseconds, `2026-01-31T12:34:56.789Z`; `entries` maps keys to values.
 //!
-//! A mistake of the client is a 4xx with `{"error"}`; 413 also says `size` and `limit`, in bytes.
+//! A mistake of the client is a 4xx with `{"error"}`; 413 also says `size` and `limit`, in bytes. A store that fails is
+//! 503 without a body.
 //!
 //! | variable | value |
 //! |---|---|
@@ -33,18 +34,23 @@
 //! | `SECURE`, `SAME_SITE` | `always`, `never`, `auto`; `strict`, `lax`, `none` |
 //! | `PERSISTENT`, `ROLLING` | `true`, `false` |
 //! | `DURATION_MS`, `ACTIVE_MS`, `ABSOLUTE_MS`, `IDLE_MS` | milliseconds |
-//! | `STORE`, `REVOCATION` | `none`, `off`: this build has no store yet |
+//! | `STORE` | `none`, `memory`, `redb:PATH`, `redis://..`, `redis-cluster://host:port,host:port`, `mongodb://..`, `postgres://..`, `mysql://..`, `sqlite:PATH`; each needs its feature: `cargo run --all-features --example api` has all |
+//! | `STORE_TIMEOUT_MS` | milliseconds |
+//! | `SPILL_ABOVE`, `RESPONSE_HEAD_BUDGET` | bytes |
+//! | `REVOCATION` | `off`: this build has none yet |
 //!
 //! What is not set has the library's default. A bad setting ends it with code 2 and a line that says what is wrong.
 
 use std::env::{self, VarError};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::error::{ErrorInternalServerError, JsonPayloadError, QueryPayloadError};
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Json, JsonConfig, Path, Query, QueryConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Responder, ResponseError, Route, rt};
+use sealed_session::store::{self, Store};
 use sealed_session::{
     InsertError, Key, KeyRing, Lifetime, Origin, Placement, SameSite, Secure, Session, SessionMiddleware,
     Sessions,
@@ -99,6 +105,7 @@ async fn describe(session: Session) -> impl Responder {
     };
     let (placement, bytes) = match session.placement() {
         Placement::Cookie { bytes } => ("cookie", bytes),
+        Placement::Store { bytes } => ("store", bytes),
         _ => ("unknown", 0),
     };
     Json(json!({
@@ -330,10 +337,77 @@ fn keys() -> Result<KeyRing, String> {
 /// An error with its causes, in one line.
 fn in_full(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+    causes.fold(error.to_string(), |line, cause| {
+        let cause = cause.to_string();
+        // Some errors tell their cause themselves.
+        if line.contains(&cause) { line } else { format!("{line}: {cause}") }
+    })
 }
 
-fn sessions() -> Result<Sessions, String> {
+fn bytes(name: &str) -> Result<Option<usize>, String> {
+    setting(name, "a whole number of bytes", |value| value.parse().ok())
+}
+
+/// Opens the store that `STORE` names.
+#[allow(unreachable_code, unused_variables, reason = "without the feature of any store")]
+async fn store() -> Result<Option<Arc<dyn Store>>, String> {
+    const RIGHT: &str = "none, memory, redb:PATH, redis://.., redis-cluster://host:port,host:port, mongodb://.., \
+                         postgres://.., mysql://.. or sqlite:PATH";
+    const SCHEMES: [&str; 11] = [
+        "memory",
+        "redb",
+        "redis",
+        "rediss",
+        "redis-cluster",
+        "mongodb",
+        "mongodb+srv",
+        "postgres",
+        "postgresql",
+        "mysql",
+        "sqlite",
+    ];
+
+    let Some(name) = var("STORE")? else { return Ok(None) };
+    let scheme = name.split(':').next().unwrap_or_default();
+    let opened: Result<Arc<dyn Store>, store::StoreError> = match scheme {
+        "none" => return Ok(None),
+        #[cfg(feature = "memory")]
+        "memory" => Ok(Arc::new(store::MemoryStore::new())),
+        #[cfg(feature = "redb")]
+        "redb" => store::RedbStore::open(&name["redb:".len()..]).map(arc),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" => store::RedisStore::connect(&name).await.map(arc),
+        #[cfg(feature = "redis")]
+        "redis-cluster" => {
+            let nodes = name["redis-cluster:".len()..].trim_start_matches('/').split(',');
+            let nodes = nodes.map(|node| format!("redis://{node}/"));
+            store::RedisStoreOptions::new().connect_cluster(nodes).await.map(arc)
+        }
+        #[cfg(feature = "mongodb")]
+        "mongodb" | "mongodb+srv" => store::MongoStore::connect(&name).await.map(arc),
+        #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
+        "postgres" | "postgresql" | "mysql" | "mariadb" | "sqlite" => {
+            match store::SqlStore::connect(&name).await {
+                Ok(store) => store.create_table().await.map(|()| arc(store)),
+                Err(error) => Err(error),
+            }
+        }
+        _ if SCHEMES.contains(&scheme) => {
+            return Err(format!(
+                "STORE is {name:?}, but this build lacks its feature; build it with --all-features"
+            ));
+        }
+        _ => return Err(format!("STORE is {scheme:?}, but it must be {RIGHT}")),
+    };
+    opened.map(Some).map_err(|error| format!("STORE: {}", in_full(&error)))
+}
+
+#[allow(dead_code, reason = "without any store")]
+fn arc<S: Store>(store: S) -> Arc<dyn Store> {
+    Arc::new(store)
+}
+
+async fn sessions() -> Result<Sessions, String> {
     let mut lifetime = millis("DURATION_MS")?.map_or_else(Lifetime::default, Lifetime::new);
     if let Some(active) = millis("ACTIVE_MS")? {
         lifetime = lifetime.active(active);
@@ -349,13 +423,22 @@ fn sessions() -> Result<Sessions, String> {
     let secure = one_of("SECURE", "always, never or auto", &secure)?;
     let same_site = one_of("SAME_SITE", "strict, lax or none", &same_site)?;
     let (persistent, rolling) = (switch("PERSISTENT")?, switch("ROLLING")?);
-    one_of("STORE", "none: this build has no store yet", &[("none", ())])?;
-    one_of("REVOCATION", "off: it needs a store, and this build has none yet", &[("off", ())])?;
-    for name in ["SPILL_ABOVE", "RESPONSE_HEAD_BUDGET", "STORE_TIMEOUT_MS", "REVOCATION_FAILURE"] {
-        setting(name, "unset: it needs a store, and this build has none yet", |_| None::<()>)?;
-    }
+    one_of("REVOCATION", "off: this build has none yet", &[("off", ())])?;
+    setting("REVOCATION_FAILURE", "unset: this build has no revocation yet", |_| None::<()>)?;
 
     let mut builder = Sessions::builder(keys()?).lifetime(lifetime);
+    if let Some(store) = store().await? {
+        builder = builder.store(store);
+    }
+    if let Some(timeout) = millis("STORE_TIMEOUT_MS")? {
+        builder = builder.store_timeout(timeout);
+    }
+    if let Some(bytes) = bytes("SPILL_ABOVE")? {
+        builder = builder.spill_above(bytes);
+    }
+    if let Some(bytes) = bytes("RESPONSE_HEAD_BUDGET")? {
+        builder = builder.response_head_budget(bytes);
+    }
     if let Some(name) = var("COOKIE_NAME")? {
         builder = builder.cookie_name(name);
     }
@@ -376,14 +459,26 @@ fn sessions() -> Result<Sessions, String> {
 
 /// The settings that may contradict one another.
 fn what_is_set() -> String {
-    let names = ["COOKIE_NAME", "SECURE", "SAME_SITE", "DURATION_MS", "ACTIVE_MS", "ABSOLUTE_MS", "IDLE_MS"];
+    let names = [
+        "COOKIE_NAME",
+        "SECURE",
+        "SAME_SITE",
+        "DURATION_MS",
+        "ACTIVE_MS",
+        "ABSOLUTE_MS",
+        "IDLE_MS",
+        "STORE",
+        "STORE_TIMEOUT_MS",
+        "SPILL_ABOVE",
+        "RESPONSE_HEAD_BUDGET",
+    ];
     let set = names.iter().filter_map(|name| env::var(name).ok().map(|value| format!("{name}={value:?}")));
     set.collect::<Vec<_>>().join(", ")
 }
 
 async fn serve() -> Result<(), String> {
     let port = setting("PORT", "from 0 to 65535", |value| value.parse().ok())?.unwrap_or(8080_u16);
-    let sessions = sessions()?;
+    let sessions = sessions().await?;
     let app = move || App::new().wrap(SessionMiddleware::new(sessions.clone())).configure(routes);
     let server = HttpServer::new(app)
         .bind(("127.0.0.1", port))

@@ -351,6 +351,20 @@ impl StoreError {
             Self::Corrupt(_) => "corrupt",
         }
     }
+
+    /// The error with its causes, in one line.
+    pub(crate) fn in_full(&self) -> String {
+        let (mut line, mut cause) = (self.to_string(), self.source());
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Some errors tell their cause themselves.
+            if !line.contains(&text) {
+                line = format!("{line}: {text}");
+            }
+            cause = error.source();
+        }
+        line
+    }
 }
 
 /// The session could not be saved, so the response must not pretend that it was. Without a store there is but

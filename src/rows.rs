@@ -182,9 +182,7 @@ impl Rows {
     }
 
     fn failed(&self, operation: &'static str, error: &StoreError) {
-        let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-        let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-        self.teller.tell(&Event::StoreFailed { operation, kind: error.as_str(), error: text });
+        self.teller.tell(&Event::StoreFailed { operation, kind: error.as_str(), error: error.in_full() });
     }
 }
 
