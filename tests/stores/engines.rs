@@ -1,10 +1,13 @@
 //! The engines under test, each with its server's address from the environment.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealed_session::store::{
     MemoryStore, MongoStoreOptions, RedbStore, RedisStoreOptions, SqlStoreOptions, Store,
 };
+use sealed_session::{Key, KeyRing, Sessions, SessionsBuilder};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Engine {
@@ -21,31 +24,51 @@ pub(crate) enum Engine {
 /// A place of its own in an engine: a prefix, a table, a collection, a file.
 pub(crate) struct Place {
     engine: Engine,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Engine {
+    /// Whether one handle, in one process, is all there is.
+    pub(crate) fn is_embedded(self) -> bool {
+        matches!(self, Self::Memory | Self::Redb)
+    }
+
     pub(crate) fn place(self) -> Place {
         let id = u64::from_le_bytes(random());
         Place { engine: self, name: format!("t{id:016x}") }
     }
 }
 
+/// Sessions over a store, under a key of their own.
+pub(crate) fn sessions(store: Arc<dyn Store>) -> SessionsBuilder {
+    sessions_of(&Key::generate(), store)
+}
+
+/// One node of those that share a key.
+pub(crate) fn sessions_of(key: &Key, store: Arc<dyn Store>) -> SessionsBuilder {
+    // Longer than the default: these machines have other things to do.
+    Sessions::builder(KeyRing::new(key.clone())).store(store).store_timeout(Duration::from_secs(20))
+}
+
 fn random() -> [u8; 8] {
     sealed_session::store::Revision::random().as_bytes()[..8].try_into().unwrap()
 }
 
-fn server(variable: &str) -> String {
+pub(crate) fn server(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: these tests run as `tests/servers.py cargo test --all-features --test stores`")
     })
 }
 
 impl Place {
+    pub(crate) fn file(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("sealed-session-{}-{}", std::process::id(), self.name))
+    }
+
     /// A handle of the store there. The in-process ones have but one per place.
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
         let name = &self.name;
-        let file = std::env::temp_dir().join(format!("sealed-session-{}-{name}", std::process::id()));
+        let file = self.file();
         let sql = SqlStoreOptions::new().table(name).max_connections(8);
         let create = async |store: sealed_session::store::SqlStore| {
             store.create_table().await.unwrap();
@@ -78,8 +101,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         for suffix in ["", "-wal", "-shm"] {
-            let file = format!("sealed-session-{}-{}{suffix}", std::process::id(), self.name);
-            let _ = std::fs::remove_file(std::env::temp_dir().join(file));
+            let _ = std::fs::remove_file(format!("{}{suffix}", self.file().display()));
         }
     }
 }

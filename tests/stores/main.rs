@@ -4,3 +4,6 @@
 mod engines;
 
 mod conformance;
+mod dump;
+mod parallel;
+mod sweep;
