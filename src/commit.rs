@@ -153,6 +153,8 @@ impl Inner {
             let removes = state.loaded.is_some() || state.remove_refused;
             return match removes {
                 true if stored && state.entries.changed() => Action::Write(Reissue::No),
+                // It was empty before, and by now another request may have filled it again.
+                true if stored => Action::Keep,
                 true => Action::Remove,
                 false => Action::Keep,
             };
@@ -235,6 +237,7 @@ impl Inner {
             state.stage = Stage::Committed;
             before
         });
+        work.entries.forget_idle_changes();
         let now = self.now();
         let dealings = Dealings { rows, limits: &self.limits, now };
         let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);

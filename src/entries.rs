@@ -151,6 +151,13 @@ impl Entries {
         Ok(rebased)
     }
 
+    /// Forgets changes that came to nothing, so that they do not come to something over other entries.
+    pub(crate) fn forget_idle_changes(&mut self) {
+        if !self.changed() {
+            self.delta = Delta::default();
+        }
+    }
+
     /// The entries as they are now, with nothing changed.
     pub(crate) fn settled(&self) -> Self {
         Self::new(Packed::collect(self.iter()))

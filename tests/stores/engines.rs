@@ -7,7 +7,7 @@ use std::time::Duration;
 use sealed_session::store::{
     MemoryStore, MongoStoreOptions, RedbStore, RedisStoreOptions, SqlStoreOptions, Store,
 };
-use sealed_session::{Key, KeyRing, Sessions, SessionsBuilder};
+use sealed_session::{Clock, Key, KeyRing, Sessions, SessionsBuilder, SystemClock};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Engine {
@@ -67,9 +67,14 @@ impl Place {
 
     /// A handle of the store there. The in-process ones have but one per place.
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
+        self.open_at(&SystemClock).await
+    }
+
+    /// The same with another clock, in the stores that are tested with one.
+    pub(crate) async fn open_at(&self, clock: &(impl Clock + Clone)) -> Arc<dyn Store> {
         let name = &self.name;
         let file = self.file();
-        let sql = SqlStoreOptions::new().table(name).max_connections(8);
+        let sql = SqlStoreOptions::new().table(name).max_connections(8).clock(clock.clone());
         let create = async |store: sealed_session::store::SqlStore| {
             store.create_table().await.unwrap();
             Arc::new(store)
@@ -78,7 +83,7 @@ impl Place {
             Engine::Memory => Arc::new(MemoryStore::new()),
             Engine::Redb => Arc::new(RedbStore::open(file).unwrap()),
             Engine::Redis => {
-                let options = RedisStoreOptions::new().prefix(format!("{name}:"));
+                let options = RedisStoreOptions::new().prefix(format!("{name}:")).clock(clock.clone());
                 Arc::new(options.connect(&server("TEST_REDIS")).await.unwrap())
             }
             Engine::RedisCluster => {

@@ -5,5 +5,7 @@ mod engines;
 
 mod conformance;
 mod dump;
+mod faulty;
+mod model;
 mod parallel;
 mod sweep;
