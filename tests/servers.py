@@ -8,6 +8,7 @@ A server that cannot be started is an error. SEALED_SESSION_TOOLS is the folder 
 SecantusDB; scripts/test makes it.
 """
 
+import atexit
 import glob
 import os
 import pathlib
@@ -51,6 +52,8 @@ class Server:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sealed-session-"))
         self.folder.chmod(0o777)
         self.process = None
+        # However this process ends.
+        atexit.register(self.stop)
 
     def command(self):
         raise NotImplementedError
