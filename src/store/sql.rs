@@ -1,25 +1,24 @@
 //! Rows in PostgreSQL, MySQL or MariaDB, or SQLite.
 
 mod dialect;
+mod lanes;
 
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::pool::PoolOptions;
-use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use sqlx::{AssertSqlSafe, Row as _};
 use time::OffsetDateTime;
 
 use self::dialect::{Dialect, Statements};
+use self::lanes::Lanes;
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::error::StoreError;
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
 /// Rows that one statement of the background sweep deletes.
 const SWEPT_AT_ONCE: usize = 1_000;
-/// A connection that was idle for longer is asked whether it is still there.
-const FRESH: Duration = Duration::from_secs(2);
 
 /// Keeps rows in a table of an SQL database, through a pool of connections. The address tells which:
 /// `postgres://user@host/database`, `mysql://user@host/database` (MariaDB, too) or `sqlite:path`.
@@ -69,11 +68,11 @@ struct Inner {
 
 enum Pool {
     #[cfg(feature = "postgres")]
-    Postgres(sqlx::PgPool),
+    Postgres(Lanes<sqlx::Postgres>),
     #[cfg(feature = "mysql")]
-    MySql(sqlx::MySqlPool),
+    MySql(Lanes<sqlx::MySql>),
     #[cfg(feature = "sqlite")]
-    Sqlite(sqlx::SqlitePool),
+    Sqlite(Lanes<sqlx::Sqlite>),
 }
 
 /// How an [`SqlStore`] connects, and where its rows are.
@@ -143,14 +142,17 @@ impl SqlStoreOptions {
                 self.table
             ));
         }
+        let (connections, patience) = (self.max_connections, self.timeout);
         let (dialect, pool) = match url.split(':').next().unwrap_or_default() {
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
-                (Dialect::Postgres, Pool::Postgres(self.pool().connect(url).await.map_err(failure)?))
+                let pool = lanes::pool(connections, patience).connect(url).await.map_err(failure)?;
+                (Dialect::Postgres, Pool::Postgres(Lanes::new(pool, connections, patience)))
             }
             #[cfg(feature = "mysql")]
             "mysql" | "mariadb" => {
-                (Dialect::MySql, Pool::MySql(self.pool().connect(url).await.map_err(failure)?))
+                let pool = lanes::pool(connections, patience).connect(url).await.map_err(failure)?;
+                (Dialect::MySql, Pool::MySql(Lanes::new(pool, connections, patience)))
             }
             #[cfg(feature = "sqlite")]
             "sqlite" => {
@@ -161,7 +163,8 @@ impl SqlStoreOptions {
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Full)
                     .busy_timeout(self.timeout);
-                (Dialect::Sqlite, Pool::Sqlite(self.pool().connect_with(options).await.map_err(failure)?))
+                let pool = lanes::pool(connections, patience).connect_with(options).await.map_err(failure)?;
+                (Dialect::Sqlite, Pool::Sqlite(Lanes::new(pool, connections, patience)))
             }
             scheme => {
                 return unusable(format!(
@@ -176,22 +179,6 @@ impl SqlStoreOptions {
             tokio::spawn(sweep_regularly(Arc::downgrade(&store.inner), self.sweep_every));
         }
         Ok(store)
-    }
-
-    fn pool<D: sqlx::Database>(&self) -> PoolOptions<D> {
-        // Asking each time whether a connection is alive would double the round trips.
-        PoolOptions::new()
-            .max_connections(self.max_connections)
-            .acquire_timeout(self.timeout)
-            .test_before_acquire(false)
-            .before_acquire(|connection: &mut D::Connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > FRESH {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
     }
 }
 
@@ -233,17 +220,29 @@ macro_rules! execute {
         let query = AssertSqlSafe(Arc::clone(&$inner.statements.$statement));
         match &$inner.pool {
             #[cfg(feature = "postgres")]
-            Pool::Postgres(pool) => {
-                sqlx::query(query)$(.bind($argument))*.execute(pool).await.map(|done| done.rows_affected())
-            }
+            Pool::Postgres(lanes) => match lanes.take().await {
+                Ok(mut lane) => {
+                    let done = sqlx::query(query)$(.bind($argument))*.execute(&mut *lane).await;
+                    lane.done(done).map(|done| done.rows_affected())
+                }
+                Err(error) => Err(error),
+            },
             #[cfg(feature = "mysql")]
-            Pool::MySql(pool) => {
-                sqlx::query(query)$(.bind($argument))*.execute(pool).await.map(|done| done.rows_affected())
-            }
+            Pool::MySql(lanes) => match lanes.take().await {
+                Ok(mut lane) => {
+                    let done = sqlx::query(query)$(.bind($argument))*.execute(&mut *lane).await;
+                    lane.done(done).map(|done| done.rows_affected())
+                }
+                Err(error) => Err(error),
+            },
             #[cfg(feature = "sqlite")]
-            Pool::Sqlite(pool) => {
-                sqlx::query(query)$(.bind($argument))*.execute(pool).await.map(|done| done.rows_affected())
-            }
+            Pool::Sqlite(lanes) => match lanes.take().await {
+                Ok(mut lane) => {
+                    let done = sqlx::query(query)$(.bind($argument))*.execute(&mut *lane).await;
+                    lane.done(done).map(|done| done.rows_affected())
+                }
+                Err(error) => Err(error),
+            },
         }
     }};
 }
@@ -254,19 +253,22 @@ macro_rules! first {
         let query = AssertSqlSafe(Arc::clone(&$inner.statements.$statement));
         match &$inner.pool {
             #[cfg(feature = "postgres")]
-            Pool::Postgres(pool) => {
-                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(pool).await.map_err(failure)?;
-                row.map(|row| $read(&row)).transpose()
+            Pool::Postgres(lanes) => {
+                let mut lane = lanes.take().await.map_err(failure)?;
+                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *lane).await;
+                lane.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
             }
             #[cfg(feature = "mysql")]
-            Pool::MySql(pool) => {
-                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(pool).await.map_err(failure)?;
-                row.map(|row| $read(&row)).transpose()
+            Pool::MySql(lanes) => {
+                let mut lane = lanes.take().await.map_err(failure)?;
+                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *lane).await;
+                lane.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
             }
             #[cfg(feature = "sqlite")]
-            Pool::Sqlite(pool) => {
-                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(pool).await.map_err(failure)?;
-                row.map(|row| $read(&row)).transpose()
+            Pool::Sqlite(lanes) => {
+                let mut lane = lanes.take().await.map_err(failure)?;
+                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *lane).await;
+                lane.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
             }
         }
     }};

@@ -9,3 +9,4 @@ mod faulty;
 mod model;
 mod parallel;
 mod sweep;
+mod trips;

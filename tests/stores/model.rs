@@ -805,18 +805,18 @@ async fn on_a_server(engine: Engine) {
     let place: Place = engine.place();
     let clock = start();
     let store = place.open_at(&clock).await;
-    for seed in 0..400 {
+    for seed in 0..2_000 {
         counts.add(&History::new(1 << 32 | seed, Arc::clone(&store), clock.clone()).run().await);
     }
-    counts.each_was_seen(20);
+    counts.each_was_seen(100);
 }
 
 #[tokio::test]
-async fn on_redis_400_histories_agree_with_the_model() {
+async fn on_redis_2_000_histories_agree_with_the_model() {
     on_a_server(Engine::Redis).await;
 }
 
 #[tokio::test]
-async fn on_postgres_400_histories_agree_with_the_model() {
+async fn on_postgres_2_000_histories_agree_with_the_model() {
     on_a_server(Engine::Postgres).await;
 }

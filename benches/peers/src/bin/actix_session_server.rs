@@ -1,8 +1,8 @@
 //! actix-session's cookie store behind two routes: `PUT /entries/{key}` and `GET /entries/{key}`, like the example
 //! `api` has them.
 
-use actix_session::SessionMiddleware;
 use actix_session::Session;
+use actix_session::SessionMiddleware;
 use actix_session::storage::CookieSessionStore;
 use actix_web::cookie::Key;
 use actix_web::web::{self, Json, Path};
@@ -26,8 +26,14 @@ async fn main() -> std::io::Result<()> {
     let key = Key::generate();
     let app = move || {
         App::new()
-            .app_data(web::JsonConfig::default().limit(2 << 20).content_type_required(false).content_type(|_| true))
-            .wrap(SessionMiddleware::builder(CookieSessionStore::default(), key.clone()).cookie_secure(false).build())
+            .app_data(
+                web::JsonConfig::default().limit(2 << 20).content_type_required(false).content_type(|_| true),
+            )
+            .wrap(
+                SessionMiddleware::builder(CookieSessionStore::default(), key.clone())
+                    .cookie_secure(false)
+                    .build(),
+            )
             .service(web::resource("/entries/{key}").get(get).put(put))
     };
     let server = HttpServer::new(app).workers(1).bind(("127.0.0.1", 0))?;
