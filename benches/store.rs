@@ -13,13 +13,16 @@ mod turns;
 
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use actix_web::{App, HttpResponse, test, web};
 use sealed_session::store::{
     MemoryStore, MongoStore, RedbStore, RedisStore, RedisStoreOptions, SqlStore, Store,
 };
-use sealed_session::{Key, KeyRing, Lifetime, Session, SessionMiddleware, Sessions};
+use sealed_session::{Clock, Key, KeyRing, Lifetime, Session, SessionMiddleware, Sessions};
+
+use time::OffsetDateTime;
 
 use requests::{Row, measure};
 use turns::Turns;
@@ -34,6 +37,17 @@ async fn read(session: Session) -> HttpResponse {
 async fn write(session: Session) -> HttpResponse {
     session.increment("count", 1).unwrap();
     HttpResponse::Ok().finish()
+}
+
+/// Shows another millisecond at each look, because within one there is nothing to extend.
+#[derive(Default)]
+struct Ticking(AtomicI64);
+
+impl Clock for Ticking {
+    fn now(&self) -> OffsetDateTime {
+        let ahead = self.0.fetch_add(1, Ordering::Relaxed);
+        OffsetDateTime::now_utc() + time::Duration::milliseconds(ahead)
+    }
 }
 
 /// The three requests, over this store.
