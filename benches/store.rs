@@ -21,7 +21,6 @@ use sealed_session::store::{
     MemoryStore, MongoStore, RedbStore, RedisStore, RedisStoreOptions, SqlStore, Store,
 };
 use sealed_session::{Clock, Key, KeyRing, Lifetime, Session, SessionMiddleware, Sessions};
-
 use time::OffsetDateTime;
 
 use requests::{Row, measure};
@@ -56,7 +55,7 @@ async fn three(store: Arc<dyn Store>, turns: Option<&Turns>) -> [Row; 3] {
     let of = |lifetime| Sessions::builder(ring.clone()).store(Arc::clone(&store)).lifetime(lifetime);
     let hour = Duration::from_secs(3_600);
     let lasting = of(Lifetime::new(24 * hour)).build().unwrap();
-    let extended = of(Lifetime::new(hour)).rolling(true).build().unwrap();
+    let extended = of(Lifetime::new(hour)).rolling(true).clock(Ticking::default()).build().unwrap();
     let fill = |session: &Session| {
         session.insert("n", 1)?;
         session.insert("filler", "x".repeat(6_000))
