@@ -2,7 +2,8 @@
 //!
 //! The session's data is serialized, encrypted with XAES-256-GCM and kept in the browser's cookie, so a deployment
 //! needs no session database. When the session ends is sealed with it and judged by the server: `duration` and
-//! `activeDuration` of Mozilla's `client-sessions`, an absolute and an idle limit.
+//! `activeDuration` of Mozilla's `client-sessions`, an absolute and an idle limit. A session that outgrows its cookie
+//! moves into a [`store`] by itself, if there is one.
 //!
 //! ```no_run
 //! use actix_web::{App, HttpServer, web};
@@ -33,19 +34,22 @@
 //! # The life of a request
 //!
 //! ```text
-//! Cookie headers ── scan ──► candidates ── open ──► authentic record ── judge ──► Session ──► handler
-//!                                │                       │                │
-//!                            malformed,              tampered          expired,       a new session whose
-//!                      unknown suite or key              │             future ──────► origin() tells why
-//!                                └───────────────────────┴────────────────┘
-//!
-//! handler ──► Session ── plan ──► Keep                       the browser's cookie stays as it is
-//!                            ├──► Issue ── seal ──► Set-Cookie, Cache-Control: no-store
-//!                            └──► Remove ─────────► Set-Cookie with Max-Age=0
+//! Cookie headers ── scan ──► candidates ── open ──► authentic record ── judge ──┬──► entries ──► Session ──► handler
+//!                                │                       │                │     └─ reference: the store's row ─┘
+//!                            malformed,              tampered          expired,       │
+//!                      unknown suite or key              │             future      missing, revoked
+//!                                └───────────────────────┴────────────────┴───────────┴──► a new session whose
+//!                                                                                          origin() tells why
+//! handler ──► Session ── plan ──► Keep ──────────────────────────────────────► the browser's cookie stays as it is
+//!                            ├──► Issue ─────────────────────────────── seal ──► Set-Cookie, Cache-Control: no-store
+//!                            ├──► Spill, Write, Extend, Replace ── row, seal ──► the same, where the cookie changes
+//!                            ├──► End ──────────────────────────── row ──┐
+//!                            └──► Remove ────────────────────────────────┴─────► Set-Cookie with Max-Age=0
 //! ```
 //!
 //! Nothing of this happens before a handler asks for the [`Session`]: a request that does not costs nothing and gets
-//! no header. A session that was only read issues no cookie, unless its lifetime or its key makes it due.
+//! no header. A session that was only read issues no cookie, unless its lifetime or its key makes it due. The store is
+//! asked for sessions that live in it, and for no others.
 //!
 //! # What the cookie protects, and what it does not
 //!
@@ -56,15 +60,21 @@
 //!   Keep nothing in a session that must not be rolled back, such as a balance or a count of failed logins.
 //! - **Logout.** [`Session::destroy`] removes the browser's cookie. A copy made before stays valid until it ends.
 //! - **Races.** Of two overlapping requests that both change the session, the response that arrives later wins.
-//! - **Length.** The size of the cookie tells the size of its content to the next 32 bytes.
+//!
+//! The first three do not hold for a session that has moved into a store: its data is there alone, `destroy` and
+//! `renew` end it for good, and the changes of parallel requests are merged. In either place:
+//!
 //! - **Theft.** Whoever steals the cookie has the session. The defaults (`HttpOnly`, `Secure`, `SameSite=Lax`, the
 //!   prefix `__Host-Http-`) make that hard in browsers.
+//! - **Length.** The size of the cookie, or of the row, tells the size of its content to the next 32 bytes.
 //!
 //! # Features
 //!
 //! | feature | default | unlocks |
 //! |---|---|---|
 //! | `actix` | yes | `SessionMiddleware`, the extractors `Session` and `Scoped`, `SessionExt` |
+//! | `memory`, `redb`, `redis`, `mongodb`, `postgres`, `mysql`, `sqlite` | no | the [`store`] of that name |
+//! | `conformance` | no | `store::conformance`, the tests that every store has to pass |
 //!
 //! Without it [`Sessions::load`] and [`Sessions::commit`] serve any framework.
 

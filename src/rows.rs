@@ -186,7 +186,8 @@ impl Rows {
     }
 }
 
-fn row_key(id: SessionId) -> RowKey {
+/// Where the row of a session is.
+pub(crate) fn row_key(id: SessionId) -> RowKey {
     RowKey::hash("row", &id.0)
 }
 

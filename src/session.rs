@@ -285,7 +285,8 @@ impl Session {
     /// # Security
     /// Call it when a user logs in, or gains rights in another way, and only then: against session fixation (OWASP
     /// ASVS 7.2.4), and because the absolute limit is counted from the birth. [`set_subject`](Self::set_subject) does
-    /// it by itself. Without a store the old cookie stays valid until it ends.
+    /// it by itself. If the session lives in a store, its old id is ended there; of a session in a cookie the old
+    /// cookie stays valid until it ends.
     pub fn renew(&self) {
         self.if_open("renew", |state| state.renew(&self.inner.limits.terms));
     }
@@ -294,7 +295,8 @@ impl Session {
     /// errors.
     ///
     /// # Security
-    /// Without a store a copy of the cookie that somebody kept stays valid until it ends.
+    /// If the session lives in a store, it is ended there for good. Of a session in a cookie a copy that somebody kept
+    /// stays valid until it ends.
     pub fn destroy(&self) {
         self.if_open("destroy", |state| {
             state.stage = Stage::Destroyed;

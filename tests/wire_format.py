@@ -3,11 +3,12 @@
 
   wire_format.py check      opens the golden cookies in tests/vectors/, and refuses the forgeries among them
   wire_format.py generate   makes tests/vectors/cookie-v1.json anew
-  wire_format.py verify     opens the cookies that the library wrote, a JSON object a line on standard input
+  wire_format.py verify     opens the cookies and rows that the library wrote, a JSON object a line on standard input
 
 It shares nothing with the library but the document. Needs the package `cryptography`.
 """
 import base64
+import hashlib
 import json
 import pathlib
 import re
@@ -76,8 +77,8 @@ def key_id(root):
     return derive(root, b"key id", 4)
 
 
-def associated_data(root, name):
-    parts = [b"sealed-session", b"\x01", key_id(root), b"cookie", name.encode()]
+def associated_data(root, name, purpose=b"cookie"):
+    parts = [b"sealed-session", b"\x01", key_id(root), purpose, name.encode()]
     return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
 
 
@@ -177,16 +178,41 @@ def decode(plaintext):
     header["in_store"] = bool(flags & 2)
     header["persistent"] = bool(flags & 8) if flags & 4 else None
     header["subject"] = reader.text() or None
+    return header, decode_entries(reader)
+
+
+def decode_entries(reader):
     entries = []
     for _ in range(reader.length()):
         key = reader.text()
         if entries and entries[-1][0].encode() >= key.encode():
             raise Refused("malformed")
         entries.append([key, reader.take(reader.length()).hex()])
-    rest = plaintext[reader.at :]
+    check_padding(reader)
+    return entries
+
+
+def check_padding(reader):
+    rest = reader.data[reader.at :]
     if any(rest) or len(rest) >= BLOCK:
         raise Refused("malformed")
-    return header, entries
+
+
+def open_row(root, name, session_id, row):
+    """The row's key, whether it has ended, its counter and its entries."""
+    data = bytes.fromhex(row["data"])
+    if data[0] != 1 or data[1:5] != key_id(root) or (len(data) - 45) % BLOCK:
+        raise Refused("malformed")
+    key = HKDF(hashes.SHA256(), 32, None, b"sealed-session/1 row of " + session_id).derive(derive(root, b"row", 32))
+    reader = Reader(decrypt(key, data[5:HEAD], associated_data(root, name, b"row"), data[HEAD:]))
+    place = b64(hashlib.sha256(b"sealed-session/1 row\0" + session_id).digest())
+    kind = reader.integer(1)
+    if kind == 2:
+        check_padding(reader)
+        return {"key": place, "ended": True, "counter": None, "entries": None}
+    if kind != 1:
+        raise Refused("malformed")
+    return {"key": place, "ended": False, "counter": reader.integer(4), "entries": decode_entries(reader)}
 
 
 def unseal(vector):
@@ -311,9 +337,12 @@ def verify():
         header, entries, _ = unseal(vector)
         assert header == vector["header"], f"{header} is not {vector['header']}"
         assert entries == vector["entries"], vector
+        row = vector["row"]
+        opened = open_row(unb64(vector["keys"][0]), vector["name"], unb64(header["id"]), row)
+        assert opened | {"data": row["data"]} == row, f"{opened} is not {row}"
         count += 1
     assert count, "nothing to verify on standard input"
-    print(f"{count} cookies of the library, read by the independent implementation")
+    print(f"{count} cookies and rows of the library, read by the independent implementation")
 
 
 if __name__ == "__main__":

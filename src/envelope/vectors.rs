@@ -153,7 +153,24 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes cookies of random keys into the file that `WIRE_FORMAT_OUT` names, for `tests/wire_format.py verify`.
+/// The row that a session with this header and entry would have; every third one has ended.
+fn fresh_row(key: &Key, header: &Header, entry: &[u8]) -> Json {
+    let sealer = RowSealer::new(KeyRing::new(key.clone()), "fresh");
+    let mut draft = Draft::with_capacity(0);
+    let ended = header.counter % 3 == 0;
+    if ended {
+        record::encode_ended(draft.plaintext());
+    } else {
+        record::encode_live(header.counter, 1, [("key", entry)].into_iter(), draft.plaintext());
+    }
+    let entries = (!ended).then(|| serde_json::json!([["key", hex(entry)]]));
+    serde_json::json!({
+        "key": crate::rows::row_key(header.id).to_string(), "data": hex(&sealer.seal(&header.id.0, draft)),
+        "ended": ended, "counter": (!ended).then_some(header.counter), "entries": entries,
+    })
+}
+
+/// Writes cookies and rows of random keys into the file that `WIRE_FORMAT_OUT` names, for `tests/wire_format.py verify`.
 #[test]
 fn fresh_cookies_are_written_for_the_independent_reader() {
     let mut lines = String::new();
@@ -175,9 +192,10 @@ fn fresh_cookies_are_written_for_the_independent_reader() {
         assert_eq!(read, header);
         let value = str::from_utf8(&out).unwrap();
         let entries = serde_json::json!([["key", hex(&entry)]]);
+        let row = fresh_row(&key, &header, &entry);
         let line = serde_json::json!({
             "keys": [key.export().as_str()], "name": "fresh", "value": value,
-            "header": spelled(&header), "entries": entries,
+            "header": spelled(&header), "entries": entries, "row": row,
         });
         lines.push_str(&format!("{line}\n"));
     }
