@@ -76,7 +76,7 @@
 //! | `memory`, `redb`, `redis`, `mongodb`, `postgres`, `mysql`, `sqlite` | no | the [`store`] of that name |
 //! | `conformance` | no | `store::conformance`, the tests that every store has to pass |
 //!
-//! Without it [`Sessions::load`] and [`Sessions::commit`] serve any framework.
+//! Without `actix` [`Sessions::load`] and [`Sessions::commit`] serve any framework.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
