@@ -14,36 +14,36 @@
 //!
 //! Nothing waits but what needs the store: a session that is in its cookie is loaded and committed at once.
 
+mod errors;
+mod extract;
 mod headers;
 
 use std::any::type_name;
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready as poll_ready};
 
 use actix_web::body::MessageBody;
-use actix_web::dev::{Payload, Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, COOKIE, HeaderValue, RETRY_AFTER, SET_COOKIE};
-use actix_web::{Error, FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError};
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::http::header::{HeaderValue, SET_COOKIE};
+use actix_web::{Error, HttpMessage};
 use pin_project_lite::pin_project;
 use tokio::sync::OnceCell;
 
+pub use self::extract::{Loading, Scoped, SessionExt};
+use self::extract::{LocalBox, Slot, SlotInner};
 use self::headers::{Additions, UNKNOWN_HEAD, head_bytes};
-use crate::cookie::Secure;
-use crate::error::{CommitError, InsertError, StoreError, ValueError};
-use crate::session::Session;
-use crate::sessions::{CommitContext, Opening, Sessions};
+use crate::error::CommitError;
+use crate::sessions::{CommitContext, Sessions};
 
 /// The scope of a session that was not given one.
 #[derive(Debug)]
 pub enum Site {}
 
-/// The middleware that gives requests a [`Session`] and commits it with the response, whatever its status.
+/// The middleware that gives requests a [`Session`](crate::Session) and commits it with the response, whatever its status.
 ///
 /// ```
 /// use actix_web::{App, web};
@@ -85,7 +85,7 @@ pub struct SessionMiddleware<S = Site> {
 }
 
 impl SessionMiddleware {
-    /// The middleware behind the extractor [`Session`].
+    /// The middleware behind the extractor [`Session`](crate::Session).
     #[must_use]
     pub fn new(sessions: Sessions) -> Self {
         Self { sessions, scope: PhantomData }
@@ -140,93 +140,6 @@ pub struct SessionService<N, S> {
 impl<N, S> fmt::Debug for SessionService<N, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SessionService").field(&self.sessions).finish()
-    }
-}
-
-/// The place of a scope's session in a request's extensions, found by its type.
-struct Slot<S> {
-    inner: Rc<SlotInner>,
-    scope: PhantomData<fn() -> S>,
-}
-
-struct SlotInner {
-    sessions: Rc<Sessions>,
-    loaded: OnceCell<Loaded>,
-}
-
-#[derive(Clone)]
-struct Loaded {
-    session: Session,
-    /// Whether the request came over HTTPS, as far as that matters.
-    secure: bool,
-}
-
-impl SlotInner {
-    /// The request's session, loaded by the first who asks. Others who ask meanwhile wait for the same.
-    fn session(self: Rc<Self>, request: &HttpRequest) -> Loading<Session> {
-        if let Some(loaded) = self.loaded.get() {
-            return Loading::ready(Ok(loaded.session.clone()));
-        }
-        let cookies = request.headers().get_all(COOKIE).map(HeaderValue::as_bytes);
-        let opening = self.sessions.open(cookies);
-        let secure = self.sessions.secure() == Secure::Auto && request.connection_info().scheme() == "https";
-        match opening {
-            Opening::Ready(session) => {
-                // The same cookies are there for all who ask, so nobody waits for the store meanwhile.
-                let _ = self.loaded.set(Loaded { session: session.clone(), secure });
-                Loading::ready(Ok(session))
-            }
-            Opening::Referenced(reference) => Loading::Stored(Box::pin(async move {
-                let fetch = async || {
-                    let session = self.sessions.fetch(*reference).await?;
-                    Ok::<_, StoreError>(Loaded { session, secure })
-                };
-                Ok(self.loaded.get_or_try_init(fetch).await?.session.clone())
-            })),
-        }
-    }
-}
-
-type LocalBox<T> = Pin<Box<dyn Future<Output = T>>>;
-
-/// The future of the extractors: most sessions are there at once.
-pub enum Loading<T> {
-    #[doc(hidden)]
-    Ready(Ready<Result<T, Error>>),
-    #[doc(hidden)]
-    Stored(LocalBox<Result<T, Error>>),
-}
-
-impl<T> Loading<T> {
-    fn ready(outcome: Result<T, Error>) -> Self {
-        Self::Ready(ready(outcome))
-    }
-
-    fn map<U: 'static>(self, f: impl FnOnce(T) -> U + 'static) -> Loading<U>
-    where
-        T: 'static,
-    {
-        match self {
-            Self::Ready(outcome) => Loading::ready(outcome.into_inner().map(f)),
-            Self::Stored(future) => Loading::Stored(Box::pin(async move { future.await.map(f) })),
-        }
-    }
-}
-
-impl<T: Unpin> Future for Loading<T> {
-    type Output = Result<T, Error>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Ready(future) => Pin::new(future).poll(context),
-            Self::Stored(future) => future.as_mut().poll(context),
-        }
-    }
-}
-
-impl<T> fmt::Debug for Loading<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loading").finish_non_exhaustive()
     }
 }
 
@@ -360,183 +273,4 @@ fn replace<B>(outcome: Result<ServiceResponse<B>, Error>, error: CommitError) ->
         });
     }
     replacement
-}
-
-/// The extractor of an independent session: that of [`SessionMiddleware::scoped`] with the same type. Derefs to
-/// [`Session`].
-pub struct Scoped<S> {
-    session: Session,
-    scope: PhantomData<fn() -> S>,
-}
-
-impl<S> Scoped<S> {
-    /// The session itself.
-    #[must_use]
-    pub fn into_inner(self) -> Session {
-        self.session
-    }
-}
-
-impl<S> Clone for Scoped<S> {
-    fn clone(&self) -> Self {
-        Self { session: self.session.clone(), scope: PhantomData }
-    }
-}
-
-impl<S> Deref for Scoped<S> {
-    type Target = Session;
-
-    fn deref(&self) -> &Session {
-        &self.session
-    }
-}
-
-impl<S> fmt::Debug for Scoped<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scoped<{}>({:?})", type_name::<S>(), self.session)
-    }
-}
-
-impl FromRequest for Session {
-    type Error = Error;
-    type Future = Loading<Self>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        load::<Site>(request)
-    }
-}
-
-impl<S: 'static> FromRequest for Scoped<S> {
-    type Error = Error;
-    type Future = Loading<Self>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        load::<S>(request).map(|session| Self { session, scope: PhantomData })
-    }
-}
-
-/// The session of a request, where there is no extractor: in middleware and in guards.
-///
-/// ```
-/// use actix_web::{Error, HttpRequest};
-/// use sealed_session::SessionExt;
-///
-/// async fn is_logged_in(request: HttpRequest) -> Result<bool, Error> {
-///     Ok(request.session().await?.subject().is_some())
-/// }
-/// ```
-pub trait SessionExt {
-    /// The session of [`SessionMiddleware::new`], loaded now if it is not yet.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it is in a store that fails, which answers 503. Without the middleware: an error that answers
-    /// 500 and names the mistake in the log.
-    fn session(&self) -> impl Future<Output = Result<Session, Error>> {
-        self.scoped_session::<Site>()
-    }
-
-    /// The session of [`SessionMiddleware::scoped`], loaded now if it is not yet.
-    ///
-    /// # Errors
-    /// Like [`session`](Self::session).
-    fn scoped_session<S: 'static>(&self) -> impl Future<Output = Result<Session, Error>>;
-
-    /// The session of [`SessionMiddleware::new`], if this request has loaded it already.
-    fn try_session(&self) -> Option<Session> {
-        self.try_scoped_session::<Site>()
-    }
-
-    /// The session of [`SessionMiddleware::scoped`], if this request has loaded it already.
-    fn try_scoped_session<S: 'static>(&self) -> Option<Session>;
-}
-
-impl SessionExt for HttpRequest {
-    fn scoped_session<S: 'static>(&self) -> impl Future<Output = Result<Session, Error>> {
-        load::<S>(self)
-    }
-
-    fn try_scoped_session<S: 'static>(&self) -> Option<Session> {
-        self.extensions().get::<Slot<S>>()?.inner.loaded.get().map(|loaded| loaded.session.clone())
-    }
-}
-
-impl SessionExt for ServiceRequest {
-    fn scoped_session<S: 'static>(&self) -> impl Future<Output = Result<Session, Error>> {
-        self.request().scoped_session::<S>()
-    }
-
-    fn try_scoped_session<S: 'static>(&self) -> Option<Session> {
-        self.request().try_scoped_session::<S>()
-    }
-}
-
-fn load<S: 'static>(request: &HttpRequest) -> Loading<Session> {
-    let slot = request.extensions().get::<Slot<S>>().map(|slot| Rc::clone(&slot.inner));
-    match slot {
-        Some(slot) => slot.session(request),
-        None => Loading::ready(Err(NotWrapped { scope: type_name::<S>() }.into())),
-    }
-}
-
-/// A handler asks for a session that no middleware provides.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "a handler asks for the session of scope `{scope}`, but no `SessionMiddleware` provides it; \
-     add `.wrap(SessionMiddleware::new(sessions))`, or `SessionMiddleware::scoped` for `Scoped`, to the `App`"
-)]
-struct NotWrapped {
-    scope: &'static str,
-}
-
-impl ResponseError for NotWrapped {
-    fn error_response(&self) -> HttpResponse {
-        failure(self, StatusCode::INTERNAL_SERVER_ERROR)
-    }
-}
-
-impl ResponseError for StoreError {
-    fn error_response(&self) -> HttpResponse {
-        failure(self, StatusCode::SERVICE_UNAVAILABLE)
-    }
-}
-
-impl ResponseError for CommitError {
-    fn error_response(&self) -> HttpResponse {
-        let status = match self {
-            Self::Store(_) | Self::NotEnded { .. } | Self::Conflict | Self::Ended => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::Foreign => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        let mut response = failure(self, status);
-        if let Self::NotEnded { set_cookie: Some(line), .. } = self {
-            let line = HeaderValue::try_from(line).expect("the writer emits visible ASCII only");
-            response.headers_mut().append(SET_COOKIE, line);
-            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        }
-        response
-    }
-}
-
-impl ResponseError for InsertError {
-    fn error_response(&self) -> HttpResponse {
-        failure(self, StatusCode::INTERNAL_SERVER_ERROR)
-    }
-}
-
-impl ResponseError for ValueError {
-    fn error_response(&self) -> HttpResponse {
-        failure(self, StatusCode::INTERNAL_SERVER_ERROR)
-    }
-}
-
-/// An answer with an empty body: what went wrong is told in the log alone.
-fn failure(error: &dyn std::error::Error, status: StatusCode) -> HttpResponse {
-    let source = error.source().map(tracing::field::display);
-    tracing::error!(target: "sealed_session", %error, source, "session failure answered with {}", status.as_u16());
-    let mut response = HttpResponse::new(status);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
 }

@@ -1,6 +1,6 @@
 //! Where requests end: `commit` turns the session into the response's cookie, the store first.
 
-use async_trait::async_trait;
+mod saving;
 
 use crate::clock::Millis;
 use crate::envelope::Draft;
@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::lifetime;
 use crate::record::{self, Place, SessionId};
 use crate::rows::Rows;
-use crate::session::{Home, Session};
+use crate::session::Session;
 use crate::sessions::{CommitContext, Inner, Sessions};
 use crate::state::{Loaded, Origin, Reissue, Stage, State};
 use crate::stored::{Dealings, Fate};
@@ -409,87 +409,6 @@ impl Inner {
             CommitError::Store(_) | CommitError::NotEnded { .. } | CommitError::Foreign => {}
         }
     }
-
-    fn over(&self, id: SessionId, outcome: Result<Fate, CommitError>) -> Result<(), CommitError> {
-        match outcome.inspect_err(|error| self.tell_failure(id, error))? {
-            Fate::Kept => Ok(()),
-            Fate::Lost(reason) => {
-                self.teller.tell(&Event::Lost { id, reason });
-                Err(CommitError::Ended)
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl Home for Inner {
-    async fn save(&self, session: &Session) -> Result<(), CommitError> {
-        let Some(rows) = &self.rows else { return Ok(()) };
-        let _gate = session.gate().lock().await;
-        let work = session.with(|state| {
-            let writes = matches!(state.stage, Stage::Open | Stage::Detached) && state.entries.changed();
-            (writes && is_in_row(state)).then(|| split(state))
-        });
-        let Some(mut work) = work else { return Ok(()) };
-        let (id, now, before) = (work.header.id, self.now(), work.clone());
-        let saved = Dealings { rows, limits: &self.limits, now }.write(&mut work).await;
-        let bytes = Rows::row_len(&work.entries);
-        session.with(|state| match saved {
-            Ok(Fate::Kept) => {
-                work.entries = work.entries.settled();
-                join(state, work);
-            }
-            Ok(Fate::Lost(_)) | Err(_) => join(state, before),
-        });
-        self.over(id, saved)?;
-        self.teller.tell(&Event::Written { id, bytes });
-        Ok(())
-    }
-
-    async fn reload(&self, session: &Session) -> Result<(), CommitError> {
-        let Some(rows) = &self.rows else { return Ok(()) };
-        let _gate = session.gate().lock().await;
-        let work = session.with(|state| {
-            let reads = state.stage != Stage::Destroyed && is_in_row(state);
-            if reads && state.stage == Stage::Committed {
-                // Its changes are in the row.
-                state.entries = state.entries.settled();
-            }
-            reads.then(|| split(state))
-        });
-        let Some(mut work) = work else { return Ok(()) };
-        let (id, now, before) = (work.header.id, self.now(), work.clone());
-        let found = Dealings { rows, limits: &self.limits, now }.reload(&mut work).await;
-        session.with(|state| match found {
-            Ok(Fate::Kept) => {
-                join(state, work);
-                if state.stage == Stage::Committed {
-                    state.stage = Stage::Detached;
-                }
-            }
-            Ok(Fate::Lost(_)) | Err(_) => join(state, before),
-        });
-        self.over(id, found)
-    }
-}
-
-/// Whether the session's data is in the row that it was loaded from or last written to.
-fn is_in_row(state: &State) -> bool {
-    state.row.is_some() && !state.is_renewed()
-}
-
-/// Takes the state as it is, so that what is changed from now on can be told apart.
-fn split(state: &mut State) -> State {
-    let before = state.clone();
-    state.entries = before.entries.settled();
-    before
-}
-
-/// Puts what was changed since the [`split`] over what became of the state.
-fn join(state: &mut State, became: State) {
-    let since = std::mem::replace(&mut state.entries, became.entries);
-    state.entries.replay(&since);
-    state.row = became.row;
 }
 
 /// What may come out of the closure of [`Sessions::issue`]: `()` or a `Result` of an [`InsertError`].

@@ -1,8 +1,9 @@
 //! What a handler holds: a session, and the keys that its values are found by.
 
+mod key;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
+pub use self::key::SessionKey;
 use crate::clock::Millis;
 use crate::entries::NotCountable;
 use crate::envelope::RowSealer;
@@ -18,65 +20,6 @@ use crate::error::{CommitError, InsertError, ValueError};
 use crate::record::{self, Place, SessionId, Times};
 use crate::state::{Limits, Origin, Renewal, Stage, State};
 use crate::value;
-
-/// A session key that knows the type of its value, so that the type is written once.
-///
-/// ```
-/// use sealed_session::SessionKey;
-///
-/// const VISITS: SessionKey<u32> = SessionKey::new("visits");
-/// assert_eq!(VISITS.as_ref(), "visits");
-/// ```
-pub struct SessionKey<'k, T> {
-    name: &'k str,
-    of: PhantomData<fn() -> T>,
-}
-
-impl<'k, T> SessionKey<'k, T> {
-    /// A key of this name. Keys that differ in their type alone are the same key.
-    #[must_use]
-    pub const fn new(name: &'k str) -> Self {
-        Self { name, of: PhantomData }
-    }
-}
-
-impl<T> Clone for SessionKey<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for SessionKey<'_, T> {}
-
-impl<T> fmt::Debug for SessionKey<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionKey({:?})", self.name)
-    }
-}
-
-impl<T> AsRef<str> for SessionKey<'_, T> {
-    fn as_ref(&self) -> &str {
-        self.name
-    }
-}
-
-impl<'k, T> From<&'k str> for SessionKey<'k, T> {
-    fn from(name: &'k str) -> Self {
-        Self::new(name)
-    }
-}
-
-impl<'k, T> From<&'k String> for SessionKey<'k, T> {
-    fn from(name: &'k String) -> Self {
-        Self::new(name)
-    }
-}
-
-impl<'k, T> From<&SessionKey<'k, T>> for SessionKey<'k, T> {
-    fn from(key: &SessionKey<'k, T>) -> Self {
-        *key
-    }
-}
 
 /// Where a session's data is kept, and how large it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -151,7 +94,7 @@ impl Session {
         &self,
         key: impl Into<SessionKey<'k, T>>,
     ) -> Result<Option<T>, ValueError> {
-        let key = key.into().name;
+        let key = key.into().name();
         let Some(encoded) = self.with(|state| state.entries.get(key)) else { return Ok(None) };
         value::decode(encoded.bytes()).map(Some).map_err(|source| ValueError {
             key: key.to_owned(),
@@ -174,7 +117,7 @@ impl Session {
         key: impl Into<SessionKey<'k, T>>,
         value: T,
     ) -> Result<(), InsertError> {
-        let key = key.into().name;
+        let key = key.into().name();
         let encode = |source| InsertError::Encode { key: key.to_owned(), source };
         let bytes = value::encode(&value).map_err(encode)?;
         self.with(|state| state.set(key, bytes, &self.inner.limits))
@@ -195,9 +138,9 @@ impl Session {
         let key = key.into();
         self.with(|state| state.check_writable())?;
         let value = f(self.get(key)?);
-        let encode = |source| InsertError::Encode { key: key.name.to_owned(), source };
+        let encode = |source| InsertError::Encode { key: key.name().to_owned(), source };
         let bytes = value::encode(&value).map_err(encode)?;
-        self.with(|state| state.set(key.name, bytes, &self.inner.limits))?;
+        self.with(|state| state.set(key.name(), bytes, &self.inner.limits))?;
         Ok(value)
     }
 
@@ -240,7 +183,7 @@ impl Session {
         let key = key.into();
         self.with(|state| state.check_writable())?;
         let value = self.get(key)?;
-        self.with(|state| state.entries.remove(key.name));
+        self.with(|state| state.entries.remove(key.name()));
         Ok(value)
     }
 

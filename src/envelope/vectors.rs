@@ -157,7 +157,7 @@ fn hex(bytes: &[u8]) -> String {
 fn fresh_row(key: &Key, header: &Header, entry: &[u8]) -> Json {
     let sealer = RowSealer::new(KeyRing::new(key.clone()), "fresh");
     let mut draft = Draft::with_capacity(0);
-    let ended = header.counter % 3 == 0;
+    let ended = header.counter.is_multiple_of(3);
     if ended {
         record::encode_ended(draft.plaintext());
     } else {

@@ -1,0 +1,225 @@
+//! The session of a request: loaded by the first who asks, handed out by extractors and by `SessionExt`.
+
+use std::any::type_name;
+use std::fmt;
+use std::future::{Future, Ready, ready};
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::http::header::{COOKIE, HeaderValue};
+use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
+use tokio::sync::OnceCell;
+
+use super::Site;
+use super::errors::NotWrapped;
+use crate::cookie::Secure;
+use crate::error::StoreError;
+use crate::session::Session;
+use crate::sessions::{Opening, Sessions};
+
+/// The place of a scope's session in a request's extensions, found by its type.
+pub(super) struct Slot<S> {
+    pub(super) inner: Rc<SlotInner>,
+    pub(super) scope: PhantomData<fn() -> S>,
+}
+
+pub(super) struct SlotInner {
+    pub(super) sessions: Rc<Sessions>,
+    pub(super) loaded: OnceCell<Loaded>,
+}
+
+#[derive(Clone)]
+pub(super) struct Loaded {
+    pub(super) session: Session,
+    /// Whether the request came over HTTPS, as far as that matters.
+    pub(super) secure: bool,
+}
+
+impl SlotInner {
+    /// The request's session, loaded by the first who asks. Others who ask meanwhile wait for the same.
+    fn session(self: Rc<Self>, request: &HttpRequest) -> Loading<Session> {
+        if let Some(loaded) = self.loaded.get() {
+            return Loading::ready(Ok(loaded.session.clone()));
+        }
+        let cookies = request.headers().get_all(COOKIE).map(HeaderValue::as_bytes);
+        let opening = self.sessions.open(cookies);
+        let secure = self.sessions.secure() == Secure::Auto && request.connection_info().scheme() == "https";
+        match opening {
+            Opening::Ready(session) => {
+                // The same cookies are there for all who ask, so nobody waits for the store meanwhile.
+                let _ = self.loaded.set(Loaded { session: session.clone(), secure });
+                Loading::ready(Ok(session))
+            }
+            Opening::Referenced(reference) => Loading::Stored(Box::pin(async move {
+                let fetch = async || {
+                    let session = self.sessions.fetch(*reference).await?;
+                    Ok::<_, StoreError>(Loaded { session, secure })
+                };
+                Ok(self.loaded.get_or_try_init(fetch).await?.session.clone())
+            })),
+        }
+    }
+}
+
+pub(super) type LocalBox<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// The future of the extractors: most sessions are there at once.
+pub enum Loading<T> {
+    #[doc(hidden)]
+    Ready(Ready<Result<T, Error>>),
+    #[doc(hidden)]
+    Stored(LocalBox<Result<T, Error>>),
+}
+
+impl<T> Loading<T> {
+    fn ready(outcome: Result<T, Error>) -> Self {
+        Self::Ready(ready(outcome))
+    }
+
+    fn map<U: 'static>(self, f: impl FnOnce(T) -> U + 'static) -> Loading<U>
+    where
+        T: 'static,
+    {
+        match self {
+            Self::Ready(outcome) => Loading::ready(outcome.into_inner().map(f)),
+            Self::Stored(future) => Loading::Stored(Box::pin(async move { future.await.map(f) })),
+        }
+    }
+}
+
+impl<T: Unpin> Future for Loading<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Ready(future) => Pin::new(future).poll(context),
+            Self::Stored(future) => future.as_mut().poll(context),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Loading<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loading").finish_non_exhaustive()
+    }
+}
+
+/// The extractor of an independent session: that of [`SessionMiddleware::scoped`] with the same type. Derefs to
+/// [`Session`].
+pub struct Scoped<S> {
+    session: Session,
+    scope: PhantomData<fn() -> S>,
+}
+
+impl<S> Scoped<S> {
+    /// The session itself.
+    #[must_use]
+    pub fn into_inner(self) -> Session {
+        self.session
+    }
+}
+
+impl<S> Clone for Scoped<S> {
+    fn clone(&self) -> Self {
+        Self { session: self.session.clone(), scope: PhantomData }
+    }
+}
+
+impl<S> Deref for Scoped<S> {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl<S> fmt::Debug for Scoped<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scoped<{}>({:?})", type_name::<S>(), self.session)
+    }
+}
+
+impl FromRequest for Session {
+    type Error = Error;
+    type Future = Loading<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        load::<Site>(request)
+    }
+}
+
+impl<S: 'static> FromRequest for Scoped<S> {
+    type Error = Error;
+    type Future = Loading<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        load::<S>(request).map(|session| Self { session, scope: PhantomData })
+    }
+}
+
+/// The session of a request, where there is no extractor: in middleware and in guards.
+///
+/// ```
+/// use actix_web::{Error, HttpRequest};
+/// use sealed_session::SessionExt;
+///
+/// async fn is_logged_in(request: HttpRequest) -> Result<bool, Error> {
+///     Ok(request.session().await?.subject().is_some())
+/// }
+/// ```
+pub trait SessionExt {
+    /// The session of [`SessionMiddleware::new`], loaded now if it is not yet.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it is in a store that fails, which answers 503. Without the middleware: an error that answers
+    /// 500 and names the mistake in the log.
+    fn session(&self) -> impl Future<Output = Result<Session, Error>> {
+        self.scoped_session::<Site>()
+    }
+
+    /// The session of [`SessionMiddleware::scoped`], loaded now if it is not yet.
+    ///
+    /// # Errors
+    /// Like [`session`](Self::session).
+    fn scoped_session<S: 'static>(&self) -> impl Future<Output = Result<Session, Error>>;
+
+    /// The session of [`SessionMiddleware::new`], if this request has loaded it already.
+    fn try_session(&self) -> Option<Session> {
+        self.try_scoped_session::<Site>()
+    }
+
+    /// The session of [`SessionMiddleware::scoped`], if this request has loaded it already.
+    fn try_scoped_session<S: 'static>(&self) -> Option<Session>;
+}
+
+impl SessionExt for HttpRequest {
+    fn scoped_session<S: 'static>(&self) -> impl Future<Output = Result<Session, Error>> {
+        load::<S>(self)
+    }
+
+    fn try_scoped_session<S: 'static>(&self) -> Option<Session> {
+        self.extensions().get::<Slot<S>>()?.inner.loaded.get().map(|loaded| loaded.session.clone())
+    }
+}
+
+impl SessionExt for ServiceRequest {
+    fn scoped_session<S: 'static>(&self) -> impl Future<Output = Result<Session, Error>> {
+        self.request().scoped_session::<S>()
+    }
+
+    fn try_scoped_session<S: 'static>(&self) -> Option<Session> {
+        self.request().try_scoped_session::<S>()
+    }
+}
+
+fn load<S: 'static>(request: &HttpRequest) -> Loading<Session> {
+    let slot = request.extensions().get::<Slot<S>>().map(|slot| Rc::clone(&slot.inner));
+    match slot {
+        Some(slot) => slot.session(request),
+        None => Loading::ready(Err(NotWrapped { scope: type_name::<S>() }.into())),
+    }
+}
