@@ -108,7 +108,7 @@ impl<T> fmt::Debug for Loading<T> {
     }
 }
 
-/// The extractor of an independent session: that of [`SessionMiddleware::scoped`] with the same type. Derefs to
+/// The extractor of an independent session: that of [`SessionMiddleware::scoped`](crate::SessionMiddleware::scoped) with the same type. Derefs to
 /// [`Session`].
 pub struct Scoped<S> {
     session: Session,
@@ -172,7 +172,7 @@ impl<S: 'static> FromRequest for Scoped<S> {
 /// }
 /// ```
 pub trait SessionExt {
-    /// The session of [`SessionMiddleware::new`], loaded now if it is not yet.
+    /// The session of [`SessionMiddleware::new`](crate::SessionMiddleware::new), loaded now if it is not yet.
     ///
     /// # Errors
     /// [`StoreError`] if it is in a store that fails, which answers 503. Without the middleware: an error that answers
@@ -181,18 +181,18 @@ pub trait SessionExt {
         self.scoped_session::<Site>()
     }
 
-    /// The session of [`SessionMiddleware::scoped`], loaded now if it is not yet.
+    /// The session of [`SessionMiddleware::scoped`](crate::SessionMiddleware::scoped), loaded now if it is not yet.
     ///
     /// # Errors
     /// Like [`session`](Self::session).
     fn scoped_session<S: 'static>(&self) -> impl Future<Output = Result<Session, Error>>;
 
-    /// The session of [`SessionMiddleware::new`], if this request has loaded it already.
+    /// The session of [`SessionMiddleware::new`](crate::SessionMiddleware::new), if this request has loaded it already.
     fn try_session(&self) -> Option<Session> {
         self.try_scoped_session::<Site>()
     }
 
-    /// The session of [`SessionMiddleware::scoped`], if this request has loaded it already.
+    /// The session of [`SessionMiddleware::scoped`](crate::SessionMiddleware::scoped), if this request has loaded it already.
     fn try_scoped_session<S: 'static>(&self) -> Option<Session>;
 }
 
