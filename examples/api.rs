@@ -14,6 +14,7 @@
 //! | `POST /clear`, `/renew`, `/touch`, `/destroy` | that method | 204 |
 //! | `POST /login` `{"subject"}` | `set_subject`, which renews | 204 |
 //! | `POST /duration` `{"ms"}`, `/persistent` `{"on"}` | `set_duration`, `set_persistent` | 204 |
+//! | `POST /revoke` `{"id"}` or `{"subject"}` | `Sessions::revoke`, `revoke_subject` | 204; 409 if revocation is off |
 //! | `GET /slow?ms=&key=&value=` | opens the session, waits, then `insert` | 204 |
 //! | `GET /status/{code}?key=&value=` | `insert`, then answers with that status; 0: the handler fails | it; 500 |
 //! | `GET /head?bytes=` | `increment("head", 1)`, and headers `x-pad-N` of that many bytes in all | 200 the new value |
@@ -37,7 +38,8 @@
 //! | `STORE` | `none`, `memory`, `redb:PATH`, `redis://..`, `redis-cluster://host:port,host:port`, `mongodb://..`, `postgres://..`, `mysql://..`, `sqlite:PATH`; each needs its feature: `cargo run --all-features --example api` has all |
 //! | `STORE_TIMEOUT_MS` | milliseconds |
 //! | `SPILL_ABOVE`, `RESPONSE_HEAD_BUDGET` | bytes |
-//! | `REVOCATION` | `off`: this build has none yet |
+//! | `REVOCATION` | `off`, `every-request` or milliseconds |
+//! | `REVOCATION_FAILURE` | `open` or `closed` |
 //!
 //! What is not set has the library's default. A bad setting ends it with code 2 and a line that says what is wrong.
 
@@ -48,12 +50,12 @@ use std::time::Duration;
 
 use actix_web::error::{ErrorInternalServerError, JsonPayloadError, QueryPayloadError};
 use actix_web::http::StatusCode;
-use actix_web::web::{self, Json, JsonConfig, Path, Query, QueryConfig};
+use actix_web::web::{self, Data, Json, JsonConfig, Path, Query, QueryConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Responder, ResponseError, Route, rt};
 use sealed_session::store::{self, Store};
 use sealed_session::{
-    InsertError, Key, KeyRing, Lifetime, Origin, Placement, SameSite, Secure, Session, SessionMiddleware,
-    Sessions,
+    FailurePolicy, InsertError, Key, KeyRing, Lifetime, Origin, ParseSessionIdError, Placement, Revocation,
+    RevokeError, SameSite, Secure, Session, SessionMiddleware, Sessions,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -77,6 +79,7 @@ fn routes(app: &mut web::ServiceConfig) {
         .route("/login", web::post().to(login))
         .route("/duration", web::post().to(duration))
         .route("/persistent", web::post().to(persistent))
+        .route("/revoke", web::post().to(revoke))
         .route("/slow", web::get().to(slow))
         .route("/status/{code}", web::get().to(status))
         .route("/head", web::get().to(head));
@@ -176,6 +179,28 @@ struct Persistent {
 async fn persistent(session: Session, body: Json<Persistent>) -> Answer {
     session.set_persistent(body.on)?;
     Ok(done())
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Whom {
+    Id { id: String },
+    Subject { subject: String },
+}
+
+async fn revoke(sessions: Data<Sessions>, whom: Json<Whom>) -> actix_web::Result<HttpResponse> {
+    let revoked = match &*whom {
+        Whom::Id { id } => {
+            let id = id.parse().map_err(|error: ParseSessionIdError| Refusal::bad(error.to_string()))?;
+            sessions.revoke(id).await
+        }
+        Whom::Subject { subject } => sessions.revoke_subject(subject).await,
+    };
+    match revoked {
+        Ok(()) => Ok(done()),
+        Err(RevokeError::Off) => Err(Refusal::new(StatusCode::CONFLICT, RevokeError::Off.to_string()).into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[derive(Deserialize)]
@@ -349,62 +374,17 @@ fn bytes(name: &str) -> Result<Option<usize>, String> {
 }
 
 /// Opens the store that `STORE` names.
-#[allow(unreachable_code, unused_variables, reason = "without the feature of any store")]
 async fn store() -> Result<Option<Arc<dyn Store>>, String> {
-    const RIGHT: &str = "none, memory, redb:PATH, redis://.., redis-cluster://host:port,host:port, mongodb://.., \
-                         postgres://.., mysql://.. or sqlite:PATH";
-    const SCHEMES: [&str; 11] = [
-        "memory",
-        "redb",
-        "redis",
-        "rediss",
-        "redis-cluster",
-        "mongodb",
-        "mongodb+srv",
-        "postgres",
-        "postgresql",
-        "mysql",
-        "sqlite",
-    ];
-
-    let Some(name) = var("STORE")? else { return Ok(None) };
-    let scheme = name.split(':').next().unwrap_or_default();
-    let opened: Result<Arc<dyn Store>, store::StoreError> = match scheme {
-        "none" => return Ok(None),
-        #[cfg(feature = "memory")]
-        "memory" => Ok(Arc::new(store::MemoryStore::new())),
-        #[cfg(feature = "redb")]
-        "redb" => store::RedbStore::open(&name["redb:".len()..]).map(arc),
-        #[cfg(feature = "redis")]
-        "redis" | "rediss" => store::RedisStore::connect(&name).await.map(arc),
-        #[cfg(feature = "redis")]
-        "redis-cluster" => {
-            let nodes = name["redis-cluster:".len()..].trim_start_matches('/').split(',');
-            let nodes = nodes.map(|node| format!("redis://{node}/"));
-            store::RedisStoreOptions::new().connect_cluster(nodes).await.map(arc)
-        }
-        #[cfg(feature = "mongodb")]
-        "mongodb" | "mongodb+srv" => store::MongoStore::connect(&name).await.map(arc),
-        #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-        "postgres" | "postgresql" | "mysql" | "mariadb" | "sqlite" => {
-            match store::SqlStore::connect(&name).await {
-                Ok(store) => store.create_table().await.map(|()| arc(store)),
-                Err(error) => Err(error),
-            }
-        }
-        _ if SCHEMES.contains(&scheme) => {
-            return Err(format!(
-                "STORE is {name:?}, but this build lacks its feature; build it with --all-features"
-            ));
-        }
-        _ => return Err(format!("STORE is {scheme:?}, but it must be {RIGHT}")),
-    };
-    opened.map(Some).map_err(|error| format!("STORE: {}", in_full(&error)))
+    let Some(address) = var("STORE")?.filter(|address| address != "none") else { return Ok(None) };
+    store::open(&address).await.map(Some).map_err(|error| format!("STORE: {}", in_full(&error)))
 }
 
-#[allow(dead_code, reason = "without any store")]
-fn arc<S: Store>(store: S) -> Arc<dyn Store> {
-    Arc::new(store)
+fn revocation() -> Result<Option<Revocation>, String> {
+    setting("REVOCATION", "off, every-request or a whole number of milliseconds", |value| match value {
+        "off" => Some(Revocation::Off),
+        "every-request" => Some(Revocation::EveryRequest),
+        _ => value.parse().ok().map(Duration::from_millis).map(Revocation::Every),
+    })
 }
 
 async fn sessions() -> Result<Sessions, String> {
@@ -423,12 +403,18 @@ async fn sessions() -> Result<Sessions, String> {
     let secure = one_of("SECURE", "always, never or auto", &secure)?;
     let same_site = one_of("SAME_SITE", "strict, lax or none", &same_site)?;
     let (persistent, rolling) = (switch("PERSISTENT")?, switch("ROLLING")?);
-    one_of("REVOCATION", "off: this build has none yet", &[("off", ())])?;
-    setting("REVOCATION_FAILURE", "unset: this build has no revocation yet", |_| None::<()>)?;
+    let policies = [("open", FailurePolicy::Open), ("closed", FailurePolicy::Closed)];
+    let on_failure = one_of("REVOCATION_FAILURE", "open or closed", &policies)?;
 
     let mut builder = Sessions::builder(keys()?).lifetime(lifetime);
     if let Some(store) = store().await? {
         builder = builder.store(store);
+    }
+    if let Some(revocation) = revocation()? {
+        builder = builder.revocation(revocation);
+    }
+    if let Some(policy) = on_failure {
+        builder = builder.revocation_failure(policy);
     }
     if let Some(timeout) = millis("STORE_TIMEOUT_MS")? {
         builder = builder.store_timeout(timeout);
@@ -471,6 +457,8 @@ fn what_is_set() -> String {
         "STORE_TIMEOUT_MS",
         "SPILL_ABOVE",
         "RESPONSE_HEAD_BUDGET",
+        "REVOCATION",
+        "REVOCATION_FAILURE",
     ];
     let set = names.iter().filter_map(|name| env::var(name).ok().map(|value| format!("{name}={value:?}")));
     set.collect::<Vec<_>>().join(", ")
@@ -479,7 +467,10 @@ fn what_is_set() -> String {
 async fn serve() -> Result<(), String> {
     let port = setting("PORT", "from 0 to 65535", |value| value.parse().ok())?.unwrap_or(8080_u16);
     let sessions = sessions().await?;
-    let app = move || App::new().wrap(SessionMiddleware::new(sessions.clone())).configure(routes);
+    let app = move || {
+        let app = App::new().app_data(Data::new(sessions.clone())).configure(routes);
+        app.wrap(SessionMiddleware::new(sessions.clone()))
+    };
     let server = HttpServer::new(app)
         .bind(("127.0.0.1", port))
         .map_err(|error| format!("PORT is {port}, but it must be a free one: {error}"))?;

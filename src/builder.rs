@@ -13,6 +13,7 @@ use crate::event::{Event, Teller};
 use crate::key::{KeyRing, Purpose};
 use crate::lifetime::{Lifetime, MAX_AGE_LIMIT};
 use crate::record;
+use crate::revocation::{FailurePolicy, Revocation, Revoking};
 use crate::rows::{Queues, Rows};
 use crate::sessions::{Inner, Sessions};
 use crate::state::{Limits, StoreLimits};
@@ -29,6 +30,7 @@ const MAX_HEAD_BUDGET: usize = 1 << 20;
 const MAX_STORED: usize = 1 << 20;
 /// MongoDB's documents have at most 16 MiB.
 const MAX_MAX_STORED: usize = 15 << 20;
+const REVOCATION_EVERY: Duration = Duration::from_secs(60);
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -49,6 +51,8 @@ pub struct SessionsBuilder {
     response_head_budget: Option<usize>,
     max_stored_bytes: Option<usize>,
     store_timeout: Option<Duration>,
+    revocation: Option<Revocation>,
+    revocation_failure: Option<FailurePolicy>,
 }
 
 impl Sessions {
@@ -75,6 +79,8 @@ impl SessionsBuilder {
             response_head_budget: None,
             max_stored_bytes: None,
             store_timeout: None,
+            revocation: None,
+            revocation_failure: None,
         }
     }
 
@@ -211,6 +217,25 @@ impl SessionsBuilder {
         self
     }
 
+    /// How often the store is asked whether a session in a cookie has been revoked; with a store the default is
+    /// `Revocation::Every` 60 s. It costs a session, and again a subject, one round trip in that time and process.
+    /// Nothing but [`Revocation::Off`] is possible without a store.
+    ///
+    /// # Security
+    /// With it `destroy` and `renew` end also what was in a cookie, and `revoke` and `revoke_subject` work. A process
+    /// sees what it has ended itself at once, and what others have within this time.
+    pub fn revocation(mut self, revocation: Revocation) -> Self {
+        self.revocation = Some(revocation);
+        self
+    }
+
+    /// What becomes of a session in a cookie when the store does not say whether it was revoked; the default is
+    /// [`FailurePolicy::Open`]. A second passes before the next request asks a store that failed.
+    pub fn revocation_failure(mut self, policy: FailurePolicy) -> Self {
+        self.revocation_failure = Some(policy);
+        self
+    }
+
     /// Where the time comes from; the default is [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Box::new(clock);
@@ -240,6 +265,7 @@ impl SessionsBuilder {
         self.cookie.validate()?;
         let terms = self.lifetime.terms(self.max_duration)?;
         let (stored, timeout) = self.stored()?;
+        let revoking = self.revoking()?;
         let cookie = CookieWriter::new(&self.cookie);
         let limits = Limits {
             terms,
@@ -266,7 +292,23 @@ impl SessionsBuilder {
             clock: self.clock,
             teller: self.teller,
             rows,
+            revoking,
         }))
+    }
+
+    fn revoking(&self) -> Result<Option<Revoking>, ConfigError> {
+        if self.store.is_none() {
+            return match (self.revocation, self.revocation_failure) {
+                (None | Some(Revocation::Off), None) => Ok(None),
+                (None | Some(Revocation::Off), Some(_)) => {
+                    Err(ConfigError::NeedsStore { setting: "revocation_failure" })
+                }
+                (Some(_), _) => Err(ConfigError::NeedsStore { setting: "revocation" }),
+            };
+        }
+        let every = self.revocation.unwrap_or(Revocation::Every(REVOCATION_EVERY)).interval()?;
+        let on_failure = self.revocation_failure.unwrap_or(FailurePolicy::Open);
+        Ok(every.map(|every| Revoking::new(every, on_failure)))
     }
 
     /// What a store changes about a session's limits, and how long it is waited for.

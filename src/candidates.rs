@@ -4,7 +4,7 @@ use crate::clock::Millis;
 use crate::cookie::scan;
 use crate::envelope::{Parsed, Sealer};
 use crate::error::Rejection;
-use crate::key::KeyId;
+use crate::key::{KeyId, Reload};
 use crate::lifetime::{self, Due, SKEW, Terms, Verdict};
 use crate::record::{self, Header, Packed};
 
@@ -17,7 +17,7 @@ pub(crate) struct Candidate {
     pub(crate) entries: Packed,
     pub(crate) due: Option<Due>,
     pub(crate) key_id: KeyId,
-    pub(crate) by_primary: bool,
+    pub(crate) current: bool,
 }
 
 /// A cookie that was not.
@@ -38,6 +38,8 @@ pub(crate) struct Found {
     pub(crate) live: usize,
     /// Whether live ones had different session ids.
     pub(crate) ambiguous: bool,
+    /// What became of looking for a key that one of them names.
+    pub(crate) reload: Option<Reload>,
 }
 
 /// Looks at every cookie of exactly our name.
@@ -53,7 +55,14 @@ pub(crate) fn choose<H: AsRef<[u8]>>(
     for header in cookie_headers {
         for value in scan(header.as_ref(), name) {
             found.cookies += 1;
-            let judged = parse(value, sealer).and_then(|parsed| {
+            let mut parsed = parse(value, sealer);
+            if let Err(Refusal { reason: Rejection::UnknownKey(_), .. }) = parsed
+                && let Some(reload) = sealer.ring().look_for_unknown(now)
+            {
+                found.reload = Some(reload);
+                parsed = parse(value, sealer);
+            }
+            let judged = parsed.and_then(|parsed| {
                 // What is over the limit is refused like what the cipher refuses: nobody but an attacker sends it.
                 opened += 1;
                 if opened > MAX_OPENED {
@@ -99,7 +108,7 @@ fn parse(value: &[u8], sealer: &Sealer) -> Result<Parsed, Refusal> {
 
 fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal> {
     let opened = parsed.open().map_err(refuse(true))?;
-    let (key_id, by_primary) = (opened.key, opened.by_primary);
+    let (key_id, current) = (opened.key, opened.current);
     // Authentic, so another version of this library made it, which may still need it.
     let (header, entries) = record::decode(opened).map_err(|_| refuse(false)(Rejection::Malformed))?;
     let due = match lifetime::judge(&header.times, terms, now) {
@@ -108,7 +117,7 @@ fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal
         Verdict::Over { end, at } => return Err(refuse(now.minus(at) > SKEW)(Rejection::Expired(end))),
         Verdict::Future => return Err(refuse(false)(Rejection::Future)),
     };
-    Ok(Candidate { header, entries, due, key_id, by_primary })
+    Ok(Candidate { header, entries, due, key_id, current })
 }
 
 fn refuse(removable: bool) -> impl Fn(Rejection) -> Refusal {
@@ -131,10 +140,11 @@ fn rank(reason: Rejection) -> u8 {
         Rejection::Malformed => 0,
         Rejection::UnknownSuite(_) => 1,
         Rejection::UnknownKey(_) => 2,
-        Rejection::Tampered => 3,
-        Rejection::Future => 4,
-        Rejection::Expired(_) => 5,
+        Rejection::RevokedKey(_) => 3,
+        Rejection::Tampered => 4,
+        Rejection::Future => 5,
+        Rejection::Expired(_) => 6,
         // Told by the store, which is asked for one cookie alone.
-        Rejection::Missing | Rejection::Revoked => 6,
+        Rejection::Missing | Rejection::Revoked => 7,
     }
 }

@@ -1,17 +1,21 @@
 //! Where requests end: `commit` turns the session into the response's cookie, the store first.
 
+mod confirm;
+mod revoke;
 mod saving;
 
+use self::confirm::Confirmed;
 use crate::clock::Millis;
 use crate::envelope::Draft;
 use crate::error::{CommitError, InsertError, IssueError, Rejection};
 use crate::event::Event;
+use crate::key::KeyId;
 use crate::lifetime;
 use crate::record::{self, Place, SessionId};
 use crate::rows::Rows;
 use crate::session::Session;
 use crate::sessions::{CommitContext, Inner, Sessions};
-use crate::state::{Loaded, Origin, Reissue, Stage, State};
+use crate::state::{Loaded, Origin, Reissue, Renewal, Stage, State};
 use crate::stored::{Dealings, Fate};
 
 /// An answer later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
@@ -42,6 +46,15 @@ enum Action {
 }
 
 impl Action {
+    fn reissue(self) -> Reissue {
+        match self {
+            Self::Issue(reissue) | Self::Spill(reissue) | Self::Write(reissue) | Self::Extend(reissue) => {
+                reissue
+            }
+            Self::Keep | Self::Remove | Self::Replace | Self::End => Reissue::Wanted,
+        }
+    }
+
     fn is_for_the_store(self) -> bool {
         match self {
             Self::Keep | Self::Issue(_) | Self::Remove => false,
@@ -70,8 +83,8 @@ impl Sessions {
             return outcome;
         }
         let _gate = session.gate().lock().await;
-        let action = self.plan(session, &context);
-        if action.is_for_the_store() {
+        let (action, waits) = self.plan(session, &context);
+        if waits {
             self.inner.settle(session, context, action).await
         } else {
             Ok(self.inner.close(session, context, action))
@@ -91,8 +104,8 @@ impl Sessions {
             Some(_) => Some(session.gate().try_lock().ok()?),
             None => None,
         };
-        let action = self.plan(session, &context);
-        (!action.is_for_the_store()).then(|| Ok(self.inner.close(session, context, action)))
+        let (action, waits) = self.plan(session, &context);
+        (!waits).then(|| Ok(self.inner.close(session, context, action)))
     }
 
     fn check_home(&self, session: &Session) -> Result<(), CommitError> {
@@ -100,8 +113,12 @@ impl Sessions {
         if ours { Ok(()) } else { Err(CommitError::Foreign) }
     }
 
-    fn plan(&self, session: &Session, context: &CommitContext) -> Action {
-        session.with(|state| self.inner.plan(state, context))
+    /// What there is to do, and whether that has to wait for the store.
+    fn plan(&self, session: &Session, context: &CommitContext) -> (Action, bool) {
+        session.with(|state| {
+            let action = self.inner.plan(state, context);
+            (action, self.inner.waits(state, action))
+        })
     }
 
     /// Makes a session outside of a request and returns its cookie as `name=value`: for tests of handlers, and for
@@ -122,12 +139,15 @@ impl Sessions {
         fill(&session).into_result()?;
         let context = CommitContext { response_head_bytes: 0, secure: true };
         let action = session.with(|state| match state.stage {
-            Stage::Open => Some(self.inner.placed(state, Reissue::Wanted, &context)),
+            Stage::Open => {
+                let action = self.inner.placed(state, Reissue::Wanted, &context);
+                Some((action, self.inner.waits(state, action)))
+            }
             _ => None,
         });
         let line = match action.ok_or(IssueError::Destroyed)? {
-            action if action.is_for_the_store() => self.inner.settle(&session, context, action).await?,
-            action => self.inner.close(&session, context, action),
+            (action, true) => self.inner.settle(&session, context, action).await?,
+            (action, false) => self.inner.close(&session, context, action),
         };
         let line = line.ok_or(IssueError::Commit(CommitError::Ended))?;
         let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
@@ -139,14 +159,20 @@ impl Inner {
     /// What the response has to do. The one place where that is decided.
     fn plan(&self, state: &State, context: &CommitContext) -> Action {
         let stored = state.row.is_some();
+        // While revocation is on, a row tells that a session is over also where none told that it lived.
+        let has_end = stored || (self.revoking.is_some() && state.loaded.is_some());
         match state.stage {
             Stage::Committed | Stage::Detached => return Action::Keep,
-            Stage::Destroyed if stored => return Action::End,
+            Stage::Destroyed if has_end => return Action::End,
             Stage::Destroyed if state.cookies > 0 => return Action::Remove,
             Stage::Destroyed => return Action::Keep,
             Stage::Open => {}
         }
-        if stored && state.is_renewed() {
+        if state.loaded.as_ref().is_some_and(|loaded| self.sealer.ring().has_revoked(loaded.key_id)) {
+            // Since this request began; what the key had sealed must not go on under another one.
+            return Action::Keep;
+        }
+        if has_end && state.is_renewed() {
             return Action::Replace;
         }
         if self.is_over(state) {
@@ -159,7 +185,10 @@ impl Inner {
                 false => Action::Keep,
             };
         }
-        let reissue = state.reissue(&self.limits);
+        let mut reissue = state.reissue(&self.limits);
+        if stored && state.entries.changed() && state.outdated {
+            reissue = Reissue::Wanted;
+        }
         if stored && (state.entries.changed() || !state.is_current()) {
             return Action::Write(reissue);
         }
@@ -168,6 +197,10 @@ impl Inner {
             reissue if stored => Action::Extend(reissue),
             reissue => self.placed(state, reissue, context),
         }
+    }
+
+    fn waits(&self, state: &State, action: Action) -> bool {
+        action.is_for_the_store() || self.has_to_ask(state, action, state.now)
     }
 
     /// Into the cookie, or out of it.
@@ -209,8 +242,8 @@ impl Inner {
                         return (None, [None, None]);
                     }
                     self.stamp(state, now);
-                    let (line, bytes) = self.seal(state, now, context.secure);
-                    (Some(line), self.issued(state, reissue, bytes))
+                    let (line, bytes) = self.seal(state, now, context.secure, None);
+                    (Some(line), self.issued(state, reissue, bytes, false))
                 })
             }
             Action::Remove => {
@@ -241,8 +274,30 @@ impl Inner {
         let now = self.now();
         let dealings = Dealings { rows, limits: &self.limits, now };
         let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
-        let (fate, reissue) = match self.in_time(&work, action, &context, now) {
-            Action::Keep | Action::Issue(_) | Action::Remove => return Ok(None),
+        let id = loaded.unwrap_or(work.header.id);
+        let mut action = self.in_time(&work, action, &context, now);
+        let mut under = None;
+        if let Some(revoking) = self.revoking.as_ref().filter(|_| self.has_to_ask(&work, action, now)) {
+            match self.confirm((revoking, rows), &mut work, action, now).await? {
+                Confirmed::Yes => {}
+                Confirmed::AsItIs(key) => {
+                    work.renewal = Renewal::Skip;
+                    under = Some(key);
+                }
+                Confirmed::Later => return Ok(None),
+                Confirmed::Spilled => action = Action::Spill(action.reissue()),
+                Confirmed::Lost(reason) => {
+                    self.teller.tell(&Event::Lost { id, reason });
+                    return if action == Action::Replace { Err(CommitError::Ended) } else { Ok(None) };
+                }
+            }
+        }
+        let (fate, reissue) = match action {
+            Action::Keep | Action::Remove => return Ok(None),
+            Action::Issue(reissue) => {
+                self.stamp(&mut work, now);
+                (Ok(Fate::Kept), reissue)
+            }
             Action::Spill(reissue) => {
                 self.stamp(&mut work, now);
                 (dealings.spill(&mut work).await, reissue)
@@ -266,6 +321,7 @@ impl Inner {
                 let set_cookie = (work.cookies > 0).then(|| self.cookie.remove(context.secure));
                 return match dealings.end(&work).await {
                     Ok(()) => {
+                        self.forget(loaded, now);
                         self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: true }));
                         Ok(set_cookie)
                     }
@@ -273,8 +329,11 @@ impl Inner {
                 };
             }
         };
-        let id = loaded.unwrap_or(work.header.id);
         match fate {
+            Ok(Fate::Kept) if action == Action::Replace => self.forget(loaded, now),
+            Ok(Fate::Kept) if work.header.place == Place::Store => {
+                self.revoking.iter().for_each(|revoking| revoking.spilled(work.header.id));
+            }
             Ok(Fate::Kept) => {}
             Ok(Fate::Lost(reason)) => {
                 self.teller.tell(&Event::Lost { id, reason });
@@ -293,8 +352,8 @@ impl Inner {
         } else {
             self.tell_stored(&work, action);
             (reissue != Reissue::No).then(|| {
-                let (line, bytes) = self.seal(&work, now, context.secure);
-                self.tell_all(self.issued(&work, reissue, bytes));
+                let (line, bytes) = self.seal(&work, now, context.secure, under);
+                self.tell_all(self.issued(&work, reissue, bytes, under.is_some()));
                 if matches!(action, Action::Replace) && work.header.place == Place::Cookie {
                     self.teller.tell(&Event::Returned { id: work.header.id, bytes });
                 }
@@ -310,10 +369,17 @@ impl Inner {
         Ok(line)
     }
 
+    /// From now on this process knows that the session is over.
+    fn forget(&self, ended: Option<SessionId>, now: Millis) {
+        if let (Some(revoking), Some(id)) = (&self.revoking, ended) {
+            revoking.ended(id, now);
+        }
+    }
+
     /// The session as it is after the commit: what a `reload` in a stream goes on from.
     fn leave(&self, session: &Session, mut work: State) {
         let key_id = self.sealer.ring().primary();
-        work.loaded = Some(Loaded { header: work.header.clone(), due: None, key_id, by_primary: true });
+        work.loaded = Some(Loaded { header: work.header.clone(), due: None, key_id, current: true });
         work.stage = Stage::Committed;
         session.with(|state| *state = work);
     }
@@ -321,7 +387,7 @@ impl Inner {
     /// What remains of an action if a mere prolongation can wait for the next request.
     fn in_time(&self, state: &State, action: Action, context: &CommitContext, now: Millis) -> Action {
         match action {
-            Action::Spill(reissue) | Action::Extend(reissue)
+            Action::Issue(reissue) | Action::Spill(reissue) | Action::Extend(reissue)
                 if self.may_wait(state, reissue, context, now) =>
             {
                 Action::Keep
@@ -354,7 +420,7 @@ impl Inner {
     }
 
     /// Seals the session, stamped at `now`: the whole `Set-Cookie` value, and how many bytes of it are name + value.
-    fn seal(&self, state: &State, now: Millis, secure: bool) -> (String, usize) {
+    fn seal(&self, state: &State, now: Millis, secure: bool, under: Option<KeyId>) -> (String, usize) {
         let Self { sealer, cookie, limits, .. } = self;
         let plaintext = state.plaintext_len();
         let mut draft = Draft::with_capacity(plaintext);
@@ -368,12 +434,12 @@ impl Inner {
         let persistent = state.header.persistent.unwrap_or(cookie.persistent());
         let max_age = persistent.then(|| lifetime::max_age(end, now));
         let bytes = limits.name_value(plaintext);
-        let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(draft, out));
+        let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(draft, under, out));
         (line, bytes)
     }
 
     /// What to tell of a cookie that was issued: at most a change of the session and a change of its key.
-    fn issued(&self, state: &State, reissue: Reissue, bytes: usize) -> [Option<Event>; 2] {
+    fn issued(&self, state: &State, reissue: Reissue, bytes: usize, as_it_was: bool) -> [Option<Event>; 2] {
         let id = state.header.id;
         let Some(before) = &state.loaded else { return [Some(Event::Started { id, bytes }), None] };
         let change = if before.header.id != id {
@@ -384,7 +450,8 @@ impl Inner {
             state.use_prolongs(&self.limits).then_some(Event::Extended { id })
         };
         let to = self.sealer.ring().primary();
-        let resealed = (!before.by_primary).then_some(Event::Resealed { id, from: before.key_id, to });
+        let resealed =
+            (!before.current && !as_it_was).then_some(Event::Resealed { id, from: before.key_id, to });
         [change, resealed]
     }
 

@@ -27,7 +27,7 @@ use xaes_256_gcm::{Nonce, Tag, Xaes256Gcm};
 
 pub(crate) use self::rows::RowSealer;
 use crate::error::Rejection;
-use crate::key::{KEY_ID_LEN, Key, KeyId, KeyRing, Purpose};
+use crate::key::{KEY_ID_LEN, Key, KeyId, KeyRing, Purpose, Snapshot};
 
 /// The suite byte of XAES-256-GCM over records of version 1.
 pub(crate) const SUITE: u8 = 1;
@@ -97,7 +97,7 @@ pub(crate) struct Sealer {
 
 /// The ciphers of one snapshot of the ring, built once; the primary's is the first.
 struct Ciphers {
-    keys: Arc<Vec<Key>>,
+    keys: Arc<Snapshot>,
     /// Apart from the ciphers, so that looking for an id in a large ring reads one small array.
     ids: Vec<KeyId>,
     of: Vec<Cipher>,
@@ -118,19 +118,26 @@ impl Sealer {
         &self.ring
     }
 
-    /// Seals the draft under the primary key and appends the base64url text to `out`.
-    pub(crate) fn seal(&self, draft: Draft, out: &mut Vec<u8>) {
+    /// Seals the draft under the given key of the ring, or else the primary, and appends the base64url text to `out`.
+    pub(crate) fn seal(&self, draft: Draft, under: Option<KeyId>, out: &mut Vec<u8>) {
         let mut nonce = [0; NONCE_LEN];
         rand::rng().fill_bytes(&mut nonce);
-        self.seal_with_nonce(draft, nonce, out);
+        self.seal_with_nonce(draft, under, nonce, out);
     }
 
-    fn seal_with_nonce(&self, Draft(mut buf): Draft, nonce: [u8; NONCE_LEN], out: &mut Vec<u8>) {
+    fn seal_with_nonce(
+        &self,
+        Draft(mut buf): Draft,
+        under: Option<KeyId>,
+        nonce: [u8; NONCE_LEN],
+        out: &mut Vec<u8>,
+    ) {
         let ciphers = self.ciphers();
-        let cipher = &ciphers.of[0];
+        let key = under.and_then(|under| ciphers.ids.iter().position(|id| *id == under)).unwrap_or(0);
+        let cipher = &ciphers.of[key];
         buf.resize(HEAD_LEN + padded(buf.len() - HEAD_LEN), 0);
         buf[0] = SUITE;
-        buf[1..=KEY_ID_LEN].copy_from_slice(&ciphers.ids[0].0);
+        buf[1..=KEY_ID_LEN].copy_from_slice(&ciphers.ids[key].0);
         buf[1 + KEY_ID_LEN..HEAD_LEN].copy_from_slice(&nonce);
         let tag = cipher
             .aead
@@ -163,8 +170,11 @@ impl Sealer {
         let mut id = KeyId([0; KEY_ID_LEN]);
         id.0.copy_from_slice(&buf[1..=KEY_ID_LEN]);
         let ciphers = self.ciphers();
-        let key = ciphers.ids.iter().position(|&known| known == id).ok_or(Rejection::UnknownKey(id))?;
-        Ok(Parsed { buf, ciphers, key })
+        match ciphers.ids.iter().position(|&known| known == id) {
+            Some(key) => Ok(Parsed { buf, ciphers, key }),
+            None if ciphers.keys.revoked.contains(&id) => Err(Rejection::RevokedKey(id)),
+            None => Err(Rejection::UnknownKey(id)),
+        }
     }
 
     /// The ciphers of the ring as it is now; they are built anew only after the ring has changed.
@@ -180,12 +190,12 @@ impl Sealer {
 }
 
 impl Ciphers {
-    fn build(keys: Arc<Vec<Key>>, purpose: Purpose, name: &str) -> Self {
+    fn build(keys: Arc<Snapshot>, purpose: Purpose, name: &str) -> Self {
         let cipher = |key: &Key| Cipher {
             aead: Xaes256Gcm::new((&*key.subkey(purpose)).into()),
             aad: associated_data(key.id(), purpose, name),
         };
-        let (ids, of) = keys.iter().map(|key| (key.id(), cipher(key))).unzip();
+        let (ids, of) = keys.keys.iter().map(|key| (key.id(), cipher(key))).unzip();
         Self { keys, ids, of }
     }
 }
@@ -219,7 +229,7 @@ impl Parsed {
         aead.decrypt_inout_detached(&nonce, aad, InOutBuf::from(text), &tag)
             .map_err(|_| Rejection::Tampered)?;
         let plaintext = HEAD_LEN..buf.len() - TAG_LEN;
-        Ok(Opened { buf, plaintext, key: ciphers.ids[key], by_primary: key == 0 })
+        Ok(Opened { buf, plaintext, key: ciphers.ids[key], current: !ciphers.keys.retired[key] })
     }
 }
 
@@ -231,7 +241,7 @@ pub(crate) struct Opened {
     pub(crate) plaintext: Range<usize>,
     pub(crate) key: KeyId,
     /// False if a retired key opened it, so that it is to be re-sealed.
-    pub(crate) by_primary: bool,
+    pub(crate) current: bool,
 }
 
 #[cfg(test)]
@@ -247,7 +257,7 @@ mod tests {
         let mut draft = Draft::with_capacity(plaintext.len());
         draft.plaintext().extend_from_slice(plaintext);
         let mut out = Vec::new();
-        sealer.seal(draft, &mut out);
+        sealer.seal(draft, None, &mut out);
         out
     }
 
@@ -322,9 +332,9 @@ mod tests {
         let sealer = sealer([1], "s");
         let old = seal(&sealer, b"data");
         sealer.ring().rotate(Key::from_bytes([2; 32])).unwrap();
-        assert!(!sealer.parse(&old).unwrap().open().unwrap().by_primary);
+        assert!(!sealer.parse(&old).unwrap().open().unwrap().current);
         let opened = sealer.parse(&seal(&sealer, b"data")).unwrap().open().unwrap();
-        assert!(opened.by_primary);
+        assert!(opened.current);
         assert_eq!(opened.key, Key::from_bytes([2; 32]).id());
     }
 }

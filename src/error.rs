@@ -81,14 +81,47 @@ pub enum KeyError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The key file is not the document that this library writes.
-    #[error("the key file {path} is not a valid key document: {reason}")]
+    /// What should be a key document is none.
+    #[error("{} is not a valid key document: {reason}", file(path.as_ref()))]
     Document {
-        /// The file.
-        path: PathBuf,
+        /// The file, if it is one.
+        path: Option<PathBuf>,
         /// What is wrong with it.
         reason: String,
     },
+    /// The text is no key id.
+    #[error("a key id is 8 hexadecimal digits, as `sealed-session keys list` shows them")]
+    Id,
+    /// The ring has no key of this id that could be used so.
+    #[error("no key {id} in the ring, or it is revoked; `keys list` shows those that there are")]
+    NotInRing {
+        /// The id.
+        id: crate::KeyId,
+    },
+    /// The primary cannot be taken away, because something has to seal.
+    #[error("key {id} is the primary; rotate to another key first, then {action} this one")]
+    Primary {
+        /// The primary's id.
+        id: crate::KeyId,
+        /// "retire" or "revoke".
+        action: &'static str,
+    },
+    /// The keys come from a [`KeySource`](crate::KeySource) and can only be changed there.
+    #[error("the keys come from {source_name}; change them there, and the ring will follow")]
+    ReadOnly {
+        /// The source's `Debug` form.
+        source_name: String,
+    },
+    /// The [`KeySource`](crate::KeySource) failed.
+    #[error("the source of the keys failed")]
+    Source {
+        /// What it said.
+        source: Source,
+    },
+}
+
+fn file(path: Option<&PathBuf>) -> String {
+    path.map_or("the text".into(), |path| format!("the key file {}", path.display()))
 }
 
 /// A contradiction in the configuration, found by `build()`.
@@ -207,6 +240,9 @@ pub enum Rejection {
     /// Sealed under a key that is not in the ring.
     #[error("unknown key {0}")]
     UnknownKey(crate::KeyId),
+    /// Sealed under a key that the ring has revoked.
+    #[error("revoked key {0}")]
+    RevokedKey(crate::KeyId),
     /// Altered, or sealed for another cookie name or purpose.
     #[error("tampered")]
     Tampered,
@@ -226,14 +262,15 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// A short stable word for logs, metrics and JSON: `malformed`, `unknown_suite`, `unknown_key`, `tampered`,
-    /// `expired`, `future`, `missing` or `revoked`.
+    /// A short stable word for logs, metrics and JSON: `malformed`, `unknown_suite`, `unknown_key`,
+    /// `revoked_key`, `tampered`, `expired`, `future`, `missing` or `revoked`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
             Self::UnknownSuite(_) => "unknown_suite",
             Self::UnknownKey(_) => "unknown_key",
+            Self::RevokedKey(_) => "revoked_key",
             Self::Tampered => "tampered",
             Self::Expired(_) => "expired",
             Self::Future => "future",
@@ -351,20 +388,20 @@ impl StoreError {
             Self::Corrupt(_) => "corrupt",
         }
     }
+}
 
-    /// The error with its causes, in one line.
-    pub(crate) fn in_full(&self) -> String {
-        let (mut line, mut cause) = (self.to_string(), self.source());
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Some errors tell their cause themselves.
-            if !line.contains(&text) {
-                line = format!("{line}: {text}");
-            }
-            cause = error.source();
+/// An error with its causes, in one line.
+pub(crate) fn in_full(error: &dyn StdError) -> String {
+    let (mut line, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some errors tell their cause themselves.
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
         }
-        line
+        cause = error.source();
     }
+    line
 }
 
 /// The session could not be saved, so the response must not pretend that it was. Without a store there is but
@@ -395,6 +432,21 @@ pub enum CommitError {
     /// The session was loaded by another [`Sessions`](crate::Sessions).
     #[error("this session belongs to another `Sessions` value; commit it where it was loaded")]
     Foreign,
+}
+
+/// Why [`Sessions::revoke`](crate::Sessions::revoke) or [`revoke_subject`](crate::Sessions::revoke_subject) did not
+/// take effect.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RevokeError {
+    /// There is nothing that could end a session.
+    #[error(
+        "revocation is off, so nothing on the server can end a session; add `.store(..)`, and leave out `.revocation(Revocation::Off)`"
+    )]
+    Off,
+    /// The store failed; some of the subject's sessions may be revoked already. Try again.
+    #[error("the session could not be revoked")]
+    Store(#[from] StoreError),
 }
 
 /// Why [`Sessions::issue`](crate::Sessions::issue) made no cookie.

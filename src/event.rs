@@ -130,6 +130,29 @@ pub enum Event {
         /// The error with its causes.
         error: String,
     },
+    /// The store did not say whether the session has been revoked, and it was used all the same, as
+    /// [`FailurePolicy::Open`](crate::FailurePolicy::Open) has it.
+    Unconfirmed {
+        /// The session.
+        id: SessionId,
+    },
+    /// [`Sessions::revoke`](crate::Sessions::revoke) ended the session.
+    Revoked {
+        /// The session.
+        id: SessionId,
+    },
+    /// [`Sessions::revoke_subject`](crate::Sessions::revoke_subject) ended all sessions of a subject.
+    SubjectRevoked,
+    /// The ring's file or source had changed, and its keys are used from now on.
+    KeysReloaded {
+        /// The key that seals now.
+        primary: KeyId,
+    },
+    /// The ring's file or source cannot be read; the ring goes on with the keys that it has. Told at each look.
+    KeysFailed {
+        /// The error with its causes.
+        error: String,
+    },
     /// The session was destroyed, or became empty, and its cookie was removed from the browser.
     Ended {
         /// The session.
@@ -148,7 +171,11 @@ pub(crate) type EventHook = Arc<dyn Fn(&Event) + Send + Sync>;
 impl Teller {
     pub(crate) fn tell(&self, event: &Event) {
         match event {
-            Event::StoreFailed { .. } | Event::Lost { .. } | Event::Conflicted { .. } => {
+            Event::StoreFailed { .. }
+            | Event::Lost { .. }
+            | Event::Conflicted { .. }
+            | Event::Unconfirmed { .. }
+            | Event::KeysFailed { .. } => {
                 tracing::warn!(target: "sealed_session", ?event);
             }
             _ => tracing::debug!(target: "sealed_session", ?event),

@@ -1,18 +1,16 @@
-//! Keys and the ring that holds them: one primary that seals, any number of retired ones that only open.
+//! Keys and the ring that holds them, through the life of each: pending, primary, retired, revoked.
 //!
 //! # Security
-//! A retired key protects against nodes that still seal with it, not against a thief: whoever has a key of the ring,
-//! primary or retired, can read and forge sessions. A leaked key has to leave the ring.
+//! A retired key protects against nodes that still seal with it, not against a thief: whoever has a key that opens,
+//! primary, pending or retired, can read and forge sessions. A leaked key has to be revoked.
 
+mod document;
 mod file;
+mod ring;
 
 use std::fmt;
-use std::io;
-use std::path::Path;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hkdf::Hkdf;
@@ -21,6 +19,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+pub use self::ring::{KeyInfo, KeyRing, KeySource, KeyState};
+pub(crate) use self::ring::{Reload, Snapshot};
 use crate::error::KeyError;
 
 /// Length of a [`Key`] in bytes.
@@ -38,6 +38,8 @@ pub(crate) enum Purpose {
     Cookie,
     /// Rows in a store; each is sealed under a key of its own, derived from this one.
     Row,
+    /// Where a store keeps what is said of a subject.
+    Lookup,
 }
 
 impl Purpose {
@@ -46,6 +48,7 @@ impl Purpose {
         match self {
             Self::Cookie => "cookie",
             Self::Row => "row",
+            Self::Lookup => "lookup",
         }
     }
 }
@@ -65,6 +68,19 @@ impl fmt::Display for KeyId {
 impl fmt::Debug for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyId({self})")
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = KeyError;
+
+    /// Reads the 8 hexadecimal digits that `Display` writes.
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let digits = text.len() == 2 * KEY_ID_LEN && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match u32::from_str_radix(text, 16) {
+            Ok(id) if digits => Ok(Self(id.to_be_bytes())),
+            _ => Err(KeyError::Id),
+        }
     }
 }
 
@@ -233,166 +249,6 @@ fn weakness(secret: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The keys of a deployment: the primary seals and opens, retired ones only open. What a retired key opens is
-/// re-sealed under the primary with the next response.
-///
-/// Clones share their keys: [`rotate`](Self::rotate) on one is seen by all.
-///
-/// ```
-/// use sealed_session::{Key, KeyRing};
-///
-/// let (old, new) = (Key::generate(), Key::generate());
-/// let ring = KeyRing::new(old.clone());
-/// ring.rotate(new.clone())?;
-/// assert_eq!(ring.primary(), new.id());
-/// assert_eq!(ring.ids(), [new.id(), old.id()]);
-/// # Ok::<(), sealed_session::KeyError>(())
-/// ```
-#[derive(Clone)]
-pub struct KeyRing {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    keys: ArcSwap<Vec<Key>>,
-    writing: Mutex<()>,
-}
-
-impl KeyRing {
-    /// A ring with a primary key and no retired ones.
-    #[must_use]
-    pub fn new(primary: Key) -> Self {
-        Self {
-            shared: Arc::new(Shared { keys: ArcSwap::from_pointee(vec![primary]), writing: Mutex::new(()) }),
-        }
-    }
-
-    /// A ring of these keys, the primary first.
-    ///
-    /// # Errors
-    /// [`KeyError::Empty`] for no key, [`KeyError::Duplicate`] for two keys with one id.
-    pub fn from_keys(keys: impl IntoIterator<Item = Key>) -> Result<Self, KeyError> {
-        let mut keys = keys.into_iter();
-        let ring = Self::new(keys.next().ok_or(KeyError::Empty)?);
-        for key in keys {
-            ring.add_retired(key)?;
-        }
-        Ok(ring)
-    }
-
-    /// Reads a comma-separated list of keys in base64url, the primary first. Spaces around a key are allowed.
-    ///
-    /// # Errors
-    /// [`KeyError::Empty`], [`KeyError::InList`] with the number of the unusable key, [`KeyError::Duplicate`].
-    pub fn parse(list: &str) -> Result<Self, KeyError> {
-        if list.trim().is_empty() {
-            return Err(KeyError::Empty);
-        }
-        let parse = |(i, text): (usize, &str)| {
-            text.trim().parse().map_err(|source| KeyError::InList { number: i + 1, source: Box::new(source) })
-        };
-        Self::from_keys(list.split(',').enumerate().map(parse).collect::<Result<Vec<Key>, _>>()?)
-    }
-
-    /// Reads the list of [`parse`](Self::parse) from an environment variable.
-    ///
-    /// # Errors
-    /// [`KeyError::Environment`] if it is not set, and those of [`parse`](Self::parse).
-    pub fn from_env(name: &str) -> Result<Self, KeyError> {
-        let list = std::env::var(name).map_err(|_| KeyError::Environment { name: name.into() })?;
-        Self::parse(&Zeroizing::new(list))
-    }
-
-    /// Opens the key file at `path`, or makes one with a fresh key (mode 0600) if there is none. Of several processes
-    /// that start at once, one makes the file and all use it.
-    ///
-    /// The file is a JSON document:
-    /// `{"version": 1, "keys": [{"key": "<base64url>", "state": "primary"}, {"key": "..", "state": "retired"}]}`.
-    ///
-    /// # Errors
-    /// [`KeyError::Permissions`] if the file's group or others have any access (Unix only; on other systems protect
-    /// it by other means), [`KeyError::Document`] if it is not such a document, [`KeyError::Io`].
-    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self, KeyError> {
-        let path = path.as_ref();
-        match file::read(path) {
-            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                file::create(path, &Key::generate()).map_err(|source| KeyError::Io {
-                    action: "create",
-                    path: path.into(),
-                    source,
-                })?;
-                file::read(path)
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// Adds a key that only opens.
-    ///
-    /// In a rolling deploy a new key goes to all nodes in this way first, and is made the primary by
-    /// [`rotate`](Self::rotate) once every node has it.
-    ///
-    /// # Errors
-    /// [`KeyError::Duplicate`] if the ring has a key of that id.
-    pub fn add_retired(&self, key: Key) -> Result<(), KeyError> {
-        self.change(|keys| match keys.iter().find(|k| k.id == key.id) {
-            Some(_) => Err(KeyError::Duplicate { id: key.id }),
-            None => {
-                keys.push(key);
-                Ok(())
-            }
-        })
-    }
-
-    /// Makes `key` the primary; the former primary is retired. A key that is in the ring already moves to the front.
-    /// Takes effect at once, for all clones, in this process. Nothing is written to a key file.
-    ///
-    /// # Errors
-    /// [`KeyError::Duplicate`] if the ring has another key of that id.
-    pub fn rotate(&self, key: Key) -> Result<(), KeyError> {
-        self.change(|keys| {
-            match keys.iter().position(|k| k.id == key.id) {
-                Some(at) if keys[at] == key => keys[..=at].rotate_right(1),
-                Some(_) => return Err(KeyError::Duplicate { id: key.id }),
-                None => keys.insert(0, key),
-            }
-            Ok(())
-        })
-    }
-
-    /// The id of the key that seals.
-    #[must_use]
-    pub fn primary(&self) -> KeyId {
-        self.snapshot()[0].id
-    }
-
-    /// The ids of all keys, the primary first.
-    #[must_use]
-    pub fn ids(&self) -> Vec<KeyId> {
-        self.snapshot().iter().map(Key::id).collect()
-    }
-
-    /// The keys as they are now, the primary first; never empty. A later change makes a new list, so two snapshots
-    /// are the same exactly if they are the same allocation.
-    pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Vec<Key>>> {
-        self.shared.keys.load()
-    }
-
-    fn change(&self, edit: impl FnOnce(&mut Vec<Key>) -> Result<(), KeyError>) -> Result<(), KeyError> {
-        let _writing = self.shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut keys = Vec::clone(&self.snapshot());
-        edit(&mut keys)?;
-        self.shared.keys.store(Arc::new(keys));
-        Ok(())
-    }
-}
-
-impl fmt::Debug for KeyRing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("KeyRing").field(&self.ids()).finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -461,30 +317,5 @@ mod tests {
         assert_eq!(key.id(), Key::from_bytes([1; 32]).id());
         assert_ne!(key.id(), Key::from_bytes([2; 32]).id());
         assert_ne!(key.id().0, [1; 4]);
-    }
-
-    #[test]
-    fn a_list_names_the_number_of_the_key_that_is_wrong() {
-        let good = Key::generate().export();
-        let error = KeyRing::parse(&format!("{}, nonsense", *good)).unwrap_err();
-        assert!(error.to_string().contains("number 2"), "{error}");
-        assert!(std::error::Error::source(&error).unwrap().to_string().contains("43 characters"));
-        assert!(matches!(KeyRing::parse(" "), Err(KeyError::Empty)));
-        assert!(matches!(KeyRing::parse(&format!("{0},{0}", *good)), Err(KeyError::Duplicate { .. })));
-        assert!(matches!(KeyRing::from_env("SEALED_SESSION_NOT_SET"), Err(KeyError::Environment { .. })));
-    }
-
-    #[test]
-    fn rotating_moves_a_known_key_to_the_front_and_is_seen_by_clones() {
-        let [a, b, c] = [1, 2, 3].map(|n| Key::from_bytes([n; 32]));
-        let ring = KeyRing::from_keys([a.clone(), b.clone()]).unwrap();
-        let clone = ring.clone();
-        ring.rotate(c.clone()).unwrap();
-        assert_eq!(clone.ids(), [c.id(), a.id(), b.id()]);
-        ring.rotate(b.clone()).unwrap();
-        assert_eq!(clone.ids(), [b.id(), c.id(), a.id()]);
-        ring.rotate(b.clone()).unwrap();
-        assert_eq!(clone.ids(), [b.id(), c.id(), a.id()]);
-        assert!(matches!(ring.add_retired(a), Err(KeyError::Duplicate { .. })));
     }
 }

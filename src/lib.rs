@@ -94,6 +94,7 @@ mod event;
 mod key;
 mod lifetime;
 mod record;
+mod revocation;
 mod rows;
 mod session;
 mod sessions;
@@ -111,13 +112,14 @@ pub use cookie::{MAX_NAME_VALUE_BYTES, SameSite, Secure};
 #[doc(hidden)]
 pub use envelope::bench as __bench;
 pub use error::{
-    CommitError, ConfigError, End, InsertError, IssueError, KeyError, Rejection, Source, StoreError,
-    ValueError,
+    CommitError, ConfigError, End, InsertError, IssueError, KeyError, Rejection, RevokeError, Source,
+    StoreError, ValueError,
 };
 pub use event::Event;
-pub use key::{KEY_LEN, Key, KeyId, KeyRing};
+pub use key::{KEY_LEN, Key, KeyId, KeyInfo, KeyRing, KeySource, KeyState};
 pub use lifetime::Lifetime;
 pub use record::{ParseSessionIdError, SessionId};
+pub use revocation::{FailurePolicy, Revocation};
 pub use session::{Placement, Session, SessionKey};
 pub use sessions::{CommitContext, Inspection, Sessions};
 pub use state::Origin;

@@ -220,7 +220,14 @@ pub(crate) fn first_end(times: &Times, terms: &Terms, now: Millis) -> (Millis, E
 
 /// The times of a new session, or of one that is renewed.
 pub(crate) fn birth(terms: &Terms, now: Millis) -> Times {
-    Times { created_at: now, anchor: now, sealed_at: now, duration: terms.duration, own: false }
+    Times {
+        created_at: now,
+        anchor: now,
+        sealed_at: now,
+        duration: terms.duration,
+        own: false,
+        horizon: Millis::ZERO,
+    }
 }
 
 /// The times after a use while [`Due::Extend`]: the end moves by `active`, to no later than now + max(d, 2a).
@@ -238,6 +245,23 @@ pub(crate) fn touch(times: &Times, now: Millis) -> Times {
 pub(crate) fn reseal(times: &Times, terms: &Terms, now: Millis) -> Times {
     let duration = if times.own { times.duration } else { terms.duration };
     Times { sealed_at: now, duration, ..*times }
+}
+
+/// The times with the horizon that covers them.
+pub(crate) fn covered(times: &Times) -> Times {
+    Times { horizon: times.horizon.max(times.anchor.plus(times.duration)), ..*times }
+}
+
+/// When the last cookie of this id can be over, on whatever node and under whatever configuration it was issued: one
+/// that led to this one, or one that a parallel request is given at `now`.
+pub(crate) fn last_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
+    let duration = times.duration.max(terms.duration);
+    now.plus(duration.max(terms.active.plus(terms.active))).max(covered(times).horizon)
+}
+
+/// The same where nothing is known of the session.
+pub(crate) fn last_end_of_any(terms: &Terms, now: Millis) -> Millis {
+    now.plus(terms.max_duration.max(terms.active.plus(terms.active)))
 }
 
 /// `Max-Age` in seconds: never less than what remains, so that the browser does not end the session before the server.
@@ -260,7 +284,7 @@ fn duration_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
 }
 
 /// However far a wrong clock has moved the anchor, no end is later than this.
-pub(crate) fn latest_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
+fn latest_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
     let a = active(times, terms);
     now.plus(duration(times, terms).max(a.plus(a)))
 }

@@ -18,7 +18,9 @@ use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
 use rand::Rng as _;
 
-pub(crate) use self::row::{RowContent, decode_row, encode_ended, encode_live, encoded_row_len};
+pub(crate) use self::row::{
+    RowContent, decode_row, encode_ended, encode_generation, encode_live, encoded_row_len,
+};
 use crate::clock::Millis;
 use crate::envelope::Opened;
 
@@ -28,7 +30,7 @@ const SESSION_ID_LEN: usize = 16;
 const MILLIS_LEN: usize = 6;
 const MAX_MILLIS: i64 = (1 << (8 * MILLIS_LEN)) - 1;
 /// The fixed part of a record in bytes.
-const HEADER_LEN: usize = SESSION_ID_LEN + 4 + 4 * MILLIS_LEN + GENERATION_LEN + 1;
+const HEADER_LEN: usize = SESSION_ID_LEN + 4 + 5 * MILLIS_LEN + GENERATION_LEN + 1;
 const GENERATION_LEN: usize = 8;
 /// More entries than this cannot stand in a record of the permitted size.
 const DECODE_LIMIT: usize = 16 << 20;
@@ -90,6 +92,9 @@ pub(crate) struct Times {
     pub(crate) duration: Millis,
     /// Whether that is the session's own, by `set_duration`, rather than the configured one.
     pub(crate) own: bool,
+    /// No cookie of this id that led to this one was sealed with a later end, so one that is to stop them all has to
+    /// last until then.
+    pub(crate) horizon: Millis,
 }
 
 /// Where the entries are.
@@ -129,6 +134,7 @@ struct Wire {
     anchor: [u8; MILLIS_LEN],
     sealed_at: [u8; MILLIS_LEN],
     duration: [u8; MILLIS_LEN],
+    horizon: [u8; MILLIS_LEN],
     generation: [u8; GENERATION_LEN],
     flags: u8,
 }
@@ -246,6 +252,7 @@ pub(crate) fn encode<'a>(
         anchor: pack(header.times.anchor),
         sealed_at: pack(header.times.sealed_at),
         duration: pack(header.times.duration),
+        horizon: pack(header.times.horizon),
         generation: header.generation.to_le_bytes(),
         flags,
     };
@@ -341,6 +348,7 @@ impl Wire {
                 sealed_at: unpack(self.sealed_at),
                 duration: unpack(self.duration),
                 own: has(OWN_DURATION),
+                horizon: unpack(self.horizon),
             },
             persistent: has(OWN_PERSISTENCE).then(|| has(PERSISTENT)),
             place: if has(IN_STORE) { Place::Store } else { Place::Cookie },
@@ -383,6 +391,7 @@ mod tests {
                 sealed_at: Millis(1_767_225_600_002),
                 duration: Millis(86_400_000),
                 own: true,
+                horizon: Millis(1_767_312_000_001),
             },
             persistent: Some(true),
             place: Place::Cookie,
@@ -404,7 +413,7 @@ mod tests {
         plaintext.resize(plaintext.len().next_multiple_of(32), 0);
         let len = plaintext.len();
         let (header, packed) =
-            decode(Opened { buf: plaintext, plaintext: 0..len, key: KeyId([0; 4]), by_primary: true })?;
+            decode(Opened { buf: plaintext, plaintext: 0..len, key: KeyId([0; 4]), current: true })?;
         Ok((header, packed.iter().map(|(k, v)| (k.to_owned(), v.to_vec())).collect()))
     }
 

@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::clock::Millis;
 use crate::entries::Entries;
 use crate::envelope::{Draft, RowSealer};
-use crate::error::{CommitError, StoreError};
+use crate::error::{CommitError, StoreError, in_full};
 use crate::event::{Event, Teller};
+use crate::key::KeyId;
 use crate::record::{self, NotARecord, Packed, RowContent, SessionId};
 use crate::state::LoadedRow;
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
@@ -51,14 +52,22 @@ pub(crate) struct LiveRow {
     pub(crate) revision: Revision,
     pub(crate) expires_at: Millis,
     /// False: a retired key had sealed it.
-    pub(crate) by_primary: bool,
+    pub(crate) current: bool,
 }
 
 impl LiveRow {
     pub(crate) fn seen(&self) -> LoadedRow {
-        let Self { revision, expires_at, counter, by_primary, .. } = *self;
-        LoadedRow { revision, expires_at, counter, by_primary }
+        let Self { revision, expires_at, counter, current, .. } = *self;
+        LoadedRow { revision, expires_at, counter, current }
     }
+}
+
+/// A row, opened as far as it can be.
+struct Read {
+    content: Result<RowContent, StoreError>,
+    current: bool,
+    revision: Revision,
+    expires_at: Millis,
 }
 
 /// What a row is to hold.
@@ -78,28 +87,43 @@ impl Rows {
     }
 
     pub(crate) async fn load(&self, id: SessionId, deadline: Deadline) -> Result<Found, StoreError> {
-        let key = row_key(id);
-        let Some(row) = self.bounded("load", deadline, self.store.load(&key)).await? else {
-            return Ok(Found::Absent);
-        };
-        let Row { data, revision, expires_at } = row;
-        let opened = self.sealer.open(&id.0, data);
-        let by_primary = opened.as_ref().is_ok_and(|opened| opened.by_primary);
-        let content = opened
-            .map_err(|reason| reason.to_string())
-            .and_then(|opened| record::decode_row(opened).map_err(|NotARecord| "not a record".to_owned()));
+        let Some(row) = self.read(&row_key(id), &id.0, deadline).await? else { return Ok(Found::Absent) };
+        let Read { content, current, revision, expires_at } = row;
         Ok(match content {
             Ok(RowContent::Ended) => Found::Ended(revision),
             Ok(RowContent::Live { counter, entries }) => {
-                let expires_at = Millis::of(expires_at);
-                Found::Live(LiveRow { entries, counter, revision, expires_at, by_primary })
+                Found::Live(LiveRow { entries, counter, revision, expires_at, current })
             }
-            Err(reason) => {
-                // A row does not become readable by refusing requests for ever: the session starts anew.
-                self.failed("load", &StoreError::Corrupt(format!("row {key:?}: {reason}").into()));
-                Found::Unreadable(revision)
-            }
+            // A row does not become readable by refusing requests for ever: the session starts anew.
+            Ok(RowContent::Generation(_)) | Err(_) => Found::Unreadable(revision),
         })
+    }
+
+    /// The generation of a subject under one key, by the place of its row.
+    pub(crate) async fn load_generation(
+        &self,
+        place: &RowKey,
+        deadline: Deadline,
+    ) -> Result<Option<(u64, Revision)>, StoreError> {
+        let Some(row) = self.read(place, place.as_bytes(), deadline).await? else { return Ok(None) };
+        match row.content {
+            Ok(RowContent::Generation(generation)) => Ok(Some((generation, row.revision))),
+            Ok(_) => Err(StoreError::Corrupt("a subject's row holds something else".into())),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read(&self, key: &RowKey, id: &[u8], deadline: Deadline) -> Result<Option<Read>, StoreError> {
+        let Some(row) = self.bounded("load", deadline, self.store.load(key)).await? else { return Ok(None) };
+        let Row { data, revision, expires_at } = row;
+        let opened = self.sealer.open(id, data);
+        let current = opened.as_ref().is_ok_and(|opened| opened.current);
+        let content = opened
+            .map_err(|reason| reason.to_string())
+            .and_then(|opened| record::decode_row(opened).map_err(|NotARecord| "not a record".to_owned()))
+            .map_err(|reason| StoreError::Corrupt(format!("row {key:?}: {reason}").into()))
+            .inspect_err(|error| self.failed("load", error));
+        Ok(Some(Read { content, current, revision, expires_at: Millis::of(expires_at) }))
     }
 
     /// Writes the row if what is expected is there; false is a conflict. A write of which the store does not tell
@@ -108,18 +132,43 @@ impl Rows {
         &self,
         id: SessionId,
         content: Content<'_>,
+        stamp: (Revision, Millis),
+        expected: Expected,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let data = self.sealer.seal(&id.0, None, draft(content));
+        self.put(&row_key(id), &data, stamp, expected, deadline).await
+    }
+
+    /// Like [`write`](Self::write), of a subject's row under one key.
+    pub(crate) async fn write_generation(
+        &self,
+        (key, place): (KeyId, &RowKey),
+        generation: u64,
+        stamp: (Revision, Millis),
+        expected: Expected,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let mut draft = Draft::with_capacity(1 + size_of::<u64>());
+        record::encode_generation(generation, draft.plaintext());
+        let data = self.sealer.seal(place.as_bytes(), Some(key), draft);
+        self.put(place, &data, stamp, expected, deadline).await
+    }
+
+    async fn put(
+        &self,
+        key: &RowKey,
+        data: &[u8],
         (revision, expires_at): (Revision, Millis),
         expected: Expected,
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
-        let key = row_key(id);
-        let data = self.sealer.seal(&id.0, draft(content));
-        let row = NewRow { data: &data, revision, expires_at: expires_at.to_datetime() };
-        match self.bounded("write", deadline, self.store.write(&key, row, expected)).await {
+        let row = NewRow { data, revision, expires_at: expires_at.to_datetime() };
+        match self.bounded("write", deadline, self.store.write(key, row, expected)).await {
             Ok(Written::Done) => Ok(true),
             Ok(Written::Conflict) => Ok(false),
             Err(error @ (StoreError::Timeout(_) | StoreError::Unavailable(_))) => {
-                let there = self.bounded("load", self.deadline(), self.store.load(&key)).await;
+                let there = self.bounded("load", self.deadline(), self.store.load(key)).await;
                 let applied = matches!(there, Ok(Some(row)) if row.revision == revision);
                 if applied { Ok(true) } else { Err(error) }
             }
@@ -145,11 +194,7 @@ impl Rows {
 
     /// Waits until no other commit of this process is at the row.
     pub(crate) async fn queue(&self, id: SessionId, deadline: Deadline) -> Result<Turn<'_>, CommitError> {
-        let queue = self.queues.of(id);
-        let mut turn = Turn { queues: &self.queues, id, waited: queue.try_lock().is_err(), guard: None };
-        let guard = timeout_at(deadline.0, queue.lock_owned()).await;
-        turn.guard = Some(guard.map_err(|_| CommitError::Conflict)?);
-        Ok(turn)
+        self.queues.turn(row_key(id), deadline).await.ok_or(CommitError::Conflict)
     }
 
     /// A pause before the next try, or the end of patience.
@@ -182,7 +227,7 @@ impl Rows {
     }
 
     fn failed(&self, operation: &'static str, error: &StoreError) {
-        self.teller.tell(&Event::StoreFailed { operation, kind: error.as_str(), error: error.in_full() });
+        self.teller.tell(&Event::StoreFailed { operation, kind: error.as_str(), error: in_full(error) });
     }
 }
 
@@ -206,21 +251,27 @@ fn draft(content: Content<'_>) -> Draft {
     }
 }
 
-/// A queue per row that somebody writes.
+/// A queue per row that somebody is at.
 #[derive(Debug, Default)]
-pub(crate) struct Queues(Mutex<HashMap<SessionId, Arc<tokio::sync::Mutex<()>>>>);
+pub(crate) struct Queues(Mutex<HashMap<RowKey, Arc<tokio::sync::Mutex<()>>>>);
 
 impl Queues {
-    fn of(&self, id: SessionId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(queues.entry(id).or_default())
+    /// Waits until nobody else is at the row, or until the deadline.
+    pub(crate) async fn turn(&self, key: RowKey, deadline: Deadline) -> Option<Turn<'_>> {
+        let queue = {
+            let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(queues.entry(key).or_default())
+        };
+        let mut turn = Turn { queues: self, key, waited: queue.try_lock().is_err(), guard: None };
+        turn.guard = Some(timeout_at(deadline.0, queue.lock_owned()).await.ok()?);
+        Some(turn)
     }
 }
 
-/// The turn of one commit in the queue of its row; the last one leaves no trace.
+/// One's turn in the queue of a row; the last one leaves no trace.
 pub(crate) struct Turn<'a> {
     queues: &'a Queues,
-    id: SessionId,
+    key: RowKey,
     /// Whether there was somebody before, so that the row is no more what it was when it was loaded.
     pub(crate) waited: bool,
     guard: Option<OwnedMutexGuard<()>>,
@@ -230,8 +281,8 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.guard = None;
         let mut queues = self.queues.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if queues.get(&self.id).is_some_and(|queue| Arc::strong_count(queue) == 1) {
-            queues.remove(&self.id);
+        if queues.get(&self.key).is_some_and(|queue| Arc::strong_count(queue) == 1) {
+            queues.remove(&self.key);
         }
     }
 }

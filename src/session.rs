@@ -42,6 +42,8 @@ pub enum Placement {
 pub(crate) trait Home: Send + Sync {
     async fn save(&self, session: &Session) -> Result<(), CommitError>;
     async fn reload(&self, session: &Session) -> Result<(), CommitError>;
+    /// The generation of a subject whose former one this process has revoked.
+    fn given_generation(&self, subject: &str) -> Option<u64>;
 }
 
 /// A session: typed values under string keys, sealed into the response's cookie when the request is over, or into a
@@ -231,7 +233,14 @@ impl Session {
     /// it by itself. If the session lives in a store, its old id is ended there; of a session in a cookie the old
     /// cookie stays valid until it ends.
     pub fn renew(&self) {
-        self.if_open("renew", |state| state.renew(&self.inner.limits.terms));
+        let subject = self.subject();
+        let given =
+            self.inner.home.as_ref().zip(subject).and_then(|(home, subject)| home.given_generation(&subject));
+        self.if_open("renew", |state| {
+            state.renew(&self.inner.limits.terms);
+            // "Everywhere but here": whoever revoked the subject's sessions in this process may take this one along.
+            state.header.generation = given.unwrap_or(state.header.generation);
+        });
     }
 
     /// Ends the session: its data is gone, the browser's cookie is removed, and later changes in this request are

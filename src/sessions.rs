@@ -12,11 +12,12 @@ use crate::clock::{Clock, Millis};
 use crate::cookie::{CookieWriter, Secure};
 use crate::entries::Entries;
 use crate::envelope::Sealer;
-use crate::error::{Rejection, StoreError};
+use crate::error::{Rejection, StoreError, in_full};
 use crate::event::{Event, Teller};
-use crate::key::{KeyId, KeyRing};
+use crate::key::{KeyId, KeyRing, Reload};
 use crate::lifetime;
-use crate::record::{Header, Place, SessionId};
+use crate::record::{Header, Packed, Place, SessionId};
+use crate::revocation::{FailurePolicy, Revoking, Standing};
 use crate::rows::{self, LiveRow, Rows};
 use crate::session::{Home, Placement, Session};
 use crate::state::{Limits, Loaded, Origin, State};
@@ -64,12 +65,14 @@ pub(crate) struct Inner {
     pub(crate) teller: Teller,
     /// With a store.
     pub(crate) rows: Option<Rows>,
+    /// With a store, unless it is off.
+    pub(crate) revoking: Option<Revoking>,
 }
 
 /// A request's session, as far as it is known without waiting.
 pub(crate) enum Opening {
     Ready(Session),
-    /// The cookie leads into the store.
+    /// The cookie leads into the store, or it is time to ask there whether the session has been revoked.
     Referenced(Box<Reference>),
 }
 
@@ -80,6 +83,14 @@ pub(crate) struct Reference {
     live: usize,
     ambiguous: bool,
     now: Millis,
+}
+
+/// What is known of a session without asking.
+enum Known {
+    Fine,
+    Revoked,
+    /// It is time to ask.
+    Unknown,
 }
 
 /// What [`Sessions::commit`] has to know of the response.
@@ -123,8 +134,41 @@ pub struct Inspection {
 }
 
 impl Inner {
+    /// What time it is, which the ring hears too.
     pub(crate) fn now(&self) -> Millis {
-        Millis::of(self.clock.now())
+        let now = Millis::of(self.clock.now());
+        self.tell_reload(self.sealer.ring().tick(now));
+        now
+    }
+
+    fn tell_reload(&self, reload: Option<Reload>) {
+        match reload {
+            Some(Reload::Changed) => {
+                self.teller.tell(&Event::KeysReloaded { primary: self.sealer.ring().primary() });
+            }
+            Some(Reload::Failed(error)) => self.teller.tell(&Event::KeysFailed { error: in_full(&error) }),
+            None => {}
+        }
+    }
+
+    /// Whether a session was revoked, as far as this process knows.
+    fn known(&self, Candidate { header, key_id, .. }: &Candidate, now: Millis) -> Known {
+        let (Some(revoking), Some(rows)) = (&self.revoking, &self.rows) else { return Known::Fine };
+        let mut known = match (revoking.is_ended(header.id, now), header.place) {
+            (Some(true), _) => return Known::Revoked,
+            // Its row is read anyway.
+            (_, Place::Store) | (Some(false), _) => Known::Fine,
+            (None, Place::Cookie) => Known::Unknown,
+        };
+        let subject = header.subject.as_deref().and_then(|subject| rows.sealer.subject_row(*key_id, subject));
+        if let Some(place) = subject {
+            match revoking.generation(&place, now) {
+                Some(Some(present)) if present != header.generation => return Known::Revoked,
+                Some(_) => {}
+                None => known = Known::Unknown,
+            }
+        }
+        known
     }
 }
 
@@ -157,17 +201,22 @@ impl Sessions {
     pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Opening {
         let Inner { sealer, cookie, limits, .. } = &*self.inner;
         let now = self.now();
-        let Found { outcome, cookies, live, ambiguous } =
+        let Found { outcome, cookies, live, ambiguous, reload } =
             candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
+        self.inner.tell_reload(reload);
         match outcome {
             Some(Ok(candidate)) => {
+                let known = self.inner.known(&candidate, now);
                 let reference = Reference { candidate, cookies, live, ambiguous, now };
-                match (reference.candidate.header.place, &self.inner.rows) {
-                    (Place::Cookie, _) => Opening::Ready(self.resume(reference, None)),
-                    (Place::Store, Some(_)) => Opening::Referenced(Box::new(reference)),
-                    (Place::Store, None) => {
+                match (known, reference.candidate.header.place, &self.inner.rows) {
+                    (Known::Revoked, ..) => {
+                        Opening::Ready(self.reject(Rejection::Revoked, false, cookies, now))
+                    }
+                    (Known::Fine, Place::Cookie, _) => Opening::Ready(self.resume(reference, None)),
+                    (_, Place::Store, None) => {
                         Opening::Ready(self.reject(Rejection::Missing, false, cookies, now))
                     }
+                    (Known::Unknown, ..) | (_, Place::Store, _) => Opening::Referenced(Box::new(reference)),
                 }
             }
             Some(Err(Refusal { reason, removable })) => {
@@ -177,34 +226,86 @@ impl Sessions {
         }
     }
 
-    /// Follows a reference into the store.
+    /// Follows a reference into the store, and asks there whether the session has been revoked.
     pub(crate) async fn fetch(&self, reference: Reference) -> Result<Session, StoreError> {
-        let id = reference.candidate.header.id;
-        let found = match &self.inner.rows {
-            Some(rows) => rows.load(id, rows.deadline()).await?,
-            None => rows::Found::Absent,
-        };
+        let Reference { candidate, cookies, now, .. } = &reference;
         // A late answer to an older cookie must not remove a newer one, so these stay in the browser.
-        let over = |reason| Ok(self.reject(reason, false, reference.cookies, reference.now));
-        match found {
-            rows::Found::Live(row) => Ok(self.resume(reference, Some(row))),
-            rows::Found::Ended(_) => over(Rejection::Revoked),
-            rows::Found::Absent | rows::Found::Unreadable(_) => over(Rejection::Missing),
+        let over = |reason| Ok(self.reject(reason, false, *cookies, *now));
+        let Some(rows) = &self.inner.rows else { return over(Rejection::Missing) };
+        let deadline = rows.deadline();
+        let (id, revoking) = (candidate.header.id, &self.inner.revoking);
+        let row = match (candidate.header.place, revoking) {
+            (Place::Cookie, None) => None,
+            (Place::Cookie, Some(revoking)) => {
+                let asked = revoking.ask_session(rows, id, *now, deadline).await;
+                match self.or_else(asked, Standing::Fine, id, revoking)? {
+                    Standing::Fine => None,
+                    Standing::Spilled(row) => Some(row),
+                    Standing::Ended => return over(Rejection::Revoked),
+                    Standing::Unreadable => return over(Rejection::Missing),
+                }
+            }
+            (Place::Store, _) => match rows.load(id, deadline).await? {
+                rows::Found::Live(row) => Some(row),
+                rows::Found::Ended(_) => return over(Rejection::Revoked),
+                rows::Found::Absent | rows::Found::Unreadable(_) => return over(Rejection::Missing),
+            },
+        };
+        let subject = candidate.header.subject.as_deref();
+        if let (Some(revoking), Some(subject)) = (revoking, subject)
+            && let Some(place) = rows.sealer.subject_row(candidate.key_id, subject)
+        {
+            let asked = revoking.ask_subject(rows, &place, *now, deadline).await;
+            let present = self.or_else(asked, None, id, revoking)?;
+            if present.is_some_and(|present| present != candidate.header.generation) {
+                return over(Rejection::Revoked);
+            }
+        }
+        Ok(self.resume(reference, row))
+    }
+
+    /// What stands for an answer that the store does not give.
+    fn or_else<T>(
+        &self,
+        asked: Result<T, StoreError>,
+        assumed: T,
+        id: SessionId,
+        revoking: &Revoking,
+    ) -> Result<T, StoreError> {
+        match (asked, revoking.on_failure) {
+            (Err(_), FailurePolicy::Open) => {
+                self.tell(&Event::Unconfirmed { id });
+                Ok(assumed)
+            }
+            (answer, _) => answer,
         }
     }
 
     fn resume(&self, reference: Reference, row: Option<LiveRow>) -> Session {
         let Reference { candidate, cookies, live, ambiguous, now } = reference;
-        let Candidate { header, entries, due, key_id, by_primary } = candidate;
+        let Candidate { mut header, entries, due, key_id, current } = candidate;
         let id = header.id;
         self.tell(&Event::Resumed { id });
         if ambiguous {
             self.tell(&Event::Ambiguous { id, live });
         }
         let seen = row.as_ref().map(LiveRow::seen);
-        let entries = Entries::new(row.map_or(entries, |row| row.entries));
-        let mut state = State::resumed(Loaded { header, due, key_id, by_primary }, entries, now);
+        let entries = match row {
+            None => Entries::new(entries),
+            // Of a cookie from before the session moved into the store nothing counts but whose it is. Only one that
+            // was issued since, by a process that had not heard of it, is newer than the row.
+            Some(row) if header.place == Place::Cookie && header.counter > row.counter => {
+                replaced(row.entries, &entries)
+            }
+            Some(row) => Entries::new(row.entries),
+        };
+        let outdated = seen.is_some() && header.place == Place::Cookie;
+        if outdated {
+            header.place = Place::Store;
+        }
+        let mut state = State::resumed(Loaded { header, due, key_id, current }, entries, now);
         state.row = seen;
+        state.outdated = outdated;
         self.session(state, cookies)
     }
 
@@ -231,14 +332,14 @@ impl Sessions {
         let Inner { sealer, limits, .. } = &*self.inner;
         let candidate =
             candidates::judge(value, sealer, &limits.terms, now).map_err(|refusal| refusal.reason)?;
-        let Candidate { header, entries, key_id, by_primary, .. } = candidate;
+        let Candidate { header, entries, key_id, current, .. } = candidate;
         let Header { id, counter, times, persistent, subject, place, .. } = header;
         let bytes = limits.name_len + value.len();
         let (end, _) = lifetime::first_end(&times, &limits.terms, now);
         Ok(Inspection {
             id,
             key_id,
-            retired_key: !by_primary,
+            retired_key: !current,
             counter,
             created_at: times.created_at.to_datetime(),
             sealed_at: times.sealed_at.to_datetime(),
@@ -291,6 +392,14 @@ impl Sessions {
     pub(crate) fn tell(&self, event: &Event) {
         self.inner.teller.tell(event);
     }
+}
+
+/// The one's entries as a change of the other's.
+fn replaced(old: Packed, new: &Packed) -> Entries {
+    let mut entries = Entries::new(old);
+    entries.clear();
+    new.iter().for_each(|(key, value)| entries.set(key, value.to_vec()));
+    entries
 }
 
 impl fmt::Debug for Sessions {

@@ -77,7 +77,7 @@ pub(crate) struct Loaded {
     /// The key that had sealed it.
     pub(crate) key_id: KeyId,
     /// False: that key is retired.
-    pub(crate) by_primary: bool,
+    pub(crate) current: bool,
 }
 
 /// The row of a session, as it was when last seen.
@@ -88,7 +88,7 @@ pub(crate) struct LoadedRow {
     /// The highest counter of a cookie that is known to have led to it.
     pub(crate) counter: u32,
     /// False: a retired key had sealed it.
-    pub(crate) by_primary: bool,
+    pub(crate) current: bool,
 }
 
 /// Why the cookie has to be issued again.
@@ -116,6 +116,8 @@ pub(crate) struct State {
     pub(crate) now: Millis,
     /// How many cookies of our name the request carried.
     pub(crate) cookies: usize,
+    /// Whether the cookie that led to the row is from before the session moved there.
+    pub(crate) outdated: bool,
     /// Whether the refused cookie is to be removed from the browser.
     pub(crate) remove_refused: bool,
     pub(crate) renewal: Renewal,
@@ -141,6 +143,7 @@ impl State {
             origin,
             now,
             cookies: 0,
+            outdated: false,
             remove_refused: false,
             renewal: Renewal::Auto,
         }
@@ -156,6 +159,7 @@ impl State {
             origin: Origin::Resumed,
             now,
             cookies: 0,
+            outdated: false,
             remove_refused: false,
             renewal: Renewal::Auto,
         }
@@ -166,7 +170,7 @@ impl State {
     pub(crate) fn sealed_times(&self, limits: &Limits, now: Millis) -> Times {
         let times = &self.header.times;
         let used = match (self.renewal, &self.loaded) {
-            (Renewal::Skip, _) => return *times,
+            (Renewal::Skip, _) => return lifetime::covered(times),
             (Renewal::Touch, _) => lifetime::touch(times, self.now),
             (Renewal::Auto, _) if limits.rolling => lifetime::touch(times, self.now),
             (Renewal::Auto, Some(Loaded { header, due: Some(Due::Extend), .. }))
@@ -176,7 +180,7 @@ impl State {
             }
             (Renewal::Auto, _) => *times,
         };
-        lifetime::reseal(&used, &limits.terms, now)
+        lifetime::covered(&lifetime::reseal(&used, &limits.terms, now))
     }
 
     pub(crate) fn reissue(&self, limits: &Limits) -> Reissue {
@@ -240,8 +244,8 @@ impl State {
 
     /// Whether the primary key had sealed all that was loaded.
     pub(crate) fn is_current(&self) -> bool {
-        self.loaded.as_ref().is_none_or(|loaded| loaded.by_primary)
-            && self.row.as_ref().is_none_or(|row| row.by_primary)
+        self.loaded.as_ref().is_none_or(|loaded| loaded.current)
+            && self.row.as_ref().is_none_or(|row| row.current)
     }
 
     /// How long a row has to be kept for a cookie with these times: longer than any node takes it for alive.

@@ -20,6 +20,7 @@ pub mod conformance;
 mod memory;
 #[cfg(feature = "mongodb")]
 mod mongodb;
+mod open;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "redis")]
@@ -41,6 +42,7 @@ use time::OffsetDateTime;
 pub use self::memory::MemoryStore;
 #[cfg(feature = "mongodb")]
 pub use self::mongodb::{MongoStore, MongoStoreOptions};
+pub use self::open::{OpenError, open};
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbStore, RedbStoreOptions};
 #[cfg(feature = "redis")]
@@ -52,6 +54,9 @@ pub use crate::error::StoreError;
 
 /// Length of a [`RowKey`] in bytes.
 pub const ROW_KEY_LEN: usize = 32;
+/// Rows of up to this many bytes end sessions, so a store that is full takes them all the same.
+#[cfg(feature = "memory")]
+const SMALL_ROW: usize = 128;
 /// Length of a [`Revision`] in bytes.
 pub const REVISION_LEN: usize = 16;
 
@@ -172,7 +177,8 @@ pub enum Written {
 /// # Errors
 /// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Timeout`] if it may have acted but did
 /// not say so, [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if it holds what it was never given.
-/// A store retries nothing that may have been applied, and leaves waiting for better times to its callers.
+/// A store retries nothing that may have been applied, and leaves waiting for better times to its callers. Rows of up
+/// to 128 bytes are what ends sessions: a store that can refuse others for lack of room takes these, if it can.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The row, if it is there and has not expired. From the primary, never from a replica that may lag behind.

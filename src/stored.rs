@@ -108,9 +108,10 @@ impl Dealings<'_> {
         work: &mut State,
         place: impl Fn(&State) -> Option<Place>,
     ) -> Result<Fate, CommitError> {
-        let Some((old, mut revision, ended_until)) = self.old(work) else {
+        let Some((old, mut expected, ended_until)) = self.old(work) else {
             return Ok(Fate::Lost(Rejection::Missing));
         };
+        let in_cookie = expected == Expected::Absent;
         let deadline = self.rows.deadline();
         let mut written: Option<Revision> = None;
         let ending = Revision::random();
@@ -120,10 +121,12 @@ impl Dealings<'_> {
             if look {
                 match self.rows.load(old, deadline).await? {
                     Found::Live(row) => {
-                        revision = row.revision;
+                        expected = Expected::At(row.revision);
                         self.rebase(work, row)?;
                     }
+                    // The conflict was with ourselves: a driver repeated the write whose answer it had not got.
                     Found::Ended(by) if by == ending => break,
+                    Found::Absent if in_cookie => expected = Expected::Absent,
                     Found::Ended(_) | Found::Absent | Found::Unreadable(_) => {
                         if written.is_some() {
                             // What fails here expires by itself, and no cookie leads to it.
@@ -136,16 +139,15 @@ impl Dealings<'_> {
             if written.is_some() || place(work) == Some(Place::Store) {
                 work.header.place = Place::Store;
                 let content = Content::Live { counter: 0, entries: &work.entries };
-                let expected = written.map_or(Expected::Absent, Expected::At);
+                let present = written.map_or(Expected::Absent, Expected::At);
                 let row = (Revision::random(), work.row_end(self.limits, self.now));
                 // Nobody else knows the id yet, so nothing else can be there.
-                if !self.rows.write(work.header.id, content, row, expected, deadline).await? {
+                if !self.rows.write(work.header.id, content, row, present, deadline).await? {
                     return Err(CommitError::Conflict);
                 }
                 written = Some(row.0);
             }
-            let (row, expected) = ((ending, ended_until), Expected::At(revision));
-            if self.rows.write(old, Content::Ended, row, expected, deadline).await? {
+            if self.rows.write(old, Content::Ended, (ending, ended_until), expected, deadline).await? {
                 break;
             }
             if look {
@@ -160,7 +162,20 @@ impl Dealings<'_> {
 
     /// Ends the session that was loaded, for good.
     pub(crate) async fn end(&self, work: &State) -> Result<(), StoreError> {
-        let Some((id, mut revision, until)) = self.old(work) else { return Ok(()) };
+        match self.old(work) {
+            Some((id, expected, until)) => self.end_row(id, expected, until).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the session of this id, whatever is expected in its row; the mark lasts `until` then.
+    pub(crate) async fn end_row(
+        &self,
+        id: SessionId,
+        mut expected: Expected,
+        until: Millis,
+    ) -> Result<(), StoreError> {
+        let in_cookie = expected == Expected::Absent;
         let deadline = self.rows.deadline();
         let out_of_time = |_| StoreError::Timeout("other requests kept writing the session".into());
         let turn = self.rows.queue(id, deadline).await.map_err(out_of_time)?;
@@ -168,14 +183,14 @@ impl Dealings<'_> {
         for tries in 0.. {
             if look {
                 match self.rows.load(id, deadline).await? {
-                    Found::Live(LiveRow { revision: present, .. }) | Found::Unreadable(present) => {
-                        revision = present;
+                    Found::Live(LiveRow { revision, .. }) | Found::Unreadable(revision) => {
+                        expected = Expected::At(revision);
                     }
+                    Found::Absent if in_cookie => expected = Expected::Absent,
                     Found::Ended(_) | Found::Absent => break,
                 }
             }
-            let (row, expected) = ((Revision::random(), until), Expected::At(revision));
-            if self.rows.write(id, Content::Ended, row, expected, deadline).await? {
+            if self.rows.write(id, Content::Ended, (Revision::random(), until), expected, deadline).await? {
                 break;
             }
             if look {
@@ -186,12 +201,13 @@ impl Dealings<'_> {
         Ok(())
     }
 
-    /// The row that is to be ended: its session's id, its revision, and until when it has to say so. Then no cookie of
-    /// that id can be alive any more, wherever it was issued.
-    fn old(&self, work: &State) -> Option<(SessionId, Revision, Millis)> {
+    /// The row that is to be ended: its session's id, what is expected there, and until when it has to say so. Then no
+    /// cookie of that id can be alive any more, wherever it was issued.
+    fn old(&self, work: &State) -> Option<(SessionId, Expected, Millis)> {
         let header = &work.loaded.as_ref()?.header;
-        let until = lifetime::latest_end(&header.times, &self.limits.terms, self.now).plus(SKEW);
-        Some((header.id, work.row.as_ref()?.revision, until))
+        let until = lifetime::last_end(&header.times, &self.limits.terms, self.now).plus(SKEW);
+        let expected = work.row.as_ref().map_or(Expected::Absent, |row| Expected::At(row.revision));
+        Some((header.id, expected, until))
     }
 
     /// Puts this request's changes over what others have left.
@@ -219,5 +235,5 @@ impl Dealings<'_> {
 }
 
 fn stored_row(revision: Revision, expires_at: Millis, counter: u32) -> LoadedRow {
-    LoadedRow { revision, expires_at, counter, by_primary: true }
+    LoadedRow { revision, expires_at, counter, current: true }
 }

@@ -731,7 +731,6 @@ def bad_settings():
                 file.write("{}")
             os.chmod(path, mode)
         store = "there is no store"
-        none_yet = "has none yet|no revocation yet"
         for settings, right in [
             ({"PORT": "http"}, "0 to 65535"),
             ({"PORT": "65536"}, "0 to 65535"),
@@ -764,13 +763,16 @@ def bad_settings():
             ({"ABSOLUTE_MS": "0"}, "from 1ms"),
             ({"IDLE_MS": "x"}, "whole number of milliseconds"),
             ({"IDLE_MS": "0"}, "from 1ms"),
-            ({"STORE": "memcached://127.0.0.1/"}, "must be none, memory, redb:PATH"),
-            ({"STORE": "redis://127.0.0.1:1/"}, "cannot be reached|lacks its feature"),
-            ({"STORE": "sqlite:/no/such/folder/file"}, "cannot be reached|lacks its feature"),
-            ({"STORE": "memory", "SPILL_ABOVE": "4097"}, "from 1[0-9]{2} to 4096|lacks its feature"),
-            ({"REVOCATION": "every-request"}, none_yet),
-            ({"REVOCATION": "1000"}, none_yet),
-            ({"REVOCATION_FAILURE": "open"}, none_yet),
+            ({"STORE": "memcached://127.0.0.1/"}, "begins with memory, redb:PATH"),
+            ({"STORE": "redis://127.0.0.1:1/"}, "cannot be reached|lacks the store"),
+            ({"STORE": "sqlite:/no/such/folder/file"}, "cannot be reached|lacks the store"),
+            ({"STORE": "memory", "SPILL_ABOVE": "4097"}, "from 1[0-9]{2} to 4096|lacks the store"),
+            ({"REVOCATION": "often"}, "off, every-request or a whole number"),
+            ({"REVOCATION_FAILURE": "ajar"}, "open or closed"),
+            ({"REVOCATION": "every-request"}, store),
+            ({"REVOCATION": "1000"}, store),
+            ({"REVOCATION_FAILURE": "open"}, store),
+            ({"STORE": "memory", "REVOCATION": "0"}, "from 1ms to 86400s|lacks"),
             ({"SPILL_ABOVE": "1000"}, store),
             ({"RESPONSE_HEAD_BUDGET": "4096"}, store),
             ({"STORE_TIMEOUT_MS": "1000"}, store),
@@ -782,7 +784,7 @@ def bad_settings():
             equal(f"{settings}: stdout", run.stdout, "")
             check(f"{settings}: one line", run.stderr.count("\n") == 1, run.stderr)
             check(f"{settings}: says {right!r}", re.search(right, run.stderr), run.stderr)
-            lacking = "lacks its feature" in run.stderr
+            lacking = "lacks the store" in run.stderr
             for name, value in {"STORE": ""}.items() if lacking else settings.items():
                 check(f"{settings}: names {name}", name in run.stderr, run.stderr)
                 # Keys are secret, and so is the password that an address may have.

@@ -151,7 +151,7 @@ def encode(header, entries):
     )
     subject = (header["subject"] or "").encode()
     out = unb64(header["id"]) + header["counter"].to_bytes(4, "little")
-    for moment in ("created_at", "anchor", "sealed_at", "duration"):
+    for moment in ("created_at", "anchor", "sealed_at", "duration", "horizon"):
         out += header[moment].to_bytes(6, "little")
     out += header["generation"].to_bytes(8, "little") + bytes([flags])
     out += put_length(len(subject)) + subject + put_length(len(entries))
@@ -168,7 +168,7 @@ def pad(plaintext):
 def decode(plaintext):
     reader = Reader(plaintext)
     header = {"id": b64(reader.take(16)), "counter": reader.integer(4)}
-    for moment in ("created_at", "anchor", "sealed_at", "duration"):
+    for moment in ("created_at", "anchor", "sealed_at", "duration", "horizon"):
         header[moment] = reader.integer(6)
     header["generation"] = reader.integer(8)
     flags = reader.integer(1)
@@ -232,6 +232,7 @@ def header(**changes):
         "anchor": 1767225600123,
         "sealed_at": 1767225601000,
         "duration": 86400000,
+        "horizon": 1767312000123,
         "own_duration": False,
         "persistent": None,
         "in_store": False,
@@ -267,8 +268,8 @@ def generate():
     add("keys beyond ASCII, in the order of their bytes", header(subject="Łódź"), [["", one], ["z", fields], ["é", ada], ["😀", one]])
     add("lengths of three bytes", header(subject="s" * 251), [["k" * 251, "da00fb" + "61" * 251], ["x", "c5012c" + "00" * 300]])
     add("251 entries", header(), [[f"{n:03}", one] for n in range(251)])
-    # 53 bytes of header, 1 of subject, 1 of count, 1 + 4 of the key, 1 of length: 35 bytes fill the third block.
-    add("a record that fills its last block", header(), [["fill", "c421" + "00" * 33]])
+    # 59 bytes of header, 1 of subject, 1 of count, 1 + 4 of the key, 1 of length: 29 bytes fill the third block.
+    add("a record that fills its last block", header(), [["fill", "c41b" + "00" * 27]])
 
     name, nonce = "__Host-Http-session", bytes(24)
     record = encode(header(), [["n", one]])
@@ -290,17 +291,19 @@ def generate():
     refuse("a key that is not in the ring", "unknown_key", value, keys=(TWO,))
     refuse("padding characters", "malformed", value + "=" * (-len(value) % 4 or 4))
     refuse("the alphabet of RFC 4648, section 4", "malformed", "+" + value[1:])
+    empty = seal(ONE, name, nonce, pad(encode(header(), [])))
+    spare = b64(empty)
     loose = next(c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-                 if c != value[-1] and base64.urlsafe_b64decode(value[:-1] + c + "=" * (-len(value) % 4)) == whole)
-    refuse("bits set behind the last byte", "malformed", value[:-1] + loose)
+                 if c != spare[-1] and base64.urlsafe_b64decode(spare[:-1] + c + "=" * (-len(spare) % 4)) == empty)
+    refuse("bits set behind the last byte", "malformed", spare[:-1] + loose)
     refuse("a character less", "malformed", value[:-1])
     refuse("a block less", "tampered", b64(whole[:-BLOCK]))
     refuse("a byte more", "malformed", b64(whole + b"\0"))
     refuse("empty", "malformed", "")
     refuse("padding that is not zero", "malformed", sealed(pad(record)[:-1] + b"\1"))
     refuse("a block of padding too many", "malformed", sealed(pad(record) + bytes(BLOCK)))
-    refuse("an unknown flag", "malformed", sealed(pad(record[:52] + b"\x10" + record[53:])))
-    refuse("persistent without the wish", "malformed", sealed(pad(record[:52] + b"\x08" + record[53:])))
+    refuse("an unknown flag", "malformed", sealed(pad(record[:58] + b"\x10" + record[59:])))
+    refuse("persistent without the wish", "malformed", sealed(pad(record[:58] + b"\x08" + record[59:])))
     refuse("entries in descending order", "malformed", sealed(pad(encode(header(), [["b", one], ["a", one]]))))
     refuse("an entry twice", "malformed", sealed(pad(encode(header(), [["a", one], ["a", one]]))))
     refuse("a key that is not UTF-8", "malformed", sealed(pad(record[:-3] + b"\xff" + record[-2:])))

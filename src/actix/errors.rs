@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, SET_COOKIE};
 use actix_web::{HttpResponse, ResponseError};
 
-use crate::error::{CommitError, InsertError, StoreError, ValueError};
+use crate::error::{CommitError, InsertError, RevokeError, StoreError, ValueError};
 
 /// A handler asks for a session that no middleware provides.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,15 @@ impl ResponseError for CommitError {
             response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         response
+    }
+}
+
+impl ResponseError for RevokeError {
+    fn error_response(&self) -> HttpResponse {
+        match self {
+            Self::Off => failure(self, StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Store(_) => failure(self, StatusCode::SERVICE_UNAVAILABLE),
+        }
     }
 }
 

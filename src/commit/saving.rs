@@ -36,6 +36,11 @@ impl Home for Inner {
         Ok(())
     }
 
+    fn given_generation(&self, subject: &str) -> Option<u64> {
+        let place = self.rows.as_ref()?.sealer.subject_row(self.sealer.ring().primary(), subject)?;
+        self.revoking.as_ref()?.given(&place)
+    }
+
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
         let _gate = session.gate().lock().await;

@@ -11,6 +11,7 @@ fn loaded(entries: &BTreeMap<String, Vec<u8>>) -> Entries {
         sealed_at: Millis(0),
         duration: Millis(1),
         own: false,
+        horizon: Millis(1),
     };
     let header = Header {
         id: SessionId([0; 16]),
@@ -25,8 +26,7 @@ fn loaded(entries: &BTreeMap<String, Vec<u8>>) -> Entries {
     record::encode(&header, entries.len(), entries.iter().map(|(k, v)| (k.as_str(), v)), &mut buf);
     buf.resize(buf.len().next_multiple_of(32), 0);
     let plaintext = 0..buf.len();
-    let (_, packed) =
-        record::decode(Opened { buf, plaintext, key: KeyId([0; 4]), by_primary: true }).unwrap();
+    let (_, packed) = record::decode(Opened { buf, plaintext, key: KeyId([0; 4]), current: true }).unwrap();
     Entries::new(packed)
 }
 

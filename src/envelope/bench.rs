@@ -15,7 +15,7 @@ impl Envelope {
     pub fn seal(&self, plaintext: &[u8], out: &mut Vec<u8>) {
         let mut draft = Draft::with_capacity(plaintext.len());
         draft.plaintext().extend_from_slice(plaintext);
-        self.0.seal(draft, out);
+        self.0.seal(draft, None, out);
     }
 
     pub fn open(&self, value: &[u8]) -> Option<Vec<u8>> {

@@ -1,11 +1,14 @@
-//! The envelope of rows: the same layout without base64, under a key that needs the session's id as well.
+//! The envelope of rows: the same layout without base64, under a key that needs the session's id as well. And where
+//! the row of a subject is, which only a holder of the key can tell.
 
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use rand::Rng as _;
+use sha2::Sha256;
+use xaes_256_gcm::aead::AeadInOut as _;
 use xaes_256_gcm::aead::inout::InOutBuf;
-use xaes_256_gcm::aead::{AeadInOut as _, KeyInit as _};
 use xaes_256_gcm::{Nonce, Tag, Xaes256Gcm};
 use zeroize::Zeroizing;
 
@@ -13,7 +16,8 @@ use super::{
     BLOCK_LEN, Draft, HEAD_LEN, NONCE_LEN, OVERHEAD, Opened, SUITE, TAG_LEN, associated_data, padded,
 };
 use crate::error::Rejection;
-use crate::key::{KEY_ID_LEN, KEY_LEN, Key, KeyId, KeyRing, Purpose, row_key};
+use crate::key::{KEY_ID_LEN, KEY_LEN, Key, KeyId, KeyRing, Purpose, Snapshot, row_key};
+use crate::store::RowKey;
 
 /// Seals and opens the rows of sessions whose cookie has one name, under the keys of a ring.
 pub(crate) struct RowSealer {
@@ -24,8 +28,15 @@ pub(crate) struct RowSealer {
 
 /// What is derived from one snapshot of the ring, the primary's first.
 struct Subkeys {
-    keys: Arc<Vec<Key>>,
-    of: Vec<(KeyId, Zeroizing<[u8; KEY_LEN]>)>,
+    keys: Arc<Snapshot>,
+    of: Vec<Subkey>,
+}
+
+struct Subkey {
+    id: KeyId,
+    row: Zeroizing<[u8; KEY_LEN]>,
+    /// Keyed, so that a subject costs no more than its own hash.
+    lookup: Hmac<Sha256>,
 }
 
 impl RowSealer {
@@ -39,10 +50,11 @@ impl RowSealer {
         OVERHEAD + padded(len)
     }
 
-    /// Seals the draft for the session of this id under the primary key.
-    pub(crate) fn seal(&self, id: &[u8], Draft(mut buf): Draft) -> Vec<u8> {
+    /// Seals the draft for what has this id, under the given key of the ring or else the primary.
+    pub(crate) fn seal(&self, id: &[u8], under: Option<KeyId>, Draft(mut buf): Draft) -> Vec<u8> {
         let subkeys = self.subkeys();
-        let (key_id, subkey) = &subkeys.of[0];
+        let given = under.and_then(|under| subkeys.of.iter().find(|subkey| subkey.id == under));
+        let Subkey { id: key_id, row, .. } = given.unwrap_or(&subkeys.of[0]);
         let mut nonce = [0; NONCE_LEN];
         rand::rng().fill_bytes(&mut nonce);
         buf.resize(HEAD_LEN + padded(buf.len() - HEAD_LEN), 0);
@@ -50,7 +62,7 @@ impl RowSealer {
         buf[1..=KEY_ID_LEN].copy_from_slice(&key_id.0);
         buf[1 + KEY_ID_LEN..HEAD_LEN].copy_from_slice(&nonce);
         let tag = self
-            .cipher(subkey, id)
+            .cipher(row, id)
             .encrypt_inout_detached(&nonce.into(), &self.aad(*key_id), InOutBuf::from(&mut buf[HEAD_LEN..]))
             .expect("a row is far below the 64 GiB that one GCM message may have");
         buf.extend_from_slice(&tag);
@@ -68,18 +80,37 @@ impl RowSealer {
         let mut key_id = KeyId([0; KEY_ID_LEN]);
         key_id.0.copy_from_slice(&buf[1..=KEY_ID_LEN]);
         let subkeys = self.subkeys();
-        let known = subkeys.of.iter().position(|(known, _)| *known == key_id);
+        let known = subkeys.of.iter().position(|known| known.id == key_id);
         let key = known.ok_or(Rejection::UnknownKey(key_id))?;
 
         let (head, body) = buf.split_at_mut(HEAD_LEN);
         let (text, tag) = body.split_at_mut(body.len() - TAG_LEN);
         let nonce = Nonce::try_from(&head[1 + KEY_ID_LEN..]).expect("the slice has the nonce's length");
         let tag = Tag::try_from(&*tag).expect("the slice has the tag's length");
-        self.cipher(&subkeys.of[key].1, id)
+        self.cipher(&subkeys.of[key].row, id)
             .decrypt_inout_detached(&nonce, &self.aad(key_id), InOutBuf::from(text), &tag)
             .map_err(|_| Rejection::Tampered)?;
         let plaintext = HEAD_LEN..buf.len() - TAG_LEN;
-        Ok(Opened { buf, plaintext, key: key_id, by_primary: key == 0 })
+        Ok(Opened { buf, plaintext, key: key_id, current: !subkeys.keys.retired[key] })
+    }
+
+    /// Where the ring's keys keep the generation of a subject, each in a row of its own: by HMAC-SHA-256 of the cookie's
+    /// name, a zero byte and the subject.
+    pub(crate) fn subject_rows(&self, subject: &str) -> Vec<(KeyId, RowKey)> {
+        self.subkeys().of.iter().map(|subkey| (subkey.id, self.place(subkey, subject))).collect()
+    }
+
+    /// The row of a subject under one key, if that is in the ring.
+    pub(crate) fn subject_row(&self, key: KeyId, subject: &str) -> Option<RowKey> {
+        self.subkeys().of.iter().find(|subkey| subkey.id == key).map(|subkey| self.place(subkey, subject))
+    }
+
+    fn place(&self, subkey: &Subkey, subject: &str) -> RowKey {
+        let mut mac = subkey.lookup.clone();
+        mac.update(self.name.as_bytes());
+        mac.update(&[0]);
+        mac.update(subject.as_bytes());
+        RowKey::from_bytes(mac.finalize().into_bytes().into())
     }
 
     fn cipher(&self, subkey: &[u8; KEY_LEN], id: &[u8]) -> Xaes256Gcm {
@@ -102,8 +133,13 @@ impl RowSealer {
 }
 
 impl Subkeys {
-    fn build(keys: Arc<Vec<Key>>) -> Self {
-        let of = keys.iter().map(|key| (key.id(), key.subkey(Purpose::Row))).collect();
+    fn build(keys: Arc<Snapshot>) -> Self {
+        let subkey = |key: &Key| Subkey {
+            id: key.id(),
+            row: key.subkey(Purpose::Row),
+            lookup: Hmac::new_from_slice(&*key.subkey(Purpose::Lookup)).expect("HMAC takes any length"),
+        };
+        let of = keys.keys.iter().map(subkey).collect();
         Self { keys, of }
     }
 }
@@ -120,7 +156,7 @@ mod tests {
     fn seal(sealer: &RowSealer, id: &[u8], plaintext: &[u8]) -> Vec<u8> {
         let mut draft = Draft::with_capacity(plaintext.len());
         draft.plaintext().extend_from_slice(plaintext);
-        sealer.seal(id, draft)
+        sealer.seal(id, None, draft)
     }
 
     #[test]
@@ -129,8 +165,8 @@ mod tests {
         assert_eq!(row.len(), RowSealer::sealed_len(4));
         let opened = sealer([1], "s").open(b"id", row.clone()).unwrap();
         assert_eq!(&opened.buf[opened.plaintext][..5], b"data\0");
-        assert!(opened.by_primary);
-        assert!(!sealer([2, 1], "s").open(b"id", row.clone()).unwrap().by_primary);
+        assert!(opened.current);
+        assert!(!sealer([2, 1], "s").open(b"id", row.clone()).unwrap().current);
 
         let refused = |sealer: RowSealer, id: &[u8]| sealer.open(id, row.clone()).unwrap_err();
         assert_eq!(refused(sealer([1], "s"), b"other"), Rejection::Tampered);
@@ -159,8 +195,8 @@ mod tests {
         let sealer = sealer([1], "s");
         let old = seal(&sealer, b"id", b"data");
         sealer.ring.rotate(Key::from_bytes([2; 32])).unwrap();
-        assert!(!sealer.open(b"id", old).unwrap().by_primary);
-        assert!(sealer.open(b"id", seal(&sealer, b"id", b"data")).unwrap().by_primary);
+        assert!(!sealer.open(b"id", old).unwrap().current);
+        assert!(sealer.open(b"id", seal(&sealer, b"id", b"data")).unwrap().current);
     }
 
     #[test]

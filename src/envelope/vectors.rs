@@ -99,6 +99,7 @@ fn spelled(header: &Header) -> Json {
         "anchor": header.times.anchor.0,
         "sealed_at": header.times.sealed_at.0,
         "duration": header.times.duration.0,
+        "horizon": header.times.horizon.0,
         "own_duration": header.times.own,
         "persistent": header.persistent,
         "in_store": header.place == Place::Store,
@@ -117,7 +118,7 @@ fn golden_cookies_open_to_what_they_hold_and_are_sealed_to_the_letter() {
         let sealer = sealer(vector);
         let value = text(vector, "value");
         let opened = sealer.parse(value.as_bytes()).unwrap().open().unwrap();
-        assert_eq!(opened.by_primary, vector["retired_key"] == false, "{what}");
+        assert_eq!(opened.current, vector["retired_key"] == false, "{what}");
         let (header, entries) = record::decode(opened).unwrap();
         assert_eq!(spelled(&header), vector["header"], "{what}");
         let read: Vec<Json> =
@@ -128,7 +129,7 @@ fn golden_cookies_open_to_what_they_hold_and_are_sealed_to_the_letter() {
             let mut draft = Draft::with_capacity(0);
             record::encode(&header, entries.len(), entries.iter(), draft.plaintext());
             let mut out = Vec::new();
-            sealer.seal_with_nonce(draft, array(vector, "nonce"), &mut out);
+            sealer.seal_with_nonce(draft, None, array(vector, "nonce"), &mut out);
             assert_eq!(str::from_utf8(&out).unwrap(), value, "{what}");
         }
     }
@@ -165,7 +166,7 @@ fn fresh_row(key: &Key, header: &Header, entry: &[u8]) -> Json {
     }
     let entries = (!ended).then(|| serde_json::json!([["key", hex(entry)]]));
     serde_json::json!({
-        "key": crate::rows::row_key(header.id).to_string(), "data": hex(&sealer.seal(&header.id.0, draft)),
+        "key": crate::rows::row_key(header.id).to_string(), "data": hex(&sealer.seal(&header.id.0, None, draft)),
         "ended": ended, "counter": (!ended).then_some(header.counter), "entries": entries,
     })
 }
@@ -187,7 +188,7 @@ fn fresh_cookies_are_written_for_the_independent_reader() {
         let mut draft = Draft::with_capacity(0);
         record::encode(&header, 1, [("key", &entry)].into_iter(), draft.plaintext());
         let mut out = Vec::new();
-        sealer.seal(draft, &mut out);
+        sealer.seal(draft, None, &mut out);
         let (read, _) = record::decode(sealer.parse(&out).unwrap().open().unwrap()).unwrap();
         assert_eq!(read, header);
         let value = str::from_utf8(&out).unwrap();

@@ -1,94 +1,120 @@
-//! The key file: a JSON document that only its owner can read.
+//! The key file: a key document that only its owner can read.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::time::SystemTime;
 
 use rand::Rng as _;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Key, KeyRing};
+use super::document::{self, Member};
 use crate::error::KeyError;
 
-/// The version of the key file's document.
-const DOCUMENT_VERSION: u32 = 1;
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document<'a> {
-    version: u32,
-    #[serde(borrow)]
-    keys: Vec<DocumentKey<'a>>,
+/// Tells whether a file is still the one that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: Option<SystemTime>,
+    len: u64,
+    inode: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DocumentKey<'a> {
-    key: &'a str,
-    state: State,
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Self { modified: metadata.modified().ok(), len: metadata.len(), inode }
+    }
 }
 
-#[derive(Serialize, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Primary,
-    Retired,
+pub(super) fn stamp(path: &Path) -> io::Result<Stamp> {
+    fs::metadata(path).map(|metadata| Stamp::of(&metadata))
 }
 
-pub(super) fn read(path: &Path) -> Result<KeyRing, KeyError> {
-    let io = |source| KeyError::Io { action: "read", path: path.into(), source };
-    let document = |reason: String| KeyError::Document { path: path.into(), reason };
-    let file = fs::File::open(path).map_err(io)?;
+pub(super) fn read(path: &Path) -> Result<(Vec<Member>, Stamp), KeyError> {
+    read_from(path, &File::open(path).map_err(failed("read", path))?)
+}
+
+fn read_from(path: &Path, file: &File) -> Result<(Vec<Member>, Stamp), KeyError> {
+    let metadata = file.metadata().map_err(failed("read", path))?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = file.metadata().map_err(io)?.permissions().mode() & 0o7777;
+        let mode = metadata.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(KeyError::Permissions { path: path.into(), mode });
         }
     }
-    let text = Zeroizing::new(io::read_to_string(file).map_err(io)?);
-    // serde_json's message may quote a string of the document, so only the place is passed on.
-    let parsed: Document<'_> = serde_json::from_str(&text)
-        .map_err(|e| document(format!("unexpected content at line {}, column {}", e.line(), e.column())))?;
-    if parsed.version != DOCUMENT_VERSION {
-        return Err(document(format!(
-            "its version is {}, and this library reads {DOCUMENT_VERSION}",
-            parsed.version
-        )));
-    }
-    let (primary, retired): (Vec<_>, Vec<_>) = parsed.keys.iter().partition(|k| k.state == State::Primary);
-    if primary.len() != 1 {
-        return Err(document(format!("it has {} primary keys instead of one", primary.len())));
-    }
-    let keys =
-        primary.into_iter().chain(retired).map(|k| k.key.parse::<Key>()).collect::<Result<Vec<_>, _>>();
-    keys.and_then(KeyRing::from_keys).map_err(|e| document(e.to_string()))
+    let text = Zeroizing::new(io::read_to_string(file).map_err(failed("read", path))?);
+    let members =
+        document::read(&text).map_err(|reason| KeyError::Document { path: Some(path.into()), reason })?;
+    Ok((members, Stamp::of(&metadata)))
 }
 
-/// Writes a file with one primary key. It appears under its name complete or not at all; one that is there stays.
-pub(super) fn create(path: &Path, key: &Key) -> io::Result<()> {
-    let exported = key.export();
-    let keys = vec![DocumentKey { key: exported.as_str(), state: State::Primary }];
-    let text = Zeroizing::new(serde_json::to_string_pretty(&Document { version: DOCUMENT_VERSION, keys })?);
+/// Writes a new file. It appears under its name complete or not at all; one that is there stays.
+pub(super) fn create(path: &Path, members: &[Member]) -> Result<(), KeyError> {
+    let draft = Draft::written(path, members).map_err(failed("create", path))?;
+    match fs::hard_link(&draft.0, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("create", path)(error)),
+        _ => Ok(()),
+    }
+}
 
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_os_string();
-    name.push(format!(".{:016x}.tmp", rand::rng().next_u64()));
-    let draft = path.with_file_name(name);
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&draft).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()
-    });
-    let linked = written.and_then(|()| match fs::hard_link(&draft, path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        outcome => outcome,
-    });
-    let removed = fs::remove_file(&draft);
-    linked.and(removed)
+/// Changes the file, one process at a time. Readers see the former file or the new one, and nothing between.
+pub(super) fn edit(
+    path: &Path,
+    edit: impl FnOnce(Vec<Member>) -> Result<Vec<Member>, KeyError>,
+) -> Result<(Vec<Member>, Stamp), KeyError> {
+    let file = locked(path).map_err(failed("lock", path))?;
+    let (members, _) = read_from(path, &file)?;
+    let members = edit(members)?;
+    let write = failed("write", path);
+    let draft = Draft::written(path, &members).map_err(&write)?;
+    fs::rename(&draft.0, path).map_err(&write)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Not every system lets folders be opened; there the rename is as safe as it gets.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok((members, stamp(path).map_err(&write)?))
+}
+
+/// The file under its lock. Who waited may hold the lock of a file that has been replaced meanwhile.
+fn locked(path: &Path) -> io::Result<File> {
+    loop {
+        let file = File::open(path)?;
+        file.lock()?;
+        if Stamp::of(&file.metadata()?) == stamp(path)? {
+            return Ok(file);
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> KeyError {
+    move |source| KeyError::Io { action, path: path.into(), source }
+}
+
+/// A complete file under a name of its own, which is gone when this is dropped.
+struct Draft(std::path::PathBuf);
+
+impl Draft {
+    fn written(path: &Path, members: &[Member]) -> io::Result<Self> {
+        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_os_string();
+        name.push(format!(".{:016x}.tmp", rand::rng().next_u64()));
+        let draft = Self(path.with_file_name(name));
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&draft.0)?;
+        file.write_all(document::write(members).as_bytes())?;
+        file.sync_all()?;
+        Ok(draft)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }

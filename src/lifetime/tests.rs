@@ -119,7 +119,7 @@ fn sealed_moments_at_the_rim_of_what_a_record_holds_are_judged_without_overflow(
     for (created_at, anchor) in rim.into_iter().flat_map(|c| rim.map(|a| (Millis(c), Millis(a)))) {
         for (sealed_at, duration) in rim.into_iter().flat_map(|s| rim.map(|d| (Millis(s), Millis(d)))) {
             for (own, now) in [false, true].into_iter().flat_map(|own| rim.map(|now| (own, Millis(now)))) {
-                let times = Times { created_at, anchor, sealed_at, duration, own };
+                let times = Times { created_at, anchor, sealed_at, duration, own, horizon: duration };
                 let (end, _) = first_end(&extend(&touch(&times, now), &all, now), &all, now);
                 assert!((0..=34_560_000).contains(&max_age(end, now)));
                 _ = judge(&times, &all, now);
@@ -325,6 +325,7 @@ impl Model {
             sealed_at: Millis(self.sealed),
             duration: Millis(self.sealed_duration),
             own: self.own,
+            horizon: Millis::ZERO,
         }
     }
 

@@ -1,4 +1,5 @@
-//! What is sealed into a row: the entries of a session that lives in a store, or the mark that it ended.
+//! What is sealed into a row: the entries of a session that lives in a store, the mark that it ended, or the generation
+//! of a subject.
 
 use super::{NotARecord, Packed, check_padding, entries, entries_len, put, put_entries};
 use crate::envelope::Opened;
@@ -6,6 +7,7 @@ use crate::envelope::Opened;
 /// The first byte of a row.
 const LIVE: u8 = 1;
 const ENDED: u8 = 2;
+const GENERATION: u8 = 3;
 const HEAD_LEN: usize = 1 + size_of::<u32>();
 
 /// What a row says of its session.
@@ -19,6 +21,8 @@ pub(crate) enum RowContent {
     },
     /// It is over, for good.
     Ended,
+    /// It is no session's row but a subject's: only sessions of this generation are the subject's still.
+    Generation(u64),
 }
 
 /// Length of an encoded live row in bytes.
@@ -43,6 +47,12 @@ pub(crate) fn encode_ended(out: &mut Vec<u8>) {
     put(&[ENDED], out);
 }
 
+/// Appends a subject's row.
+pub(crate) fn encode_generation(generation: u64, out: &mut Vec<u8>) {
+    put(&[GENERATION], out);
+    put(&generation.to_le_bytes(), out);
+}
+
 /// Reads a row out of an opened envelope, whose buffer the entries keep.
 pub(crate) fn decode_row(opened: Opened) -> Result<RowContent, NotARecord> {
     let Opened { buf, plaintext, .. } = opened;
@@ -57,6 +67,10 @@ pub(crate) fn decode_row(opened: Opened) -> Result<RowContent, NotARecord> {
             Ok(RowContent::Live { counter, entries: Packed { buf, ranges } })
         }
         ENDED => check_padding(text, at).map(|()| RowContent::Ended),
+        GENERATION => {
+            let generation = u64::from_le_bytes(take(text, &mut at)?);
+            check_padding(text, at).map(|()| RowContent::Generation(generation))
+        }
         _ => Err(NotARecord),
     }
 }
@@ -76,7 +90,7 @@ mod tests {
         let mut buf = text;
         buf.resize(buf.len().next_multiple_of(32), 0);
         let plaintext = 0..buf.len();
-        decode_row(Opened { buf, plaintext, key: KeyId([0; 4]), by_primary: true })
+        decode_row(Opened { buf, plaintext, key: KeyId([0; 4]), current: true })
     }
 
     #[test]
@@ -92,6 +106,9 @@ mod tests {
         let mut out = Vec::new();
         encode_ended(&mut out);
         assert!(matches!(decoded(out), Ok(RowContent::Ended)));
+        let mut out = Vec::new();
+        encode_generation(u64::MAX - 1, &mut out);
+        assert!(matches!(decoded(out), Ok(RowContent::Generation(n)) if n == u64::MAX - 1));
     }
 
     #[test]
@@ -99,7 +116,8 @@ mod tests {
         for bad in [
             &[][..],
             &[0],
-            &[3],
+            &[4],
+            &[GENERATION, 0, 0, 0, 0, 0, 0, 0, 0, 1],
             &[ENDED, 1],
             &[LIVE, 0, 0, 0, 0, 0, 1],
             &[LIVE, 0, 0, 0, 0, 250],

@@ -9,7 +9,9 @@ use time::OffsetDateTime;
 
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::error::StoreError;
-use crate::store::{Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, Store, Written};
+use crate::store::{
+    Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, SMALL_ROW, Store, Written,
+};
 
 /// What a row costs beside its data: its key and its revision, an expiry in two places, and the maps around them.
 const ROW_OVERHEAD: usize = 2 * ROW_KEY_LEN + REVISION_LEN + 2 * size_of::<Millis>() + 64;
@@ -23,7 +25,7 @@ const DROPPED_PER_CALL: usize = 64;
 /// their cookie start anew (`Rejected(Missing)`). Use `RedbStore` where a restart must not log anybody out.
 ///
 /// The memory is bounded: at `max_bytes` it refuses new rows with [`StoreError::Full`], which costs those who
-/// needed them a 503, and never drops a living one. Expired rows leave by themselves with the calls that come in.
+/// needed them a 503, and never drops a living one. Only the small rows that end sessions are taken all the same. Expired rows leave by themselves with the calls that come in.
 ///
 /// ```
 /// use sealed_session::{Key, KeyRing, Sessions};
@@ -156,7 +158,7 @@ impl Store for MemoryStore {
             let needed = row.data.len() + ROW_OVERHEAD;
             let total = rows.bytes - freed + needed;
             // What shrinks is let in even where the limit has been lowered: it ends sessions, too.
-            if needed > freed && total > self.max_bytes {
+            if needed > freed && total > self.max_bytes && row.data.len() > SMALL_ROW {
                 let reason = format!("{total} bytes would be over the limit of {}", self.max_bytes);
                 return Err(StoreError::Full(reason.into()));
             }
@@ -216,29 +218,33 @@ mod tests {
     #[tokio::test]
     async fn expired_rows_leave_by_themselves_and_a_full_store_refuses_instead_of_dropping_the_living() {
         let clock = ManualClock::at(OffsetDateTime::UNIX_EPOCH);
-        let store = Arc::new(MemoryStore::new().clock(clock.clone()).max_bytes(10 * (100 + ROW_OVERHEAD)));
+        let store = Arc::new(MemoryStore::new().clock(clock.clone()).max_bytes(10 * (200 + ROW_OVERHEAD)));
         let at = |seconds| OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds);
         for n in 0..10 {
-            let written = store.write(&key(n), row(&[n; 100], at(10 + u64::from(n))), Expected::Absent).await;
+            let written = store.write(&key(n), row(&[n; 200], at(10 + u64::from(n))), Expected::Absent).await;
             assert_eq!(written.unwrap(), Written::Done);
         }
-        let full = store.write(&key(10), row(b"", at(100)), Expected::Absent).await.unwrap_err();
+        let full =
+            store.write(&key(10), row(&[0; SMALL_ROW + 1], at(100)), Expected::Absent).await.unwrap_err();
         assert!(matches!(full, StoreError::Full(_)));
         assert_eq!(store.count().await.unwrap(), 10);
 
         let revision = store.load(&key(9)).await.unwrap().unwrap().revision;
-        let grown = store.write(&key(9), row(&[0; 101], at(100)), Expected::At(revision)).await;
+        let grown = store.write(&key(9), row(&[0; 201], at(100)), Expected::At(revision)).await;
         assert!(matches!(grown, Err(StoreError::Full(_))));
-        let shrunk = store.write(&key(9), row(&[0; 99], at(100)), Expected::At(revision)).await;
+        let ends = store.write(&key(11), row(&[0; SMALL_ROW], at(11)), Expected::Absent).await;
+        assert_eq!(ends.unwrap(), Written::Done, "what ends a session has room always");
+        assert!(store.delete(&key(11)).await.unwrap());
+        let shrunk = store.write(&key(9), row(&[0; 199], at(100)), Expected::At(revision)).await;
         assert_eq!(shrunk.unwrap(), Written::Done);
 
         // The first three have expired; that somebody asks for another one is enough.
         clock.advance(Duration::from_secs(12));
         store.load(&key(5)).await.unwrap();
         assert_eq!(store.rows.lock().unwrap().of.len(), 7);
-        assert_eq!(store.bytes(), 7 * (100 + ROW_OVERHEAD) - 1);
+        assert_eq!(store.bytes(), 7 * (200 + ROW_OVERHEAD) - 1);
         assert_eq!(
-            store.write(&key(10), row(&[0; 100], at(100)), Expected::Absent).await.unwrap(),
+            store.write(&key(10), row(&[0; 200], at(100)), Expected::Absent).await.unwrap(),
             Written::Done
         );
     }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use sealed_session::store::{
     Expected, MemoryStore, NewRow, Revision, Row, RowKey, Store, StoreError, Written,
 };
-use sealed_session::{ManualClock, SessionsBuilder};
+use sealed_session::{ManualClock, Revocation, SessionsBuilder};
 use time::OffsetDateTime;
 
 use crate::support::{Bed, key, start};
@@ -170,8 +170,13 @@ impl Store for Spy {
     }
 }
 
-/// Sessions over a spied store.
+/// Sessions over a spied store, without revocation.
 pub(crate) fn stored(configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> (Bed, Arc<Spy>) {
+    guarded(|builder| configure(builder.revocation(Revocation::Off)))
+}
+
+/// Sessions over a spied store.
+pub(crate) fn guarded(configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> (Bed, Arc<Spy>) {
     let clock = ManualClock::at(start());
     let spy = Spy::new(&clock);
     let store = Arc::clone(&spy);

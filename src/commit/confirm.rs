@@ -1,0 +1,141 @@
+//! What is asked of the store before a session is prolonged or moved: whether it may be still. Cached answers do not
+//! count here, or a session that was ended elsewhere could get out of the reach of what ended it.
+
+use super::Action;
+use crate::clock::Millis;
+use crate::error::{CommitError, Rejection, StoreError};
+use crate::key::KeyId;
+use crate::revocation::{Revoking, Standing};
+use crate::rows::Rows;
+use crate::sessions::Inner;
+use crate::state::{Loaded, Reissue, Renewal, State};
+
+/// What a commit may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Confirmed {
+    Yes,
+    /// The store does not say. The data may be saved where it is, under this key and with the times that it has.
+    AsItIs(KeyId),
+    /// The store does not say, and the next request will do for this.
+    Later,
+    /// A parallel request has moved the session into the store.
+    Spilled,
+    /// The session is over.
+    Lost(Rejection),
+}
+
+impl Inner {
+    /// Whether the commit has to ask before this action.
+    pub(super) fn has_to_ask(&self, state: &State, action: Action, now: Millis) -> bool {
+        if self.revoking.is_none() {
+            return false;
+        }
+        match action {
+            Action::Issue(_) => self.moves(state, now),
+            Action::Write(Reissue::No) | Action::Keep | Action::Remove | Action::End => false,
+            // These meet the session's row anyway.
+            Action::Write(_) | Action::Extend(_) => state.header.subject.is_some() && self.moves(state, now),
+            Action::Spill(_) | Action::Replace => {
+                state.header.subject.is_some() || former_subject(state).is_some()
+            }
+        }
+    }
+
+    /// Whether the cookie that is about to be issued reaches further than the one that was loaded.
+    fn moves(&self, state: &State, now: Millis) -> bool {
+        let Some(loaded) = &state.loaded else { return state.header.subject.is_some() };
+        let (before, after) = (&loaded.header.times, state.sealed_times(&self.limits, now));
+        let refreshed = self.limits.terms.idle.is_some() && state.use_prolongs(&self.limits);
+        loaded.header.id != state.header.id
+            || loaded.key_id != self.sealer.ring().primary()
+            || (before.anchor, before.duration, before.own) != (after.anchor, after.duration, after.own)
+            || refreshed
+    }
+
+    /// Asks, and gives the session the generation of its subject that it is to be sealed with.
+    pub(super) async fn confirm(
+        &self,
+        (revoking, rows): (&Revoking, &Rows),
+        work: &mut State,
+        action: Action,
+        now: Millis,
+    ) -> Result<Confirmed, CommitError> {
+        let error = match self.ask((revoking, rows), work, action, now).await {
+            Ok(confirmed) => return Ok(confirmed),
+            Err(error) => error,
+        };
+        match (action, &work.loaded) {
+            (
+                Action::Issue(Reissue::Mere) | Action::Write(Reissue::Mere) | Action::Extend(Reissue::Mere),
+                _,
+            ) => Ok(Confirmed::Later),
+            (Action::Issue(_) | Action::Write(_), Some(loaded)) if is_mere_data(work, loaded) => {
+                Ok(Confirmed::AsItIs(loaded.key_id))
+            }
+            _ => Err(error.into()),
+        }
+    }
+
+    async fn ask(
+        &self,
+        (revoking, rows): (&Revoking, &Rows),
+        work: &mut State,
+        action: Action,
+        now: Millis,
+    ) -> Result<Confirmed, StoreError> {
+        let deadline = rows.deadline();
+        let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
+        if same_id && matches!(action, Action::Issue(_)) {
+            match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
+                Standing::Fine => {}
+                Standing::Ended => return Ok(Confirmed::Lost(Rejection::Revoked)),
+                Standing::Unreadable => return Ok(Confirmed::Lost(Rejection::Missing)),
+                Standing::Spilled(_) => return Ok(Confirmed::Spilled),
+            }
+        }
+        let generation = async |key: KeyId, subject: &str| match rows.sealer.subject_row(key, subject) {
+            Some(place) => revoking.ask_subject_now(rows, &place, now, deadline).await,
+            None => Ok(None),
+        };
+        if let Some((loaded, former)) = former_subject(work)
+            && generation(loaded.key_id, former)
+                .await?
+                .is_some_and(|present| present != loaded.header.generation)
+        {
+            return Ok(Confirmed::Lost(Rejection::Revoked));
+        }
+        let Some(subject) = work.header.subject.clone() else { return Ok(Confirmed::Yes) };
+        let primary = self.sealer.ring().primary();
+        let sealing = generation(primary, &subject).await?;
+        let loaded = work.loaded.as_ref().filter(|loaded| loaded.header.subject.as_ref() == Some(&subject));
+        let Some(opener) = loaded.map(|loaded| loaded.key_id) else {
+            work.header.generation = sealing.unwrap_or(0);
+            return Ok(Confirmed::Yes);
+        };
+        let opening = if opener == primary { sealing } else { generation(opener, &subject).await? };
+        if opening.is_some_and(|present| present != work.header.generation) {
+            return Ok(Confirmed::Lost(Rejection::Revoked));
+        }
+        if sealing.is_none() && opener != primary {
+            work.header.generation = 0;
+        } else if sealing != opening {
+            // The one may be of a revocation that is under way, which has not come to the other yet.
+            return Err(StoreError::Timeout("the subject is being revoked".into()));
+        }
+        Ok(Confirmed::Yes)
+    }
+}
+
+/// The subject that the session had and has no more.
+fn former_subject(state: &State) -> Option<(&Loaded, &str)> {
+    let loaded = state.loaded.as_ref()?;
+    let former = loaded.header.subject.as_deref()?;
+    (state.header.subject.as_deref() != Some(former)).then_some((loaded, former))
+}
+
+/// Whether nothing was asked for but to save entries, or a wish about persistence.
+fn is_mere_data(state: &State, loaded: &Loaded) -> bool {
+    state.renewal != Renewal::Touch
+        && state.header.id == loaded.header.id
+        && state.header.times == loaded.header.times
+}

@@ -1,0 +1,71 @@
+//! Ending sessions that are not the request's own.
+
+use crate::clock::Millis;
+use crate::error::RevokeError;
+use crate::event::Event;
+use crate::lifetime::{self, SKEW};
+use crate::record::SessionId;
+use crate::revocation::Revoking;
+use crate::rows::Rows;
+use crate::sessions::{Inner, Sessions};
+use crate::store::Expected;
+use crate::stored::Dealings;
+
+impl Sessions {
+    /// Ends the session of this id, wherever it is kept: no cookie of it is accepted any more, in this process from now
+    /// on, in others within [`Revocation`](crate::Revocation)'s time. An id that never was is as good as any.
+    ///
+    /// It leaves a mark in the store that lasts for `max_duration`, because nothing is known of the session but its id.
+    ///
+    /// # Errors
+    /// [`RevokeError::Off`] without a store or with [`Revocation::Off`](crate::Revocation::Off);
+    /// [`RevokeError::Store`], and the session goes on.
+    pub async fn revoke(&self, id: SessionId) -> Result<(), RevokeError> {
+        let (revoking, rows) = self.inner.revoking()?;
+        let now = self.now();
+        let dealings = Dealings { rows, limits: &self.inner.limits, now };
+        dealings.end_row(id, Expected::Absent, self.inner.last_end_of_any(now)).await?;
+        revoking.ended(id, now);
+        self.tell(&Event::Revoked { id });
+        Ok(())
+    }
+
+    /// Ends all sessions of a subject, of this cookie's name: in this process from now on, in others within
+    /// [`Revocation`](crate::Revocation)'s time. Sessions that begin after it are not concerned.
+    ///
+    /// "Log out everywhere but here" is this, and then [`Session::renew`](crate::Session::renew) in the same request.
+    ///
+    /// It leaves one small row per key of the ring in the store, for `max_duration`.
+    ///
+    /// # Errors
+    /// Like [`revoke`](Self::revoke); after [`RevokeError::Store`] some sessions may have ended.
+    ///
+    /// ```
+    /// use sealed_session::{RevokeError, Session, Sessions};
+    ///
+    /// async fn change_password(sessions: &Sessions, session: &Session) -> Result<(), RevokeError> {
+    ///     if let Some(user) = session.subject() {
+    ///         sessions.revoke_subject(&user).await?;
+    ///         session.renew();
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub async fn revoke_subject(&self, subject: &str) -> Result<(), RevokeError> {
+        let (revoking, rows) = self.inner.revoking()?;
+        let now = self.now();
+        revoking.replace_generation(rows, subject, (now, self.inner.last_end_of_any(now))).await?;
+        self.tell(&Event::SubjectRevoked);
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn revoking(&self) -> Result<(&Revoking, &Rows), RevokeError> {
+        self.revoking.as_ref().zip(self.rows.as_ref()).ok_or(RevokeError::Off)
+    }
+
+    fn last_end_of_any(&self, now: Millis) -> Millis {
+        lifetime::last_end_of_any(&self.limits.terms, now).plus(SKEW)
+    }
+}

@@ -1,0 +1,528 @@
+//! The ring: which keys there are, what each may do at which moment, and where they come from.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use super::document::{self, Member};
+use super::file::{self, Stamp};
+use super::{Key, KeyId};
+use crate::clock::{Clock as _, Millis, SystemClock};
+use crate::error::{KeyError, Source};
+
+/// How often a ring looks whether its keys have changed, unless it is told otherwise.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What a key of a ring may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyState {
+    /// Opens, and is the primary from that moment on. In a rolling deploy every node has the key before any seals
+    /// with it.
+    Pending {
+        /// When it begins to seal.
+        not_before: OffsetDateTime,
+    },
+    /// Seals and opens. One key of a ring does.
+    Primary,
+    /// Opens, and what it opens is re-sealed under the primary.
+    Retired {
+        /// From this moment on it opens nothing; never, if there is none.
+        not_after: Option<OffsetDateTime>,
+    },
+    /// Opens nothing. The ring knows only its id, to tell what it had sealed from what never was of this ring.
+    Revoked,
+}
+
+/// A key of a ring, without the key itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyInfo {
+    /// Its id.
+    pub id: KeyId,
+    /// What it may do now.
+    pub state: KeyState,
+}
+
+/// Where keys come from that are kept elsewhere: a secret manager, a configuration service.
+///
+/// It is asked in the thread of a request, at most once per [`reload_every`](KeyRing::reload_every), so it has to
+/// answer at once: from memory, or from a local file. Fetch what is far away in a task of your own.
+///
+/// ```
+/// use sealed_session::{Key, KeyRing, KeySource, Source};
+/// use std::sync::{Arc, RwLock};
+/// use zeroize::Zeroizing;
+///
+/// #[derive(Debug)]
+/// struct Fetched(Arc<RwLock<String>>);
+///
+/// impl KeySource for Fetched {
+///     fn load(&self) -> Result<Zeroizing<String>, Source> {
+///         Ok(Zeroizing::new(self.0.read().map_err(|e| e.to_string())?.clone()))
+///     }
+/// }
+///
+/// let fetched = Arc::new(RwLock::new(Key::generate().export().to_string()));
+/// let ring = KeyRing::from_source(Fetched(fetched))?;
+/// # Ok::<(), sealed_session::KeyError>(())
+/// ```
+pub trait KeySource: fmt::Debug + Send + Sync + 'static {
+    /// The keys as they are now: a key document, or a list as [`KeyRing::parse`] reads it.
+    ///
+    /// # Errors
+    /// Whatever went wrong. The ring goes on with the keys that it has, and an [`Event`](crate::Event) tells it.
+    fn load(&self) -> Result<Zeroizing<String>, Source>;
+}
+
+/// The keys of a deployment, each in its [`KeyState`]: one primary that seals, and any number of others that only open.
+/// What a retired key opens is re-sealed under the primary with the next response.
+///
+/// Clones share their keys: [`rotate`](Self::rotate) on one is seen by all. A ring that comes from a file or from a
+/// [`KeySource`] follows it without a restart: it looks every 10 seconds ([`reload_every`](Self::reload_every)) while
+/// requests come in, and at once, but no oftener than that, when a cookie names a key that it does not know. What is
+/// changed in a ring that comes from a file is written there, for all processes that use it.
+///
+/// ```
+/// use sealed_session::{Key, KeyRing};
+///
+/// let (old, new) = (Key::generate(), Key::generate());
+/// let ring = KeyRing::new(old.clone());
+/// ring.rotate(new.clone())?;
+/// assert_eq!(ring.primary(), new.id());
+/// assert_eq!(ring.ids(), [new.id(), old.id()]);
+/// # Ok::<(), sealed_session::KeyError>(())
+/// ```
+#[derive(Clone)]
+pub struct KeyRing {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    current: ArcSwap<Snapshot>,
+    /// The moment from which on [`KeyRing::tick`] has something to do, in milliseconds.
+    next: AtomicI64,
+    /// The latest moment that the ring was told.
+    seen: AtomicI64,
+    book: Mutex<Book>,
+}
+
+/// What the ring is told, from which each snapshot follows.
+struct Book {
+    members: Vec<Member>,
+    home: KeysHome,
+    interval: Millis,
+    /// When the source was last looked at, and last because of an unknown key.
+    looked: Millis,
+    looked_for_unknown: Option<Millis>,
+}
+
+enum KeysHome {
+    Memory,
+    File { path: PathBuf, stamp: Option<Stamp> },
+    Source(Box<dyn KeySource>),
+}
+
+/// What the keys may do at one moment. A change makes a new one, so two are the same exactly if they are the same
+/// allocation.
+pub(crate) struct Snapshot {
+    /// Those that open, the primary first; never empty.
+    pub(crate) keys: Vec<Key>,
+    /// Of each whether what it opens is to be re-sealed.
+    pub(crate) retired: Vec<bool>,
+    pub(crate) revoked: Vec<KeyId>,
+}
+
+/// What a look at the source came to.
+#[derive(Debug)]
+pub(crate) enum Reload {
+    Changed,
+    Failed(KeyError),
+}
+
+impl KeyRing {
+    /// A ring with a primary key and no others.
+    #[must_use]
+    pub fn new(primary: Key) -> Self {
+        Self::with(vec![Member::primary(primary)], KeysHome::Memory)
+    }
+
+    /// A ring of these keys: the primary first, the others are retired.
+    ///
+    /// # Errors
+    /// [`KeyError::Empty`] for no key, [`KeyError::Duplicate`] for two keys with one id.
+    pub fn from_keys(keys: impl IntoIterator<Item = Key>) -> Result<Self, KeyError> {
+        Ok(Self::with(document::listed(keys)?, KeysHome::Memory))
+    }
+
+    /// Reads a comma-separated list of keys in base64url, the primary first, the others retired; spaces around a key
+    /// are allowed. Or a key document, which [`open_or_create`](Self::open_or_create) describes.
+    ///
+    /// # Errors
+    /// [`KeyError::Empty`], [`KeyError::InList`] with the number of the unusable key, [`KeyError::Duplicate`],
+    /// [`KeyError::Document`].
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        Ok(Self::with(document::parse(text)?, KeysHome::Memory))
+    }
+
+    /// Reads what [`parse`](Self::parse) reads from an environment variable.
+    ///
+    /// # Errors
+    /// [`KeyError::Environment`] if it is not set, and those of [`parse`](Self::parse).
+    pub fn from_env(name: &str) -> Result<Self, KeyError> {
+        let text = std::env::var(name).map_err(|_| KeyError::Environment { name: name.into() })?;
+        Self::parse(&Zeroizing::new(text))
+    }
+
+    /// Opens the key file at `path`, and follows its changes. Of several processes that use it, each sees what another
+    /// one changed within [`reload_every`](Self::reload_every).
+    ///
+    /// # Errors
+    /// [`KeyError::Permissions`] if the file's group or others have any access (Unix only; on other systems protect
+    /// it by other means), [`KeyError::Document`] if it is not a key document, [`KeyError::Io`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, KeyError> {
+        let path = path.as_ref();
+        let (members, stamp) = file::read(path)?;
+        Ok(Self::with(members, KeysHome::File { path: path.into(), stamp: Some(stamp) }))
+    }
+
+    /// Like [`open`](Self::open), but makes the file with a fresh key (mode 0600) if there is none. Of several
+    /// processes that start at once, one makes the file and all use it.
+    ///
+    /// The file is a JSON document. Moments are RFC 3339; of a revoked key the id is enough.
+    ///
+    /// ```json
+    /// {"version": 1, "keys": [
+    ///   {"key": "<base64url>", "state": "pending", "not_before": "2027-01-01T00:00:00Z"},
+    ///   {"key": "<base64url>", "state": "primary"},
+    ///   {"key": "<base64url>", "state": "retired", "not_after": "2027-02-01T00:00:00Z"},
+    ///   {"id": "1a2b3c4d", "state": "revoked"}
+    /// ]}
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self, KeyError> {
+        let path = path.as_ref();
+        match Self::open(path) {
+            Err(KeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                file::create(path, &[Member::primary(Key::generate())])?;
+                Self::open(path)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The keys of a source, whose changes the ring follows.
+    ///
+    /// # Errors
+    /// [`KeyError::Source`] with what the source said, and those of [`parse`](Self::parse).
+    pub fn from_source(source: impl KeySource) -> Result<Self, KeyError> {
+        let members = asked(&source)?;
+        Ok(Self::with(members, KeysHome::Source(Box::new(source))))
+    }
+
+    /// How often the ring looks at most whether its file or source has changed; 10 seconds by default. It looks when
+    /// requests come in, at the file's time of modification first. `Duration::MAX` is never.
+    #[must_use]
+    pub fn reload_every(self, interval: Duration) -> Self {
+        let mut book = self.book();
+        book.interval = Millis::span(interval);
+        self.publish(&mut book, None);
+        drop(book);
+        self
+    }
+
+    /// Looks at the file or source now; whether the keys have changed.
+    ///
+    /// # Errors
+    /// What is wrong with it. The ring goes on with the keys that it has.
+    pub fn reload(&self) -> Result<bool, KeyError> {
+        let mut book = self.book();
+        match self.look(&mut book, self.now(), true) {
+            None => Ok(false),
+            Some(Reload::Changed) => Ok(true),
+            Some(Reload::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Adds a key that only opens, and whose sessions are re-sealed.
+    ///
+    /// # Errors
+    /// [`KeyError::Duplicate`] if the ring has a key of that id, and those of [`rotate`](Self::rotate).
+    pub fn add_retired(&self, key: Key) -> Result<(), KeyError> {
+        self.change(|members| {
+            document::check_new(members, key.id())?;
+            members.push(Member::of(key, KeyState::Retired { not_after: None }));
+            Ok(())
+        })
+    }
+
+    /// Makes `key` the primary; the former primary is retired. A key that is in the ring already becomes it.
+    ///
+    /// Takes effect at once in this process, for all clones. Where several nodes do not share the key file, use
+    /// [`schedule`](Self::schedule) on each, so that none seals with a key that another one does not know.
+    ///
+    /// # Errors
+    /// [`KeyError::Duplicate`] if the ring has another key of that id, or has revoked it; [`KeyError::ReadOnly`] if
+    /// the keys come from a [`KeySource`]; [`KeyError::Io`] if they come from a file that cannot be written.
+    pub fn rotate(&self, key: Key) -> Result<(), KeyError> {
+        self.change(|members| {
+            let known = members.iter().position(|member| member.id == key.id());
+            if known.is_some_and(|at| members[at].key.as_ref() != Some(&key)) {
+                return Err(KeyError::Duplicate { id: key.id() });
+            }
+            for member in members.iter_mut().filter(|member| member.state == KeyState::Primary) {
+                member.state = KeyState::Retired { not_after: None };
+            }
+            known.map(|at| members.remove(at));
+            members.insert(0, Member::primary(key));
+            Ok(())
+        })
+    }
+
+    /// Adds a key that opens from now on, and becomes the primary at `not_before`, in every process that has it.
+    ///
+    /// Leave as much time as all nodes need to get the key: the reload interval where they share the key file, the
+    /// duration of the deploy where they do not.
+    ///
+    /// # Errors
+    /// [`KeyError::Duplicate`] if the ring has a key of that id, and those of [`rotate`](Self::rotate).
+    pub fn schedule(&self, key: Key, not_before: OffsetDateTime) -> Result<(), KeyError> {
+        self.change(|members| {
+            document::check_new(members, key.id())?;
+            members.push(Member::of(key, KeyState::Pending { not_before }));
+            Ok(())
+        })
+    }
+
+    /// Lets a key only open, until `not_after`, or for as long as it is in the ring.
+    ///
+    /// # Errors
+    /// [`KeyError::Primary`] for the primary, [`KeyError::NotInRing`], and those of [`rotate`](Self::rotate).
+    pub fn retire(&self, id: KeyId, not_after: Option<OffsetDateTime>) -> Result<(), KeyError> {
+        self.change(|members| {
+            let member = document::find(members, id)?;
+            member.state = match member.state {
+                KeyState::Primary => return Err(KeyError::Primary { id, action: "retire" }),
+                KeyState::Revoked => return Err(KeyError::NotInRing { id }),
+                KeyState::Pending { .. } | KeyState::Retired { .. } => KeyState::Retired { not_after },
+            };
+            Ok(())
+        })
+    }
+
+    /// Takes a key's power away: nothing that it has sealed or will seal is accepted any more, by any process, after
+    /// its next look at the keys. Sessions that other keys have sealed do not notice. The key itself is forgotten.
+    ///
+    /// # Errors
+    /// [`KeyError::Primary`] for the primary: rotate to a fresh key first. [`KeyError::NotInRing`], and those of
+    /// [`rotate`](Self::rotate).
+    pub fn revoke(&self, id: KeyId) -> Result<(), KeyError> {
+        self.change(|members| {
+            let member = document::find(members, id)?;
+            if member.state == KeyState::Primary {
+                return Err(KeyError::Primary { id, action: "revoke" });
+            }
+            *member = Member { id, key: None, state: KeyState::Revoked };
+            Ok(())
+        })
+    }
+
+    /// The id of the key that seals.
+    #[must_use]
+    pub fn primary(&self) -> KeyId {
+        self.snapshot().keys[0].id()
+    }
+
+    /// The ids of the keys that open, the primary first.
+    #[must_use]
+    pub fn ids(&self) -> Vec<KeyId> {
+        self.snapshot().keys.iter().map(Key::id).collect()
+    }
+
+    /// All keys with what they may do now, revoked ones included.
+    #[must_use]
+    pub fn list(&self) -> Vec<KeyInfo> {
+        let mut members = self.book().members.clone();
+        document::settle(&mut members, self.now());
+        members.iter().map(|member| KeyInfo { id: member.id, state: member.state }).collect()
+    }
+
+    /// The keys as they are now.
+    pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.shared.current.load()
+    }
+
+    pub(crate) fn has_revoked(&self, id: KeyId) -> bool {
+        self.snapshot().revoked.contains(&id)
+    }
+
+    /// Tells the ring what time it is: keys begin to seal and cease to open by it, and the source is looked at by it.
+    pub(crate) fn tick(&self, now: Millis) -> Option<Reload> {
+        if now.0 < self.shared.next.load(Ordering::Relaxed) {
+            return None;
+        }
+        // Whoever comes meanwhile goes on with the keys that there are.
+        let mut book = self.shared.book.try_lock().ok()?;
+        self.shared.seen.store(now.0, Ordering::Relaxed);
+        if now.0 < self.shared.next.load(Ordering::Relaxed) {
+            return None;
+        }
+        let due = now >= book.looked.plus(book.interval);
+        let reload = if due { self.look(&mut book, now, false) } else { None };
+        self.publish(&mut book, Some(now));
+        reload
+    }
+
+    /// Looks for a key that a cookie names and the ring does not know; not oftener than the interval allows, because
+    /// anybody can name any key.
+    pub(crate) fn look_for_unknown(&self, now: Millis) -> Option<Reload> {
+        let mut book = self.shared.book.try_lock().ok()?;
+        let recently = book.looked_for_unknown.is_some_and(|at| now < at.plus(book.interval) && now >= at);
+        if recently || matches!(book.home, KeysHome::Memory) {
+            return None;
+        }
+        book.looked_for_unknown = Some(now);
+        self.look(&mut book, now, false)
+    }
+
+    fn with(members: Vec<Member>, home: KeysHome) -> Self {
+        let now = Millis::of(SystemClock.now());
+        let shared = Shared {
+            current: ArcSwap::from_pointee(Snapshot::of(&members, now)),
+            next: AtomicI64::new(i64::MIN),
+            seen: AtomicI64::new(i64::MIN),
+            book: Mutex::new(Book {
+                members,
+                home,
+                interval: Millis::span(RELOAD_INTERVAL),
+                looked: now,
+                looked_for_unknown: None,
+            }),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By the clock of the sessions that use the ring, once there are any.
+    fn now(&self) -> Millis {
+        match self.shared.seen.load(Ordering::Relaxed) {
+            i64::MIN => Millis::of(SystemClock.now()),
+            seen => Millis(seen),
+        }
+    }
+
+    /// Reads the keys anew where they have changed. What cannot be read leaves the ring as it is.
+    fn look(&self, book: &mut Book, now: Millis, thoroughly: bool) -> Option<Reload> {
+        book.looked = now;
+        let read = match &mut book.home {
+            KeysHome::Memory => return None,
+            KeysHome::File { path, stamp } => {
+                if !thoroughly && stamp.is_some() && file::stamp(path).ok() == *stamp {
+                    return None;
+                }
+                // What was wrong with it is told again at each look.
+                *stamp = None;
+                file::read(path).map(|(members, new)| {
+                    *stamp = Some(new);
+                    members
+                })
+            }
+            KeysHome::Source(source) => asked(&**source),
+        };
+        match read {
+            Ok(members) if members == book.members => None,
+            Ok(members) => {
+                book.members = members;
+                self.publish(book, Some(now));
+                Some(Reload::Changed)
+            }
+            Err(error) => Some(Reload::Failed(error)),
+        }
+    }
+
+    /// Makes what the book says be seen, where that is something new.
+    fn publish(&self, book: &mut Book, now: Option<Millis>) {
+        let now = now.unwrap_or_else(|| self.now());
+        let snapshot = Snapshot::of(&book.members, now);
+        if !snapshot.is_like(&self.snapshot()) {
+            self.shared.current.store(Arc::new(snapshot));
+        }
+        let look = match book.home {
+            KeysHome::Memory => Millis(i64::MAX),
+            KeysHome::File { .. } | KeysHome::Source(_) => book.looked.plus(book.interval),
+        };
+        self.shared.next.store(document::next_turn(&book.members, now).min(look).0, Ordering::Relaxed);
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Vec<Member>) -> Result<(), KeyError>) -> Result<(), KeyError> {
+        let mut book = self.book();
+        let now = self.now();
+        let edit = |mut members: Vec<Member>| {
+            document::settle(&mut members, now);
+            edit(&mut members)?;
+            Ok(members)
+        };
+        match &mut book.home {
+            KeysHome::Memory => book.members = edit(book.members.clone())?,
+            KeysHome::File { path, stamp } => {
+                let (members, new) = file::edit(path, edit)?;
+                *stamp = Some(new);
+                book.members = members;
+            }
+            KeysHome::Source(source) => {
+                return Err(KeyError::ReadOnly { source_name: format!("{source:?}") });
+            }
+        }
+        self.publish(&mut book, Some(now));
+        Ok(())
+    }
+}
+
+fn asked(source: &dyn KeySource) -> Result<Vec<Member>, KeyError> {
+    document::parse(&source.load().map_err(|source| KeyError::Source { source })?)
+}
+
+impl Snapshot {
+    fn of(members: &[Member], now: Millis) -> Self {
+        let mut members = members.to_vec();
+        document::settle(&mut members, now);
+        let rank = |member: &&Member| member.state != KeyState::Primary;
+        let mut snapshot = Self { keys: Vec::new(), retired: Vec::new(), revoked: Vec::new() };
+        let (first, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| !rank(member));
+        for member in first.into_iter().chain(others) {
+            match &member.key {
+                Some(key) => {
+                    snapshot.keys.push(key.clone());
+                    snapshot.retired.push(matches!(member.state, KeyState::Retired { .. }));
+                }
+                None => snapshot.revoked.push(member.id),
+            }
+        }
+        snapshot
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        self.keys == other.keys && self.retired == other.retired && self.revoked == other.revoked
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyRing").field(&self.ids()).finish()
+    }
+}
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

@@ -1,0 +1,355 @@
+//! What ends sessions from outside: the ended rows of their ids, the generations of their subjects, and what this
+//! process knows of both.
+//!
+//! A cookie session has no row. Whether one was written to end it, or because another request moved it into the store,
+//! has to be asked; and so has its subject's generation. The answers are kept for as long as the configuration allows.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::Millis;
+use crate::error::{ConfigError, StoreError};
+use crate::record::SessionId;
+use crate::rows::{Deadline, Found, LiveRow, Queues, Rows, row_key};
+use crate::store::{Expected, Revision, RowKey};
+
+/// Of each kind the answers for at most twice as many sessions or subjects are kept: some 10 MiB when full.
+const ANSWERS: usize = 1 << 16;
+/// While the store fails, one question is risked in this time.
+const PAUSE: Duration = Duration::from_secs(1);
+const MAX_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// How often the store is asked whether a session in a cookie, or its subject, has been revoked.
+///
+/// Between two questions an answer is taken for true, so a session that another process ends may go on for that long
+/// in this one. Nothing that prolongs or moves a session relies on it: that is asked at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Revocation {
+    /// Never. Sessions in cookies end by their lifetimes alone, and `revoke` and `revoke_subject` are errors.
+    Off,
+    /// With each request that uses a session.
+    EveryRequest,
+    /// At most once in this time per session, per subject, and per process. From 1 ms to 24 hours.
+    Every(Duration),
+}
+
+/// What becomes of a session in a cookie of which the store does not say whether it was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailurePolicy {
+    /// 503: no session is used that might have been revoked.
+    Closed,
+    /// It is used. The store being down costs nobody their session, and lets revoked ones go on for as long.
+    Open,
+}
+
+/// Asks, and remembers.
+pub(crate) struct Revoking {
+    every: Millis,
+    pub(crate) on_failure: FailurePolicy,
+    sessions: Answers<SessionId, bool>,
+    subjects: Answers<RowKey, Option<u64>>,
+    /// The generations that this process has given.
+    given: Answers<RowKey, u64>,
+    /// One question per row at a time; who waited finds the answer.
+    asking: Queues,
+    breaker: Breaker,
+}
+
+/// What the store says of a cookie session.
+pub(crate) enum Standing {
+    /// The cookie is the session.
+    Fine,
+    Ended,
+    /// It lives in a row.
+    Spilled(LiveRow),
+    /// There is a row that cannot be read, so in the cookie it is not.
+    Unreadable,
+}
+
+impl Revocation {
+    /// None: off.
+    pub(crate) fn interval(self) -> Result<Option<Millis>, ConfigError> {
+        let min = Duration::from_millis(1);
+        match self {
+            Self::Off => Ok(None),
+            Self::EveryRequest => Ok(Some(Millis::ZERO)),
+            Self::Every(every) if every >= min && every <= MAX_EVERY => Ok(Some(Millis::span(every))),
+            Self::Every(value) => {
+                Err(ConfigError::OutOfRange { setting: "revocation", value, min, max: MAX_EVERY })
+            }
+        }
+    }
+}
+
+impl Revoking {
+    pub(crate) fn new(every: Millis, on_failure: FailurePolicy) -> Self {
+        Self {
+            every,
+            on_failure,
+            sessions: Answers::new(ANSWERS),
+            subjects: Answers::new(ANSWERS),
+            given: Answers::new(ANSWERS / 16),
+            asking: Queues::default(),
+            breaker: Breaker::default(),
+        }
+    }
+
+    /// Whether the session is known to have been ended, or to be fine; `None`: it is time to ask.
+    pub(crate) fn is_ended(&self, id: SessionId, now: Millis) -> Option<bool> {
+        match self.sessions.get(&id) {
+            // Ids do not come back.
+            Some((true, _)) => Some(true),
+            Some((false, asked)) if self.is_fresh(asked, now) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The generation at the place of a subject, where there is one; `None`: it is time to ask.
+    pub(crate) fn generation(&self, place: &RowKey, now: Millis) -> Option<Option<u64>> {
+        let (generation, asked) = self.subjects.get(place)?;
+        self.is_fresh(asked, now).then_some(generation)
+    }
+
+    /// Asks for a session in a cookie, unless somebody else has meanwhile.
+    pub(crate) async fn ask_session(
+        &self,
+        rows: &Rows,
+        id: SessionId,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<Standing, StoreError> {
+        let _turn = self.asking.turn(row_key(id), deadline).await.ok_or_else(too_busy)?;
+        match self.is_ended(id, now) {
+            Some(true) => Ok(Standing::Ended),
+            Some(false) => Ok(Standing::Fine),
+            None => self.breaker.guard(rows, self.ask_session_now(rows, id, now, deadline)).await,
+        }
+    }
+
+    /// Asks, whatever is known.
+    pub(crate) async fn ask_session_now(
+        &self,
+        rows: &Rows,
+        id: SessionId,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<Standing, StoreError> {
+        Ok(match rows.load(id, deadline).await? {
+            Found::Absent => {
+                self.sessions.put(id, false, now);
+                Standing::Fine
+            }
+            Found::Ended(_) => {
+                self.ended(id, now);
+                Standing::Ended
+            }
+            Found::Live(row) => Standing::Spilled(row),
+            Found::Unreadable(_) => Standing::Unreadable,
+        })
+    }
+
+    /// Asks for the generation at the place of a subject, unless somebody else has meanwhile.
+    pub(crate) async fn ask_subject(
+        &self,
+        rows: &Rows,
+        place: &RowKey,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<Option<u64>, StoreError> {
+        let _turn = self.asking.turn(*place, deadline).await.ok_or_else(too_busy)?;
+        match self.generation(place, now) {
+            Some(generation) => Ok(generation),
+            None => self.breaker.guard(rows, self.ask_subject_now(rows, place, now, deadline)).await,
+        }
+    }
+
+    /// Asks, whatever is known.
+    pub(crate) async fn ask_subject_now(
+        &self,
+        rows: &Rows,
+        place: &RowKey,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<Option<u64>, StoreError> {
+        let generation = rows.load_generation(place, deadline).await?.map(|(generation, _)| generation);
+        self.subjects.put(*place, generation, now);
+        Ok(generation)
+    }
+
+    /// This process has ended the session, or has heard of it.
+    pub(crate) fn ended(&self, id: SessionId, now: Millis) {
+        self.sessions.put(id, true, now);
+    }
+
+    /// The session is in a row from now on, so its cookies have to be asked for.
+    pub(crate) fn spilled(&self, id: SessionId) {
+        self.sessions.forget(&id);
+    }
+
+    /// Gives the subject another generation under every key of the ring, so that no session of a former one is its own
+    /// any more. `until`: when the last of those is over.
+    pub(crate) async fn replace_generation(
+        &self,
+        rows: &Rows,
+        subject: &str,
+        (now, until): (Millis, Millis),
+    ) -> Result<(), StoreError> {
+        let deadline = rows.deadline();
+        // Zero is what sessions have that began before the subject had any.
+        let generation = rand::random::<u64>().max(1);
+        for (key, place) in rows.sealer.subject_rows(subject) {
+            let mut expected = Expected::Absent;
+            for tries in 0.. {
+                let stamp = (Revision::random(), until);
+                if rows.write_generation((key, &place), generation, stamp, expected, deadline).await? {
+                    break;
+                }
+                expected = match rows.load_generation(&place, deadline).await? {
+                    Some((_, revision)) => Expected::At(revision),
+                    None => Expected::Absent,
+                };
+                if tries > 0 {
+                    let patience = rows.pause(tries, deadline).await;
+                    patience
+                        .map_err(|_| StoreError::Timeout("other requests kept writing the subject".into()))?;
+                }
+            }
+            self.subjects.put(place, Some(generation), now);
+            self.given.put(place, generation, now);
+        }
+        Ok(())
+    }
+
+    /// The generation at the place of a subject if it was this process that revoked the former one.
+    pub(crate) fn given(&self, place: &RowKey) -> Option<u64> {
+        self.given.get(place).map(|(generation, _)| generation)
+    }
+
+    /// By the distance, so that a clock that was set back does not make an answer last.
+    fn is_fresh(&self, asked: Millis, now: Millis) -> bool {
+        now.minus(asked).0.abs() < self.every.0
+    }
+}
+
+fn too_busy() -> StoreError {
+    StoreError::Timeout("another request's question was not answered either".into())
+}
+
+/// Answers with the moments at which they were given. Bounded: when one half is full, the older half is dropped.
+struct Answers<K, A> {
+    capacity: usize,
+    halves: Mutex<[HashMap<K, (A, Millis)>; 2]>,
+}
+
+impl<K: Eq + Hash + Copy, A: Copy> Answers<K, A> {
+    fn new(capacity: usize) -> Self {
+        Self { capacity, halves: Mutex::default() }
+    }
+
+    fn get(&self, key: &K) -> Option<(A, Millis)> {
+        self.with(|halves| halves.iter().find_map(|half| half.get(key)).copied())
+    }
+
+    fn put(&self, key: K, answer: A, now: Millis) {
+        self.with(|halves| {
+            if halves[0].len() >= self.capacity && !halves[0].contains_key(&key) {
+                halves.swap(0, 1);
+                halves[0].clear();
+            }
+            halves[0].insert(key, (answer, now));
+        });
+    }
+
+    fn forget(&self, key: &K) {
+        self.with(|halves| {
+            for half in halves {
+                half.remove(key);
+            }
+        });
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut [HashMap<K, (A, Millis)>; 2]) -> R) -> R {
+        f(&mut self.halves.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Keeps requests from queueing for a store that is down.
+#[derive(Default)]
+struct Breaker(Mutex<Option<Instant>>);
+
+impl Breaker {
+    async fn guard<T>(
+        &self,
+        rows: &Rows,
+        question: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        if !self.lets_through(rows.timeout) {
+            return Err(StoreError::Unavailable(
+                "it failed a moment ago and is left alone for a second".into(),
+            ));
+        }
+        let answer = question.await;
+        let failed = matches!(answer, Err(StoreError::Unavailable(_) | StoreError::Timeout(_)));
+        self.set(failed.then(|| Instant::now() + PAUSE));
+        answer
+    }
+
+    /// Who is let through after a failure is alone until there is an answer.
+    fn lets_through(&self, timeout: Duration) -> bool {
+        let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *until {
+            None => true,
+            Some(moment) if Instant::now() < moment => false,
+            Some(_) => {
+                *until = Some(Instant::now() + timeout + PAUSE);
+                true
+            }
+        }
+    }
+
+    fn set(&self, until: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_bounded_and_the_newest_are_kept() {
+        let answers = Answers::new(10);
+        for n in 0..1_000_u32 {
+            answers.put(n, n, Millis(i64::from(n)));
+            answers.put(n, n + 1, Millis(0));
+            assert!(answers.with(|halves| halves.iter().map(HashMap::len).sum::<usize>()) <= 20);
+            assert_eq!(answers.get(&n), Some((n + 1, Millis(0))));
+            assert!(n < 10 || answers.get(&(n - 9)).is_some());
+        }
+        assert_eq!(answers.get(&100), None);
+        answers.forget(&999);
+        assert_eq!(answers.get(&999), None);
+    }
+
+    #[test]
+    fn an_answer_counts_for_its_time_and_not_for_longer_when_the_clock_is_set_back() {
+        let revoking = Revoking::new(Millis(60_000), FailurePolicy::Open);
+        let id = SessionId([1; 16]);
+        let noon = 1_000_000_000;
+        revoking.sessions.put(id, false, Millis(noon));
+        for (now, known) in [(0, true), (59_999, true), (60_000, false), (-59_999, true), (-60_000, false)] {
+            assert_eq!(revoking.is_ended(id, Millis(noon + now)), known.then_some(false), "{now}");
+        }
+        revoking.ended(id, Millis(noon));
+        assert_eq!(revoking.is_ended(id, Millis(noon + 86_400_000)), Some(true));
+        let always = Revoking::new(Millis::ZERO, FailurePolicy::Open);
+        always.sessions.put(id, false, Millis(noon));
+        assert_eq!(always.is_ended(id, Millis(noon)), None);
+    }
+}
