@@ -6,13 +6,14 @@ mod saving;
 
 use self::confirm::Confirmed;
 use crate::clock::Millis;
+use crate::entries::Entries;
 use crate::envelope::Draft;
 use crate::error::{CommitError, InsertError, IssueError, Rejection};
 use crate::event::Event;
 use crate::key::KeyId;
 use crate::lifetime;
 use crate::record::{self, Place, SessionId};
-use crate::rows::Rows;
+use crate::rows::{LiveRow, Rows};
 use crate::session::Session;
 use crate::sessions::{CommitContext, Inner, Sessions};
 use crate::state::{Loaded, Origin, Reissue, Renewal, Stage, State};
@@ -285,7 +286,10 @@ impl Inner {
                     under = Some(key);
                 }
                 Confirmed::Later => return Ok(None),
-                Confirmed::Spilled => action = Action::Spill(action.reissue()),
+                Confirmed::Spilled(row) => match self.follow(&mut work, row, action.reissue()) {
+                    Some(follows) => action = follows,
+                    None => return Ok(None),
+                },
                 Confirmed::Lost(reason) => {
                     self.teller.tell(&Event::Lost { id, reason });
                     return if action == Action::Replace { Err(CommitError::Ended) } else { Ok(None) };
@@ -382,6 +386,19 @@ impl Inner {
         work.loaded = Some(Loaded { header: work.header.clone(), due: None, key_id, current: true });
         work.stage = Stage::Committed;
         session.with(|state| *state = work);
+    }
+
+    /// What to do with a session that a parallel request has moved into this row.
+    fn follow(&self, work: &mut State, row: LiveRow, reissue: Reissue) -> Option<Action> {
+        let issued = work.loaded.as_ref().map_or(0, |loaded| loaded.header.counter);
+        if work.entries.changed() || issued > row.counter {
+            return Some(Action::Spill(reissue));
+        }
+        work.row = Some(row.seen());
+        work.entries = Entries::new(row.entries);
+        work.header.place = Place::Store;
+        // If it is empty, another request may be filling it.
+        (!self.is_over(work)).then_some(Action::Extend(reissue))
     }
 
     /// What remains of an action if a mere prolongation can wait for the next request.

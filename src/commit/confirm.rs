@@ -6,12 +6,11 @@ use crate::clock::Millis;
 use crate::error::{CommitError, Rejection, StoreError};
 use crate::key::KeyId;
 use crate::revocation::{Revoking, Standing};
-use crate::rows::Rows;
+use crate::rows::{LiveRow, Rows};
 use crate::sessions::Inner;
 use crate::state::{Loaded, Reissue, Renewal, State};
 
 /// What a commit may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Confirmed {
     Yes,
     /// The store does not say. The data may be saved where it is, under this key and with the times that it has.
@@ -19,7 +18,7 @@ pub(super) enum Confirmed {
     /// The store does not say, and the next request will do for this.
     Later,
     /// A parallel request has moved the session into the store.
-    Spilled,
+    Spilled(LiveRow),
     /// The session is over.
     Lost(Rejection),
 }
@@ -90,7 +89,7 @@ impl Inner {
                 Standing::Fine => {}
                 Standing::Ended => return Ok(Confirmed::Lost(Rejection::Revoked)),
                 Standing::Unreadable => return Ok(Confirmed::Lost(Rejection::Missing)),
-                Standing::Spilled(_) => return Ok(Confirmed::Spilled),
+                Standing::Spilled(row) => return Ok(Confirmed::Spilled(row)),
             }
         }
         let generation = async |key: KeyId, subject: &str| match rows.sealer.subject_row(key, subject) {

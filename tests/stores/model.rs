@@ -4,6 +4,9 @@
 //! The model is a map of rows and a map of cookies, on which a commit is one atomic step. Where the store leaves open
 //! whether a write happened, or two commits overlap, several worlds are possible; each observation leaves those that
 //! agree with it, and one has to remain.
+//!
+//! Half of the histories are without revocation, half with a question on every request; there a cookie that the session
+//! has left behind is as dead as the session, or as good as a reference to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,8 +15,8 @@ use std::time::Duration;
 
 use sealed_session::store::{MemoryStore, Store};
 use sealed_session::{
-    CommitContext, CommitError, Event, Key, KeyRing, Lifetime, ManualClock, Origin, Placement, Rejection,
-    Session, SessionId, Sessions,
+    CommitContext, CommitError, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock, Origin, Placement,
+    Rejection, Revocation, Session, SessionId, Sessions,
 };
 use time::OffsetDateTime;
 
@@ -122,6 +125,8 @@ struct Cookie {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct World {
+    /// Whether revocation is on.
+    guarded: bool,
     rows: BTreeMap<SessionId, Row>,
     cookies: BTreeMap<String, Cookie>,
 }
@@ -129,7 +134,8 @@ struct World {
 /// A request that was begun and not yet answered.
 struct Pending {
     session: Session,
-    node: usize,
+    /// The node that it came to.
+    node: Sessions,
     /// The cookie that was accepted.
     from: Option<Cookie>,
     /// What it was loaded with, and what it changed since.
@@ -137,6 +143,7 @@ struct Pending {
     delta: Delta,
     renewed: bool,
     destroyed: bool,
+    in_row: bool,
 }
 
 impl Pending {
@@ -150,7 +157,7 @@ impl Pending {
     }
 
     fn is_in_row(&self) -> bool {
-        self.from.as_ref().is_some_and(|cookie| cookie.entries.is_none())
+        self.in_row
     }
 }
 
@@ -178,7 +185,8 @@ impl World {
         let (from, delta) = (request.from.as_ref(), request.effect());
         let row = from.and_then(|cookie| self.rows.get(&cookie.id));
         if request.destroyed {
-            return match (seen, request.is_in_row(), from) {
+            let has_end = request.is_in_row() || (self.guarded && from.is_some());
+            return match (seen, has_end, from) {
                 (Seen::Removed, true, Some(cookie)) => vec![self.ended(cookie.id)],
                 (Seen::Failed, true, Some(cookie)) => vec![self.clone(), self.ended(cookie.id)],
                 (Seen::Removed | Seen::Nothing, false, _) => vec![self.clone()],
@@ -230,6 +238,26 @@ impl World {
                     _ => vec![],
                 }
             }
+            (Some(cookie), false, row) if self.guarded && request.renewed => {
+                let merged = match row {
+                    None => request.delta.over(&request.base),
+                    Some(Row::Live { entries, .. }) => delta.over(entries),
+                    Some(Row::Ended) => {
+                        return if matches!(seen, Seen::Ended | Seen::Failed) {
+                            vec![self.clone()]
+                        } else {
+                            vec![]
+                        };
+                    }
+                };
+                let ended = self.ended(cookie.id);
+                match seen {
+                    Seen::Issued { .. } => ended.issued(seen, merged, 0),
+                    Seen::Removed if merged.is_empty() => vec![ended],
+                    Seen::Failed => vec![self.clone(), ended],
+                    _ => vec![],
+                }
+            }
             (_, _, row) => {
                 let whole = request.delta.over(&request.base);
                 let unchanged = whole == request.base && !request.renewed;
@@ -269,7 +297,7 @@ impl World {
         let (entries, counter) = match row {
             None => (whole, loaded),
             Some(Row::Live { counter, .. }) if loaded > *counter => (whole, loaded),
-            Some(Row::Live { entries, counter }) => (request.delta.over(entries), *counter),
+            Some(Row::Live { entries, counter }) => (request.effect().over(entries), *counter),
             Some(Row::Ended) => return None,
         };
         Some((self.with_row(id, Row::Live { entries: entries.clone(), counter }), entries))
@@ -282,7 +310,7 @@ impl World {
     }
 
     fn ended(&self, id: SessionId) -> World {
-        if self.rows.contains_key(&id) { self.with_row(id, Row::Ended) } else { self.clone() }
+        if self.guarded || self.rows.contains_key(&id) { self.with_row(id, Row::Ended) } else { self.clone() }
     }
 
     /// With the cookie that was issued, and for a renewed session its row.
@@ -299,17 +327,30 @@ impl World {
     }
 
     /// What a request with this cookie finds.
-    fn load(&self, pair: &str, now: OffsetDateTime) -> (Origin, Entries) {
-        let Some(cookie) = self.cookies.get(pair) else { return (Origin::New, Entries::new()) };
+    fn load(&self, pair: &str, now: OffsetDateTime) -> (Origin, Entries, bool) {
+        let Some(cookie) = self.cookies.get(pair) else { return (Origin::New, Entries::new(), false) };
+        let rejected = |reason| (Origin::Rejected(reason), Entries::new(), false);
         if now >= cookie.expires_at {
-            return (Origin::Rejected(Rejection::Expired(sealed_session::End::Duration)), Entries::new());
+            return rejected(Rejection::Expired(sealed_session::End::Duration));
         }
         match (&cookie.entries, self.rows.get(&cookie.id)) {
-            (Some(entries), _) => (Origin::Resumed, entries.clone()),
-            (None, Some(Row::Live { entries, .. })) => (Origin::Resumed, entries.clone()),
-            (None, Some(Row::Ended)) => (Origin::Rejected(Rejection::Revoked), Entries::new()),
-            (None, None) => (Origin::Rejected(Rejection::Missing), Entries::new()),
+            (Some(_), Some(Row::Ended)) if self.guarded => rejected(Rejection::Revoked),
+            (Some(entries), Some(Row::Live { entries: stored, .. })) if self.guarded => {
+                let newer = self.is_newer(cookie);
+                (Origin::Resumed, if newer { entries.clone() } else { stored.clone() }, true)
+            }
+            (Some(entries), _) => (Origin::Resumed, entries.clone(), false),
+            (None, Some(Row::Live { entries, .. })) => (Origin::Resumed, entries.clone(), true),
+            (None, Some(Row::Ended)) => rejected(Rejection::Revoked),
+            (None, None) => rejected(Rejection::Missing),
         }
+    }
+
+    /// Whether the cookie was issued with its entries after the session had moved into the row.
+    fn is_newer(&self, cookie: &Cookie) -> bool {
+        let row = self.rows.get(&cookie.id);
+        cookie.entries.is_some()
+            && matches!(row, Some(Row::Live { counter, .. }) if cookie.counter > *counter)
     }
 }
 
@@ -329,11 +370,34 @@ impl Random {
     }
 }
 
+fn node(
+    ring: &KeyRing,
+    clock: &ManualClock,
+    store: &Arc<Faulty>,
+    lost: &Arc<Mutex<bool>>,
+    guarded: bool,
+) -> Sessions {
+    let told = Arc::clone(lost);
+    Sessions::builder(ring.clone())
+        .cookie_name(NAME)
+        .clock(clock.clone())
+        .lifetime(Lifetime::new(Duration::from_secs(3_600)))
+        .spill_above(1_024)
+        .store(Arc::clone(store))
+        .store_timeout(Duration::from_secs(20))
+        .revocation(if guarded { Revocation::EveryRequest } else { Revocation::Off })
+        .revocation_failure(FailurePolicy::Closed)
+        .on_event(move |event| *told.lock().unwrap() |= matches!(event, Event::Lost { .. }))
+        .build()
+        .unwrap()
+}
+
 struct History {
     random: Random,
     clock: ManualClock,
     store: Arc<Faulty>,
     nodes: [Sessions; 2],
+    guarded: bool,
     ring: KeyRing,
     lost: Arc<Mutex<bool>>,
     worlds: Vec<World>,
@@ -350,27 +414,17 @@ impl History {
         let store = Arc::new(Faulty::new(store));
         let ring = KeyRing::new(Key::generate());
         let lost = Arc::new(Mutex::new(false));
-        let node = || {
-            let told = Arc::clone(&lost);
-            Sessions::builder(ring.clone())
-                .cookie_name(NAME)
-                .clock(clock.clone())
-                .lifetime(Lifetime::new(Duration::from_secs(3_600)))
-                .spill_above(1_024)
-                .store(Arc::clone(&store))
-                .store_timeout(Duration::from_secs(20))
-                .on_event(move |event| *told.lock().unwrap() |= matches!(event, Event::Lost { .. }))
-                .build()
-                .unwrap()
-        };
+        let guarded = seed % 2 == 1;
+        let node = || node(&ring, &clock, &store, &lost, guarded);
         Self {
             random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             nodes: [node(), node()],
+            guarded,
             clock,
             store,
             ring,
             lost,
-            worlds: vec![World::default()],
+            worlds: vec![World { guarded, ..World::default() }],
             jar: None,
             issued: Vec::new(),
             pending: Vec::new(),
@@ -464,9 +518,12 @@ impl History {
         let header = pair.clone().unwrap_or_else(|| "other=1".into());
         let Ok(session) = self.nodes[node].load([&header]).await else {
             let _ = writeln!(self.log, "load fails");
+            // It would leave the store alone for a second; a process that starts anew does not.
+            self.nodes[node] = self::node(&self.ring, &self.clock, &self.store, &self.lost, self.guarded);
             return None;
         };
-        let found = (session.origin(), entries_of(&session));
+        let in_row = matches!(session.placement(), Placement::Store { .. });
+        let found = (session.origin(), entries_of(&session), in_row);
         let _ = writeln!(self.log, "load {header:.20} on {node}: {:?}, {:?}", found.0, brief(&found.1));
         let worlds = std::mem::take(&mut self.worlds);
         let expected: Vec<_> = worlds.iter().map(|world| world.load(&header, now)).collect();
@@ -478,8 +535,19 @@ impl History {
         let resumed = found.0 == Origin::Resumed;
         // All worlds that are left agree on what the cookie is.
         let from = pair.filter(|_| resumed).map(|pair| self.worlds[0].cookies[&pair].clone());
-        let delta = Delta::default();
-        Some(Pending { session, node, from, base: found.1, delta, renewed: false, destroyed: false })
+        let (mut base, mut delta) = (found.1, Delta::default());
+        if let Some(Row::Live { entries, .. }) = from
+            .as_ref()
+            .filter(|from| self.worlds[0].is_newer(from))
+            .map(|from| &self.worlds[0].rows[&from.id])
+            && self.guarded
+        {
+            let replaced = std::mem::replace(&mut base, entries.clone());
+            let changes = replaced.into_iter().map(|(key, value)| (key, Change::Set(value))).collect();
+            delta = Delta { keep_only: Some(BTreeSet::new()), changes };
+        }
+        let node = self.nodes[node].clone();
+        Some(Pending { session, node, from, base, delta, renewed: false, destroyed: false, in_row })
     }
 
     async fn change(&mut self, request: &mut Pending) {
@@ -588,11 +656,11 @@ impl History {
         }
     }
 
-    async fn commit(nodes: &[Sessions; 2], request: &Pending) -> Result<Option<String>, CommitError> {
-        nodes[request.node].commit(&request.session, CommitContext::default()).await
+    async fn commit(request: &Pending) -> Result<Option<String>, CommitError> {
+        request.node.commit(&request.session, CommitContext::default()).await
     }
 
-    fn seen(&self, outcome: Result<Option<String>, CommitError>, lost: bool, node: usize) -> Seen {
+    fn seen(&self, outcome: Result<Option<String>, CommitError>, lost: bool, node: &Sessions) -> Seen {
         match outcome {
             Ok(None) if lost => Seen::Lost,
             Ok(None) => Seen::Nothing,
@@ -600,7 +668,7 @@ impl History {
             Ok(Some(line)) => {
                 let pair = line.split(';').next().unwrap().to_owned();
                 assert!(pair.len() - 1 <= sealed_session::MAX_NAME_VALUE_BYTES);
-                let told = self.nodes[node].inspect(&pair[2..]).unwrap();
+                let told = node.inspect(&pair[2..]).unwrap();
                 let in_row = matches!(told.placement, Placement::Store { .. });
                 Seen::Issued { pair, id: told.id, counter: told.counter, expires_at: told.expires_at, in_row }
             }
@@ -612,8 +680,8 @@ impl History {
 
     async fn finish(&mut self, request: Pending, counts: &mut Counts) {
         *self.lost.lock().unwrap() = false;
-        let outcome = Self::commit(&self.nodes, &request).await;
-        let seen = self.seen(outcome, *self.lost.lock().unwrap(), request.node);
+        let outcome = Self::commit(&request).await;
+        let seen = self.seen(outcome, *self.lost.lock().unwrap(), &request.node);
         let _ = writeln!(self.log, "commit: {}", brief_of(&seen));
         self.learn(|world| world.commit(&request, &seen), &seen);
         self.answer(seen, counts);
@@ -623,12 +691,12 @@ impl History {
     async fn finish_both(&mut self, one: Pending, other: Pending, counts: &mut Counts) {
         *self.lost.lock().unwrap() = false;
         self.store.shuffle(self.random.0);
-        let outcomes = tokio::join!(Self::commit(&self.nodes, &one), Self::commit(&self.nodes, &other));
+        let outcomes = tokio::join!(Self::commit(&one), Self::commit(&other));
         self.store.shuffle(0);
         // Which of the two was lost is told by neither; both are tried.
         let lost = *self.lost.lock().unwrap();
-        let first = self.seen(outcomes.0, false, one.node);
-        let second = self.seen(outcomes.1, false, other.node);
+        let first = self.seen(outcomes.0, false, &one.node);
+        let second = self.seen(outcomes.1, false, &other.node);
         let readings = |seen: &Seen| match seen {
             Seen::Nothing if lost => vec![Seen::Nothing, Seen::Lost],
             seen => vec![seen.clone()],
