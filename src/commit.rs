@@ -340,10 +340,16 @@ impl Inner {
             }
             Ok(Fate::Kept) => {}
             Ok(Fate::Lost(reason)) => {
+                if reason == Rejection::Revoked {
+                    self.forget(loaded, now);
+                }
                 self.teller.tell(&Event::Lost { id, reason });
                 return Ok(None);
             }
             Err(error) => {
+                if matches!(error, CommitError::Ended) {
+                    self.forget(loaded, now);
+                }
                 self.tell_failure(id, &error);
                 // Nothing was changed but the time that is left, and the next request makes up for that.
                 let mere = reissue == Reissue::Mere && !work.entries.changed();

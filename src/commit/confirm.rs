@@ -45,7 +45,8 @@ impl Inner {
         let Some(loaded) = &state.loaded else { return state.header.subject.is_some() };
         let (before, after) = (&loaded.header.times, state.sealed_times(&self.limits, now));
         let refreshed = self.limits.terms.idle.is_some() && state.use_prolongs(&self.limits);
-        loaded.header.id != state.header.id
+        state.renewal == Renewal::Touch
+            || loaded.header.id != state.header.id
             || loaded.key_id != self.sealer.ring().primary()
             || (before.anchor, before.duration, before.own) != (after.anchor, after.duration, after.own)
             || refreshed

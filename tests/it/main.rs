@@ -12,6 +12,8 @@ mod lifetime;
 mod races;
 mod readme;
 mod rejections;
+#[cfg(feature = "memory")]
+mod revocation;
 mod scopes;
 mod server;
 mod size;

@@ -1,0 +1,565 @@
+//! Sessions in cookies that are ended on the server: at once where it happened, elsewhere within the stated time, and
+//! with no way out in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use sealed_session::store::{Expected, MemoryStore, NewRow, Revision, Store};
+use sealed_session::{
+    CommitContext, CommitError, ConfigError, Event, FailurePolicy, Key, KeyRing, Lifetime, Origin, Placement,
+    Rejection, Revocation, RevokeError, Session, SessionExt, Sessions, SessionsBuilder,
+};
+
+use crate::spy::{Fate, Spy, guarded};
+use crate::support::{Bed, DAY, Jar, MINUTE, MS, key, now};
+
+const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
+
+/// Another process with the same keys, clock and store.
+fn other_node(bed: &Bed, spy: &Arc<Spy>, configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Bed {
+    let store = Arc::clone(spy);
+    Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| configure(builder.store(store)))
+}
+
+async fn origin(bed: &Bed, jar: &Jar) -> Origin {
+    bed.see(jar, Session::origin).await
+}
+
+/// A browser that is logged in as this subject.
+async fn login(bed: &Bed, subject: &'static str) -> Jar {
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, move |session| session.set_subject(subject).unwrap()).await;
+    jar
+}
+
+/// What a request comes to whose answer may be a failure.
+async fn status(bed: &Bed, jar: &mut Jar, work: impl Fn(&Session) + 'static) -> StatusCode {
+    let cookies: Vec<&[u8]> = jar.0.iter().map(String::as_bytes).collect();
+    let reply = bed
+        .call(&cookies, move |request| {
+            work(&now(request.session())?);
+            Ok(HttpResponse::Ok().finish())
+        })
+        .await;
+    jar.keep(&reply);
+    reply.status
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_errors() {
+    let ring = || KeyRing::new(Key::generate());
+    let without = || Sessions::builder(ring());
+    let with = || Sessions::builder(ring()).store(MemoryStore::new());
+    for builder in
+        [without().revocation(Revocation::EveryRequest), without().revocation(Revocation::Every(MINUTE))]
+    {
+        assert_eq!(builder.build().unwrap_err(), ConfigError::NeedsStore { setting: "revocation" });
+    }
+    let error = without().revocation_failure(FailurePolicy::Closed).build().unwrap_err();
+    assert_eq!(error, ConfigError::NeedsStore { setting: "revocation_failure" });
+    for every in [Duration::ZERO, Duration::from_micros(999), DAY + MS] {
+        let error = with().revocation(Revocation::Every(every)).build().unwrap_err();
+        assert!(matches!(error, ConfigError::OutOfRange { setting: "revocation", .. }), "{error}");
+    }
+    assert!(without().revocation(Revocation::Off).build().is_ok());
+    for revocation in [Revocation::Off, Revocation::EveryRequest, Revocation::Every(MS)] {
+        assert!(with().revocation(revocation).build().is_ok());
+    }
+}
+
+#[actix_web::test]
+async fn revoking_while_it_is_off_is_an_error_that_says_what_to_add() {
+    let off = Sessions::builder(KeyRing::new(key(1))).store(MemoryStore::new()).revocation(Revocation::Off);
+    for sessions in [Bed::new().sessions, off.build().unwrap()] {
+        let id = "AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap();
+        for error in [sessions.revoke(id).await.unwrap_err(), sessions.revoke_subject("a").await.unwrap_err()]
+        {
+            assert!(matches!(error, RevokeError::Off));
+            assert!(error.to_string().contains(".store("), "{error}");
+        }
+    }
+}
+
+/// Every cookie of a session's life: the first, more data, prolonged, moved into the store.
+async fn a_life(bed: &Bed) -> (Jar, Vec<Jar>) {
+    let mut jar = bed.logged_in().await;
+    let mut all = vec![jar.clone()];
+    bed.visit(&mut jar, |session| session.insert("n", 2).unwrap()).await;
+    all.push(jar.clone());
+    bed.clock.advance(DAY - 3 * MINUTE);
+    bed.visit(&mut jar, |session| assert_eq!(session.len(), 1)).await;
+    all.push(jar.clone());
+    bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    all.push(jar.clone());
+    (jar, all)
+}
+
+#[actix_web::test]
+async fn after_a_logout_no_cookie_of_the_session_is_accepted_here_at_once_and_elsewhere_within_the_time() {
+    for way in [0, 1, 2] {
+        let (bed, spy) = guarded(|builder| builder);
+        let other = other_node(&bed, &spy, |builder| builder);
+        let (jar, all) = a_life(&bed).await;
+        // The other process has seen each of them.
+        for old in &all[1..] {
+            assert_eq!(origin(&other, old).await, Origin::Resumed);
+        }
+        match way {
+            0 => assert!(bed.peek(&jar, Session::destroy).await.removes()),
+            1 => assert!(bed.peek(&jar, Session::renew).await.set_cookie().is_some()),
+            _ => bed.sessions.revoke(bed.see(&jar, Session::id).await).await.unwrap(),
+        }
+        bed.events();
+        for old in &all[1..] {
+            assert_eq!(origin(&bed, old).await, REVOKED);
+            assert_eq!(bed.rejections(), [Rejection::Revoked], "told once");
+        }
+        bed.clock.advance(MINUTE);
+        for old in &all[1..] {
+            let reply = other.peek(old, |session| assert_eq!(session.origin(), REVOKED)).await;
+            assert_eq!(reply.set_cookie(), None, "a late answer must not remove a newer cookie");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn elsewhere_a_cached_answer_counts_to_the_millisecond_and_with_every_request_there_is_none() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = other_node(&bed, &spy, |builder| builder);
+    let strict = other_node(&bed, &spy, |builder| builder.revocation(Revocation::EveryRequest));
+    let off = other_node(&bed, &spy, |builder| builder.revocation(Revocation::Off));
+    let jar = bed.logged_in().await;
+    for node in [&other, &strict, &off] {
+        assert_eq!(origin(node, &jar).await, Origin::Resumed);
+    }
+    bed.peek(&jar, Session::destroy).await;
+    assert_eq!(origin(&strict, &jar).await, REVOKED);
+    bed.clock.advance(MINUTE - MS);
+    assert_eq!(origin(&other, &jar).await, Origin::Resumed);
+    bed.clock.advance(MS);
+    assert_eq!(origin(&other, &jar).await, REVOKED);
+    assert_eq!(origin(&off, &jar).await, Origin::Resumed);
+}
+
+#[actix_web::test]
+async fn the_store_is_asked_once_per_session_and_once_per_subject_and_minute_also_by_parallel_requests() {
+    let (bed, spy) = guarded(|builder| builder);
+    let jars = [login(&bed, "ada").await, login(&bed, "ada").await, bed.logged_in().await];
+    let fresh = other_node(&bed, &spy, |builder| builder);
+    spy.calls();
+    for minute in 0..5 {
+        for _ in 0..30 {
+            for jar in &jars {
+                assert_eq!(origin(&fresh, jar).await, Origin::Resumed);
+            }
+            bed.clock.advance(Duration::from_secs(2));
+        }
+        assert_eq!(spy.calls(), ["load"; 4], "three sessions and one subject, in minute {minute}");
+    }
+
+    spy.slowly(true);
+    let loads = (0..50).map(|n| {
+        let (sessions, jar) = (fresh.sessions.clone(), jars[n % 3].clone());
+        tokio::spawn(async move { sessions.load(jar.0.iter()).await.unwrap().origin() })
+    });
+    for load in loads.collect::<Vec<_>>() {
+        assert_eq!(load.await.unwrap(), Origin::Resumed);
+    }
+    assert_eq!(spy.calls(), ["load"; 4]);
+}
+
+#[actix_web::test]
+async fn a_request_that_does_not_use_the_session_asks_nothing() {
+    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
+    let jar = login(&bed, "ada").await;
+    spy.calls();
+    bed.call(&[jar.0.as_ref().unwrap().as_bytes()], |_| Ok(HttpResponse::Ok().finish())).await;
+    assert_eq!(spy.calls(), [""; 0]);
+}
+
+#[actix_web::test]
+async fn open_uses_what_the_store_does_not_answer_for_and_closed_refuses_it_and_neither_besieges_the_store() {
+    tokio::time::pause();
+    for policy in [FailurePolicy::Open, FailurePolicy::Closed] {
+        let (bed, spy) = guarded(|builder| builder.revocation_failure(policy));
+        let (mut jar, mut revoked) = (login(&bed, "ada").await, bed.logged_in().await);
+        bed.sessions.revoke(bed.see(&revoked, Session::id).await).await.unwrap();
+        let fresh = other_node(&bed, &spy, |builder| builder.revocation_failure(policy));
+        spy.calls();
+        spy.go_down(true);
+        let served =
+            if policy == FailurePolicy::Open { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        for _ in 0..5 {
+            assert_eq!(status(&fresh, &mut jar, |_| ()).await, served);
+            assert_eq!(status(&fresh, &mut revoked, |_| ()).await, served);
+        }
+        assert_eq!(spy.calls(), ["load"], "one question, then it is left alone");
+        let unconfirmed = fresh.events().iter().filter(|e| matches!(e, Event::Unconfirmed { .. })).count();
+        assert_eq!(unconfirmed > 0, policy == FailurePolicy::Open);
+
+        spy.go_down(false);
+        assert_eq!(status(&fresh, &mut jar, |_| ()).await, served, "not yet");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(
+            status(&fresh, &mut jar, |session| assert_eq!(session.origin(), Origin::Resumed)).await,
+            200
+        );
+        assert_eq!(status(&fresh, &mut revoked, |session| assert_eq!(session.origin(), REVOKED)).await, 200);
+    }
+}
+
+#[actix_web::test]
+async fn while_the_store_is_down_data_is_saved_and_nothing_is_prolonged_or_moved() {
+    let lifetime = Lifetime::new(60 * MINUTE).active(10 * MINUTE).idle(50 * MINUTE);
+    let (bed, spy) = guarded(|builder| builder.lifetime(lifetime));
+    let mut jar = login(&bed, "ada").await;
+    bed.clock.advance(45 * MINUTE);
+    bed.visit(&mut jar, |_| ()).await;
+    bed.clock.advance(10 * MINUTE);
+    assert_eq!(bed.see(&jar, Session::remaining).await, 15 * MINUTE);
+    spy.go_down(true);
+
+    // Due for the idle limit, and under a key that has been retired: the next request will do.
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    assert_eq!(bed.peek(&jar, |_| ()).await.set_cookie(), None);
+    // Data is saved, under the key and with the times that the session has.
+    bed.visit(&mut jar, |session| session.insert("n", 7).unwrap()).await;
+    let told = bed.sessions.inspect(jar.value()).unwrap();
+    assert_eq!((told.key_id, told.retired_key), (key(1).id(), true));
+    assert_eq!(told.expires_at - sealed_session::Clock::now(&bed.clock), 5 * MINUTE);
+    assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(7));
+
+    let moves: [fn(&Session); 6] = [
+        Session::touch,
+        Session::renew,
+        |session| session.set_duration(MINUTE).unwrap(),
+        |session| session.set_subject("eve").unwrap(),
+        |session| session.insert("large", "x".repeat(5_000)).unwrap(),
+        Session::destroy,
+    ];
+    for (n, work) in moves.into_iter().enumerate() {
+        let before = jar.clone();
+        assert_eq!(status(&bed, &mut jar, work).await, StatusCode::SERVICE_UNAVAILABLE, "{n}");
+        assert_eq!(jar.0.is_none(), n == 5, "of these only destroy takes the cookie away");
+        jar = before;
+    }
+    spy.go_down(false);
+    assert!(bed.visit(&mut jar, |session| assert_eq!(session.len(), 1)).await.set_cookie().is_some());
+    let told = bed.sessions.inspect(jar.value()).unwrap();
+    assert_eq!((told.key_id, told.retired_key), (key(2).id(), false));
+}
+
+#[actix_web::test]
+async fn a_session_that_was_revoked_elsewhere_cannot_move_out_of_reach_while_it_is_cached_as_fine() {
+    type Work = fn(&Session);
+    let moves: [(&str, Work); 7] = [
+        ("extension", |_| ()),
+        ("touch", Session::touch),
+        ("set_duration", |session| session.set_duration(300 * DAY).unwrap()),
+        ("renew", Session::renew),
+        ("set_subject", |session| session.set_subject("eve").unwrap()),
+        ("spill", |session| session.insert("large", "x".repeat(5_000)).unwrap()),
+        ("re-seal", |_| ()),
+    ];
+    for by_subject in [false, true] {
+        for (name, work) in moves {
+            let (bed, spy) = guarded(|builder| builder);
+            let other = other_node(&bed, &spy, |builder| builder);
+            let mut jar = login(&bed, "ada").await;
+            if name == "extension" {
+                bed.clock.advance(DAY - MINUTE);
+            }
+            assert_eq!(other.peek(&jar, Session::skip_renewal).await.set_cookie(), None);
+            if by_subject {
+                bed.sessions.revoke_subject("ada").await.unwrap();
+            } else {
+                bed.peek(&jar, Session::destroy).await;
+            }
+            if name == "re-seal" {
+                bed.sessions.keys().rotate(key(2)).unwrap();
+            }
+            other.events();
+            let before = jar.clone();
+            let status = status(&other, &mut jar, work).await;
+            assert_eq!(status == 200, !["renew", "set_subject"].contains(&name), "{name}");
+            assert_eq!(jar.0, before.0, "{name}: no cookie was issued");
+            let lost = Event::Lost {
+                id: other.sessions.inspect(jar.value()).unwrap().id,
+                reason: Rejection::Revoked,
+            };
+            assert_eq!(other.events().iter().filter(|event| **event == lost).count(), 1, "{name}");
+            // And now this process knows as well.
+            assert_eq!(origin(&other, &jar).await, REVOKED, "{name}");
+            let rows = spy.rows.count().await.unwrap();
+            assert_eq!(rows, if by_subject { 1 } else { 2 }, "{name}: the anonymous session, and the mark");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn revoking_a_subject_ends_its_ten_sessions_and_no_other_ones_and_the_next_login_works() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = other_node(&bed, &spy, |builder| builder);
+    let mut jars = Vec::new();
+    for _ in 0..10 {
+        jars.push(login(&bed, "ada").await);
+    }
+    // One of them lives in the store.
+    bed.visit(&mut jars[9], |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    let (bob, nobody) = (login(&bed, "bob").await, bed.logged_in().await);
+    for jar in jars.iter().chain([&bob, &nobody]) {
+        assert_eq!(origin(&other, jar).await, Origin::Resumed);
+    }
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    assert!(bed.events().contains(&Event::SubjectRevoked));
+    for jar in &jars {
+        assert_eq!(origin(&bed, jar).await, REVOKED);
+        assert_eq!(origin(&other, jar).await, Origin::Resumed, "for another minute");
+    }
+    bed.clock.advance(MINUTE);
+    for jar in &jars {
+        assert_eq!(origin(&other, jar).await, REVOKED);
+    }
+    let again = login(&other, "ada").await;
+    for node in [&bed, &other] {
+        for jar in [&again, &bob, &nobody] {
+            assert_eq!(origin(node, jar).await, Origin::Resumed);
+        }
+    }
+    // The mark ends by itself, and those who began after it do not notice.
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    assert_eq!(origin(&bed, &again).await, REVOKED);
+}
+
+#[actix_web::test]
+async fn everywhere_but_here_is_revoke_subject_and_then_renew() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = other_node(&bed, &spy, |builder| builder);
+    let (here, there) = (login(&bed, "ada").await, login(&bed, "ada").await);
+    assert_eq!(origin(&other, &there).await, Origin::Resumed);
+    let session = bed.sessions.load(here.0.iter()).await.unwrap();
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    session.renew();
+    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+    let renewed = Jar(line.split(';').next().map(str::to_owned));
+    bed.clock.advance(MINUTE);
+    for node in [&bed, &other] {
+        assert_eq!(origin(node, &renewed).await, Origin::Resumed);
+        assert_eq!(node.see(&renewed, Session::subject).await.as_deref(), Some("ada"));
+        for jar in [&here, &there] {
+            assert_eq!(origin(node, jar).await, REVOKED);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_subject_stays_revoked_when_the_key_is_rotated_and_a_fresh_login_survives_the_rotation() {
+    let (bed, _) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
+    let old = login(&bed, "ada").await;
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    let mut fresh = login(&bed, "ada").await;
+    for n in 2..5 {
+        bed.sessions.keys().rotate(key(n)).unwrap();
+        assert_eq!(origin(&bed, &old).await, REVOKED);
+        bed.visit(&mut fresh, |session| assert_eq!(session.origin(), Origin::Resumed)).await;
+        assert_eq!(bed.sessions.inspect(fresh.value()).unwrap().key_id, key(n).id());
+    }
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    assert_eq!(origin(&bed, &fresh).await, REVOKED);
+}
+
+/// A re-seal takes the subject's generation from one key's row to another's. A revocation that has come to the one and
+/// not to the other must not be slipped under.
+#[actix_web::test]
+async fn a_reseal_in_the_middle_of_a_revocation_waits_for_the_next_request() {
+    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
+    bed.sessions.keys().add_retired(key(2)).unwrap();
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    let mut jar = login(&bed, "ada").await;
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    // The first of the two rows is written, which is that of the key that seals now; the second write fails.
+    spy.calls();
+    spy.next([Fate::Passes, Fate::Passes, Fate::Passes, Fate::Fails, Fate::Fails]);
+    assert!(bed.sessions.revoke_subject("ada").await.is_err());
+    assert_eq!(
+        bed.visit(&mut jar, |session| assert_eq!(session.origin(), Origin::Resumed)).await.set_cookie(),
+        None
+    );
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    assert_eq!(origin(&bed, &jar).await, REVOKED);
+}
+
+#[actix_web::test]
+async fn an_older_cookie_of_a_spilled_session_is_a_reference_and_its_own_data_is_dead() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = other_node(&bed, &spy, |builder| builder);
+    let mut jar = bed.logged_in().await;
+    let mut old = jar.clone();
+    bed.visit(&mut jar, |session| {
+        session.insert("n", 2).unwrap();
+        session.insert("large", "x".repeat(5_000)).unwrap();
+    })
+    .await;
+    for node in [&bed, &other] {
+        let seen = node.see(&old, |session| (session.get::<u8>("n").unwrap(), session.placement())).await;
+        assert!(matches!(seen, (Some(2), Placement::Store { .. })));
+        assert_eq!(node.peek(&old, |_| ()).await.set_cookie(), None, "reading issues nothing");
+    }
+    // Who writes with it gets a reference of his own, and both lead to the same.
+    other.visit(&mut old, |session| session.insert("n", 3).unwrap()).await;
+    assert!(old.value().len() < 200);
+    assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(3));
+}
+
+#[actix_web::test]
+async fn a_cookie_that_another_node_issued_after_the_spill_is_newer_than_the_row() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = other_node(&bed, &spy, |builder| builder);
+    let mut jar = bed.logged_in().await;
+    assert_eq!(origin(&other, &jar).await, Origin::Resumed);
+    // The answer to the spill is lost, and the other node does not know of it yet.
+    bed.peek(&jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    other.visit(&mut jar, |session| session.insert("n", 9).unwrap()).await;
+    let seen = bed.see(&jar, |session| (session.get::<u8>("n").unwrap(), session.len())).await;
+    assert_eq!(seen, (Some(9), 1), "what was acknowledged last");
+    // It is in the row as well from then on.
+    bed.visit(&mut jar, |session| session.insert("m", 1).unwrap()).await;
+    bed.clock.advance(MINUTE);
+    assert_eq!(other.see(&jar, Session::keys).await, ["m", "n"]);
+    assert_eq!(spy.rows.count().await.unwrap(), 1);
+}
+
+#[actix_web::test]
+async fn an_extension_that_meets_the_spill_of_another_node_goes_on_as_a_reference() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = other_node(&bed, &spy, |builder| builder);
+    let jar = bed.logged_in().await;
+    bed.clock.advance(DAY - MINUTE);
+    let slow = other.sessions.load(jar.0.iter()).await.unwrap();
+    bed.peek(&jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    let line = other.sessions.commit(&slow, CommitContext::default()).await.unwrap().unwrap();
+    let extended = Jar(line.split(';').next().map(str::to_owned));
+    let seen = bed.see(&extended, |session| (session.placement(), session.keys())).await;
+    assert!(matches!(seen.0, Placement::Store { .. }));
+    assert_eq!(seen.1, ["large", "n"]);
+    assert_eq!(spy.rows.count().await.unwrap(), 1);
+}
+
+#[actix_web::test]
+async fn a_poll_from_before_a_login_that_answers_after_it_issues_nothing() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = other_node(&bed, &spy, |builder| builder);
+    let mut jar = bed.logged_in().await;
+    bed.clock.advance(DAY - MINUTE);
+    for poll_on in [&bed, &other] {
+        let poll = poll_on.sessions.load(jar.0.iter()).await.unwrap();
+        bed.visit(&mut jar, |session| session.renew()).await;
+        bed.clock.advance(DAY - MINUTE);
+        assert_eq!(poll_on.sessions.commit(&poll, CommitContext::default()).await.unwrap(), None);
+        assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
+    }
+    drop(spy);
+}
+
+#[actix_web::test]
+async fn of_a_renew_and_a_destroy_at_once_the_destroy_wins_or_there_was_nothing_left_to_destroy() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = other_node(&bed, &spy, |builder| builder);
+    let jar = bed.logged_in().await;
+    let (renews, destroys) =
+        (bed.sessions.load(jar.0.iter()).await.unwrap(), other.sessions.load(jar.0.iter()).await.unwrap());
+    renews.renew();
+    destroys.destroy();
+    assert!(other.sessions.commit(&destroys, CommitContext::default()).await.unwrap().is_some());
+    let renewed = bed.sessions.commit(&renews, CommitContext::default()).await;
+    assert!(matches!(renewed, Err(CommitError::Ended)), "{renewed:?}");
+    assert_eq!(spy.rows.count().await.unwrap(), 1, "the mark alone");
+}
+
+#[actix_web::test]
+async fn a_driver_that_repeats_the_write_which_ends_a_session_does_not_make_the_renew_fail() {
+    for in_store in [false, true] {
+        let (bed, spy) = guarded(|builder| builder);
+        let mut jar = bed.logged_in().await;
+        if in_store {
+            bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+            bed.visit(&mut jar, |session| assert!(session.remove("large"))).await;
+        }
+        let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+        session.renew();
+        spy.conflict_with_itself();
+        assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().is_some());
+        assert_eq!(origin(&bed, &jar).await, REVOKED);
+    }
+}
+
+#[actix_web::test]
+async fn a_logout_has_room_in_a_full_store_and_one_that_fails_is_503_with_the_removal_cookie() {
+    let (bed, spy) = guarded(|builder| builder);
+    let clock = bed.clock.clone();
+    let full = Arc::new(MemoryStore::new().clock(clock.clone()).max_bytes(2_000));
+    let store = Arc::clone(&full);
+    let tight = Bed::on(KeyRing::new(key(1)), clock, |builder| builder.store(store));
+    let mut large = Jar::default();
+    let work: fn(&Session) = |session| session.insert("large", "x".repeat(5_000)).unwrap();
+    assert_eq!(status(&tight, &mut large, work).await, StatusCode::SERVICE_UNAVAILABLE);
+    for n in 1..40 {
+        let jar = tight.logged_in().await;
+        tight.peek(&jar, Session::destroy).await;
+        assert_eq!(origin(&tight, &jar).await, REVOKED);
+        assert_eq!(full.count().await.unwrap(), n);
+    }
+
+    let mut jar = bed.logged_in().await;
+    spy.go_down(true);
+    assert_eq!(status(&bed, &mut jar, Session::destroy).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(jar.0, None);
+}
+
+#[actix_web::test]
+async fn a_row_that_cannot_be_read_is_not_taken_for_none() {
+    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
+    let jar = bed.logged_in().await;
+    bed.peek(&jar, Session::destroy).await;
+    let [row] = spy.row_keys()[..] else { panic!() };
+    spy.overwrite(&row, b"garbage").await;
+    let other = other_node(&bed, &spy, |builder| builder);
+    assert_eq!(origin(&other, &jar).await, Origin::Rejected(Rejection::Missing));
+
+    // Of a subject neither: it is a failure of the store.
+    let closed = other_node(&bed, &spy, |builder| builder.revocation_failure(FailurePolicy::Closed));
+    let known = spy.row_keys();
+    let mut ada = login(&bed, "ada").await;
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    let place = spy.row_keys().into_iter().filter(|key| !known.contains(key)).collect::<Vec<_>>();
+    let mut garbled = 0;
+    for key in place {
+        spy.overwrite(&key, b"garbage").await;
+        garbled += 1;
+    }
+    assert_eq!(garbled, 2, "the former session's mark, and the subject's generation");
+    assert_eq!(status(&closed, &mut ada, |_| ()).await, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[actix_web::test]
+async fn an_id_that_never_was_can_be_revoked_and_a_row_of_somebody_else_is_not_touched() {
+    let (bed, spy) = guarded(|builder| builder);
+    let strangers = sealed_session::store::RowKey::from_bytes([7; 32]);
+    let row = NewRow {
+        data: b"somebody's",
+        revision: Revision::random(),
+        expires_at: sealed_session::Clock::now(&bed.clock) + DAY,
+    };
+    assert_eq!(
+        spy.rows.write(&strangers, row, Expected::Absent).await.unwrap(),
+        sealed_session::store::Written::Done
+    );
+    let id = "AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap();
+    bed.sessions.revoke(id).await.unwrap();
+    bed.sessions.revoke(id).await.unwrap();
+    assert_eq!(bed.events(), [Event::Revoked { id }, Event::Revoked { id }]);
+    assert_eq!(spy.rows.count().await.unwrap(), 2);
+    assert_eq!(spy.rows.load(&strangers).await.unwrap().unwrap().data, b"somebody's");
+}
