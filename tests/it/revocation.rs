@@ -563,3 +563,128 @@ async fn an_id_that_never_was_can_be_revoked_and_a_row_of_somebody_else_is_not_t
     assert_eq!(spy.rows.count().await.unwrap(), 2);
     assert_eq!(spy.rows.load(&strangers).await.unwrap().unwrap().data, b"somebody's");
 }
+
+/// A small generator, so that a history is named by its number.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % n
+    }
+}
+
+/// The mark of an ended session lasts exactly until no cookie that led to it, and none that was issued beside the last
+/// one, can be alive any more: under no configuration that any process had.
+#[actix_web::test]
+async fn no_mark_outlives_or_underlives_the_last_cookie_that_it_has_to_stop() {
+    let skew = MINUTE;
+    let minutes = |random: &mut Random, n| (1 + random.below(n) as u32) * MINUTE;
+    let mut outlived = 0;
+    for seed in 1..400 {
+        tokio::task::yield_now().await;
+        let mut random = Random(u64::wrapping_mul(seed, 0x9E37_79B9_7F4A_7C15) | 1);
+        let (first, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
+        // What a process may be configured to, now and in the course of time.
+        let configure = |random: &mut Random| {
+            let duration = minutes(random, 600);
+            let active = minutes(random, 60).min(duration);
+            let mut lifetime = Lifetime::new(duration).active(active);
+            if random.below(3) == 0 {
+                lifetime = lifetime.absolute(minutes(random, 900));
+            }
+            if random.below(3) == 0 {
+                lifetime = lifetime.idle(minutes(random, 300));
+            }
+            (duration.max(2 * active), lifetime)
+        };
+        let node = |lifetime| {
+            other_node(&first, &spy, |b| b.lifetime(lifetime).revocation(Revocation::EveryRequest))
+        };
+        let (mut longest, mut lifetime) = configure(&mut random);
+        let mut lifetimes = vec![lifetime];
+        let mut jar = node(lifetime).logged_in().await;
+        let mut cookies = vec![jar.clone()];
+        for _ in 0..random.below(8) {
+            first.clock.advance(minutes(&mut random, 60));
+            if random.below(3) == 0 {
+                let (span, changed) = configure(&mut random);
+                (longest, lifetime) = (longest.max(span), changed);
+                lifetimes.push(lifetime);
+            }
+            let own = minutes(&mut random, 2_000);
+            let what = random.below(4);
+            if what == 0 {
+                longest = longest.max(own);
+            }
+            let work = move |session: &Session| match (session.origin(), what) {
+                (Origin::Resumed, 0) => session.set_duration(own).unwrap(),
+                (Origin::Resumed, 1) => session.touch(),
+                (Origin::Resumed, 2) => drop(session.increment("n", 1)),
+                _ => {}
+            };
+            node(lifetime).visit(&mut jar, work).await;
+            if jar.0.is_none() {
+                break;
+            }
+            cookies.push(jar.clone());
+        }
+        let last = node(lifetime);
+        if jar.0.is_none() || origin(&last, &jar).await != Origin::Resumed {
+            continue;
+        }
+        let now = sealed_session::Clock::now(&first.clock);
+        let before = spy.row_keys();
+        assert_eq!(before.len(), 0);
+        assert!(last.peek(&jar, Session::destroy).await.removes());
+        let [mark] = spy.row_keys()[..] else { panic!("one mark") };
+        let expires_at = spy.rows.load(&mark).await.unwrap().unwrap().expires_at;
+
+        // Under the most permissive configuration each cookie lives as long as it was ever meant to.
+        let permissive = Lifetime::new(400 * DAY).active(MINUTE);
+        let ends = node(permissive);
+        let end = |jar: &Jar| ends.sessions.inspect(jar.value()).map(|told| told.expires_at).unwrap_or(now);
+        let last_end = cookies.iter().map(end).max().unwrap();
+        assert!(expires_at >= last_end + skew, "seed {seed}: underlives");
+        lifetimes.push(permissive);
+        for at in [now, last_end - MS, last_end + skew - MS, expires_at - MS] {
+            if at < now {
+                continue;
+            }
+            first.clock.set(at);
+            for lifetime in &lifetimes {
+                for old in &cookies {
+                    tokio::task::yield_now().await;
+                    let found = origin(&node(*lifetime), old).await;
+                    assert!(matches!(found, Origin::Rejected(_)), "seed {seed}: {found:?}");
+                }
+            }
+        }
+        // A request beside the destroy could have been given that much.
+        assert!(expires_at <= last_end.max(now + longest) + skew, "seed {seed}: outlives");
+        outlived += 1;
+        first.clock.set(expires_at);
+        assert_eq!(spy.rows.count().await.unwrap(), 0);
+    }
+    assert!(outlived > 150, "{outlived}");
+}
+
+#[actix_web::test]
+async fn the_marks_of_logouts_are_never_more_than_the_logouts_of_one_lifetime() {
+    let (bed, spy) = guarded(|builder| builder.lifetime(Lifetime::new(60 * MINUTE).active(5 * MINUTE)));
+    for minute in 0..600_u32 {
+        // Or the runtime makes somebody wait, to be fair to others.
+        tokio::task::yield_now().await;
+        let jar = bed.logged_in().await;
+        bed.peek(&jar, Session::destroy).await;
+        let marks = spy.rows.count().await.unwrap();
+        // The minute of skew, and the one that ends right now.
+        assert!(marks <= 62, "{marks} in minute {minute}");
+        assert_eq!(marks, u64::from(minute.min(60) + 1), "in minute {minute}");
+        bed.clock.advance(MINUTE);
+    }
+    bed.clock.advance(61 * MINUTE);
+    assert_eq!(spy.rows.count().await.unwrap(), 0);
+}
