@@ -366,15 +366,14 @@ impl KeyRing {
 
     /// Tells the ring what time it is: keys begin to seal and cease to open by it, and the source is looked at by it.
     pub(crate) fn tick(&self, now: Millis) -> Option<Reload> {
-        if now.0 < self.shared.next.load(Ordering::Relaxed) {
+        let was_set_back = now.0 < self.shared.seen.load(Ordering::Relaxed);
+        if now.0 < self.shared.next.load(Ordering::Relaxed) && !was_set_back {
             return None;
         }
         // Whoever comes meanwhile goes on with the keys that there are.
         let mut book = self.shared.book.try_lock().ok()?;
         self.shared.seen.store(now.0, Ordering::Relaxed);
-        if now.0 < self.shared.next.load(Ordering::Relaxed) {
-            return None;
-        }
+        book.looked = book.looked.min(now);
         let due = now >= book.looked.plus(book.interval);
         let reload = if due { self.look(&mut book, now, false) } else { None };
         self.publish(&mut book, Some(now));
@@ -457,6 +456,10 @@ impl KeyRing {
         let snapshot = Snapshot::of(&book.members, now);
         if !snapshot.is_like(&self.snapshot()) {
             self.shared.current.store(Arc::new(snapshot));
+        }
+        if self.shared.seen.load(Ordering::Relaxed) == i64::MIN {
+            // By whose clock it will go is not known yet; the first tick will tell.
+            return;
         }
         let look = match book.home {
             KeysHome::Memory => Millis(i64::MAX),

@@ -6,6 +6,7 @@ mod headers;
 mod hostile;
 mod identity;
 mod interface;
+mod key_life;
 mod keys;
 mod lazy;
 mod lifetime;
