@@ -4,6 +4,8 @@ mod confirm;
 mod revoke;
 mod saving;
 
+use tracing::Instrument as _;
+
 use self::confirm::Confirmed;
 use crate::clock::Millis;
 use crate::entries::Entries;
@@ -265,6 +267,16 @@ impl Inner {
         context: CommitContext,
         action: Action,
     ) -> Result<Option<String>, CommitError> {
+        let span = tracing::debug_span!(target: "sealed_session", "session.commit", session = ?session.id());
+        self.settle_now(session, context, action).instrument(span).await
+    }
+
+    async fn settle_now(
+        &self,
+        session: &Session,
+        context: CommitContext,
+        action: Action,
+    ) -> Result<Option<String>, CommitError> {
         let Some(rows) = &self.rows else { return Ok(None) };
         let mut work = session.with(|state| {
             let before = state.clone();
@@ -458,6 +470,7 @@ impl Inner {
         let max_age = persistent.then(|| lifetime::max_age(end, now));
         let bytes = limits.name_value(plaintext);
         let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(draft, under, out));
+        self.teller.issued(bytes);
         (line, bytes)
     }
 

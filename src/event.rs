@@ -1,4 +1,4 @@
-//! What happens to sessions, told to the hook that `on_event` sets.
+//! What happens to sessions, told to the log, to metrics, and to the hook that `on_event` sets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +8,18 @@ use crate::key::KeyId;
 use crate::record::SessionId;
 
 /// Something that happened to a session, told once.
+///
+/// # Logs
+/// Each event is a `tracing` event of the target `sealed_session` with these fields, which are stable: `event` is
+/// [`as_str`](Self::as_str), `session` the start of the id, `reason` a word, `bytes` a size, `key` a key id,
+/// `operation` and `error` what the store was asked and said. What somebody should look into is of the level `WARN`,
+/// the rest `DEBUG`. Waiting for the store happens in the spans `session.load` and `session.commit` of that target.
+/// Never logged are values, keys, subjects and whole ids.
+///
+/// # Metrics
+/// With the feature `metrics` the counter `sealed_session_events_total` counts them by the labels `event` and `reason`,
+/// and the histograms `sealed_session_cookie_bytes` (name + value of each cookie that is issued) and
+/// `sealed_session_row_bytes` take the sizes, through the facade `metrics`.
 ///
 /// ```
 /// use sealed_session::{Event, Key, KeyRing, Sessions};
@@ -162,27 +174,167 @@ pub enum Event {
     },
 }
 
-/// Tells events to the log and to the hook.
+impl Event {
+    /// A short stable word for logs and metrics: the variant in snake case, such as `started` or `store_failed`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Resumed { .. } => "resumed",
+            Self::Rejected { .. } => "rejected",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::Reissued { .. } => "reissued",
+            Self::Extended { .. } => "extended",
+            Self::Resealed { .. } => "resealed",
+            Self::Renewed { .. } => "renewed",
+            Self::Spilled { .. } => "spilled",
+            Self::Written { .. } => "written",
+            Self::Returned { .. } => "returned",
+            Self::Lost { .. } => "lost",
+            Self::Conflicted { .. } => "conflicted",
+            Self::HeadOverBudget { .. } => "head_over_budget",
+            Self::StoreFailed { .. } => "store_failed",
+            Self::Unconfirmed { .. } => "unconfirmed",
+            Self::Revoked { .. } => "revoked",
+            Self::SubjectRevoked => "subject_revoked",
+            Self::KeysReloaded { .. } => "keys_reloaded",
+            Self::KeysFailed { .. } => "keys_failed",
+            Self::Ended { .. } => "ended",
+        }
+    }
+
+    /// Whether somebody should look into it.
+    fn is_warning(&self) -> bool {
+        match self {
+            Self::StoreFailed { .. }
+            | Self::Lost { .. }
+            | Self::Conflicted { .. }
+            | Self::Unconfirmed { .. }
+            | Self::HeadOverBudget { .. }
+            | Self::KeysFailed { .. } => true,
+            Self::Rejected { reason } => matches!(reason, Rejection::Missing | Rejection::RevokedKey(_)),
+            _ => false,
+        }
+    }
+
+    /// The session that it is about.
+    fn session(&self) -> Option<SessionId> {
+        match *self {
+            Self::Started { id, .. }
+            | Self::Resumed { id }
+            | Self::Ambiguous { id, .. }
+            | Self::Reissued { id, .. }
+            | Self::Extended { id }
+            | Self::Resealed { id, .. }
+            | Self::Renewed { to: id, .. }
+            | Self::Spilled { id, .. }
+            | Self::Written { id, .. }
+            | Self::Returned { id, .. }
+            | Self::Lost { id, .. }
+            | Self::Conflicted { id }
+            | Self::HeadOverBudget { id, .. }
+            | Self::Unconfirmed { id }
+            | Self::Revoked { id }
+            | Self::Ended { id, .. } => Some(id),
+            Self::Rejected { .. }
+            | Self::StoreFailed { .. }
+            | Self::SubjectRevoked
+            | Self::KeysReloaded { .. }
+            | Self::KeysFailed { .. } => None,
+        }
+    }
+
+    /// What tells one such event from another: why, or where.
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Rejected { reason } | Self::Lost { reason, .. } => Some(reason.as_str()),
+            Self::StoreFailed { kind, .. } => Some(kind),
+            Self::Ended { destroyed, .. } => Some(if *destroyed { "destroyed" } else { "emptied" }),
+            _ => None,
+        }
+    }
+
+    fn bytes(&self) -> Option<usize> {
+        match *self {
+            Self::Started { bytes, .. }
+            | Self::Reissued { bytes, .. }
+            | Self::Spilled { bytes, .. }
+            | Self::Written { bytes, .. }
+            | Self::Returned { bytes, .. }
+            | Self::HeadOverBudget { bytes, .. } => Some(bytes),
+            _ => None,
+        }
+    }
+
+    fn key(&self) -> Option<KeyId> {
+        match *self {
+            Self::Rejected { reason: Rejection::UnknownKey(key) | Rejection::RevokedKey(key) } => Some(key),
+            Self::Resealed { to: key, .. } | Self::KeysReloaded { primary: key } => Some(key),
+            _ => None,
+        }
+    }
+
+    fn error(&self) -> Option<&str> {
+        match self {
+            Self::StoreFailed { error, .. } | Self::KeysFailed { error } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Tells events to the log, to the metrics and to the hook.
 #[derive(Clone, Default)]
 pub(crate) struct Teller(pub(crate) Option<EventHook>);
 
 pub(crate) type EventHook = Arc<dyn Fn(&Event) + Send + Sync>;
 
+/// One event in the log. The fields are stable; those that an event has nothing for are left out.
+macro_rules! log {
+    ($level:ident, $event:expr) => {
+        tracing::event!(
+            target: "sealed_session",
+            tracing::Level::$level,
+            event = $event.as_str(),
+            session = $event.session().map(tracing::field::debug),
+            reason = $event.reason(),
+            bytes = $event.bytes(),
+            key = $event.key().map(tracing::field::display),
+            operation = match $event {
+                Event::StoreFailed { operation, .. } => Some(*operation),
+                _ => None,
+            },
+            error = $event.error(),
+        )
+    };
+}
+
 impl Teller {
     pub(crate) fn tell(&self, event: &Event) {
-        match event {
-            Event::StoreFailed { .. }
-            | Event::Lost { .. }
-            | Event::Conflicted { .. }
-            | Event::Unconfirmed { .. }
-            | Event::KeysFailed { .. } => {
-                tracing::warn!(target: "sealed_session", ?event);
+        if event.is_warning() {
+            log!(WARN, event);
+        } else {
+            log!(DEBUG, event);
+        }
+        #[cfg(feature = "metrics")]
+        {
+            let (word, reason) = (event.as_str(), event.reason().unwrap_or(""));
+            metrics::counter!("sealed_session_events_total", "event" => word, "reason" => reason)
+                .increment(1);
+            if let Event::Spilled { bytes, .. } | Event::Written { bytes, .. } = event {
+                metrics::histogram!("sealed_session_row_bytes").record(*bytes as f64);
             }
-            _ => tracing::debug!(target: "sealed_session", ?event),
         }
         if let Some(hook) = &self.0 {
             hook(event);
         }
+    }
+
+    /// A cookie was issued, whose name + value have that many bytes.
+    pub(crate) fn issued(&self, bytes: usize) {
+        #[cfg(feature = "metrics")]
+        metrics::histogram!("sealed_session_cookie_bytes").record(bytes as f64);
+        #[cfg(not(feature = "metrics"))]
+        let _ = bytes;
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tracing::Instrument as _;
 
 use crate::candidates::{self, Candidate, Found, Refusal};
 use crate::clock::{Clock, Millis};
@@ -228,6 +229,12 @@ impl Sessions {
 
     /// Follows a reference into the store, and asks there whether the session has been revoked.
     pub(crate) async fn fetch(&self, reference: Reference) -> Result<Session, StoreError> {
+        let id = reference.candidate.header.id;
+        let span = tracing::debug_span!(target: "sealed_session", "session.load", session = ?id);
+        self.fetch_now(reference).instrument(span).await
+    }
+
+    async fn fetch_now(&self, reference: Reference) -> Result<Session, StoreError> {
         let Reference { candidate, cookies, now, .. } = &reference;
         // A late answer to an older cookie must not remove a newer one, so these stay in the browser.
         let over = |reason| Ok(self.reject(reason, false, *cookies, *now));

@@ -27,3 +27,5 @@ mod store_races;
 #[cfg(feature = "memory")]
 mod stored;
 mod support;
+#[cfg(feature = "memory")]
+mod telling;

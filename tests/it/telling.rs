@@ -1,0 +1,227 @@
+//! What is told of sessions: each thing once, to the hook, to the log and to the metrics, and never a secret.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use sealed_session::{Event, KeyRing, Lifetime, Rejection, Revocation, Session};
+
+use crate::spy::{Fate, guarded, stored};
+use crate::support::{Bed, DAY, Jar, MINUTE, key, start};
+
+/// The words of the events since the last time.
+fn words(bed: &Bed) -> Vec<&'static str> {
+    bed.events().iter().map(Event::as_str).collect()
+}
+
+#[actix_web::test]
+async fn a_life_is_told_event_by_event_and_each_of_them_once() {
+    let (bed, _) = guarded(|builder| builder.lifetime(Lifetime::new(DAY).active(MINUTE)));
+    let mut jar = Jar::default();
+    bed.visit(&mut jar, |session| session.insert("n", 1).unwrap()).await;
+    assert_eq!(words(&bed), ["started"]);
+    bed.visit(&mut jar, |_| ()).await;
+    assert_eq!(words(&bed), ["resumed"]);
+    bed.visit(&mut jar, |session| session.insert("n", 2).unwrap()).await;
+    assert_eq!(words(&bed), ["resumed", "reissued"]);
+    bed.clock.advance(DAY - MINUTE / 2);
+    bed.visit(&mut jar, |_| ()).await;
+    assert_eq!(words(&bed), ["resumed", "extended"]);
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    bed.visit(&mut jar, |_| ()).await;
+    assert_eq!(words(&bed), ["resumed", "resealed"]);
+    bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    assert_eq!(words(&bed), ["resumed", "spilled", "reissued"]);
+    bed.visit(&mut jar, |session| assert!(session.remove("large"))).await;
+    assert_eq!(words(&bed), ["resumed", "written"]);
+    bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+    assert_eq!(words(&bed), ["resumed", "renewed", "returned"]);
+    let mut before = jar.clone();
+    bed.visit(&mut jar, Session::destroy).await;
+    assert_eq!(words(&bed), ["resumed", "ended"]);
+    bed.visit(&mut before, |_| ()).await;
+    assert_eq!(words(&bed), ["rejected"]);
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    assert_eq!(words(&bed).last(), Some(&"subject_revoked"));
+}
+
+/// A cookie for each way to be refused.
+async fn refused() -> Vec<(Bed, Jar, Rejection)> {
+    let mut all = Vec::new();
+    let lifetime = Lifetime::new(60 * MINUTE).active(MINUTE).idle(20 * MINUTE).absolute(50 * MINUTE);
+    let fresh = |ring: KeyRing| {
+        Bed::on(ring, sealed_session::ManualClock::at(start()), |builder| {
+            builder.lifetime(lifetime).store(sealed_session::store::MemoryStore::new())
+        })
+    };
+    let ring = || KeyRing::new(key(1));
+    let jar = fresh(ring()).logged_in().await;
+    let with = |f: &dyn Fn(&str) -> String| Jar(Some(format!("s={}", f(jar.value()))));
+
+    all.push((fresh(ring()), with(&|value| format!("{value}!")), Rejection::Malformed));
+    all.push((fresh(ring()), with(&|value| format!("B{}", &value[1..])), Rejection::UnknownSuite(5)));
+    all.push((fresh(KeyRing::new(key(2))), jar.clone(), Rejection::UnknownKey(key(1).id())));
+    let revoked = KeyRing::from_keys([key(2), key(1)]).unwrap();
+    revoked.revoke(key(1).id()).unwrap();
+    all.push((fresh(revoked), jar.clone(), Rejection::RevokedKey(key(1).id())));
+    let last = if jar.value().ends_with('A') { "E" } else { "A" };
+    let tampered = with(&|value| format!("{}{last}{}", &value[..80], &value[81..]));
+    all.push((fresh(ring()), tampered, Rejection::Tampered));
+
+    let idle = fresh(ring());
+    idle.clock.advance(20 * MINUTE);
+    all.push((idle, jar.clone(), Rejection::Expired(sealed_session::End::Idle)));
+    let no_idle = Lifetime::new(60 * MINUTE).absolute(50 * MINUTE);
+    let absolute = Bed::on(ring(), sealed_session::ManualClock::at(start()), |b| b.lifetime(no_idle));
+    absolute.clock.advance(50 * MINUTE);
+    all.push((absolute, jar.clone(), Rejection::Expired(sealed_session::End::Absolute)));
+    let plain = Lifetime::new(60 * MINUTE);
+    let duration = Bed::on(ring(), sealed_session::ManualClock::at(start()), |b| b.lifetime(plain));
+    duration.clock.advance(60 * MINUTE);
+    all.push((duration, jar.clone(), Rejection::Expired(sealed_session::End::Duration)));
+    let future = fresh(ring());
+    future.clock.set(start() - 2 * MINUTE);
+    all.push((future, jar.clone(), Rejection::Future));
+
+    let (bed, _) = stored(|builder| builder);
+    let reference = crate::stored::spilled(&bed).await;
+    all.push((fresh(ring()), reference, Rejection::Missing));
+    let (bed, _) = guarded(|builder| builder);
+    let ended = bed.logged_in().await;
+    bed.peek(&ended, Session::destroy).await;
+    bed.events();
+    all.push((bed, ended, Rejection::Revoked));
+    all
+}
+
+#[actix_web::test]
+async fn each_reason_to_refuse_a_cookie_is_reached_and_told_once() {
+    let all = refused().await;
+    let mut reasons: Vec<_> = all.iter().map(|(.., reason)| reason.as_str()).collect();
+    reasons.dedup();
+    let every = [
+        "malformed",
+        "unknown_suite",
+        "unknown_key",
+        "revoked_key",
+        "tampered",
+        "expired",
+        "future",
+        "missing",
+        "revoked",
+    ];
+    assert_eq!(reasons, every);
+    for (bed, jar, reason) in all {
+        bed.peek(&jar, move |session| {
+            assert_eq!(session.origin(), sealed_session::Origin::Rejected(reason));
+        })
+        .await;
+        assert_eq!(bed.events(), [Event::Rejected { reason }]);
+    }
+}
+
+#[cfg(feature = "metrics")]
+#[actix_web::test]
+async fn metrics_count_events_with_their_reasons_and_take_the_sizes_of_cookies() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = DebuggingRecorder::new();
+    let snapshots = recorder.snapshotter();
+    let guard = metrics::set_default_local_recorder(&recorder);
+    for (bed, jar, _) in refused().await {
+        bed.peek(&jar, |_| ()).await;
+    }
+    let bed = Bed::new();
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.insert("n", 2).unwrap()).await;
+    drop(guard);
+
+    let mut rejected = Vec::new();
+    let mut cookies = Vec::new();
+    for (key, _, _, value) in snapshots.snapshot().into_vec() {
+        let labels: Vec<_> = key.key().labels().map(|label| label.value().to_owned()).collect();
+        match (key.key().name(), value) {
+            ("sealed_session_events_total", DebugValue::Counter(n)) if labels[0] == "rejected" => {
+                rejected.push((labels[1].clone(), n));
+            }
+            ("sealed_session_cookie_bytes", DebugValue::Histogram(sizes)) => cookies = sizes,
+            _ => {}
+        }
+    }
+    rejected.sort();
+    let once = |reason: &str| (reason.to_owned(), 1);
+    assert_eq!(
+        rejected,
+        [
+            ("expired".to_owned(), 3),
+            once("future"),
+            once("malformed"),
+            once("missing"),
+            once("revoked"),
+            once("revoked_key"),
+            once("tampered"),
+            once("unknown_key"),
+            once("unknown_suite"),
+        ]
+    );
+    let size = jar.0.unwrap().len() - 1;
+    assert!(cookies.iter().filter(|bytes| ***bytes == size as f64).count() >= 2, "{cookies:?} and {size}");
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[actix_web::test]
+async fn the_log_has_stable_fields_and_no_secret() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+
+    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| {
+        session.set_subject("secret-subject").unwrap();
+        session.insert("secret-name", "secret-value").unwrap();
+    })
+    .await;
+    let id = bed.see(&jar, Session::id).await;
+    spy.next([Fate::Fails]);
+    bed.visit(&mut jar, |_| ()).await;
+    bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    for (bed, jar, _) in refused().await {
+        bed.peek(&jar, |_| ()).await;
+    }
+    drop(guard);
+
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let short = format!("{id:?}");
+    let lines =
+        |parts: &[&str]| text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
+    assert_eq!(lines(&["DEBUG", "sealed_session:", "event=\"spilled\"", &short, "bytes="]), 1, "{text}");
+    assert_eq!(lines(&["WARN", "event=\"store_failed\"", "operation=\"load\"", "told to fail"]), 1);
+    assert!(lines(&["WARN", "event=\"unconfirmed\"", &short]) > 0);
+    assert_eq!(lines(&["DEBUG", "event=\"rejected\"", "reason=\"tampered\""]), 1);
+    assert_eq!(lines(&["WARN", "event=\"rejected\"", "reason=\"revoked_key\"", "key="]), 1);
+    assert!(lines(&["session.load{session=SessionId("]) > 0, "{text}");
+    assert!(lines(&["session.commit{session=SessionId("]) > 0);
+    let whole = id.to_string();
+    for secret in ["secret-", whole.as_str(), key(1).export().as_str(), jar.value()] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
