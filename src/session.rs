@@ -372,6 +372,13 @@ impl Session {
         self.with(|state| state.origin)
     }
 
+    /// What name + value of the cookie come to if all of the session is in it, in bytes: what the builder's
+    /// `spill_above` and the 4,096 of browsers are compared with, wherever the session is.
+    #[must_use]
+    pub fn cookie_bytes(&self) -> usize {
+        self.with(|state| self.inner.limits.name_value(state.whole_len()))
+    }
+
     /// Where its data is kept, or would be if this request ended now, and how large it is. What else stands in the
     /// response's head may still move it into the store.
     #[must_use]

@@ -177,6 +177,15 @@ pub(super) fn find(members: &mut [Member], id: KeyId) -> Result<&mut Member, Key
     members.iter_mut().find(|member| member.id == id).ok_or(KeyError::NotInRing { id })
 }
 
+/// Puts the key in front, wherever it was, and retires the former primary.
+pub(super) fn make_primary(members: &mut Vec<Member>, key: Key) {
+    members.retain(|member| member.id != key.id());
+    for member in members.iter_mut().filter(|member| member.state == KeyState::Primary) {
+        member.state = KeyState::Retired { not_after: None };
+    }
+    members.insert(0, Member::primary(key));
+}
+
 /// Turns what was written down into what holds at `now`: of the pending keys whose time has come the last one is the
 /// primary, those before it are retired, and retired keys past their time are gone.
 pub(super) fn settle(members: &mut Vec<Member>, now: Millis) {

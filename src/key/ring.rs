@@ -274,15 +274,22 @@ impl KeyRing {
     /// the keys come from a [`KeySource`]; [`KeyError::Io`] if they come from a file that cannot be written.
     pub fn rotate(&self, key: Key) -> Result<(), KeyError> {
         self.change(|members| {
-            let known = members.iter().position(|member| member.id == key.id());
-            if known.is_some_and(|at| members[at].key.as_ref() != Some(&key)) {
+            if members.iter().any(|member| member.id == key.id() && member.key.as_ref() != Some(&key)) {
                 return Err(KeyError::Duplicate { id: key.id() });
             }
-            for member in members.iter_mut().filter(|member| member.state == KeyState::Primary) {
-                member.state = KeyState::Retired { not_after: None };
-            }
-            known.map(|at| members.remove(at));
-            members.insert(0, Member::primary(key));
+            document::make_primary(members, key);
+            Ok(())
+        })
+    }
+
+    /// Makes a key of the ring the primary, which is pending or retired so far; the former primary is retired.
+    ///
+    /// # Errors
+    /// [`KeyError::NotInRing`], and those of [`rotate`](Self::rotate).
+    pub fn promote(&self, id: KeyId) -> Result<(), KeyError> {
+        self.change(|members| {
+            let key = document::find(members, id)?.key.clone().ok_or(KeyError::NotInRing { id })?;
+            document::make_primary(members, key);
             Ok(())
         })
     }

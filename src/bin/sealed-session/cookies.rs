@@ -1,0 +1,324 @@
+//! `inspect`, `why` and `size`: what a cookie is, what a server would make of it, and how large one would be.
+
+use clap::Args;
+use sealed_session::store::MemoryStore;
+use sealed_session::{
+    Clock as _, End, FailurePolicy, Inspection, KeyState, MAX_NAME_VALUE_BYTES, Origin, Placement, Rejection,
+    Revocation, Sessions, SessionsBuilder,
+};
+use serde_json::{Map, Value, json};
+
+use crate::output::{Failure, Output};
+use crate::settings::{Limits, Name, Ring, input, open, shown, wait};
+
+/// The builder's default for `spill_above`.
+const SPILL_ABOVE: usize = 3_072;
+
+/// Options of `inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    ring: Ring,
+    #[command(flatten)]
+    name: Name,
+    #[command(flatten)]
+    limits: Limits,
+    /// Shows the values of the entries as well, which may be secrets of a user.
+    #[arg(long)]
+    show_values: bool,
+}
+
+/// Options of `why`.
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    #[command(flatten)]
+    ring: Ring,
+    #[command(flatten)]
+    name: Name,
+    #[command(flatten)]
+    limits: Limits,
+    /// The servers' store, to be asked whether the session is there and was not revoked.
+    #[arg(long, env = "SEALED_SESSION_STORE", hide_env_values = true, value_name = "ADDRESS")]
+    store: Option<String>,
+}
+
+/// Options of `size`.
+#[derive(Debug, Args)]
+pub(crate) struct Size {
+    #[command(flatten)]
+    name: Name,
+    /// The session's subject.
+    #[arg(long)]
+    subject: Option<String>,
+    /// The configured `spill_above`, in bytes.
+    #[arg(long, default_value_t = SPILL_ABOVE, value_name = "BYTES")]
+    spill_above: usize,
+}
+
+/// A cookie as it was found in the input.
+struct Found {
+    name: String,
+    value: String,
+}
+
+impl Found {
+    /// In a bare value, in `name=value`, or in a header with any number of cookies.
+    fn read(name: &str) -> Result<Self, Failure> {
+        let text = input("a cookie, or a Cookie or Set-Cookie header,")?;
+        let header = text.split_once(':').filter(|(name, _)| {
+            ["cookie", "set-cookie"].contains(&name.trim().to_ascii_lowercase().as_str())
+        });
+        let cookies = header.map_or(text.as_str(), |(_, rest)| rest).trim();
+        let pairs: Vec<(&str, &str)> = cookies
+            .split(';')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.trim(), value.trim()))
+            .collect();
+        let found = |name: &str, value: &str| Ok(Self { name: name.into(), value: value.into() });
+        match (pairs.iter().find(|(n, _)| *n == name), &pairs[..]) {
+            (Some((_, value)), _) => found(name, value),
+            (None, []) => found(name, cookies),
+            // Of a Set-Cookie the cookie comes first.
+            (None, [(name, value), rest @ ..]) if rest.is_empty() || is_attribute(rest[0].0) => {
+                found(name, value)
+            }
+            (None, pairs) => Err(Failure::mistake(format!(
+                "there is no cookie named {name} among {}; give --name",
+                pairs.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+            ))),
+        }
+    }
+}
+
+fn is_attribute(name: &str) -> bool {
+    ["path", "domain", "max-age", "expires", "samesite"].contains(&name.to_ascii_lowercase().as_str())
+}
+
+fn builder(ring: &Ring, name: &str, limits: &Limits) -> Result<SessionsBuilder, Failure> {
+    let builder = Sessions::builder(ring.open()?).cookie_name(name);
+    Ok(builder.lifetime(limits.lifetime()).clock(limits.clock()))
+}
+
+fn build(builder: SessionsBuilder) -> Result<Sessions, Failure> {
+    builder.build().map_err(|error| Failure::given(&error))
+}
+
+impl Inspect {
+    /// What the cookie says of itself.
+    pub(crate) fn run(self) -> Result<Output, Failure> {
+        let found = Found::read(&self.name.name)?;
+        let sessions = build(builder(&self.ring, &found.name, &self.limits)?)?;
+        let told = match sessions.inspect(&found.value) {
+            Ok(told) => told,
+            Err(reason) => return Ok(rejected(&found, reason)),
+        };
+        let now = self.limits.clock().now();
+        let (place, bytes) = match told.placement {
+            Placement::Cookie { bytes } => ("cookie", bytes),
+            Placement::Store { bytes } => ("store", bytes),
+            _ => ("unknown", 0),
+        };
+        let state = sessions.keys().list().into_iter().find(|key| key.id == told.key_id);
+        let state = match state.map(|key| key.state) {
+            Some(KeyState::Primary) => "primary",
+            Some(KeyState::Pending { .. }) => "pending",
+            _ => "retired",
+        };
+        let key = format!("{}, {state}", told.key_id);
+        let left = told.expires_at - now;
+        let mut lines = vec![
+            format!("session   {}", told.id),
+            format!(
+                "cookie    {}, {bytes} bytes of {MAX_NAME_VALUE_BYTES}, issue number {}",
+                found.name, told.counter
+            ),
+            format!("key       {key}"),
+            format!("born      {}", shown(told.created_at)),
+            format!("sealed    {}", shown(told.sealed_at)),
+            format!("ends      {}, {} s from then on", shown(told.expires_at), left.whole_seconds()),
+            format!("subject   {}", told.subject.as_deref().unwrap_or("none")),
+            format!("data      in the {place}"),
+        ];
+        if let Some(own) = told.own_duration {
+            lines.push(format!("duration  {} s, its own", own.as_secs_f64()));
+        }
+        let mut document = document(&told, &found, place, bytes);
+        if self.show_values && place == "cookie" {
+            let values = values(&sessions, &found)?;
+            lines.extend(values.iter().map(|(key, value)| format!("entry     {key} = {value}")));
+            document["entries"] = Value::Object(values);
+        } else {
+            lines.extend(told.keys.iter().map(|key| format!("entry     {key}")));
+        }
+        Ok(Output::lines(lines, document))
+    }
+}
+
+fn document(told: &Inspection, found: &Found, place: &str, bytes: usize) -> Value {
+    json!({
+        "session": told.id.to_string(),
+        "name": found.name,
+        "bytes": bytes,
+        "counter": told.counter,
+        "key": told.key_id.to_string(),
+        "retired_key": told.retired_key,
+        "created_at": shown(told.created_at),
+        "sealed_at": shown(told.sealed_at),
+        "expires_at": shown(told.expires_at),
+        "own_duration_ms": told.own_duration.map(|own| own.as_millis() as u64),
+        "persistent": told.own_persistence,
+        "subject": told.subject,
+        "placement": place,
+        "keys": told.keys,
+    })
+}
+
+fn values(sessions: &Sessions, found: &Found) -> Result<Map<String, Value>, Failure> {
+    wait(async {
+        let session = sessions.load([format!("{}={}", found.name, found.value)]).await;
+        Ok(session.map_err(|error| Failure::outside(&error))?.entries().into_iter().collect())
+    })
+}
+
+impl Why {
+    /// Whether the cookie would be accepted.
+    pub(crate) fn run(self) -> Result<Output, Failure> {
+        let found = Found::read(&self.name.name)?;
+        let mut builder = builder(&self.ring, &found.name, &self.limits)?;
+        let asks = self.store.is_some();
+        wait(async {
+            if let Some(address) = &self.store {
+                builder = builder
+                    .store(open(address).await?)
+                    .revocation(Revocation::EveryRequest)
+                    .revocation_failure(FailurePolicy::Closed);
+            }
+            let sessions = build(builder)?;
+            let told = match sessions.inspect(&found.value) {
+                Ok(told) => told,
+                Err(reason) => return Ok(rejected(&found, reason)),
+            };
+            if matches!(told.placement, Placement::Store { .. }) && !asks {
+                return Err(Failure::mistake(
+                    "the cookie is good, but the session is in a store; give --store to know about that too",
+                ));
+            }
+            let session = sessions.load([format!("{}={}", found.name, found.value)]).await;
+            match session.map_err(|error| Failure::outside(&error))?.origin() {
+                Origin::Rejected(reason) => Ok(rejected(&found, reason)),
+                _ => {
+                    let proviso =
+                        if asks { "" } else { "; whether it was revoked only its --store can tell" };
+                    let until = shown(told.expires_at);
+                    let line = format!("It would be accepted, until {until} if nobody uses it{proviso}.");
+                    Ok(Output::line(line, json!({ "accepted": true, "expires_at": until })))
+                }
+            }
+        })
+    }
+}
+
+fn rejected(found: &Found, reason: Rejection) -> Output {
+    let sentence = because(found, reason);
+    let document = json!({ "accepted": false, "reason": reason.as_str(), "because": sentence });
+    Output::line(sentence, document).rejected()
+}
+
+/// One sentence: what is wrong, and what would help.
+fn because(found: &Found, reason: Rejection) -> String {
+    let Found { name, value } = found;
+    match reason {
+        Rejection::Malformed => format!(
+            "It would be rejected as malformed: {} characters are not a sealed value, which is base64url without \
+             padding and has from 146 to {MAX_NAME_VALUE_BYTES}; was it cut off, quoted or URL-encoded on the way?",
+            value.len()
+        ),
+        Rejection::UnknownSuite(suite) => format!(
+            "It would be rejected for its suite: {suite} is none that this version knows, so a newer version sealed \
+             it, or it is no cookie of this library."
+        ),
+        Rejection::UnknownKey(key) => format!(
+            "It would be rejected because key {key} had sealed it, which is not in this ring; add that key as a \
+             retired one, or give the ring of the server that issued the cookie."
+        ),
+        Rejection::RevokedKey(key) => format!(
+            "It would be rejected because key {key} had sealed it, which this ring has revoked; whoever it belongs \
+             to has to log in again."
+        ),
+        Rejection::Tampered => format!(
+            "It would be rejected as tampered with: the cipher refuses it under the name {name}, so it was altered, \
+             cut, or issued under another cookie name; try --name."
+        ),
+        Rejection::Expired(end) => format!(
+            "It would be rejected as expired: the {end} limit has passed{}.",
+            match end {
+                End::Idle => ", because nobody used it for too long",
+                End::Absolute => ", which is counted from the session's birth and which no use postpones",
+                _ => ", counted from its last extension",
+            }
+        ),
+        Rejection::Future => {
+            "It would be rejected because it was born or sealed more than 60 s in the future: a \
+                              server's clock is wrong, this one's or that of the one that issued it."
+                .into()
+        }
+        Rejection::Missing => {
+            "It would be rejected because its data is not in the store: the row has expired, was \
+                               deleted, cannot be read, or is in another store than this."
+                .into()
+        }
+        Rejection::Revoked => {
+            "It would be rejected as revoked: the session was destroyed, renewed under another id, \
+                               or revoked by its id or its subject."
+                .into()
+        }
+        other => format!("It would be rejected: {other}."),
+    }
+}
+
+impl Size {
+    /// How large the session would be.
+    pub(crate) fn run(self) -> Result<Output, Failure> {
+        let wrong = |why: String| {
+            Failure::mistake(format!(
+                "standard input is no JSON object of entries, such as {{\"n\": 1}}: {why}"
+            ))
+        };
+        let text = input("a JSON object of entries")?;
+        let entries: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        // With a store nothing is too large for the cookie, so it can be told how much it is.
+        let ring = sealed_session::KeyRing::new(sealed_session::Key::generate());
+        let limit = 15 << 20;
+        let sessions = Sessions::builder(ring).cookie_name(&self.name.name).store(MemoryStore::new());
+        let sessions = build(sessions.spill_above(self.spill_above).max_stored_bytes(limit))?;
+        let session = wait(async {
+            let session = sessions.load([""; 0]).await;
+            session.map_err(|error| Failure::outside(&error))
+        })?;
+        for (key, value) in &entries {
+            session.insert(key, value).map_err(|error| Failure::given(&error))?;
+        }
+        if let Some(subject) = &self.subject {
+            session.set_subject(subject).map_err(|error| Failure::given(&error))?;
+        }
+        let bytes = session.cookie_bytes();
+        let away = |limit: usize| match limit.checked_sub(bytes) {
+            Some(left) => format!("{left} bytes left to"),
+            None => format!("{} bytes over", bytes - limit),
+        };
+        let lines = vec![
+            format!("{bytes} bytes of name and value"),
+            format!("{} the {} at which it moves into a store", away(self.spill_above), self.spill_above),
+            format!("{} the {MAX_NAME_VALUE_BYTES} that browsers keep", away(MAX_NAME_VALUE_BYTES)),
+        ];
+        let document = json!({
+            "bytes": bytes,
+            "spill_above": self.spill_above,
+            "limit": MAX_NAME_VALUE_BYTES,
+            "spills": bytes > self.spill_above,
+            "fits": bytes <= MAX_NAME_VALUE_BYTES,
+        });
+        Ok(Output::lines(lines, document))
+    }
+}

@@ -1,0 +1,92 @@
+//! What the tool answers: lines for people, or one JSON document, and the exit code.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+/// What was found, or done.
+pub(crate) struct Output {
+    lines: Vec<String>,
+    document: Value,
+    rejected: bool,
+    raw: Option<String>,
+}
+
+impl Output {
+    /// One line for people, one document for programs.
+    pub(crate) fn line(line: impl Into<String>, document: Value) -> Self {
+        Self::lines(vec![line.into()], document)
+    }
+
+    /// Several lines for people.
+    pub(crate) fn lines(lines: Vec<String>, document: Value) -> Self {
+        Self { lines, document, rejected: false, raw: None }
+    }
+
+    /// Text that is the same for all.
+    pub(crate) fn raw(text: String) -> Self {
+        Self { lines: Vec::new(), document: Value::Null, rejected: false, raw: Some(text) }
+    }
+
+    /// The cookie would be rejected, which is exit code 1.
+    pub(crate) fn rejected(self) -> Self {
+        Self { rejected: true, ..self }
+    }
+
+    /// Prints it.
+    pub(crate) fn print(self, json: bool) -> ExitCode {
+        match (self.raw, json) {
+            (Some(text), _) => print!("{text}"),
+            (None, true) => println!("{:#}", self.document),
+            (None, false) => self.lines.iter().for_each(|line| println!("{line}")),
+        }
+        ExitCode::from(u8::from(self.rejected))
+    }
+}
+
+/// What went wrong.
+pub(crate) struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// A mistake in what was given.
+    pub(crate) fn mistake(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 2 }
+    }
+
+    /// A file or a store that failed.
+    pub(crate) fn outside(error: &dyn Error) -> Self {
+        Self { message: in_full(error), code: 3 }
+    }
+
+    /// A mistake that the library found.
+    pub(crate) fn given(error: &dyn Error) -> Self {
+        Self { message: in_full(error), code: 2 }
+    }
+
+    /// Prints it to standard error, also as JSON.
+    pub(crate) fn print(self, json: bool) -> ExitCode {
+        match json {
+            true => eprintln!("{:#}", json!({ "error": self.message })),
+            false => eprintln!("sealed-session: {}", self.message),
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+/// An error with its causes, in one line.
+fn in_full(error: &dyn Error) -> String {
+    let (mut line, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some errors tell their cause themselves.
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line
+}

@@ -1,0 +1,409 @@
+//! The command line tool as a user runs it: the built program, its output to the letter, its exit codes.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sealed_session::store::{RedbStore, Store as _};
+use sealed_session::{CommitContext, Key, KeyRing, ManualClock, Secure, Session, Sessions};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+const NAME: &str = "__Host-Http-session";
+const AN_HOUR_LATER: &str = "2026-01-01T01:00:00Z";
+
+struct Run {
+    out: String,
+    err: String,
+    code: i32,
+}
+
+/// Runs the tool with these arguments, environment and input.
+fn run(args: &[&str], env: &[(&str, &str)], input: &str) -> Run {
+    let mut tool = Command::new(env!("CARGO_BIN_EXE_sealed-session"));
+    tool.args(args).env_clear().envs(env.iter().copied());
+    let mut child = tool.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It may have ended without reading anything.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Run {
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+fn done(args: &[&str], env: &[(&str, &str)], input: &str) -> String {
+    let run = run(args, env, input);
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "{args:?}: {}", run.out);
+    run.out
+}
+
+/// A golden cookie, its keys and its value.
+fn golden(what: &str) -> (String, String) {
+    let vectors: Value = serde_json::from_str(include_str!("vectors/cookie-v1.json")).unwrap();
+    let good = vectors["good"].as_array().unwrap();
+    let vector = good.iter().find(|vector| vector["what"] == what).unwrap();
+    let keys: Vec<&str> =
+        vector["keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap()).collect();
+    (keys.join(","), vector["value"].as_str().unwrap().to_owned())
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("sealed-session-{}", Key::generate().id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn key(n: u8) -> Key {
+    Key::from_bytes([n; 32])
+}
+
+#[test]
+fn inspect_tells_everything_but_the_values() {
+    let (keys, value) = golden("subject and generation");
+    let env = [("SESSION_KEYS", keys.as_str())];
+    let expected = "\
+session   ZGVmZ2hpamtsbW5vcHFycw
+cookie    __Host-Http-session, 207 bytes of 4096, issue number 7
+key       ab0d8468, primary
+born      2026-01-01T00:00:00Z
+sealed    2026-01-01T00:00:01Z
+ends      2026-01-02T00:00:00.123Z, 82800 s from then on
+subject   ada@example.com
+data      in the cookie
+entry     n
+entry     user
+";
+    let args = ["inspect", "--at", AN_HOUR_LATER];
+    for input in [
+        value.clone(),
+        format!("  {value}\n"),
+        format!("{NAME}={value}"),
+        format!("Cookie: theme=dark; {NAME}={value}; other=1"),
+        format!("set-cookie: {NAME}={value}; Path=/; Max-Age=86400; HttpOnly"),
+    ] {
+        assert_eq!(done(&args, &env, &input), expected, "{input}");
+    }
+    let shown = done(&[&args[..], &["--show-values"]].concat(), &env, &value);
+    assert_eq!(
+        shown,
+        expected.replace("entry     n\nentry     user\n", "entry     n = 1\nentry     user = \"ada\"\n")
+    );
+
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&done(args, &env, &value)).unwrap() };
+    let told = json(&[&args[..], &["--json"]].concat());
+    assert_eq!(
+        told,
+        serde_json::json!({
+            "session": "ZGVmZ2hpamtsbW5vcHFycw", "name": NAME, "bytes": 207, "counter": 7, "key": "ab0d8468",
+            "retired_key": false, "created_at": "2026-01-01T00:00:00Z", "sealed_at": "2026-01-01T00:00:01Z",
+            "expires_at": "2026-01-02T00:00:00.123Z", "own_duration_ms": null, "persistent": null,
+            "subject": "ada@example.com", "placement": "cookie", "keys": ["n", "user"],
+        })
+    );
+    assert_eq!(json(&[&args[..], &["--json", "--show-values"]].concat())["entries"]["user"], "ada");
+    // Of a Set-Cookie with another name the name is taken.
+    let (keys, value) = golden("another name and key");
+    let line = format!("Set-Cookie: s={value}; Path=/; Secure");
+    assert!(done(&args, &[("SESSION_KEYS", &keys)], &line).contains("cookie    s, "));
+}
+
+#[test]
+fn why_explains_each_reason_in_a_sentence() {
+    let folder = Folder::new();
+    let (keys, value) = golden("subject and generation");
+    let says = |args: &[&str], keys: &str, input: &str, word: &str, sentence: &str| {
+        let args = [&["why"], args].concat();
+        let told = run(&args, &[("SESSION_KEYS", keys)], input);
+        assert_eq!((told.code, told.err.as_str()), (1, ""), "{}", told.out);
+        assert!(told.out.contains(sentence) && told.out.lines().count() == 1, "{}", told.out);
+        let told = run(&[&args[..], &["--json"]].concat(), &[("SESSION_KEYS", keys)], input);
+        let document: Value = serde_json::from_str(&told.out).unwrap();
+        assert_eq!((document["accepted"].as_bool(), document["reason"].as_str()), (Some(false), Some(word)));
+    };
+    let at = ["--at", AN_HOUR_LATER];
+    let with = |more: &[&'static str]| [&at[..], more].concat();
+    says(&at, &keys, &value[1..], "malformed", "was it cut off, quoted or URL-encoded");
+    says(&at, &keys, &format!("B{}", &value[1..]), "unknown_suite", "5 is none that this version knows");
+    says(
+        &at,
+        &key(2).export(),
+        &value,
+        "unknown_key",
+        "key ab0d8468 had sealed it, which is not in this ring",
+    );
+    says(&with(&["--name", "other"]), &keys, &value, "tampered", "under the name other");
+    says(&[], &keys, &value, "expired", "the duration limit has passed");
+    says(&with(&["--absolute", "59m"]), &keys, &value, "expired", "counted from the session's birth");
+    says(&with(&["--idle", "59m"]), &keys, &value, "expired", "because nobody used it for too long");
+    says(&["--at", "2025-12-31T23:00:00Z"], &keys, &value, "future", "a server's clock is wrong");
+    let revoked = KeyRing::open_or_create(folder.file("keys")).unwrap();
+    revoked.add_retired(key(1)).unwrap();
+    revoked.revoke(key(1).id()).unwrap();
+    let file = folder.file("keys");
+    says(
+        &[&at[..], &["--file", &file]].concat(),
+        &keys,
+        &value,
+        "revoked_key",
+        "which this ring has revoked",
+    );
+
+    let accepted = run(&[&["why"], &at[..]].concat(), &[("SESSION_KEYS", &keys)], &value);
+    assert_eq!(accepted.code, 0);
+    assert_eq!(
+        accepted.out,
+        "It would be accepted, until 2026-01-02T00:00:00.123Z if nobody uses it; whether it was revoked only its \
+         --store can tell.\n"
+    );
+}
+
+/// Sessions over a store in a file, which the tool opens in between.
+fn over<T>(path: &str, work: impl AsyncFnOnce(Sessions) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = RedbStore::open(Path::new(path)).unwrap();
+        let sessions = Sessions::builder(KeyRing::new(key(1))).secure(Secure::Always).store(store);
+        work(sessions.build().unwrap()).await
+    })
+}
+
+async fn cookie(sessions: &Sessions, fill: impl FnOnce(&Session)) -> String {
+    let session = sessions.load([""; 0]).await.unwrap();
+    fill(&session);
+    let line =
+        sessions.commit(&session, CommitContext { response_head_bytes: 0, secure: true }).await.unwrap();
+    line.unwrap().split(';').next().unwrap().to_owned()
+}
+
+#[test]
+fn sessions_are_revoked_counted_and_swept_in_the_store() {
+    let folder = Folder::new();
+    let path = folder.file("sessions.redb");
+    let (small, large, adas) = over(&path, async |sessions| {
+        let small = cookie(&sessions, |session| session.insert("n", 1).unwrap()).await;
+        let large = cookie(&sessions, |session| session.insert("n", "x".repeat(5_000)).unwrap()).await;
+        let adas = cookie(&sessions, |session| session.set_subject("ada").unwrap()).await;
+        (small, large, adas)
+    });
+    let text = key(1).export();
+    let store = format!("redb:{path}");
+    let env = [("SESSION_KEYS", text.as_str()), ("SEALED_SESSION_STORE", store.as_str())];
+    assert_eq!(done(&["count"], &env, ""), "1 rows\n");
+    for cookie in [&small, &large, &adas] {
+        assert!(done(&["why"], &env, cookie).starts_with("It would be accepted, until "));
+    }
+    // The reference is good, but where it leads to is not known without the store.
+    let alone = run(&["why"], &env[..1], &large);
+    assert_eq!(alone.code, 2);
+    assert!(alone.err.contains("give --store"), "{}", alone.err);
+
+    let inspected: Value = serde_json::from_str(&done(&["inspect", "--json"], &env, &small)).unwrap();
+    let id = inspected["session"].as_str().unwrap();
+    let told = done(&["revoke", "--session", id, "--store", &store], &env[..1], "");
+    assert_eq!(
+        told,
+        format!("session {id} is ended; servers notice within their revocation time, 60 s by default\n")
+    );
+    let told = done(&["revoke", "--subject", "ada", "--json"], &env, "");
+    assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["revoked"]["subject"], "ada");
+    for cookie in [&small, &adas] {
+        let told = run(&["why"], &env, cookie);
+        assert_eq!(told.code, 1);
+        assert!(told.out.contains("rejected as revoked"), "{}", told.out);
+    }
+    assert!(done(&["why"], &env, &large).starts_with("It would be accepted"));
+    assert_eq!(done(&["count"], &env, ""), "3 rows\n");
+    assert_eq!(done(&["sweep", "--json"], &env, ""), "{\n  \"dropped\": 0\n}\n");
+    over(&path, async |sessions| sessions.store().unwrap().clear().await.unwrap());
+    let told = run(&["why"], &env, &large);
+    assert!(told.code == 1 && told.out.contains("its data is not in the store"), "{}", told.out);
+    drop(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
+}
+
+#[test]
+fn keys_of_a_file_go_through_their_life() {
+    let folder = Folder::new();
+    let file = folder.file("session.keys");
+    let keys = |args: &[&str], input: &str| done(&[&["keys"], args, &["--file", &file]].concat(), &[], input);
+    let first = keys(&["rotate"], "");
+    let one = first.split_whitespace().nth(1).unwrap().to_owned();
+    assert_eq!(first, format!("key {one} seals; {file} was made\n{one}  primary   seals and opens\n"));
+
+    let (two, text) = (key(2).id().to_string(), key(2).export());
+    let pending = keys(&["rotate", "--key-stdin", "--at", "2999-01-01T00:00:00Z"], &text);
+    assert_eq!(
+        pending,
+        format!(
+            "key {two} opens from now on and seals from 2999-01-01T00:00:00Z on\n{one}  primary   seals and opens\n\
+             {two}  pending   opens; seals from 2999-01-01T00:00:00Z on\n"
+        )
+    );
+    // The primary has leaked: the pending one takes its place.
+    let revoked = keys(&["revoke", &one], "");
+    assert_eq!(
+        revoked,
+        format!(
+            "key {one} opens nothing any more; key {two} seals in its place\n{two}  primary   seals and opens\n\
+             {one}  revoked   opens nothing\n"
+        )
+    );
+    let rotated = keys(&["rotate"], "");
+    let three = rotated.split_whitespace().nth(1).unwrap().to_owned();
+    let retired = keys(&["retire", &two, "--at", "2999-01-01T00:00:00Z"], "");
+    assert!(
+        retired
+            .starts_with(&format!("key {two} opens until 2999-01-01T00:00:00Z, and what it opens is sealed"))
+    );
+    let listed: Value = serde_json::from_str(&keys(&["list", "--json"], "")).unwrap();
+    assert_eq!(
+        listed,
+        serde_json::json!({"keys": [
+            {"id": three, "state": "primary"},
+            {"id": two, "state": "retired", "not_after": "2999-01-01T00:00:00Z"},
+            {"id": one, "state": "revoked"},
+        ]})
+    );
+    let revoked = keys(&["revoke", &three], "");
+    assert!(revoked.contains("seals in its place"), "a fresh one: {revoked}");
+    let soon = keys(&["rotate", "--in", "15m"], "");
+    let moment = soon.lines().next().unwrap().rsplit_once("from ").unwrap().1.trim_end_matches(" on");
+    assert!(moment.ends_with('Z') && !moment.contains('.'), "{moment}");
+}
+
+#[test]
+fn keygen_makes_another_key_each_time() {
+    let (one, other) = (done(&["keygen"], &[], ""), done(&["keygen"], &[], ""));
+    assert_ne!(one, other);
+    let key: Key = one.trim().parse().unwrap();
+    assert_eq!(one.len(), 44);
+    let told: Value = serde_json::from_str(&done(&["keygen", "--json"], &[], "")).unwrap();
+    assert_eq!(told["key"].as_str().unwrap().parse::<Key>().unwrap().id().to_string(), told["id"]);
+    drop(key);
+}
+
+#[test]
+fn size_is_what_the_cookie_has() {
+    let told = done(&["size"], &[], r#"{"n": 1}"#);
+    assert_eq!(
+        told,
+        "207 bytes of name and value\n2865 bytes left to the 3072 at which it moves into a store\n3889 bytes left to \
+         the 4096 that browsers keep\n"
+    );
+    let input = format!(r#"{{"text": "{}"}}"#, "x".repeat(3_500));
+    let told: Value =
+        serde_json::from_str(&done(&["size", "--json", "--subject", "ada"], &[], &input)).unwrap();
+    let exact = Sessions::builder(KeyRing::new(key(1))).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let size = runtime.block_on(async {
+        let session = exact.load([""; 0]).await.unwrap();
+        session.set_subject("ada").unwrap();
+        match session.insert("text", "x".repeat(3_500)) {
+            Err(sealed_session::InsertError::TooLarge { size, .. }) => size,
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(told["bytes"], size);
+    assert_eq!((told["spills"].as_bool(), told["fits"].as_bool()), (Some(true), Some(false)));
+    let over = done(&["size"], &[], &input);
+    assert!(over.contains(" bytes over the 3072") && over.contains(" bytes over the 4096"), "{over}");
+}
+
+#[test]
+fn every_mistake_is_named_with_its_mend_and_has_its_exit_code() {
+    let folder = Folder::new();
+    let (keys, value) = golden("no entries");
+    let env = [("SESSION_KEYS", keys.as_str())];
+    let missing = folder.file("missing");
+    let open = folder.file("open");
+    std::fs::write(&open, "{}").unwrap();
+    let unreachable = "redis://user:secret@127.0.0.1:1/";
+    for (args, env, input, code, words) in [
+        (&["inspect"][..], &[][..], value.as_str(), 2, "SESSION_KEYS is not set; set it, or give --file"),
+        (&["inspect", "--env", "OTHER"], &env, &value, 2, "OTHER is not set"),
+        (&["inspect", "--file", &missing], &env, &value, 3, "cannot read the key file"),
+        #[cfg(unix)]
+        (&["inspect", "--file", &open], &env, &value, 2, "chmod 600"),
+        (&["inspect"], &[("SESSION_KEYS", "short")], &value, 2, "43 characters of base64url"),
+        (&["inspect"], &env, "", 2, "standard input is empty; a cookie"),
+        (
+            &["inspect"],
+            &env,
+            "Cookie: a=1; b=2",
+            2,
+            "no cookie named __Host-Http-session among a, b; give --name",
+        ),
+        (&["why", "--duration", "24"], &env, &value, 2, "such as 30d, 24h, 15m, 90s or 500ms"),
+        (&["why", "--duration", "1h", "--active", "2h"], &env, &value, 2, "must not be longer"),
+        (&["why", "--at", "today"], &env, &value, 2, "2027-01-31T12:00:00Z"),
+        (&["why", "--store", "memory"], &env, &value, 2, "lives in the server's process"),
+        (&["count", "--store", "memcached://x"], &env, "", 2, "begins with memory, redb:PATH"),
+        (&["count"], &env, "", 2, "--store <ADDRESS>"),
+        (&["count", "--store", "redb:/no/such/folder/file"], &env, "", 3, "cannot be reached"),
+        (&["revoke", "--store", "redb:x"], &env, "", 2, "<--session <ID>|--subject <SUBJECT>>"),
+        (&["revoke", "--session", "x", "--store", "redb:x"], &env, "", 2, "22 characters of base64url"),
+        (&["keys", "list", "--file", &missing], &env, "", 3, "cannot read the key file"),
+        (&["keys", "rotate", "--in", "1h", "--file", &missing], &env, "", 2, "keys rotate --file"),
+        (&["size"], &env, "[1]", 2, "no JSON object of entries"),
+        (&["size", "--spill-above", "10"], &env, "{}", 2, "spill_above is 10 bytes"),
+        (&["keys", "revoke", "xyz", "--file", &open], &env, "", 2, ""),
+        (&["nonsense"], &env, "", 2, "unrecognized subcommand"),
+    ] {
+        let told = run(args, env, input);
+        assert_eq!((told.code, told.out.as_str()), (code, ""), "{args:?}: {}", told.err);
+        assert!(told.err.contains(words), "{args:?}: {}", told.err);
+        assert!(!told.err.contains("secret"), "{}", told.err);
+    }
+    let ring = folder.file("ring");
+    done(&["keys", "rotate", "--file", &ring], &[], "");
+    for (args, words) in [
+        (["keys", "retire", "ab0d8468", "--file", &ring], "no key ab0d8468 in the ring"),
+        (["keys", "revoke", "xyz", "--file", &ring], "8 hexadecimal digits"),
+    ] {
+        let told = run(&args, &[], "");
+        assert!(told.code == 2 && told.err.contains(words), "{}", told.err);
+    }
+    let primary = KeyRing::open(&ring).unwrap().primary().to_string();
+    let told = run(&["keys", "retire", &primary, "--file", &ring, "--json"], &[], "");
+    let document: Value = serde_json::from_str(&told.err).unwrap();
+    assert!(document["error"].as_str().unwrap().contains("rotate to another key first"));
+    // A password in the arguments is for everybody on the machine to read; it is used, but not in silence.
+    #[cfg(feature = "redis")]
+    {
+        let told = run(&["count", "--store", unreachable], &env, "");
+        assert!(told.code == 3 && told.err.contains("stands in the process list"), "{}", told.err);
+        assert!(!told.err.contains("secret"), "{}", told.err);
+        let told = run(&["count"], &[("SEALED_SESSION_STORE", unreachable)], "");
+        assert!(told.code == 3 && !told.err.contains("process list"), "{}", told.err);
+    }
+    let _ = unreachable;
+}
+
+#[test]
+fn help_has_examples_and_completions_are_scripts() {
+    for command in ["inspect", "why", "size", "revoke", "completions"] {
+        let help = done(&[command, "--help"], &[], "");
+        assert!(help.contains("Example: "), "{help}");
+    }
+    assert!(done(&["--help"], &[], "").contains("Exit codes: 0 done"));
+    for (shell, word) in
+        [("bash", "complete -F"), ("zsh", "#compdef sealed-session"), ("fish", "complete -c")]
+    {
+        assert!(done(&["completions", shell], &[], "").contains(word));
+    }
+}
