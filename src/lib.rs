@@ -49,7 +49,7 @@
 //!
 //! Nothing of this happens before a handler asks for the [`Session`]: a request that does not costs nothing and gets
 //! no header. A session that was only read issues no cookie, unless its lifetime or its key makes it due. The store is
-//! asked for sessions that live in it, and for no others.
+//! asked for sessions that live in it, and of others once a minute whether they have been revoked.
 //!
 //! # What the cookie protects, and what it does not
 //!
@@ -58,11 +58,12 @@
 //!
 //! - **Replay.** An older cookie of a session stays valid until it ends: data in it can be put back by sending it again.
 //!   Keep nothing in a session that must not be rolled back, such as a balance or a count of failed logins.
-//! - **Logout.** [`Session::destroy`] removes the browser's cookie. A copy made before stays valid until it ends.
+//! - **Logout.** [`Session::destroy`] removes the browser's cookie. Without a store, a copy made before stays valid until
+//!   it ends; with one, see [`Revocation`].
 //! - **Races.** Of two overlapping requests that both change the session, the response that arrives later wins.
 //!
-//! The first three do not hold for a session that has moved into a store: its data is there alone, `destroy` and
-//! `renew` end it for good, and the changes of parallel requests are merged. In either place:
+//! These do not hold for a session that has moved into a store: its data is there alone, `destroy` and `renew` end it
+//! for good, and the changes of parallel requests are merged. In either place:
 //!
 //! - **Theft.** Whoever steals the cookie has the session. The defaults (`HttpOnly`, `Secure`, `SameSite=Lax`, the
 //!   prefix `__Host-Http-`) make that hard in browsers.
@@ -75,6 +76,8 @@
 //! | `actix` | yes | `SessionMiddleware`, the extractors `Session` and `Scoped`, `SessionExt` |
 //! | `memory`, `redb`, `redis`, `mongodb`, `postgres`, `mysql`, `sqlite` | no | the [`store`] of that name |
 //! | `conformance` | no | `store::conformance`, the tests that every store has to pass |
+//! | `metrics` | no | counters and histograms of what happens, see [`Event`] |
+//! | `cli` | no | the command line tool `sealed-session` |
 //!
 //! Without `actix` [`Sessions::load`] and [`Sessions::commit`] serve any framework.
 

@@ -230,8 +230,8 @@ impl Session {
     /// # Security
     /// Call it when a user logs in, or gains rights in another way, and only then: against session fixation (OWASP
     /// ASVS 7.2.4), and because the absolute limit is counted from the birth. [`set_subject`](Self::set_subject) does
-    /// it by itself. If the session lives in a store, its old id is ended there; of a session in a cookie the old
-    /// cookie stays valid until it ends.
+    /// it by itself. With a store the old id is ended there; without one, or with
+    /// [`Revocation::Off`](crate::Revocation::Off) for a session in a cookie, the old cookie stays valid until it ends.
     pub fn renew(&self) {
         let subject = self.subject();
         let given =
@@ -247,7 +247,8 @@ impl Session {
     /// errors.
     ///
     /// # Security
-    /// If the session lives in a store, it is ended there for good. Of a session in a cookie a copy that somebody kept
+    /// With a store it is ended for good, within the time of [`Revocation`](crate::Revocation) in other processes. Without
+    /// one, or with [`Revocation::Off`](crate::Revocation::Off) for a session in a cookie, a copy that somebody kept
     /// stays valid until it ends.
     pub fn destroy(&self) {
         self.if_open("destroy", |state| {

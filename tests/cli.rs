@@ -320,6 +320,8 @@ fn size_is_what_the_cookie_has() {
     });
     assert_eq!(told["bytes"], size);
     assert_eq!((told["spills"].as_bool(), told["fits"].as_bool()), (Some(true), Some(false)));
+    // Ids and subjects may begin with anything.
+    done(&["size", "--subject", "-ada"], &[], "{}");
     let over = done(&["size"], &[], &input);
     assert!(over.contains(" bytes over the 3072") && over.contains(" bytes over the 4096"), "{over}");
 }

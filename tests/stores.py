@@ -34,13 +34,13 @@ def check(what, fine, saw=None):
 class Api:
     """The example, in a process of its own."""
 
-    def __init__(self, store, keys, **settings):
-        self.settings = {"PORT": "0", "STORE": store, "SESSION_KEYS": keys, **settings}
+    def __init__(self, store, keys=None, **settings):
+        self.settings = {"PORT": "0", "STORE": store, **settings} | ({"SESSION_KEYS": keys} if keys else {})
         self.start()
 
     def start(self):
         self.errors = tempfile.TemporaryFile()
-        environment = {k: v for k, v in os.environ.items() if k not in ("STORE", "SESSION_KEY_FILE")} | self.settings
+        environment = {k: v for k, v in os.environ.items() if k not in ("STORE", "SESSION_KEYS", "SESSION_KEY_FILE")} | self.settings
         self.process = subprocess.Popen([binary], env=environment, stdout=subprocess.PIPE, stderr=self.errors, text=True)
         atexit.register(self.process.kill)
         line = self.process.stdout.readline()

@@ -17,7 +17,7 @@ use crate::clock::{Clock as _, Millis, SystemClock};
 use crate::error::{KeyError, Source};
 
 /// How often a ring looks whether its keys have changed, unless it is told otherwise.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a key of a ring may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +85,9 @@ pub trait KeySource: fmt::Debug + Send + Sync + 'static {
 /// What a retired key opens is re-sealed under the primary with the next response.
 ///
 /// Clones share their keys: [`rotate`](Self::rotate) on one is seen by all. A ring that comes from a file or from a
-/// [`KeySource`] follows it without a restart: it looks every 10 seconds ([`reload_every`](Self::reload_every)) while
-/// requests come in, and at once, but no oftener than that, when a cookie names a key that it does not know. What is
-/// changed in a ring that comes from a file is written there, for all processes that use it.
+/// [`KeySource`] follows it without a restart: it looks every second ([`reload_every`](Self::reload_every)) while
+/// requests come in, and at once when a cookie names a key that it does not know. What is changed in a ring that comes
+/// from a file is written there, for all processes that use it.
 ///
 /// ```
 /// use sealed_session::{Key, KeyRing};
@@ -228,8 +228,8 @@ impl KeyRing {
         Ok(Self::with(members, KeysHome::Source(Box::new(source))))
     }
 
-    /// How often the ring looks at most whether its file or source has changed; 10 seconds by default. It looks when
-    /// requests come in, at the file's time of modification first. `Duration::MAX` is never.
+    /// How often the ring looks whether its file or source has changed; every second by default. It looks when requests
+    /// come in, at the file's time of modification first, which costs some microseconds. `Duration::MAX` is never.
     #[must_use]
     pub fn reload_every(self, interval: Duration) -> Self {
         let mut book = self.book();
@@ -387,15 +387,20 @@ impl KeyRing {
         reload
     }
 
-    /// Looks for a key that a cookie names and the ring does not know; not oftener than the interval allows, because
-    /// anybody can name any key.
+    /// Looks for a key that a cookie names and the ring does not know. Anybody can name any key, so nothing is read
+    /// for that but a file that has changed, or what the interval allows once more.
     pub(crate) fn look_for_unknown(&self, now: Millis) -> Option<Reload> {
         let mut book = self.shared.book.try_lock().ok()?;
         let recently = book.looked_for_unknown.is_some_and(|at| now < at.plus(book.interval) && now >= at);
-        if recently || matches!(book.home, KeysHome::Memory) {
-            return None;
+        match &book.home {
+            KeysHome::Memory => return None,
+            KeysHome::File { path, stamp: Some(stamp) } if file::stamp(path).ok() == Some(*stamp) => {
+                return None;
+            }
+            KeysHome::File { stamp: Some(_), .. } => {}
+            KeysHome::File { .. } | KeysHome::Source(_) if recently => return None,
+            KeysHome::File { .. } | KeysHome::Source(_) => book.looked_for_unknown = Some(now),
         }
-        book.looked_for_unknown = Some(now);
         self.look(&mut book, now, false)
     }
 

@@ -219,13 +219,13 @@ async fn a_source_that_changes_is_followed_and_one_that_fails_leaves_the_keys_as
     let jar = bed.logged_in().await;
     let (one, two) = (key(1).export(), key(2).export());
     set(&format!("{}, {}", *two, *one));
-    bed.clock.advance(Duration::from_secs(10));
+    bed.clock.advance(Duration::from_secs(1));
     assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
     assert_eq!(ring.ids(), [key(2).id(), key(1).id()]);
     for broken in [None, Some("nonsense".to_owned()), Some(String::new())] {
         *source.0.lock().unwrap() = broken;
         bed.events();
-        bed.clock.advance(Duration::from_secs(10));
+        bed.clock.advance(Duration::from_secs(1));
         assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
         assert_eq!(ring.ids(), [key(2).id(), key(1).id()]);
         let told = bed.events().into_iter().filter(|event| matches!(event, Event::KeysFailed { .. })).count();
@@ -250,7 +250,7 @@ async fn a_file_that_is_gone_or_broken_is_told_and_costs_nobody_a_session() {
         harm(&folder.keys());
         bed.events();
         for _ in 0..2 {
-            bed.clock.advance(Duration::from_secs(10));
+            bed.clock.advance(Duration::from_secs(1));
             assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
         }
         let told: Vec<String> = bed
@@ -264,7 +264,7 @@ async fn a_file_that_is_gone_or_broken_is_told_and_costs_nobody_a_session() {
         std::io::Write::write_all(&mut file.unwrap(), &good).unwrap();
         #[cfg(unix)]
         std::fs::set_permissions(folder.keys(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        bed.clock.advance(Duration::from_secs(10));
+        bed.clock.advance(Duration::from_secs(1));
         assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
         assert_eq!(bed.events().iter().filter(|e| matches!(e, Event::KeysFailed { .. })).count(), 0);
     }

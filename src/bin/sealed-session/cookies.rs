@@ -48,7 +48,7 @@ pub(crate) struct Size {
     #[command(flatten)]
     name: Name,
     /// The session's subject.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     subject: Option<String>,
     /// The configured `spill_above`, in bytes.
     #[arg(long, default_value_t = SPILL_ABOVE, value_name = "BYTES")]

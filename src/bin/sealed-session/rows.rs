@@ -15,10 +15,10 @@ const BATCH: usize = 1_000;
 #[group(id = "whom", required = true, multiple = false, args = ["session", "subject"])]
 pub(crate) struct Revoke {
     /// The session's id, as `inspect` shows it.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     session: Option<String>,
     /// The subject: all sessions that `set_subject` gave it.
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", allow_hyphen_values = true)]
     subject: Option<String>,
     #[command(flatten)]
     ring: Ring,
