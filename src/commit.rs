@@ -1,16 +1,18 @@
 //! Where requests end: `commit` turns the session into the response's cookie, the store first.
 
 mod confirm;
+mod issue;
 mod revoke;
 mod saving;
 
 use tracing::Instrument as _;
 
 use self::confirm::Confirmed;
+pub use self::issue::Outcome;
 use crate::clock::Millis;
 use crate::entries::Entries;
 use crate::envelope::Draft;
-use crate::error::{CommitError, InsertError, IssueError, Rejection};
+use crate::error::{CommitError, Rejection};
 use crate::event::Event;
 use crate::key::KeyId;
 use crate::lifetime;
@@ -18,7 +20,7 @@ use crate::record::{self, Place, SessionId};
 use crate::rows::{LiveRow, Rows};
 use crate::session::Session;
 use crate::sessions::{CommitContext, Inner, Sessions};
-use crate::state::{Loaded, Origin, Reissue, Renewal, Stage, State};
+use crate::state::{Loaded, Reissue, Renewal, Stage, State};
 use crate::stored::{Dealings, Fate};
 
 /// An answer later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
@@ -122,39 +124,6 @@ impl Sessions {
             let action = self.inner.plan(state, context);
             (action, self.inner.waits(state, action))
         })
-    }
-
-    /// Makes a session outside of a request and returns its cookie as `name=value`: for tests of handlers, and for
-    /// logins that happen elsewhere. The closure may return `()` or a `Result`.
-    ///
-    /// # Errors
-    /// [`IssueError`]: what the closure returned, that it destroyed the session, or that the store failed.
-    ///
-    /// ```
-    /// # use sealed_session::{IssueError, Sessions};
-    /// async fn cookie_of_ada(sessions: &Sessions) -> Result<String, IssueError> {
-    ///     sessions.issue(|session| session.insert("user", "ada")).await
-    /// }
-    /// ```
-    pub async fn issue<O: Outcome>(&self, fill: impl FnOnce(&Session) -> O) -> Result<String, IssueError> {
-        let state = State::new(Origin::New, &self.inner.limits.terms, self.now());
-        let session = self.session(state, 0);
-        fill(&session).into_result()?;
-        let context = CommitContext { response_head_bytes: 0, secure: true };
-        let action = session.with(|state| match state.stage {
-            Stage::Open => {
-                let action = self.inner.placed(state, Reissue::Wanted, &context);
-                Some((action, self.inner.waits(state, action)))
-            }
-            _ => None,
-        });
-        let line = match action.ok_or(IssueError::Destroyed)? {
-            (action, true) => self.inner.settle(&session, context, action).await?,
-            (action, false) => self.inner.close(&session, context, action),
-        };
-        let line = line.ok_or(IssueError::Commit(CommitError::Ended))?;
-        let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
-        Ok(pair.to_owned())
     }
 }
 
@@ -512,28 +481,4 @@ impl Inner {
             CommitError::Store(_) | CommitError::NotEnded { .. } | CommitError::Foreign => {}
         }
     }
-}
-
-/// What may come out of the closure of [`Sessions::issue`]: `()` or a `Result` of an [`InsertError`].
-pub trait Outcome: sealed::Sealed {
-    #[doc(hidden)]
-    fn into_result(self) -> Result<(), InsertError>;
-}
-
-impl Outcome for () {
-    fn into_result(self) -> Result<(), InsertError> {
-        Ok(())
-    }
-}
-
-impl<T> Outcome for Result<T, InsertError> {
-    fn into_result(self) -> Result<(), InsertError> {
-        self.map(drop)
-    }
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for () {}
-    impl<T> Sealed for Result<T, super::InsertError> {}
 }

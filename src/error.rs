@@ -8,121 +8,18 @@
 //! | [`InsertError`], [`ValueError`] | the handler | a session method is called |
 //! | [`StoreError`], [`CommitError`] | the operator | the store does not answer |
 
+mod keys;
+
 use std::error::Error as StdError;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
 
+pub use self::keys::KeyError;
+
 /// The cause of an error, whatever its type.
 pub type Source = Box<dyn StdError + Send + Sync>;
-
-/// A key, a list of keys or a key file that cannot be used. No message ever contains key material.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum KeyError {
-    /// The text is not base64url.
-    #[error(
-        "a key is 43 characters of base64url (A-Z a-z 0-9 - _), but {found}; make one with `Key::generate()`"
-    )]
-    Encoding {
-        /// What was found instead; never the text itself.
-        found: String,
-    },
-    /// The secret given to [`Key::derive_from`](crate::Key::derive_from) is too easy to guess.
-    #[error("this secret is too weak to derive a key from: {reason}; use at least 32 random bytes")]
-    Weak {
-        /// What makes it weak.
-        reason: &'static str,
-    },
-    /// The list of keys has no key in it.
-    #[error("the list of keys is empty; it needs at least one, and the first is the primary")]
-    Empty,
-    /// Two keys of a ring have the same id, usually because one key is listed twice.
-    #[error("key {id} is in the ring already; each key may be listed once")]
-    Duplicate {
-        /// The id that occurs twice.
-        id: crate::KeyId,
-    },
-    /// The environment variable is missing or not Unicode.
-    #[error(
-        "environment variable {name} is not set or not Unicode; set it to one or more comma-separated keys, the primary first"
-    )]
-    Environment {
-        /// The variable's name.
-        name: String,
-    },
-    /// The key at this place of a list is unusable.
-    #[error("key number {number} of the list is unusable")]
-    InList {
-        /// Counted from 1.
-        number: usize,
-        /// Why.
-        source: Box<KeyError>,
-    },
-    /// The key file cannot be read or written.
-    #[error("cannot {action} the key file {path}")]
-    Io {
-        /// "read", "create" or the like.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The operating system's answer.
-        source: std::io::Error,
-    },
-    /// Others than the owner may read the key file.
-    #[error(
-        "the key file {path} has mode {mode:04o}, so others than its owner can use it; run `chmod 600 {path}`, and replace the keys if anyone may have read them"
-    )]
-    Permissions {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// What should be a key document is none.
-    #[error("{} is not a valid key document: {reason}", file(path.as_ref()))]
-    Document {
-        /// The file, if it is one.
-        path: Option<PathBuf>,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The text is no key id.
-    #[error("a key id is 8 hexadecimal digits, as `sealed-session keys list` shows them")]
-    Id,
-    /// The ring has no key of this id that could be used so.
-    #[error("no key {id} in the ring, or it is revoked; `keys list` shows those that there are")]
-    NotInRing {
-        /// The id.
-        id: crate::KeyId,
-    },
-    /// The primary cannot be taken away, because something has to seal.
-    #[error("key {id} is the primary; rotate to another key first, then {action} this one")]
-    Primary {
-        /// The primary's id.
-        id: crate::KeyId,
-        /// "retire" or "revoke".
-        action: &'static str,
-    },
-    /// The keys come from a [`KeySource`](crate::KeySource) and can only be changed there.
-    #[error("the keys come from {source_name}; change them there, and the ring will follow")]
-    ReadOnly {
-        /// The source's `Debug` form.
-        source_name: String,
-    },
-    /// The [`KeySource`](crate::KeySource) failed.
-    #[error("the source of the keys failed")]
-    Source {
-        /// What it said.
-        source: Source,
-    },
-}
-
-fn file(path: Option<&PathBuf>) -> String {
-    path.map_or("the text".into(), |path| format!("the key file {}", path.display()))
-}
 
 /// A contradiction in the configuration, found by `build()`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

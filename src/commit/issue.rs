@@ -1,0 +1,65 @@
+//! Sessions outside of a request.
+
+use crate::error::{CommitError, InsertError, IssueError};
+use crate::session::Session;
+use crate::sessions::{CommitContext, Sessions};
+use crate::state::{Origin, Reissue, Stage, State};
+
+impl Sessions {
+    /// Makes a session outside of a request and returns its cookie as `name=value`: for tests of handlers, and for
+    /// logins that happen elsewhere. The closure may return `()` or a `Result`.
+    ///
+    /// # Errors
+    /// [`IssueError`]: what the closure returned, that it destroyed the session, or that the store failed.
+    ///
+    /// ```
+    /// # use sealed_session::{IssueError, Sessions};
+    /// async fn cookie_of_ada(sessions: &Sessions) -> Result<String, IssueError> {
+    ///     sessions.issue(|session| session.insert("user", "ada")).await
+    /// }
+    /// ```
+    pub async fn issue<O: Outcome>(&self, fill: impl FnOnce(&Session) -> O) -> Result<String, IssueError> {
+        let state = State::new(Origin::New, &self.inner.limits.terms, self.now());
+        let session = self.session(state, 0);
+        fill(&session).into_result()?;
+        let context = CommitContext { response_head_bytes: 0, secure: true };
+        let action = session.with(|state| match state.stage {
+            Stage::Open => {
+                let action = self.inner.placed(state, Reissue::Wanted, &context);
+                Some((action, self.inner.waits(state, action)))
+            }
+            _ => None,
+        });
+        let line = match action.ok_or(IssueError::Destroyed)? {
+            (action, true) => self.inner.settle(&session, context, action).await?,
+            (action, false) => self.inner.close(&session, context, action),
+        };
+        let line = line.ok_or(IssueError::Commit(CommitError::Ended))?;
+        let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
+        Ok(pair.to_owned())
+    }
+}
+
+/// What may come out of the closure of [`Sessions::issue`]: `()` or a `Result` of an [`InsertError`].
+pub trait Outcome: sealed::Sealed {
+    #[doc(hidden)]
+    fn into_result(self) -> Result<(), InsertError>;
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<(), InsertError> {
+        Ok(())
+    }
+}
+
+impl<T> Outcome for Result<T, InsertError> {
+    fn into_result(self) -> Result<(), InsertError> {
+        self.map(drop)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for () {}
+    impl<T> Sealed for Result<T, super::InsertError> {}
+}
