@@ -1,0 +1,76 @@
+//! The cookie that goes out, and what is told of it.
+
+use super::Action;
+use crate::clock::Millis;
+use crate::envelope::Draft;
+use crate::event::Event;
+use crate::key::KeyId;
+use crate::lifetime;
+use crate::record::{self, Place};
+use crate::rows::Rows;
+use crate::sessions::Inner;
+use crate::state::{Reissue, State};
+
+impl Inner {
+    /// Seals the session, stamped at `now`: the whole `Set-Cookie` value, and how many bytes of it are name + value.
+    pub(super) fn seal(
+        &self,
+        state: &State,
+        now: Millis,
+        secure: bool,
+        under: Option<KeyId>,
+    ) -> (String, usize) {
+        let Self { sealer, cookie, limits, .. } = self;
+        let plaintext = state.plaintext_len();
+        let mut draft = Draft::with_capacity(plaintext);
+        let (count, within) = match state.header.place {
+            Place::Cookie => (state.entries.len(), usize::MAX),
+            Place::Store => (0, 0),
+        };
+        record::encode(&state.header, count, state.entries.iter().take(within), draft.plaintext());
+
+        let (end, _) = lifetime::first_end(&state.header.times, &limits.terms, now);
+        let persistent = state.header.persistent.unwrap_or(cookie.persistent());
+        let max_age = persistent.then(|| lifetime::max_age(end, now));
+        let bytes = limits.name_value(plaintext);
+        let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(draft, under, out));
+        self.teller.issued(bytes);
+        (line, bytes)
+    }
+
+    /// What to tell of a cookie that was issued: at most a change of the session and a change of its key.
+    pub(super) fn issued(
+        &self,
+        state: &State,
+        reissue: Reissue,
+        bytes: usize,
+        as_it_was: bool,
+    ) -> [Option<Event>; 2] {
+        let id = state.header.id;
+        let Some(before) = &state.loaded else { return [Some(Event::Started { id, bytes }), None] };
+        let change = if before.header.id != id {
+            Some(Event::Renewed { from: before.header.id, to: id })
+        } else if reissue == Reissue::Wanted {
+            Some(Event::Reissued { id, bytes })
+        } else {
+            state.use_prolongs(&self.limits).then_some(Event::Extended { id })
+        };
+        let to = self.sealer.ring().primary();
+        let resealed =
+            (!before.current && !as_it_was).then_some(Event::Resealed { id, from: before.key_id, to });
+        [change, resealed]
+    }
+
+    pub(super) fn tell_stored(&self, work: &State, action: Action) {
+        let (id, bytes) = (work.header.id, Rows::row_len(&work.entries));
+        match action {
+            Action::Spill(_) => self.teller.tell(&Event::Spilled { id, bytes }),
+            Action::Write(_) if work.entries.changed() => self.teller.tell(&Event::Written { id, bytes }),
+            _ => {}
+        }
+    }
+
+    pub(super) fn tell_all(&self, events: impl IntoIterator<Item = impl Into<Option<Event>>>) {
+        events.into_iter().filter_map(Into::into).for_each(|event| self.teller.tell(&event));
+    }
+}
