@@ -74,10 +74,12 @@ pub async fn open(address: &str) -> Result<Arc<dyn Store>, OpenError> {
 
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 fn has_sql(scheme: &str) -> bool {
-    match scheme {
-        "sqlite" => cfg!(feature = "sqlite"),
-        "mysql" | "mariadb" => cfg!(feature = "mysql"),
-        _ => cfg!(feature = "postgres"),
+    if scheme == "sqlite" {
+        cfg!(feature = "sqlite")
+    } else if scheme == "mysql" || scheme == "mariadb" {
+        cfg!(feature = "mysql")
+    } else {
+        cfg!(feature = "postgres")
     }
 }
 
