@@ -74,13 +74,14 @@ pub async fn open(address: &str) -> Result<Arc<dyn Store>, OpenError> {
 
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
 fn has_sql(scheme: &str) -> bool {
-    if scheme == "sqlite" {
-        cfg!(feature = "sqlite")
-    } else if scheme == "mysql" || scheme == "mariadb" {
-        cfg!(feature = "mysql")
-    } else {
-        cfg!(feature = "postgres")
-    }
+    let built = [
+        ("sqlite", cfg!(feature = "sqlite")),
+        ("mysql", cfg!(feature = "mysql")),
+        ("mariadb", cfg!(feature = "mysql")),
+        ("postgres", cfg!(feature = "postgres")),
+        ("postgresql", cfg!(feature = "postgres")),
+    ];
+    built.contains(&(scheme, true))
 }
 
 fn lacking(scheme: &str) -> OpenError {
