@@ -8,5 +8,6 @@ mod dump;
 mod faulty;
 mod model;
 mod parallel;
+mod revocation;
 mod sweep;
 mod trips;

@@ -1,0 +1,351 @@
+//! What the fuzz targets do with their bytes. The targets are one line each, so that the same runs as a plain test
+//! over the seeds: `cargo test --manifest-path fuzz/Cargo.toml --no-default-features`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sealed_session::__fuzz as inner;
+use sealed_session::store::{
+    Expected, NewRow, Revision, Row, RowKey, Store, StoreError, Written,
+};
+use sealed_session::{
+    CommitContext, KeyRing, Lifetime, ManualClock, Origin, Placement, Session, Sessions,
+};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+/// When all that is sealed in the seeds was sealed.
+const NOW: i64 = 1_767_225_600;
+
+fn start() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(NOW).expect("a moment of this century")
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+fn ring() -> KeyRing {
+    KeyRing::new(inner::key())
+}
+
+fn sessions() -> Sessions {
+    let builder = Sessions::builder(ring()).cookie_name("s").clock(ManualClock::at(start()));
+    builder.lifetime(Lifetime::new(Duration::from_secs(86_400)).idle(Duration::from_secs(3_600))).build().expect("good")
+}
+
+/// `Cookie` headers, one a line, as a request brings them: whatever they are, there is a session, and an answer.
+pub fn cookie_header(data: &[u8]) {
+    let sessions = sessions();
+    let headers: Vec<&[u8]> = data.split(|&byte| byte == b'\n').collect();
+    let session = block_on(sessions.load(&headers)).expect("no cookie is an error");
+    if session.origin() != Origin::Resumed {
+        assert!(session.is_empty() && session.subject().is_none());
+    }
+    session.insert("n", 1).unwrap_or_default();
+    let line = block_on(sessions.commit(&session, CommitContext::default())).expect("no store, no error");
+    if let Some(line) = line {
+        let pair = line.split(';').next().unwrap_or_default();
+        assert!(pair.len() - 1 <= sealed_session::MAX_NAME_VALUE_BYTES && pair.starts_with("s="));
+        assert!(line.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
+    }
+    for header in headers {
+        let _ = sessions.inspect(header);
+    }
+}
+
+/// A cookie's value: what opens has the shape that it was sealed in.
+pub fn envelope(data: &[u8]) {
+    let _ = inner::envelope(data);
+}
+
+/// The plaintext of a cookie.
+pub fn record(data: &[u8]) {
+    inner::record(data);
+}
+
+/// The plaintext of a row.
+pub fn row(data: &[u8]) {
+    inner::row(data);
+}
+
+/// The bytes of an entry's value.
+pub fn value(data: &[u8]) {
+    inner::value(data);
+}
+
+/// Takes numbers from the front of the data, and zeros when that is used up.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().map_or((0, &[][..]), |(first, rest)| (*first, rest));
+        self.0 = rest;
+        first
+    }
+
+    fn number(&mut self) -> u64 {
+        (0..5).fold(0, |number, _| number << 8 | u64::from(self.byte()))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Operations on a session beside a map, with commits in between: they agree, wherever the session is kept.
+pub fn session(data: &[u8]) {
+    const KEYS: [&str; 4] = ["a", "b", "", "ключ"];
+    let mut data = Bytes(data);
+    let clock = ManualClock::at(start());
+    let store = sealed_session::store::MemoryStore::new().clock(clock.clone());
+    let stores = data.byte() % 2 == 0;
+    let builder = Sessions::builder(ring()).cookie_name("s").clock(clock);
+    let builder = if stores { builder.store(store).spill_above(600) } else { builder };
+    let sessions = builder.build().expect("good");
+
+    let mut model: BTreeMap<String, Value> = BTreeMap::new();
+    let mut cookie = String::new();
+    let mut session = block_on(sessions.load([&cookie])).expect("nothing fails");
+    while !data.is_empty() {
+        let key = KEYS[usize::from(data.byte()) % KEYS.len()];
+        match data.byte() % 12 {
+            0 | 1 => {
+                let value = match data.byte() % 5 {
+                    0 => json!(data.number()),
+                    1 => json!("x".repeat(usize::from(data.byte()) * 8)),
+                    2 => json!({ "a": [data.byte(), null], "": true }),
+                    3 => json!(-i64::from(data.byte())),
+                    _ => Value::Null,
+                };
+                // Without a store a session may be full.
+                if session.insert(key, &value).is_ok() {
+                    model.insert(key.into(), value);
+                } else {
+                    assert!(!stores);
+                }
+            }
+            2 => {
+                assert_eq!(session.remove(key), model.remove(key).is_some());
+            }
+            3 => {
+                session.clear();
+                model.clear();
+            }
+            4 => {
+                session.retain(|kept| kept != key);
+                model.remove(key);
+            }
+            5 => {
+                let by = i64::from(data.byte()) - 100;
+                let before = model.get(key).map_or(Some(0), Value::as_i64);
+                match (session.increment(key, by), before.and_then(|before| before.checked_add(by))) {
+                    (Ok(sum), Some(expected)) => {
+                        assert_eq!(sum, expected);
+                        model.insert(key.into(), json!(sum));
+                    }
+                    (Ok(sum), None) => panic!("{sum} of {before:?} and {by}"),
+                    (Err(_), _) => {}
+                }
+            }
+            6 => session.renew(),
+            7 => session.touch(),
+            8 => {
+                let taken: Option<Value> = session.take(key).expect("any value is a JSON value");
+                assert_eq!(taken, model.remove(key).filter(|value| !value.is_null()), "nil reads as none");
+            }
+            9 => {
+                session.destroy();
+                model.clear();
+                cookie = commit(&sessions, &session, cookie);
+                assert!(cookie.is_empty());
+                session = block_on(sessions.load([&cookie])).expect("nothing fails");
+            }
+            _ => {
+                cookie = commit(&sessions, &session, cookie);
+                session = block_on(sessions.load([&cookie])).expect("nothing fails");
+                assert_eq!(session.origin() == Origin::Resumed, !cookie.is_empty());
+            }
+        }
+        assert_eq!(session.entries(), model);
+        assert_eq!(session.len(), model.len());
+        if matches!(session.placement(), Placement::Cookie { .. }) {
+            assert!(session.cookie_bytes() <= sealed_session::MAX_NAME_VALUE_BYTES);
+        }
+    }
+}
+
+/// The browser's cookie after the answer.
+fn commit(sessions: &Sessions, session: &Session, cookie: String) -> String {
+    let line = block_on(sessions.commit(session, CommitContext::default())).expect("nothing fails");
+    match line {
+        None => cookie,
+        Some(line) if line.starts_with("s=;") => String::new(),
+        Some(line) => line.split(';').next().unwrap_or_default().to_owned(),
+    }
+}
+
+/// The lifetime's arithmetic beside a model of a few lines.
+pub fn lifetime(data: &[u8]) {
+    const SKEW: i64 = 60_000;
+    let mut data = Bytes(data);
+    let span = |data: &mut Bytes<'_>| data.number() % 40_000_000_000;
+    let maybe = |data: &mut Bytes<'_>| (data.byte() % 2 == 0).then(|| span(data));
+    let (duration, active, absolute, idle) = (span(&mut data), maybe(&mut data), maybe(&mut data), maybe(&mut data));
+    let mut now = NOW * 1_000;
+    let Some(mut life) = inner::Life::begin((duration, active, absolute, idle), now) else {
+        let absurd = |span: Option<u64>| span.is_some_and(|span| span == 0);
+        assert!(
+            duration == 0
+                || duration > 34_560_000_000
+                || absurd(active)
+                || absurd(absolute)
+                || absurd(idle)
+                || active.is_some_and(|active| active > duration)
+        );
+        return;
+    };
+    let number = |span: u64| i64::try_from(span).expect("40 bits");
+    let d = number(duration);
+    let a = number(active.unwrap_or(300_000.min(duration)));
+    let (born, mut anchor, mut sealed) = (now, now, now);
+    while !data.is_empty() {
+        // Forward mostly, and sometimes back.
+        let step = number(span(&mut data));
+        now += if data.byte().is_multiple_of(16) { -(step % 200_000) } else { step % (d + 2) };
+        let (touches, writes) = (data.byte().is_multiple_of(4), data.byte().is_multiple_of(3));
+        let found = life.request(now, touches, writes);
+        let by_duration = (anchor + d).min(now + d.max(2 * a));
+        let end = [absolute.map(|span| born + number(span)), idle.map(|span| sealed + number(span))]
+            .into_iter()
+            .flatten()
+            .fold(by_duration, i64::min);
+        let expected = if born > now + SKEW || sealed > now + SKEW {
+            inner::Use::Future
+        } else if now >= end {
+            inner::Use::Over
+        } else if by_duration - now < a {
+            inner::Use::Extends
+        } else if idle.is_some_and(|idle| now - sealed > number(idle) / 10) {
+            inner::Use::Refreshes
+        } else {
+            inner::Use::Live
+        };
+        assert_eq!(found, expected);
+        if matches!(found, inner::Use::Future | inner::Use::Over) {
+            return;
+        }
+        if touches {
+            anchor = anchor.max(now);
+        } else if found == inner::Use::Extends {
+            anchor = (anchor + a).min(now + d.max(2 * a) - d);
+        }
+        if touches || writes || found != inner::Use::Live {
+            sealed = now;
+        }
+        let (ends, marks) = life.ends(now);
+        assert!(ends <= now + d.max(2 * a) && marks >= ends.min(anchor + d));
+    }
+}
+
+/// A store that holds one row, whatever is asked for.
+#[derive(Debug)]
+struct Holding(Vec<u8>);
+
+#[async_trait]
+impl Store for Holding {
+    async fn load(&self, _: &RowKey) -> Result<Option<Row>, StoreError> {
+        let expires_at = start() + Duration::from_secs(60);
+        Ok(Some(Row { data: self.0.clone(), revision: Revision::from_bytes([0; 16]), expires_at }))
+    }
+
+    async fn write(&self, _: &RowKey, _: NewRow<'_>, _: Expected) -> Result<Written, StoreError> {
+        Ok(Written::Done)
+    }
+
+    async fn extend(&self, _: &RowKey, _: OffsetDateTime) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn delete(&self, _: &RowKey) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn sweep(&self, _: usize) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        Ok(1)
+    }
+
+    async fn clear(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Any bytes as the row that a good cookie leads to: a session, a new one, and never a failure.
+pub fn stored_row(data: &[u8]) {
+    thread_local! {
+        static REFERENCE: String = {
+            let store = sealed_session::store::MemoryStore::new().clock(ManualClock::at(start()));
+            let builder = Sessions::builder(ring()).cookie_name("s").clock(ManualClock::at(start()));
+            let sessions = builder.store(store).build().expect("good");
+            block_on(sessions.issue(|session| session.insert("large", "x".repeat(5_000)))).expect("good")
+        };
+    }
+    let store: Arc<dyn Store> = Arc::new(Holding(data.to_vec()));
+    let builder = Sessions::builder(ring()).cookie_name("s").clock(ManualClock::at(start()));
+    let sessions = builder.store(store).build().expect("good");
+    REFERENCE.with(|cookie| {
+        let session = block_on(sessions.load([cookie])).expect("no row is an error");
+        assert!(matches!(session.origin(), Origin::Resumed | Origin::Rejected(_)));
+        session.insert("n", 1).expect("it fits");
+        let _ = block_on(sessions.commit(&session, CommitContext::default()));
+        assert_eq!(session.get::<u8>("n").expect("a number"), Some(1));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    fn over(target: &str, run: fn(&[u8])) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let seeds = root.join("seeds").join(target);
+        let mut count = 0;
+        for seed in std::fs::read_dir(&seeds).unwrap_or_else(|e| panic!("{}: {e}", seeds.display())) {
+            let path = seed.expect("a seed").path();
+            let data = std::fs::read(&path).expect("a seed");
+            run(&data);
+            // What a fuzzer would do first.
+            for cut in 0..data.len().min(300) {
+                run(&data[..cut]);
+                for flip in [1, 0x80, 0xff] {
+                    let mut flipped = data.clone();
+                    flipped[cut] ^= flip;
+                    run(&flipped);
+                }
+            }
+            count += 1;
+        }
+        assert!(count >= 3, "{target} has {count} seeds");
+    }
+
+    macro_rules! targets {
+        ($($name:ident)*) => {$(
+            #[test]
+            fn $name() {
+                over(stringify!($name), crate::$name);
+            }
+        )*};
+    }
+
+    targets!(cookie_header envelope record row value session lifetime stored_row);
+}

@@ -1,0 +1,163 @@
+//! Lets the fuzz targets reach what only authenticated bytes come to. Not a part of the interface.
+
+#![allow(missing_docs, missing_debug_implementations)]
+
+use std::time::Duration;
+
+use crate::clock::Millis;
+use crate::envelope::{Opened, Parsed, Sealer};
+use crate::key::{Key, KeyId, KeyRing, Purpose};
+use crate::lifetime::{self, Due, Lifetime, Terms, Verdict};
+use crate::record::{self, RowContent, Times};
+use crate::value;
+
+fn opened(text: &[u8]) -> Opened {
+    Opened { buf: text.to_vec(), plaintext: 0..text.len(), key: KeyId([0; 4]), current: true }
+}
+
+fn padded(mut text: Vec<u8>) -> Vec<u8> {
+    text.resize(text.len().next_multiple_of(32), 0);
+    text
+}
+
+/// Reads a record; what can be read is written back to the letter.
+pub fn record(text: &[u8]) -> bool {
+    let Ok((header, entries)) = record::decode(opened(text)) else { return false };
+    let mut again = Vec::new();
+    record::encode(&header, entries.len(), entries.iter(), &mut again);
+    assert_eq!(again.len(), record::encoded_len(header.subject.as_deref(), entries.iter()));
+    // A length that was written longer than it has to be reads the same; the text is not the canonical one then.
+    let (header_again, entries_again) =
+        record::decode(opened(&padded(again))).ok().expect("what was written is read");
+    assert_eq!(header, header_again);
+    assert!(entries.iter().eq(entries_again.iter()));
+    true
+}
+
+/// Reads a row; what can be read is written back to the letter.
+pub fn row(text: &[u8]) -> bool {
+    match record::decode_row(opened(text)) {
+        Err(_) => false,
+        Ok(RowContent::Live { counter, entries }) => {
+            let mut again = Vec::new();
+            record::encode_live(counter, entries.len(), entries.iter(), &mut again);
+            assert_eq!(again.len(), record::encoded_row_len(entries.iter()));
+            match record::decode_row(opened(&padded(again))) {
+                Ok(RowContent::Live { counter: c, entries: e }) => {
+                    assert_eq!(c, counter);
+                    assert!(e.iter().eq(entries.iter()));
+                }
+                _ => panic!("what was written is read"),
+            }
+            true
+        }
+        Ok(RowContent::Ended) => {
+            assert!(text[1..].iter().all(|&byte| byte == 0));
+            true
+        }
+        Ok(RowContent::Generation(generation)) => {
+            let mut again = Vec::new();
+            record::encode_generation(generation, &mut again);
+            assert!(
+                matches!(record::decode_row(opened(&padded(again))), Ok(RowContent::Generation(g)) if g == generation)
+            );
+            true
+        }
+    }
+}
+
+/// Shows any bytes as JSON, and reads them as values of several types.
+pub fn value(bytes: &[u8]) {
+    let _ = value::to_json(bytes);
+    let _ = value::decode_integer(bytes);
+    let _ = value::decode::<String>(bytes);
+    let _ = value::decode::<Vec<Option<u64>>>(bytes);
+    let _ = value::decode::<std::collections::BTreeMap<String, f64>>(bytes);
+    if let Ok(json) = value::decode::<serde_json::Value>(bytes)
+        && let Ok(again) = value::encode(&json)
+    {
+        assert_eq!(value::decode::<serde_json::Value>(&again).expect("what was written is read"), json);
+        assert_eq!(value::to_json(&again), json);
+    }
+}
+
+/// The key of all that the targets seal and open.
+pub fn key() -> Key {
+    Key::from_bytes([1; 32])
+}
+
+/// Opens a cookie's value.
+pub fn envelope(text: &[u8]) -> Option<Vec<u8>> {
+    let sealer = Sealer::new(KeyRing::new(key()), Purpose::Cookie, "s");
+    let opened = sealer.parse(text).and_then(Parsed::open).ok()?;
+    assert!(!opened.plaintext.is_empty() && opened.plaintext.len().is_multiple_of(32));
+    Some(opened.buf[opened.plaintext].to_vec())
+}
+
+/// A session's times under a configuration, for a model to run beside.
+pub struct Life {
+    terms: Terms,
+    times: Times,
+}
+
+/// What a use of a session comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    Over,
+    Future,
+    Live,
+    Extends,
+    Refreshes,
+}
+
+impl Life {
+    /// None: the configuration is refused.
+    pub fn begin(
+        (duration, active, absolute, idle): (u64, Option<u64>, Option<u64>, Option<u64>),
+        now: i64,
+    ) -> Option<Self> {
+        let ms = Duration::from_millis;
+        let mut lifetime = Lifetime::new(ms(duration));
+        if let Some(active) = active {
+            lifetime = lifetime.active(ms(active));
+        }
+        if let Some(absolute) = absolute {
+            lifetime = lifetime.absolute(ms(absolute));
+        }
+        if let Some(idle) = idle {
+            lifetime = lifetime.idle(ms(idle));
+        }
+        let terms = lifetime.terms(ms(34_560_000_000)).ok()?;
+        Some(Self { terms, times: lifetime::birth(&terms, Millis(now)) })
+    }
+
+    /// One request: what it finds, and what is sealed if it is to be.
+    pub fn request(&mut self, now: i64, touches: bool, writes: bool) -> Use {
+        let now = Millis(now);
+        let found = match lifetime::judge(&self.times, &self.terms, now) {
+            Verdict::Over { .. } => return Use::Over,
+            Verdict::Future => return Use::Future,
+            Verdict::Live => Use::Live,
+            Verdict::Due(Due::Extend) => Use::Extends,
+            Verdict::Due(Due::Refresh) => Use::Refreshes,
+        };
+        let used = match found {
+            _ if touches => lifetime::touch(&self.times, now),
+            Use::Extends => lifetime::extend(&self.times, &self.terms, now),
+            _ => self.times,
+        };
+        if touches || writes || found != Use::Live {
+            self.times = lifetime::covered(&lifetime::reseal(&used, &self.terms, now));
+        }
+        found
+    }
+
+    /// When it ends if nobody uses it, and until when a mark would have to last.
+    pub fn ends(&self, now: i64) -> (i64, i64) {
+        let now = Millis(now);
+        (
+            lifetime::first_end(&self.times, &self.terms, now).0.0,
+            lifetime::last_end(&self.times, &self.terms, now).0,
+        )
+    }
+}
