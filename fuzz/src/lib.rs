@@ -7,12 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sealed_session::__fuzz as inner;
-use sealed_session::store::{
-    Expected, NewRow, Revision, Row, RowKey, Store, StoreError, Written,
-};
-use sealed_session::{
-    CommitContext, KeyRing, Lifetime, ManualClock, Origin, Placement, Session, Sessions,
-};
+use sealed_session::store::{Expected, NewRow, Revision, Row, RowKey, Store, StoreError, Written};
+use sealed_session::{CommitContext, KeyRing, Lifetime, ManualClock, Origin, Placement, Session, Sessions};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -37,7 +33,10 @@ fn ring() -> KeyRing {
 
 fn sessions() -> Sessions {
     let builder = Sessions::builder(ring()).cookie_name("s").clock(ManualClock::at(start()));
-    builder.lifetime(Lifetime::new(Duration::from_secs(86_400)).idle(Duration::from_secs(3_600))).build().expect("good")
+    builder
+        .lifetime(Lifetime::new(Duration::from_secs(86_400)).idle(Duration::from_secs(3_600)))
+        .build()
+        .expect("good")
 }
 
 /// `Cookie` headers, one a line, as a request brings them: whatever they are, there is a session, and an answer.
@@ -158,7 +157,7 @@ pub fn session(data: &[u8]) {
             7 => session.touch(),
             8 => {
                 let taken: Option<Value> = session.take(key).expect("any value is a JSON value");
-                assert_eq!(taken, model.remove(key).filter(|value| !value.is_null()), "nil reads as none");
+                assert_eq!(taken, model.remove(key));
             }
             9 => {
                 session.destroy();
@@ -197,7 +196,8 @@ pub fn lifetime(data: &[u8]) {
     let mut data = Bytes(data);
     let span = |data: &mut Bytes<'_>| data.number() % 40_000_000_000;
     let maybe = |data: &mut Bytes<'_>| (data.byte() % 2 == 0).then(|| span(data));
-    let (duration, active, absolute, idle) = (span(&mut data), maybe(&mut data), maybe(&mut data), maybe(&mut data));
+    let (duration, active, absolute, idle) =
+        (span(&mut data), maybe(&mut data), maybe(&mut data), maybe(&mut data));
     let mut now = NOW * 1_000;
     let Some(mut life) = inner::Life::begin((duration, active, absolute, idle), now) else {
         let absurd = |span: Option<u64>| span.is_some_and(|span| span == 0);
@@ -290,7 +290,7 @@ impl Store for Holding {
     }
 }
 
-/// Any bytes as the row that a good cookie leads to: a session, a new one, and never a failure.
+/// Any bytes as the row that a good cookie leads to, or sealed as it should be: a session, a new one, and never a failure.
 pub fn stored_row(data: &[u8]) {
     thread_local! {
         static REFERENCE: String = {
@@ -300,7 +300,10 @@ pub fn stored_row(data: &[u8]) {
             block_on(sessions.issue(|session| session.insert("large", "x".repeat(5_000)))).expect("good")
         };
     }
-    let store: Arc<dyn Store> = Arc::new(Holding(data.to_vec()));
+    let (is_sealed, data) = data.split_first().map_or((false, data), |(first, rest)| (first % 2 == 1, rest));
+    let id = REFERENCE.with(|cookie| sessions().inspect(&cookie[2..]).expect("good").id);
+    let row = if is_sealed { inner::seal_row(id, data) } else { data.to_vec() };
+    let store: Arc<dyn Store> = Arc::new(Holding(row));
     let builder = Sessions::builder(ring()).cookie_name("s").clock(ManualClock::at(start()));
     let sessions = builder.store(store).build().expect("good");
     REFERENCE.with(|cookie| {

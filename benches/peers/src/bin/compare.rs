@@ -1,0 +1,250 @@
+//! sealed-session beside actix-session's cookie store and bare actix-web: the same application, the same payloads, one
+//! process, in turns. Prints nanoseconds and allocations per request above bare, and the size of the cookie.
+//!
+//! `--json` prints the same for a script. Run it by `benches/peers/run`, which adds the peers of other frameworks.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::time::Instant;
+
+use actix_http::Request;
+use actix_session::SessionExt as _;
+use actix_session::storage::CookieSessionStore;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Service, ServiceResponse};
+use actix_web::http::header::{COOKIE, SET_COOKIE};
+use actix_web::{App, Error, HttpRequest, HttpResponse, test, web};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Counts what is allocated, per thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: all of it is the system's allocator; a counter beside it changes nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The struct of `benches/request`: an account with six cart lines.
+#[derive(Clone, Serialize, Deserialize)]
+struct Account {
+    id: u64,
+    email: String,
+    roles: Vec<String>,
+    cart: Vec<Line>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Line {
+    sku: String,
+    quantity: u32,
+    price: u64,
+}
+
+fn account() -> Account {
+    let line = |n| Line { sku: format!("SKU-{n:05}"), quantity: n, price: 1_999 + u64::from(n) };
+    Account {
+        id: 4_711,
+        email: "ada@example.com".into(),
+        roles: vec!["customer".into(), "editor".into()],
+        cart: (1..=6).map(line).collect(),
+    }
+}
+
+const PAYLOADS: [&str; 4] = ["empty", "counter", "cart", "2 KiB"];
+const CASES: [&str; 3] = ["untouched", "read", "read + write"];
+const ROUNDS: usize = 60;
+const CALLS: usize = 400;
+
+/// What the handlers do, written once for both libraries.
+macro_rules! handlers {
+    ($name:ident, $session:expr) => {
+        mod $name {
+            use super::*;
+
+            async fn fill(request: HttpRequest) -> HttpResponse {
+                let session = $session(&request).await;
+                match request.query_string() {
+                    "counter" => session.insert("n", 1_u32).unwrap(),
+                    "cart" => session.insert("account", account()).unwrap(),
+                    "2%20KiB" => session.insert("text", "x".repeat(2_048)).unwrap(),
+                    _ => {}
+                }
+                HttpResponse::Ok().finish()
+            }
+
+            async fn untouched() -> HttpResponse {
+                HttpResponse::Ok().finish()
+            }
+
+            async fn read(request: HttpRequest) -> HttpResponse {
+                let session = $session(&request).await;
+                match request.query_string() {
+                    "counter" => assert_eq!(session.get::<u32>("n").unwrap(), Some(1)),
+                    "cart" => assert_eq!(session.get::<Account>("account").unwrap().unwrap().id, 4_711),
+                    "2%20KiB" => assert_eq!(session.get::<String>("text").unwrap().unwrap().len(), 2_048),
+                    _ => assert_eq!(session.get::<u32>("n").unwrap(), None),
+                }
+                HttpResponse::Ok().finish()
+            }
+
+            async fn write(request: HttpRequest) -> HttpResponse {
+                let session = $session(&request).await;
+                match request.query_string() {
+                    "counter" => {
+                        let n = session.get::<u32>("n").unwrap().unwrap();
+                        session.insert("n", n + 1).unwrap();
+                    }
+                    "cart" => {
+                        let mut account = session.get::<Account>("account").unwrap().unwrap();
+                        account.cart[0].quantity = 9;
+                        session.insert("account", &account).unwrap();
+                    }
+                    "2%20KiB" => {
+                        let mut text = session.get::<String>("text").unwrap().unwrap();
+                        text.replace_range(..1, "y");
+                        session.insert("text", &text).unwrap();
+                    }
+                    _ => session.insert("n", 1_u32).unwrap(),
+                }
+                HttpResponse::Ok().finish()
+            }
+
+            pub(super) fn routes(config: &mut web::ServiceConfig) {
+                config
+                    .route("/fill", web::get().to(fill))
+                    .route("/untouched", web::get().to(untouched))
+                    .route("/read", web::get().to(read))
+                    .route("/write", web::get().to(write));
+            }
+        }
+    };
+}
+
+async fn ours_of(request: &HttpRequest) -> sealed_session::Session {
+    sealed_session::SessionExt::session(request).await.unwrap()
+}
+
+async fn theirs_of(request: &HttpRequest) -> actix_session::Session {
+    request.get_session()
+}
+
+handlers!(ours, ours_of);
+handlers!(theirs, theirs_of);
+
+fn request(path: &str, payload: &str, cookie: &str) -> Request {
+    let uri = format!("/{path}?{}", payload.replace(' ', "%20"));
+    test::TestRequest::with_uri(&uri).insert_header((COOKIE, cookie)).to_request()
+}
+
+async fn cookie<S, B>(app: &S, payload: &str) -> String
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+{
+    let response = app.call(request("fill", payload, "other=1")).await.unwrap();
+    let line = response.headers().get(SET_COOKIE).map(|line| line.to_str().unwrap().to_owned());
+    line.map_or_else(|| "other=1".into(), |line| line.split(';').next().unwrap().to_owned())
+}
+
+/// Nanoseconds and allocations of one request, in the round.
+async fn round<S, B>(app: &S, case: &str, payload: &str, cookie: &str) -> (f64, f64)
+where
+    B: MessageBody,
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+{
+    let path = if case == "read + write" { "write" } else { case };
+    let requests: Vec<Request> = (0..CALLS).map(|_| request(path, payload, cookie)).collect();
+    let before = ALLOCATIONS.with(Cell::get);
+    let start = Instant::now();
+    for request in requests {
+        let response = black_box(app.call(request).await.unwrap());
+        assert!(response.status().is_success());
+    }
+    let nanos = start.elapsed().as_nanos() as f64 / CALLS as f64;
+    (nanos, (ALLOCATIONS.with(Cell::get) - before) as f64 / CALLS as f64)
+}
+
+#[actix_web::main]
+async fn main() {
+    let keys = sealed_session::KeyRing::new(sealed_session::Key::generate());
+    let sessions = sealed_session::Sessions::builder(keys).build().unwrap();
+    let middleware = sealed_session::SessionMiddleware::new(sessions);
+    let ours = test::init_service(App::new().wrap(middleware).configure(ours::routes)).await;
+    let key = actix_web::cookie::Key::generate();
+    let middleware = actix_session::SessionMiddleware::new(CookieSessionStore::default(), key);
+    let theirs = test::init_service(App::new().wrap(middleware).configure(theirs::routes)).await;
+    // Without any session there is but one thing that it can do.
+    let bare = test::init_service(App::new().configure(ours::routes)).await;
+
+    let mut rows: Vec<Value> = Vec::new();
+    for payload in PAYLOADS {
+        let (our_cookie, their_cookie) = (cookie(&ours, payload).await, cookie(&theirs, payload).await);
+        for case in CASES {
+            let mut best = [f64::MAX; 3];
+            let mut allocations = [0.0; 3];
+            for _ in 0..ROUNDS {
+                let found = [
+                    round(&bare, "untouched", payload, &our_cookie).await,
+                    round(&ours, case, payload, &our_cookie).await,
+                    round(&theirs, case, payload, &their_cookie).await,
+                ];
+                for (n, (nanos, count)) in found.into_iter().enumerate() {
+                    best[n] = best[n].min(nanos);
+                    allocations[n] = count;
+                }
+            }
+            let [bare, ours, theirs] = best;
+            rows.push(json!({
+                "payload": payload, "case": case, "bare": bare, "ours": ours - bare, "actix_session": theirs - bare,
+                "ours_allocations": allocations[1] - allocations[0],
+                "actix_session_allocations": allocations[2] - allocations[0],
+                "ours_cookie": if payload == "empty" { 0 } else { our_cookie.len() - 1 },
+                "actix_session_cookie": if payload == "empty" { 0 } else { their_cookie.len() - 1 },
+            }));
+        }
+    }
+    if std::env::args().any(|argument| argument == "--json") {
+        println!("{}", json!(rows));
+        return;
+    }
+    println!(
+        "{:<8} {:<13} {:>8} {:>10} {:>14} {:>6} {:>12} {:>14}",
+        "payload", "request", "bare ns", "ours +ns", "actix-s. +ns", "ratio", "ours allocs", "actix-s. allocs"
+    );
+    for row in rows {
+        let number = |name: &str| row[name].as_f64().unwrap();
+        println!(
+            "{:<8} {:<13} {:>8.0} {:>10.0} {:>14.0} {:>6.1} {:>12.1} {:>14.1}   {} B / {} B",
+            row["payload"].as_str().unwrap(),
+            row["case"].as_str().unwrap(),
+            number("bare"),
+            number("ours"),
+            number("actix_session"),
+            number("actix_session") / number("ours").max(1.0),
+            number("ours_allocations"),
+            number("actix_session_allocations"),
+            row["ours_cookie"],
+            row["actix_session_cookie"],
+        );
+    }
+}
