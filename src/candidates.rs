@@ -148,3 +148,85 @@ fn rank(reason: Rejection) -> u8 {
         Rejection::Missing | Rejection::Revoked => 7,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::envelope::{Draft, TRIALS};
+    use crate::key::{Key, KeyRing, Purpose};
+    use crate::lifetime::Lifetime;
+    use crate::state::{Origin, State};
+
+    const NOW: Millis = Millis(1_767_225_600_000);
+
+    fn key(n: u8) -> Key {
+        Key::from_bytes([n; 32])
+    }
+
+    fn sealer(keys: impl IntoIterator<Item = u8>) -> Sealer {
+        let ring = KeyRing::from_keys(keys.into_iter().map(key)).unwrap();
+        Sealer::new(ring, Purpose::Cookie, "s")
+    }
+
+    /// A cookie sealed by this key, and the same with a changed last character.
+    fn cookie(n: u8) -> (String, String) {
+        let terms = terms();
+        let header = State::new(Origin::New, &terms, NOW).header;
+        let mut draft = Draft::with_capacity(0);
+        record::encode(&header, 0, std::iter::empty::<(&str, &[u8])>(), draft.plaintext());
+        let mut value = Vec::new();
+        sealer([n]).seal(draft, None, &mut value);
+        let good = String::from_utf8(value).unwrap();
+        let mut bad = good.clone().into_bytes();
+        bad[100] = if bad[100] == b'A' { b'B' } else { b'A' };
+        (good, String::from_utf8(bad).unwrap())
+    }
+
+    fn terms() -> Terms {
+        Lifetime::default().terms(Duration::from_secs(86_400)).unwrap()
+    }
+
+    /// How many trials the header costs, and how many cookies of it are live.
+    fn trials(header: &str, sealer: &Sealer) -> (usize, usize) {
+        let before = TRIALS.get();
+        let found = choose([header], "s", sealer, &terms(), NOW);
+        (TRIALS.get() - before, found.live)
+    }
+
+    /// Rings that try each key let an attacker halve the possible keys with each cookie that several keys open (Len,
+    /// Grubbs, Ristenpart 2021). Here the cookie names its key, and the name is authenticated.
+    #[test]
+    fn of_a_ring_of_a_hundred_keys_exactly_one_is_tried_per_cookie() {
+        let ring = sealer(1..=100);
+        for n in [1, 2, 50, 100] {
+            let (good, bad) = cookie(n);
+            assert_eq!(trials(&format!("s={good}"), &ring), (1, 1));
+            assert_eq!(trials(&format!("s={bad}"), &ring), (1, 0));
+            // Under the name of another key it is that one, and no other, that is tried.
+            let stranger = cookie(if n == 1 { 2 } else { 1 }).0;
+            let renamed = format!("s={}{}", &stranger[..7], &good[7..]);
+            assert!(trials(&renamed, &ring).0 <= 1 && trials(&renamed, &ring).1 == 0);
+        }
+        assert_eq!(trials(&format!("s={}", cookie(101).0), &ring), (0, 0));
+        assert_eq!(trials("s=AAAA; s=; s=!; t=1", &ring), (0, 0));
+    }
+
+    #[test]
+    fn a_flood_of_cookies_costs_eight_trials_and_the_good_one_among_the_first_is_found() {
+        let (good, bad) = cookie(1);
+        let ring = sealer([1]);
+        let flood = |before: usize, after: usize| {
+            let bad = format!("s={bad}; ");
+            format!("{}s={good}; {}x=1", bad.repeat(before), bad.repeat(after))
+        };
+        assert_eq!(trials(&flood(0, 200), &ring), (8, 1));
+        assert_eq!(trials(&flood(7, 193), &ring), (8, 1));
+        assert_eq!(trials(&flood(8, 192), &ring), (8, 0));
+        // What cannot be a cookie costs none, however much there is of it.
+        let rubbish = format!("{}s={good}", "s=rubbish; a=1; ".repeat(9_000));
+        assert!(rubbish.len() > 128 << 10);
+        assert_eq!(trials(&rubbish, &ring), (1, 1));
+    }
+}

@@ -210,6 +210,12 @@ fn associated_data(id: KeyId, purpose: Purpose, name: &str) -> Box<[u8]> {
     parts.into_iter().flat_map(prefixed).collect()
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often this thread has asked a cipher.
+    pub(crate) static TRIALS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A value with a plausible shape and a known key. Nothing of it may be believed yet.
 pub(crate) struct Parsed {
     buf: Vec<u8>,
@@ -220,6 +226,8 @@ pub(crate) struct Parsed {
 impl Parsed {
     /// The one AEAD trial.
     pub(crate) fn open(self) -> Result<Opened, Rejection> {
+        #[cfg(test)]
+        TRIALS.with(|trials| trials.set(trials.get() + 1));
         let Self { mut buf, ciphers, key } = self;
         let Cipher { aead, aad } = &ciphers.of[key];
         let (head, body) = buf.split_at_mut(HEAD_LEN);

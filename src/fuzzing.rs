@@ -88,8 +88,10 @@ pub fn key() -> Key {
 
 /// Opens a cookie's value.
 pub fn envelope(text: &[u8]) -> Option<Vec<u8>> {
-    let sealer = Sealer::new(KeyRing::new(key()), Purpose::Cookie, "s");
-    let opened = sealer.parse(text).and_then(Parsed::open).ok()?;
+    thread_local! {
+        static SEALER: Sealer = Sealer::new(KeyRing::new(key()), Purpose::Cookie, "s");
+    }
+    let opened = SEALER.with(|sealer| sealer.parse(text)).and_then(Parsed::open).ok()?;
     assert!(!opened.plaintext.is_empty() && opened.plaintext.len().is_multiple_of(32));
     Some(opened.buf[opened.plaintext].to_vec())
 }

@@ -31,7 +31,15 @@ fn ring() -> KeyRing {
     KeyRing::new(inner::key())
 }
 
+/// Built once, or the fuzzer would do little else.
 fn sessions() -> Sessions {
+    thread_local! {
+        static SESSIONS: Sessions = built();
+    }
+    SESSIONS.with(Sessions::clone)
+}
+
+fn built() -> Sessions {
     let builder = Sessions::builder(ring()).cookie_name("s").clock(ManualClock::at(start()));
     builder
         .lifetime(Lifetime::new(Duration::from_secs(86_400)).idle(Duration::from_secs(3_600)))

@@ -34,9 +34,7 @@ impl Inner {
             Action::Write(Reissue::No) | Action::Keep | Action::Remove | Action::End => false,
             // These meet the session's row anyway.
             Action::Write(_) | Action::Extend(_) => state.header.subject.is_some() && self.moves(state, now),
-            Action::Spill(_) | Action::Replace => {
-                state.header.subject.is_some() || former_subject(state).is_some()
-            }
+            Action::Spill(_) | Action::Replace => state.header.subject.is_some(),
         }
     }
 
@@ -116,9 +114,7 @@ impl Inner {
         if opening.is_some_and(|present| present != work.header.generation) {
             return Ok(Confirmed::Lost(Rejection::Revoked));
         }
-        if sealing.is_none() && opener != primary {
-            work.header.generation = 0;
-        } else if sealing != opening {
+        if sealing.is_some() && sealing != opening {
             // The one may be of a revocation that is under way, which has not come to the other yet.
             return Err(StoreError::Timeout("the subject is being revoked".into()));
         }

@@ -270,6 +270,21 @@ async fn a_file_that_is_gone_or_broken_is_told_and_costs_nobody_a_session() {
     }
 }
 
+#[actix_web::test]
+async fn a_broken_file_is_not_read_for_every_unknown_key_that_somebody_sends() {
+    let (folder, bed) = (Folder::new(), Bed::new());
+    let ring = KeyRing::open_or_create(folder.keys()).unwrap();
+    let bed = on(&ring, &bed);
+    bed.logged_in().await;
+    let stranger = on(&KeyRing::new(key(9)), &bed).logged_in().await;
+    std::fs::write(folder.keys(), "{").unwrap();
+    for _ in 0..50 {
+        assert!(matches!(origin(&bed, &stranger).await, Origin::Rejected(Rejection::UnknownKey(_))));
+    }
+    let told = bed.events().iter().filter(|event| matches!(event, Event::KeysFailed { .. })).count();
+    assert!((1..=2).contains(&told), "{told}");
+}
+
 #[test]
 fn processes_that_change_the_file_at_once_lose_nothing_of_each_other() {
     let folder = Folder::new();

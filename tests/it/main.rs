@@ -1,5 +1,6 @@
 //! The behaviours of the library, seen from outside: a file per family, a sentence per test.
 
+mod adversarial;
 mod commit;
 mod cookies;
 mod headers;
