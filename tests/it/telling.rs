@@ -1,11 +1,8 @@
 //! What is told of sessions: each thing once, to the hook, to the log and to the metrics, and never a secret.
 
-use std::io;
-use std::sync::{Arc, Mutex};
+use sealed_session::{Event, KeyRing, Lifetime, Rejection, Session};
 
-use sealed_session::{Event, KeyRing, Lifetime, Rejection, Revocation, Session};
-
-use crate::spy::{Fate, guarded, stored};
+use crate::spy::{guarded, stored};
 use crate::support::{Bed, DAY, Jar, MINUTE, key, start};
 
 /// The words of the events since the last time.
@@ -165,63 +162,4 @@ async fn metrics_count_events_with_their_reasons_and_take_the_sizes_of_cookies()
     );
     let size = jar.0.unwrap().len() - 1;
     assert!(cookies.iter().filter(|bytes| ***bytes == size as f64).count() >= 2, "{cookies:?} and {size}");
-}
-
-/// Keeps what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[actix_web::test]
-async fn the_log_has_stable_fields_and_no_secret() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
-
-    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
-    let mut jar = bed.logged_in().await;
-    bed.visit(&mut jar, |session| {
-        session.set_subject("secret-subject").unwrap();
-        session.insert("secret-name", "secret-value").unwrap();
-    })
-    .await;
-    let id = bed.see(&jar, Session::id).await;
-    spy.next([Fate::Fails]);
-    bed.visit(&mut jar, |_| ()).await;
-    bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
-    for (bed, jar, _) in refused().await {
-        bed.peek(&jar, |_| ()).await;
-    }
-    drop(guard);
-
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let short = format!("{id:?}");
-    let lines =
-        |parts: &[&str]| text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
-    assert_eq!(lines(&["DEBUG", "sealed_session:", "event=\"spilled\"", &short, "bytes="]), 1, "{text}");
-    assert_eq!(lines(&["WARN", "event=\"store_failed\"", "operation=\"load\"", "told to fail"]), 1);
-    assert!(lines(&["WARN", "event=\"unconfirmed\"", &short]) > 0);
-    assert_eq!(lines(&["DEBUG", "event=\"rejected\"", "reason=\"tampered\""]), 1);
-    assert_eq!(lines(&["WARN", "event=\"rejected\"", "reason=\"revoked_key\"", "key="]), 1);
-    assert!(lines(&["session.load{session=SessionId("]) > 0, "{text}");
-    assert!(lines(&["session.commit{session=SessionId("]) > 0);
-    let whole = id.to_string();
-    for secret in ["secret-", whole.as_str(), key(1).export().as_str(), jar.value()] {
-        assert!(!text.contains(secret), "{secret} in {text}");
-    }
 }
