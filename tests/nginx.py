@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Sends sessions of every size through an nginx with its default buffers, which answers 502 where a response head is
-over 4 KB: those of the example `api`, and beside them those of actix-session's cookie store.
+over 4 KB: those of the example `api`, and beside them those of actix-session's cookie store. Then through one that caches
+whatever it may, so that a `Set-Cookie` which it should not have kept would come to somebody else.
 
 usage: tests/nginx.py target/debug/examples/api target/peers/release/actix_session_server
 """
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -20,12 +22,13 @@ error_log %(folder)s/error.log;
 events {}
 http {
     access_log off;
+    %(zone)s
     client_body_temp_path %(folder)s/body;
     proxy_temp_path %(folder)s/proxy;
     fastcgi_temp_path %(folder)s/f; uwsgi_temp_path %(folder)s/u; scgi_temp_path %(folder)s/s;
     server {
         listen 127.0.0.1:%(port)d;
-        location / { proxy_pass http://127.0.0.1:%(upstream)d; }
+        location / { proxy_pass http://127.0.0.1:%(upstream)d; %(more)s }
     }
 }
 """
@@ -34,9 +37,10 @@ http {
 class Nginx(servers.Server):
     """In front of one server, configured by nothing but where that is."""
 
-    def __init__(self, upstream):
+    def __init__(self, upstream, zone="", more=""):
         super().__init__()
-        values = {"folder": self.folder, "port": self.port, "upstream": upstream}
+        values = {"folder": self.folder, "port": self.port, "upstream": upstream, "more": more}
+        values["zone"] = zone.format(folder=self.folder)
         (self.folder / "conf").write_text(CONFIGURATION % values)
 
     def command(self):
@@ -84,6 +88,47 @@ def sweep(port, name):
     return kept, bad_gateway, lost, statuses, largest
 
 
+# As careless as can be: it caches what has a Set-Cookie, unless it is told not to, and for all alike.
+CAUTIONLESS = ("proxy_cache_path {folder}/cache keys_zone=all:1m;",
+               "proxy_cache all; proxy_cache_valid any 1m; proxy_ignore_headers Set-Cookie; add_header X-Cache $upstream_cache_status;")
+
+
+def cache(api):
+    """No second client ever gets what was meant for the first."""
+    proxy = Nginx(api.port, *CAUTIONLESS).start()
+    address = type("Proxy", (), {"port": proxy.port})
+    stores.NAME = "__Host-Http-session"
+
+    def ask(path, cookie=None):
+        browser = stores.Browser(address, cookie)
+        status, content = browser.ask("GET", path)
+        stores.check(path, status == 200, (status, content))
+        return browser.cookie, content, browser.headers
+
+    seen = [ask("/untouched")[2]["x-cache"] for _ in range(3)]
+    stores.check("the cache works", seen[-1] == "HIT", seen)
+    given = {}
+    for path in ("/head?bytes=0", "/head?bytes=200", "/status/200?key=a&value=1", "/status/404?key=a&value=1"):
+        for _ in range(5):
+            browser = stores.Browser(address)
+            browser.ask("GET", path)
+            stores.check(f"{path}: a cookie of one's own", browser.cookie and browser.cookie not in given, path)
+            given[browser.cookie] = path
+    # And with a session: everybody sees their own, also behind what only reads.
+    mine = [ask("/head?bytes=0")[0] for _ in range(3)]
+    for n, cookie in enumerate(mine):
+        for _ in range(n):
+            cookie = ask("/head?bytes=0", cookie)[0]
+        mine[n] = cookie
+    for _ in range(2):
+        for n, cookie in enumerate(mine):
+            _, content, headers = ask("/session", cookie)
+            stores.check("one's own session", json.loads(content)["entries"] == {"head": n + 1}, (n, content))
+            stores.check("Vary", "Cookie" in headers.get("vary", ""), headers)
+    proxy.stop()
+    print(f"ok  a cache that ignores Set-Cookie: {len(given)} answers with a cookie, none given twice")
+
+
 def main():
     if len(sys.argv) != 3:
         sys.exit("usage: tests/nginx.py target/debug/examples/api target/peers/release/actix_session_server")
@@ -106,6 +151,7 @@ def main():
             stores.check(f"a head with {others} bytes of others", status == 200, (status, content[:100]))
         stores.check("the payload", browser.get("/entries/payload") == "y" * 1200)
     proxy.stop()
+    cache(api)
     api.stop()
 
     peer = Peer(sys.argv[2])

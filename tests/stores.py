@@ -79,6 +79,7 @@ class Browser:
                 self.connection = None
                 if attempt == 1:
                     raise
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
         for name, value in response.getheaders():
             if name.lower() == "set-cookie" and value.startswith(NAME + "="):
                 pair = value.split(";")[0]
