@@ -306,6 +306,30 @@ async fn a_session_that_was_revoked_elsewhere_cannot_move_out_of_reach_while_it_
 }
 
 #[actix_web::test]
+async fn a_stored_session_whose_subject_was_revoked_elsewhere_cannot_prolong_itself_either() {
+    let moves: [fn(&Session); 4] = [
+        |_| (),
+        Session::touch,
+        |session| session.set_duration(300 * DAY).unwrap(),
+        |session| {
+            session.touch();
+            session.insert("n", 2).unwrap();
+        },
+    ];
+    for (n, work) in moves.into_iter().enumerate() {
+        let (bed, spy) = guarded(|builder| builder);
+        let other = other_node(&bed, &spy, |builder| builder);
+        let mut jar = login(&bed, "ada").await;
+        bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+        bed.clock.advance(DAY - MINUTE);
+        assert_eq!(other.peek(&jar, Session::skip_renewal).await.set_cookie(), None);
+        bed.sessions.revoke_subject("ada").await.unwrap();
+        assert_eq!(other.peek(&jar, work).await.set_cookie(), None, "{n}");
+        assert_eq!(origin(&other, &jar).await, REVOKED, "{n}");
+    }
+}
+
+#[actix_web::test]
 async fn revoking_a_subject_ends_its_ten_sessions_and_no_other_ones_and_the_next_login_works() {
     let (bed, spy) = guarded(|builder| builder);
     let other = other_node(&bed, &spy, |builder| builder);
