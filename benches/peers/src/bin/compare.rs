@@ -249,6 +249,38 @@ where
     (nanos, (ALLOCATIONS.with(Cell::get) - before) as f64 / CALLS as f64)
 }
 
+/// What must not be lost again, whatever the machine: far below what is measured in a quiet moment.
+fn check(rows: &[Value]) {
+    let of = |payload: &str, case: &str| {
+        rows.iter().find(|row| row["payload"] == payload && row["case"] == case).unwrap()
+    };
+    let number = |row: &Value, name: &str| row[name].as_f64().unwrap();
+    for (payload, case, least) in [
+        ("counter", "untouched", 10.0),
+        ("cart", "untouched", 20.0),
+        ("cart", "read", 1.5),
+        ("cart", "read + write", 1.5),
+        ("2 KiB", "read", 2.0),
+        ("2 KiB", "read + write", 2.0),
+    ] {
+        let row = of(payload, case);
+        let ratio = number(row, "actix_session") / number(row, "ours").max(1.0);
+        assert!(
+            ratio >= least,
+            "{payload}, {case}: actix-session costs {ratio:.1} times as much, not {least}"
+        );
+        println!("{payload}, {case}: actix-session's cookie store costs {ratio:.1} times as much");
+    }
+    let cart = of("cart", "read");
+    assert!(number(cart, "ours_cookie") < number(cart, "actix_session_cookie"), "{cart}");
+    for (payload, case, most) in
+        [("cart", "untouched", 2.0), ("counter", "read", 6.0), ("counter", "read + write", 15.0)]
+    {
+        let found = number(of(payload, case), "ours_allocations");
+        assert!(found <= most + 0.1, "{payload}, {case}: {found} allocations instead of {most}");
+    }
+}
+
 #[actix_web::main]
 async fn main() {
     let keys = sealed_session::KeyRing::new(sealed_session::Key::generate());
@@ -294,6 +326,10 @@ async fn main() {
                 "actix_session_cookie": if payload == "empty" { 0 } else { their_cookie.len() - 1 },
             }));
         }
+    }
+    if std::env::args().any(|argument| argument == "--check") {
+        check(&rows);
+        return;
     }
     if std::env::args().any(|argument| argument == "--json") {
         println!("{}", json!(rows));
