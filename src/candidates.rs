@@ -51,12 +51,13 @@ pub(crate) fn choose<H: AsRef<[u8]>>(
     now: Millis,
 ) -> Found {
     let mut found = Found::default();
-    let mut opened = 0;
+    let (mut opened, mut looked) = (0, false);
     for header in cookie_headers {
         for value in scan(header.as_ref(), name) {
             found.cookies += 1;
             let mut parsed = parse(value, sealer);
             if let Err(Refusal { reason: Rejection::UnknownKey(_), .. }) = parsed
+                && !std::mem::replace(&mut looked, true)
                 && let Some(reload) = sealer.ring().look_for_unknown(now)
             {
                 found.reload = Some(reload);

@@ -6,6 +6,7 @@
 
 mod document;
 mod file;
+mod follow;
 mod ring;
 
 use std::fmt;
@@ -19,8 +20,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+pub(crate) use self::follow::{Reload, Snapshot};
 pub use self::ring::{KeyInfo, KeyRing, KeySource, KeyState};
-pub(crate) use self::ring::{Reload, Snapshot};
 use crate::error::KeyError;
 
 /// Length of a [`Key`] in bytes.

@@ -192,6 +192,15 @@ impl Revoking {
         self.sessions.forget(&id);
     }
 
+    /// Asks what can be left unasked, and so not while the store is left alone.
+    pub(crate) async fn unless_down<T>(
+        &self,
+        rows: &Rows,
+        question: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.breaker.guard(rows, question).await
+    }
+
     /// Gives the subject another generation under every key of the ring, so that no session of a former one is its own
     /// any more. `until`: when the last of those is over.
     pub(crate) async fn replace_generation(

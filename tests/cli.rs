@@ -220,7 +220,7 @@ fn sessions_are_revoked_counted_and_swept_in_the_store() {
         told,
         format!("session {id} is ended; servers notice within their revocation time, 60 s by default\n")
     );
-    let told = done(&["revoke", "--subject", "ada", "--json"], &env, "");
+    let told = done(&["revoke", "--subject", "ada", "--json", "--max-duration", "12h"], &env, "");
     assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["revoked"]["subject"], "ada");
     for cookie in [&small, &adas] {
         let told = run(&["why"], &env, cookie);

@@ -58,37 +58,46 @@ impl Inner {
         action: Action,
         now: Millis,
     ) -> Result<Confirmed, CommitError> {
-        let error = match self.ask((revoking, rows), work, action, now).await {
-            Ok(confirmed) => return Ok(confirmed),
-            Err(error) => error,
-        };
-        match (action, &work.loaded) {
-            (
-                Action::Issue(Reissue::Mere) | Action::Write(Reissue::Mere) | Action::Extend(Reissue::Mere),
-                _,
-            ) => Ok(Confirmed::Later),
+        let mere = matches!(
+            action,
+            Action::Issue(Reissue::Mere) | Action::Write(Reissue::Mere) | Action::Extend(Reissue::Mere)
+        );
+        let as_it_is = match (action, &work.loaded) {
             (Action::Issue(_) | Action::Write(_), Some(loaded)) if is_mere_data(work, loaded) => {
-                Ok(Confirmed::AsItIs(loaded.key_id))
+                Some(loaded.key_id)
             }
-            _ => Err(error.into()),
+            _ => None,
+        };
+        let question = self.ask((revoking, rows), work, action, now);
+        let answer = match mere || as_it_is.is_some() {
+            true => revoking.unless_down(rows, question).await,
+            false => question.await,
+        };
+        match (answer, as_it_is) {
+            (Ok(Some(confirmed)), _) => Ok(confirmed),
+            (Ok(None) | Err(_), _) if mere => Ok(Confirmed::Later),
+            (Ok(None) | Err(_), Some(key)) => Ok(Confirmed::AsItIs(key)),
+            (Ok(None), None) => Err(StoreError::Timeout("the subject is just being revoked".into()).into()),
+            (Err(error), None) => Err(error.into()),
         }
     }
 
+    /// None: it cannot be told, because a revocation may be under way.
     async fn ask(
         &self,
         (revoking, rows): (&Revoking, &Rows),
         work: &mut State,
         action: Action,
         now: Millis,
-    ) -> Result<Confirmed, StoreError> {
+    ) -> Result<Option<Confirmed>, StoreError> {
         let deadline = rows.deadline();
         let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
         if same_id && matches!(action, Action::Issue(_)) {
             match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
                 Standing::Fine => {}
-                Standing::Ended => return Ok(Confirmed::Lost(Rejection::Revoked)),
-                Standing::Unreadable => return Ok(Confirmed::Lost(Rejection::Missing)),
-                Standing::Spilled(row) => return Ok(Confirmed::Spilled(row)),
+                Standing::Ended => return Ok(Some(Confirmed::Lost(Rejection::Revoked))),
+                Standing::Unreadable => return Ok(Some(Confirmed::Lost(Rejection::Missing))),
+                Standing::Spilled(row) => return Ok(Some(Confirmed::Spilled(row))),
             }
         }
         let generation = async |key: KeyId, subject: &str| match rows.sealer.subject_row(key, subject) {
@@ -100,25 +109,25 @@ impl Inner {
                 .await?
                 .is_some_and(|present| present != loaded.header.generation)
         {
-            return Ok(Confirmed::Lost(Rejection::Revoked));
+            return Ok(Some(Confirmed::Lost(Rejection::Revoked)));
         }
-        let Some(subject) = work.header.subject.clone() else { return Ok(Confirmed::Yes) };
+        let Some(subject) = work.header.subject.clone() else { return Ok(Some(Confirmed::Yes)) };
         let primary = self.sealer.ring().primary();
         let sealing = generation(primary, &subject).await?;
         let loaded = work.loaded.as_ref().filter(|loaded| loaded.header.subject.as_ref() == Some(&subject));
         let Some(opener) = loaded.map(|loaded| loaded.key_id) else {
             work.header.generation = sealing.unwrap_or(0);
-            return Ok(Confirmed::Yes);
+            return Ok(Some(Confirmed::Yes));
         };
         let opening = if opener == primary { sealing } else { generation(opener, &subject).await? };
         if opening.is_some_and(|present| present != work.header.generation) {
-            return Ok(Confirmed::Lost(Rejection::Revoked));
+            return Ok(Some(Confirmed::Lost(Rejection::Revoked)));
         }
         if sealing.is_some() && sealing != opening {
             // The one may be of a revocation that is under way, which has not come to the other yet.
-            return Err(StoreError::Timeout("the subject is being revoked".into()));
+            return Ok(None);
         }
-        Ok(Confirmed::Yes)
+        Ok(Some(Confirmed::Yes))
     }
 }
 

@@ -183,10 +183,12 @@ async fn a_request_that_does_not_use_the_session_asks_nothing() {
 async fn open_uses_what_the_store_does_not_answer_for_and_closed_refuses_it_and_neither_besieges_the_store() {
     tokio::time::pause();
     for policy in [FailurePolicy::Open, FailurePolicy::Closed] {
-        let (bed, spy) = guarded(|builder| builder.revocation_failure(policy));
+        let with = |builder: SessionsBuilder| builder.revocation_failure(policy).rolling(true);
+        let (bed, spy) = guarded(with);
         let (mut jar, mut revoked) = (login(&bed, "ada").await, bed.logged_in().await);
         bed.sessions.revoke(bed.see(&revoked, Session::id).await).await.unwrap();
-        let fresh = other_node(&bed, &spy, |builder| builder.revocation_failure(policy));
+        // Rolling: each response would prolong the session, and so ask once more.
+        let fresh = other_node(&bed, &spy, with);
         spy.calls();
         spy.go_down(true);
         let served =
@@ -212,6 +214,7 @@ async fn open_uses_what_the_store_does_not_answer_for_and_closed_refuses_it_and_
 
 #[actix_web::test]
 async fn while_the_store_is_down_data_is_saved_and_nothing_is_prolonged_or_moved() {
+    tokio::time::pause();
     let lifetime = Lifetime::new(60 * MINUTE).active(10 * MINUTE).idle(50 * MINUTE);
     let (bed, spy) = guarded(|builder| builder.lifetime(lifetime));
     let mut jar = login(&bed, "ada").await;
@@ -246,6 +249,8 @@ async fn while_the_store_is_down_data_is_saved_and_nothing_is_prolonged_or_moved
         jar = before;
     }
     spy.go_down(false);
+    assert_eq!(bed.peek(&jar, |_| ()).await.set_cookie(), None, "it is left alone for a second");
+    tokio::time::advance(Duration::from_secs(1)).await;
     assert!(bed.visit(&mut jar, |session| assert_eq!(session.len(), 1)).await.set_cookie().is_some());
     let told = bed.sessions.inspect(jar.value()).unwrap();
     assert_eq!((told.key_id, told.retired_key), (key(2).id(), false));

@@ -57,6 +57,7 @@ impl Revoke {
                 .cookie_name(&self.name.name)
                 .secure(sealed_session::Secure::Always)
                 .max_duration(self.max_duration)
+                .lifetime(sealed_session::Lifetime::new(self.max_duration))
                 .store(store)
                 .build()
                 .map_err(|error| Failure::given(&error))?;
