@@ -44,7 +44,8 @@ pub enum Revocation {
 pub enum FailurePolicy {
     /// 503: no session is used that might have been revoked.
     Closed,
-    /// It is used. The store being down costs nobody their session, and lets revoked ones go on for as long.
+    /// It is used. The store being down costs nobody their session, and lets revoked ones go on for as long. What ends
+    /// a session or gives it another id or subject is 503 all the same.
     Open,
 }
 
