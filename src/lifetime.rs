@@ -279,7 +279,8 @@ pub(crate) fn active(times: &Times, terms: &Terms) -> Millis {
     terms.active.min(duration(times, terms))
 }
 
-fn duration_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
+/// When the duration is over, whatever other limits say.
+pub(crate) fn duration_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
     times.anchor.plus(duration(times, terms)).min(latest_end(times, terms, now))
 }
 

@@ -122,6 +122,12 @@ pub struct Inspection {
     pub sealed_at: OffsetDateTime,
     /// When the session ends if nobody uses it.
     pub expires_at: OffsetDateTime,
+    /// When the duration is over, which activity postpones.
+    pub duration_ends_at: OffsetDateTime,
+    /// When the absolute limit comes, if there is one.
+    pub absolute_ends_at: Option<OffsetDateTime>,
+    /// When the idle limit comes, if there is one.
+    pub idle_ends_at: Option<OffsetDateTime>,
     /// The session's own duration, if it has one.
     pub own_duration: Option<Duration>,
     /// The session's own persistence, if it has one.
@@ -351,6 +357,9 @@ impl Sessions {
             created_at: times.created_at.to_datetime(),
             sealed_at: times.sealed_at.to_datetime(),
             expires_at: end.to_datetime(),
+            duration_ends_at: lifetime::duration_end(&times, &limits.terms, now).to_datetime(),
+            absolute_ends_at: limits.terms.absolute.map(|span| times.created_at.plus(span).to_datetime()),
+            idle_ends_at: limits.terms.idle.map(|span| times.sealed_at.plus(span).to_datetime()),
             own_duration: times.own.then(|| times.duration.to_duration()),
             own_persistence: persistent,
             subject: subject.as_deref().map(str::to_owned),
