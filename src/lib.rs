@@ -135,3 +135,8 @@ pub use state::Origin;
 #[cfg(all(doctest, feature = "actix"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The migration guide, likewise.
+#[cfg(all(doctest, feature = "actix"))]
+#[doc = include_str!("../docs/migration.md")]
+struct Migration;
