@@ -3,6 +3,9 @@
 //!
 //! `--json` prints the same for a script. Run it by `benches/peers/run`, which adds the peers of other frameworks.
 
+#[path = "../payload.rs"]
+mod payload;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
@@ -19,11 +22,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::NO_PAD;
 use base64::engine::simd::Simd;
 use rand::Rng as _;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use xaes_256_gcm::aead::inout::InOutBuf;
 use xaes_256_gcm::aead::{AeadInOut as _, KeyInit as _};
 use xaes_256_gcm::{Nonce, Tag, Xaes256Gcm};
+
+use payload::{Account, account};
 
 /// Counts what is allocated, per thread.
 struct Counting;
@@ -51,32 +55,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// The struct of `benches/request`: an account with six cart lines.
-#[derive(Clone, Serialize, Deserialize)]
-struct Account {
-    id: u64,
-    email: String,
-    roles: Vec<String>,
-    cart: Vec<Line>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Line {
-    sku: String,
-    quantity: u32,
-    price: u64,
-}
-
-fn account() -> Account {
-    let line = |n| Line { sku: format!("SKU-{n:05}"), quantity: n, price: 1_999 + u64::from(n) };
-    Account {
-        id: 4_711,
-        email: "ada@example.com".into(),
-        roles: vec!["customer".into(), "editor".into()],
-        cart: (1..=6).map(line).collect(),
-    }
-}
 
 const PAYLOADS: [&str; 4] = ["empty", "counter", "cart", "2 KiB"];
 const CASES: [&str; 3] = ["untouched", "read", "read + write"];

@@ -1,5 +1,8 @@
 //! tower-sessions with its memory store on axum, beside bare axum: nanoseconds and allocations per request above bare.
 
+#[path = "../payload.rs"]
+mod payload;
+
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::time::Instant;
@@ -9,35 +12,12 @@ use axum::body::Body;
 use axum::extract::Query;
 use axum::http::{Request, Response};
 use axum::routing::get;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use tower::{Service, ServiceExt};
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
 
-#[derive(Clone, Serialize, Deserialize)]
-struct Account {
-    id: u64,
-    email: String,
-    roles: Vec<String>,
-    cart: Vec<Line>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Line {
-    sku: String,
-    quantity: u32,
-    price: u64,
-}
-
-fn account() -> Account {
-    let line = |n| Line { sku: format!("SKU-{n:05}"), quantity: n, price: 1_999 + u64::from(n) };
-    Account {
-        id: 4_711,
-        email: "ada@example.com".into(),
-        roles: vec!["customer".into(), "editor".into()],
-        cart: (1..=6).map(line).collect(),
-    }
-}
+use payload::{Account, account};
 
 #[derive(Deserialize)]
 struct Payload {
