@@ -254,7 +254,7 @@ fn finish<B>(
     match &mut response {
         Ok(response) => additions.attach(response.headers_mut()),
         Err(error) => error.add_response_mapper(move |mut response| {
-            additions.attach(response.headers_mut());
+            additions.clone().attach(response.headers_mut());
             response
         }),
     }

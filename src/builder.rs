@@ -317,7 +317,7 @@ impl SessionsBuilder {
             value if (min..=max).contains(&value) => Ok(value),
             value => Err(ConfigError::Bytes { setting, value, min, max }),
         };
-        let empty = record::encoded_len(None, std::iter::empty::<(&str, &[u8])>());
+        let empty = record::encoded_len(None, record::Extent::default());
         let smallest = self.cookie.name.len() + sealed_len(empty);
         let limits = StoreLimits {
             spill_above: bytes("spill_above", self.spill_above, SPILL_ABOVE, smallest, MAX_NAME_VALUE_BYTES)?,

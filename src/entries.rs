@@ -8,7 +8,7 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::record::Packed;
+use crate::record::{Extent, Packed};
 use crate::value;
 
 /// What one request did to one key.
@@ -189,17 +189,62 @@ impl Entries {
     }
 
     pub(crate) fn len(&self) -> usize {
-        if self.is_untouched() { self.base.len() } else { self.iter().count() }
+        self.extent().count
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        self.len() == 0
+    }
+
+    /// How much a record takes for the entries. Costs as much as was changed, not as much as there is.
+    pub(crate) fn extent(&self) -> Extent {
+        let mut extent = match &self.delta.keep_only {
+            None => self.base.extent(),
+            Some(keep) => Extent::of(self.base.iter().filter(|(key, _)| keep.contains(*key))),
+        };
+        for (key, change) in &self.delta.changes {
+            if let Some(hidden) = self.visible(key) {
+                extent.take(key, hidden.len());
+            }
+            if let Some(bytes) = self.became(key, change) {
+                extent.put(key, bytes.len());
+            }
+        }
+        extent
+    }
+
+    /// How much it would be with a value of this length at `key`.
+    pub(crate) fn extent_with(&self, key: &str, value_len: usize) -> Extent {
+        let mut extent = self.extent();
+        let replaced = match self.delta.changes.get(key) {
+            Some(change) => self.became(key, change),
+            None => self.loaded(key).map(Cow::Borrowed),
+        };
+        if let Some(replaced) = replaced {
+            extent.take(key, replaced.len());
+        }
+        extent.put(key, value_len);
+        extent
     }
 
     /// Whether the entries differ from those loaded.
     pub(crate) fn changed(&self) -> bool {
+        // If no entry is new or different, they are the same ones unless some are missing.
         !self.is_untouched()
-            && !self.iter().eq(self.base.iter().map(|(key, bytes)| (key, Cow::Borrowed(bytes))))
+            && (self.len() != self.base.extent().count
+                || self.delta.changes.iter().any(|(key, change)| {
+                    let loaded = self.base.find(key).map(|range| self.base.bytes(range));
+                    self.became(key, change).is_some_and(|bytes| Some(&*bytes) != loaded)
+                }))
+    }
+
+    /// The value that a change has led to.
+    fn became<'a>(&self, key: &str, change: &'a Change) -> Option<Cow<'a, [u8]>> {
+        match change {
+            Change::Set(bytes) => Some(Cow::Borrowed(bytes)),
+            Change::Add(by) => Some(Cow::Owned(sum(self.loaded(key), *by))),
+            Change::Unset => None,
+        }
     }
 
     fn is_untouched(&self) -> bool {
@@ -249,10 +294,9 @@ where
                 return Some((key, Cow::Borrowed(bytes)));
             }
             self.base.next_if(|(base, _)| *base == key);
-            match self.changes.next()?.1 {
-                Change::Set(bytes) => return Some((key, Cow::Borrowed(bytes))),
-                Change::Add(by) => return Some((key, Cow::Owned(sum(self.entries.loaded(key), *by)))),
-                Change::Unset => {}
+            let (key, change) = self.changes.next()?;
+            if let Some(bytes) = self.entries.became(key, change) {
+                return Some((key, bytes));
             }
         }
     }

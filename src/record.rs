@@ -4,10 +4,10 @@
 //! Integers have a fixed width, with zero for "none", so that the length of a record depends on its subject and its
 //! entries alone, and a later change of the header never makes a session outgrow its cookie.
 
+mod packed;
 mod row;
 
 use std::fmt;
-use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -18,6 +18,8 @@ use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
 use rand::Rng as _;
 
+use self::packed::Places;
+pub(crate) use self::packed::{Extent, Packed};
 pub(crate) use self::row::{
     RowContent, decode_row, encode_ended, encode_generation, encode_live, encoded_row_len,
 };
@@ -145,74 +147,13 @@ fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<DECODE_LIMIT>()
 }
 
-/// The entries as they stand in a plaintext: where each key and value is, in strictly ascending order of the keys.
-#[derive(Debug, Default)]
-pub(crate) struct Packed {
-    buf: Vec<u8>,
-    ranges: Ranges,
-}
-
-impl Packed {
-    /// A copy of these entries, which come in strictly ascending order of their keys.
-    pub(crate) fn collect<'a>(entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>) -> Self {
-        let mut packed = Self::default();
-        for (key, value) in entries {
-            let mut append = |bytes: &[u8]| {
-                packed.buf.extend_from_slice(bytes);
-                packed.buf.len() - bytes.len()..packed.buf.len()
-            };
-            let range = (append(key.as_bytes()), append(value.as_ref()));
-            packed.ranges.push(range);
-        }
-        packed
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.ranges.iter().map(|(key, value)| {
-            (
-                str::from_utf8(&self.buf[key.clone()]).expect("keys are checked when decoded"),
-                &self.buf[value.clone()],
-            )
-        })
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.ranges.len()
-    }
-
-    /// Where the value of `key` is. Linear: at the sizes of a session that beats a binary search.
-    pub(crate) fn find(&self, key: &str) -> Option<Range<usize>> {
-        let is_key =
-            |(k, _): &&(Range<usize>, _)| k.len() == key.len() && self.buf[k.clone()] == *key.as_bytes();
-        self.ranges.iter().find(is_key).map(|(_, value)| value.clone())
-    }
-
-    pub(crate) fn bytes(&self, value: Range<usize>) -> &[u8] {
-        &self.buf[value]
-    }
-}
-
 /// Why authentic bytes are no record: they come from another version of this library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotARecord;
 
 /// Length of the encoded record in bytes.
-pub(crate) fn encoded_len<'a>(
-    subject: Option<&str>,
-    entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>,
-) -> usize {
-    HEADER_LEN + prefixed_len(subject.map_or(0, str::len)) + entries_len(entries)
-}
-
-fn entries_len<'a>(entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>) -> usize {
-    let mut count = 0;
-    let bytes: usize = entries
-        .map(|(key, value)| {
-            count += 1;
-            prefixed_len(key.len()) + prefixed_len(value.as_ref().len())
-        })
-        .sum();
-    length_prefix(count) + bytes
+pub(crate) fn encoded_len(subject: Option<&str>, entries: Extent) -> usize {
+    HEADER_LEN + prefixed_len(subject.map_or(0, str::len)) + entries.encoded_len()
 }
 
 fn prefixed_len(len: usize) -> usize {
@@ -287,28 +228,9 @@ pub(crate) fn decode(opened: Opened) -> Result<(Header, Packed), NotARecord> {
         bincode::decode_from_slice(&text[at..], config()).map(|(wire, read)| advance(&mut at, read, wire))?;
     let subject: &str = borrow(text, &mut at)?;
     let subject = (!subject.is_empty()).then(|| Arc::from(subject));
-    let ranges = entries(text, &mut at)?;
+    let places = Places::read(text, &mut at)?;
     check_padding(text, at)?;
-    Ok((wire.into_header(subject)?, Packed { buf, ranges }))
-}
-
-/// Where the keys and values of the entries stand.
-type Ranges = Vec<(Range<usize>, Range<usize>)>;
-
-fn entries(text: &[u8], at: &mut usize) -> Result<Ranges, NotARecord> {
-    let count: u64 = borrow(text, at)?;
-    let mut ranges = Ranges::with_capacity(text.len().min(count as usize));
-    for _ in 0..count {
-        let key: &str = borrow(text, at)?;
-        let key = *at - key.len()..*at;
-        let value: &[u8] = borrow(text, at)?;
-        let value = *at - value.len()..*at;
-        if ranges.last().is_some_and(|(previous, _)| text[previous.clone()] >= text[key.clone()]) {
-            return Err(NotARecord);
-        }
-        ranges.push((key, value));
-    }
-    Ok(ranges)
+    Ok((wire.into_header(subject)?, Packed::new(buf, places)))
 }
 
 /// Exact length: whatever follows is padding, and less of it than would have made another block.
@@ -403,7 +325,7 @@ mod tests {
     fn encoded(header: &Header, entries: &[(&str, &[u8])]) -> Vec<u8> {
         let mut out = Vec::new();
         encode(header, entries.len(), entries.iter().copied(), &mut out);
-        assert_eq!(out.len(), encoded_len(header.subject.as_deref(), entries.iter().copied()));
+        assert_eq!(out.len(), encoded_len(header.subject.as_deref(), Extent::of(entries.iter().copied())));
         out
     }
 

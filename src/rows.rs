@@ -210,7 +210,7 @@ impl Rows {
 
     /// The size of the row that these entries make.
     pub(crate) fn row_len(entries: &Entries) -> usize {
-        RowSealer::sealed_len(record::encoded_row_len(entries.iter()))
+        RowSealer::sealed_len(record::encoded_row_len(entries.extent()))
     }
 
     async fn bounded<T>(
@@ -239,7 +239,7 @@ pub(crate) fn row_key(id: SessionId) -> RowKey {
 fn draft(content: Content<'_>) -> Draft {
     match content {
         Content::Live { counter, entries } => {
-            let mut draft = Draft::with_capacity(record::encoded_row_len(entries.iter()));
+            let mut draft = Draft::with_capacity(record::encoded_row_len(entries.extent()));
             record::encode_live(counter, entries.len(), entries.iter(), draft.plaintext());
             draft
         }

@@ -387,7 +387,7 @@ impl Session {
         let limits = &self.inner.limits;
         self.with(|state| {
             if state.header.place == Place::Store || state.outgrows_cookie(limits) {
-                let row = record::encoded_row_len(state.entries.iter());
+                let row = record::encoded_row_len(state.entries.extent());
                 Placement::Store { bytes: RowSealer::sealed_len(row) }
             } else {
                 Placement::Cookie { bytes: limits.name_value(state.plaintext_len()) }

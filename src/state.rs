@@ -9,7 +9,7 @@ use crate::envelope::{self, RowSealer};
 use crate::error::{InsertError, Rejection};
 use crate::key::KeyId;
 use crate::lifetime::{self, Due, SKEW, Terms};
-use crate::record::{self, Header, Place, SessionId, Times};
+use crate::record::{self, Extent, Header, Place, SessionId, Times};
 use crate::store::Revision;
 
 /// Where a session comes from.
@@ -225,7 +225,7 @@ impl State {
 
     /// Length of what its cookie would seal if all of it were in there.
     pub(crate) fn whole_len(&self) -> usize {
-        record::encoded_len(self.header.subject.as_deref(), self.entries.iter())
+        record::encoded_len(self.header.subject.as_deref(), self.entries.extent())
     }
 
     /// Whether the session is too large for its cookie, of which the response head is not looked at.
@@ -289,8 +289,7 @@ impl State {
     }
 
     pub(crate) fn check_fit(&self, key: &str, bytes: &[u8], limits: &Limits) -> Result<(), InsertError> {
-        let others = self.entries.iter().filter(|(other, _)| *other != key);
-        let with = others.chain([(key, bytes.into())]);
+        let with = self.entries.extent_with(key, bytes.len());
         match limits.stored {
             None => limits.check(record::encoded_len(self.header.subject.as_deref(), with)),
             Some(stored) => stored.check(RowSealer::sealed_len(record::encoded_row_len(with))),
@@ -300,14 +299,14 @@ impl State {
     /// Whether the session would fit its place with this subject.
     pub(crate) fn check_subject(&self, subject: &str, limits: &Limits) -> Result<(), InsertError> {
         limits.check(match limits.stored {
-            None => record::encoded_len(Some(subject), self.entries.iter()),
+            None => record::encoded_len(Some(subject), self.entries.extent()),
             Some(_) => reference_len(Some(subject)),
         })
     }
 }
 
 fn reference_len(subject: Option<&str>) -> usize {
-    record::encoded_len(subject, std::iter::empty::<(&str, &[u8])>())
+    record::encoded_len(subject, Extent::default())
 }
 
 impl StoreLimits {

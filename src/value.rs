@@ -12,13 +12,15 @@ use crate::error::Source;
 
 /// Values are nested less deeply than this, like JSON that `serde_json` reads, so that the stack bears reading any.
 const MAX_DEPTH: usize = 128;
+/// Most values fit into as much without moving while they are written.
+const USUAL_LEN: usize = 128;
 /// Reading a type may count a level more than once, so what was accepted has room to be read.
 const MAX_READ_DEPTH: usize = 2 * MAX_DEPTH;
 
 // Human-readable, because serde reads flattened structs and tagged or untagged enums as such whatever they were
 // written as: an `IpAddr` in one of them would be lost.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Source> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL_LEN);
     value.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map().with_human_readable())?;
     if is_too_deep(&bytes) { Err("it is nested more than 127 levels deep".into()) } else { Ok(bytes) }
 }

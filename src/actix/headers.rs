@@ -31,6 +31,7 @@ pub(super) fn head_bytes<B: MessageBody>(response: &ServiceResponse<B>) -> usize
 }
 
 /// The headers that a session adds to its response.
+#[derive(Clone)]
 pub(super) struct Additions {
     set_cookie: Option<HeaderValue>,
     cache_headers: bool,
@@ -45,12 +46,12 @@ impl Additions {
         Self { set_cookie, cache_headers: sessions.cache_headers() }
     }
 
-    pub(super) fn attach(&self, headers: &mut HeaderMap) {
+    pub(super) fn attach(self, headers: &mut HeaderMap) {
         if self.cache_headers {
             vary_by_cookie(headers);
         }
-        if let Some(line) = &self.set_cookie {
-            headers.append(SET_COOKIE, line.clone());
+        if let Some(line) = self.set_cookie {
+            headers.append(SET_COOKIE, line);
             if self.cache_headers {
                 forbid_storing(headers);
             }
@@ -87,6 +88,10 @@ const PERMISSIVE: [&str; 7] = [
 
 /// Adds `no-store` to what the application said and drops what contradicts it.
 fn forbid_storing(headers: &mut HeaderMap) {
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        return;
+    }
     let permits = |item: &&str| {
         let directive = item.split('=').next().unwrap_or_default().trim_end();
         PERMISSIVE.iter().any(|permissive| directive.eq_ignore_ascii_case(permissive))

@@ -6,7 +6,7 @@ use crate::envelope::Draft;
 use crate::event::Event;
 use crate::key::KeyId;
 use crate::lifetime;
-use crate::record::{self, Place};
+use crate::record::{self, Extent, Place};
 use crate::rows::Rows;
 use crate::sessions::Inner;
 use crate::state::{Reissue, State};
@@ -21,13 +21,13 @@ impl Inner {
         under: Option<KeyId>,
     ) -> (String, usize) {
         let Self { sealer, cookie, limits, .. } = self;
-        let plaintext = state.plaintext_len();
-        let mut draft = Draft::with_capacity(plaintext);
-        let (count, within) = match state.header.place {
-            Place::Cookie => (state.entries.len(), usize::MAX),
-            Place::Store => (0, 0),
+        let (extent, within) = match state.header.place {
+            Place::Cookie => (state.entries.extent(), usize::MAX),
+            Place::Store => (Extent::default(), 0),
         };
-        record::encode(&state.header, count, state.entries.iter().take(within), draft.plaintext());
+        let plaintext = record::encoded_len(state.header.subject.as_deref(), extent);
+        let mut draft = Draft::with_capacity(plaintext);
+        record::encode(&state.header, extent.count, state.entries.iter().take(within), draft.plaintext());
 
         let (end, _) = lifetime::first_end(&state.header.times, &limits.terms, now);
         let persistent = state.header.persistent.unwrap_or(cookie.persistent());

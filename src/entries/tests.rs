@@ -241,6 +241,12 @@ fn random_operations_agree_with_a_map() {
             assert_eq!(entries.len(), model.len(), "round {round}");
             assert_eq!(entries.is_empty(), model.is_empty(), "round {round}");
             assert_eq!(entries.changed(), model != original, "round {round}");
+            let extent = |model: &BTreeMap<String, Vec<u8>>| Extent::of(model.iter().map(|(k, v)| (&**k, v)));
+            assert_eq!(entries.extent(), extent(&model), "round {round}");
+            let (key, long) = (self::keys(random(7)), vec![0; 300]);
+            model.insert(key.to_owned(), long.clone());
+            assert_eq!(entries.extent_with(key, long.len()), extent(&model), "round {round}");
+            model = now;
             for n in 0..7 {
                 let key = self::keys(n);
                 assert_eq!(entries.contains(key), model.contains_key(key), "round {round}");

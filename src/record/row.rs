@@ -1,7 +1,7 @@
 //! What is sealed into a row: the entries of a session that lives in a store, the mark that it ended, or the generation
 //! of a subject.
 
-use super::{NotARecord, Packed, check_padding, entries, entries_len, put, put_entries};
+use super::{Extent, NotARecord, Packed, Places, check_padding, put, put_entries};
 use crate::envelope::Opened;
 
 /// The first byte of a row.
@@ -26,8 +26,8 @@ pub(crate) enum RowContent {
 }
 
 /// Length of an encoded live row in bytes.
-pub(crate) fn encoded_row_len<'a>(entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>) -> usize {
-    HEAD_LEN + entries_len(entries)
+pub(crate) fn encoded_row_len(entries: Extent) -> usize {
+    HEAD_LEN + entries.encoded_len()
 }
 
 /// Appends a live row. The entries come in strictly ascending order of their keys.
@@ -62,9 +62,9 @@ pub(crate) fn decode_row(opened: Opened) -> Result<RowContent, NotARecord> {
     match kind {
         LIVE => {
             let counter = u32::from_le_bytes(take(text, &mut at)?);
-            let ranges = entries(text, &mut at)?;
+            let places = Places::read(text, &mut at)?;
             check_padding(text, at)?;
-            Ok(RowContent::Live { counter, entries: Packed { buf, ranges } })
+            Ok(RowContent::Live { counter, entries: Packed::new(buf, places) })
         }
         ENDED => check_padding(text, at).map(|()| RowContent::Ended),
         GENERATION => {
@@ -98,7 +98,7 @@ mod tests {
         for values in [&[][..], &[("a", &b"1"[..])], &[("a", b""), ("b", &[7; 70_000])]] {
             let mut out = Vec::new();
             encode_live(0x0102_0304, values.len(), values.iter().copied(), &mut out);
-            assert_eq!(out.len(), encoded_row_len(values.iter().copied()));
+            assert_eq!(out.len(), encoded_row_len(Extent::of(values.iter().copied())));
             let Ok(RowContent::Live { counter, entries }) = decoded(out) else { panic!("not live") };
             assert_eq!(counter, 0x0102_0304);
             assert_eq!(entries.iter().collect::<Vec<_>>(), values);
