@@ -98,6 +98,8 @@ mod entries;
 mod envelope;
 mod error;
 mod event;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod key;
 mod lifetime;
 mod record;

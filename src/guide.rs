@@ -1,0 +1,34 @@
+//! Guides: what to choose, and what it means. Each is read in five minutes, and its code runs with the tests.
+//!
+//! | question | guide |
+//! |---|---|
+//! | How long should sessions live? | [`lifetimes`] |
+//! | Do I need a store, and which? | [`stores`] |
+//! | How do I change the key? What if it leaks? | [`keys`] |
+//! | How do I log somebody out? | [`ending`] |
+//! | How do I test handlers that use the session? | [`testing`] |
+//! | What does nginx, a CDN or a load balancer in front change? | [`proxies`] |
+//! | What is not protected, and why? | [`limits`] |
+//!
+//! The modules are empty; there is only text in them.
+
+#[doc = include_str!("guide/lifetimes.md")]
+pub mod lifetimes {}
+
+#[doc = include_str!("guide/stores.md")]
+pub mod stores {}
+
+#[doc = include_str!("guide/keys.md")]
+pub mod keys {}
+
+#[doc = include_str!("guide/ending.md")]
+pub mod ending {}
+
+#[doc = include_str!("guide/testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("guide/proxies.md")]
+pub mod proxies {}
+
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}
