@@ -157,9 +157,8 @@ impl Sealer {
             return Err(Rejection::Malformed);
         }
         let mut buf = vec![0; value.len() * 3 / 4];
-        match BASE64.decode_slice(value, &mut buf) {
-            Ok(len) if len == buf.len() => {}
-            _ => return Err(Rejection::Malformed),
+        if BASE64.decode_slice(value, &mut buf) != Ok(buf.len()) {
+            return Err(Rejection::Malformed);
         }
         if buf[0] != SUITE {
             return Err(Rejection::UnknownSuite(buf[0]));

@@ -6,7 +6,7 @@
 //! moves into a [`store`] by itself, if there is one.
 //!
 //! ```no_run
-//! use actix_web::{App, HttpServer, web};
+//! use actix_web::{App, HttpServer, web::get};
 //! use sealed_session::{KeyRing, Session, SessionKey, SessionMiddleware, Sessions};
 //!
 //! const VISITS: SessionKey<u32> = SessionKey::new("visits");
@@ -22,7 +22,7 @@
 //!     let keys = KeyRing::open_or_create("session.keys")?;
 //!     let sessions = Sessions::builder(keys).build()?;
 //!     HttpServer::new(move || {
-//!         App::new().wrap(SessionMiddleware::new(sessions.clone())).route("/", web::get().to(index))
+//!         App::new().wrap(SessionMiddleware::new(sessions.clone())).route("/", get().to(index))
 //!     })
 //!     .bind(("127.0.0.1", 8080))?
 //!     .run()
@@ -33,19 +33,7 @@
 //!
 //! # The life of a request
 //!
-//! ```text
-//! Cookie headers ── scan ──► candidates ── open ──► authentic record ── judge ──┬──► entries ──► Session ──► handler
-//!                                │                       │                │     └─ reference: the store's row ─┘
-//!                            malformed,              tampered          expired,       │
-//!                      unknown suite or key              │             future      missing, revoked
-//!                                └───────────────────────┴────────────────┴───────────┴──► a new session whose
-//!                                                                                          origin() tells why
-//! handler ──► Session ── plan ──► Keep ──────────────────────────────────────► the browser's cookie stays as it is
-//!                            ├──► Issue ─────────────────────────────── seal ──► Set-Cookie, Cache-Control: no-store
-//!                            ├──► Spill, Write, Extend, Replace ── row, seal ──► the same, where the cookie changes
-//!                            ├──► End ──────────────────────────── row ──┐
-//!                            └──► Remove ────────────────────────────────┴─────► Set-Cookie with Max-Age=0
-//! ```
+#![doc = include_str!("../docs/life-of-a-request.svg")]
 //!
 //! Nothing of this happens before a handler asks for the [`Session`]: a request that does not costs nothing and gets
 //! no header. A session that was only read issues no cookie, unless its lifetime or its key makes it due. The store is
@@ -80,6 +68,11 @@
 //! | `cli` | no | the command line tool `sealed-session` |
 //!
 //! Without `actix` [`Sessions::load`] and [`Sessions::commit`] serve any framework.
+//!
+//! # Guides
+//!
+//! [Lifetimes](guide::lifetimes), [stores](guide::stores), [keys](guide::keys), [ending sessions](guide::ending),
+//! [testing](guide::testing), [proxies](guide::proxies), and [what is not protected](guide::limits).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
