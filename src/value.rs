@@ -53,8 +53,8 @@ pub(crate) fn decode_integer(bytes: &[u8]) -> Option<i64> {
     decode(bytes).ok()
 }
 
-/// Any value as JSON, for display: bytes become arrays of numbers, keys of maps become strings, and a number that
-/// JSON does not have becomes null.
+/// Any value as JSON, for display: bytes become arrays of numbers, keys of maps become text, and a number that JSON
+/// does not have becomes null.
 pub(crate) fn to_json(bytes: &[u8]) -> Json {
     let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
     reader.set_max_depth(MAX_DEPTH);
@@ -129,8 +129,7 @@ impl<'de> Visitor<'de> for ShownVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut object = serde_json::Map::new();
         while let Some((Shown(key), Shown(value))) = map.next_entry()? {
-            let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
-            object.insert(key, value);
+            object.insert(text(key), value);
         }
         Ok(Json::Object(object))
     }
@@ -138,6 +137,19 @@ impl<'de> Visitor<'de> for ShownVisitor {
     fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Json, A::Error> {
         let (Shown(variant), _) = data.variant_seed(ShownSeed)?;
         Ok(variant)
+    }
+}
+
+/// A key as text, in which nothing is escaped: with maps as keys of maps that doubled the text with each level.
+fn text(key: Json) -> String {
+    match key {
+        Json::String(text) => text,
+        Json::Array(items) => format!("[{}]", items.into_iter().map(text).collect::<Vec<_>>().join(",")),
+        Json::Object(entries) => {
+            let pairs = entries.into_iter().map(|(key, value)| format!("{key}:{}", text(value)));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
+        }
+        scalar => scalar.to_string(),
     }
 }
 

@@ -53,18 +53,19 @@ impl Places {
     pub(super) fn read(text: &[u8], at: &mut usize) -> Result<Self, NotARecord> {
         let count: u64 = borrow(text, at)?;
         let mut ranges: Vec<(Range<usize>, _)> = Vec::with_capacity(text.len().min(count as usize));
-        let start = *at;
+        let mut extent = Extent::default();
         for _ in 0..count {
-            let key: &str = borrow(text, at)?;
-            let key = *at - key.len()..*at;
+            let name: &str = borrow(text, at)?;
+            let key = *at - name.len()..*at;
             let value: &[u8] = borrow(text, at)?;
+            // What it takes to write it, which is less where a length had been written longer than it has to be.
+            extent.put(name, value.len());
             let value = *at - value.len()..*at;
             if ranges.last().is_some_and(|(previous, _)| text[previous.clone()] >= text[key.clone()]) {
                 return Err(NotARecord);
             }
             ranges.push((key, value));
         }
-        let extent = Extent { count: ranges.len(), bytes: *at - start };
         Ok(Self { ranges, extent })
     }
 }
@@ -133,5 +134,12 @@ mod tests {
             assert_eq!(read.extent.encoded_len(), text.len());
             assert_eq!(Packed::collect(pairs()).extent(), read.extent);
         }
+    }
+
+    #[test]
+    fn a_length_written_longer_than_it_has_to_be_does_not_count() {
+        let long_lengths = [1, 251, 1, 0, b'k', 252, 2, 0, 0, 0, 7, 7];
+        let read = Places::read(&long_lengths, &mut 0).unwrap();
+        assert_eq!(read.extent, Extent::of([("k", [7, 7])].into_iter()));
     }
 }

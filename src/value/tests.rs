@@ -268,6 +268,22 @@ fn a_value_however_deep_is_shown_without_exhausting_the_stack() {
 }
 
 #[test]
+fn maps_as_keys_of_maps_are_shown_in_no_more_text_than_they_have_bytes() {
+    shown_key(BTreeMap::from([(BTreeMap::from([("a", [Some("b\""), None])]), 1)]), "{a:[b\",null]}");
+    let mut deep = encode("k").unwrap();
+    for depth in 1..=127 {
+        deep = [&[0x81], &deep[..], &[0xc0]].concat();
+        let Json::Object(shown) = to_json(&deep) else { panic!("{depth}") };
+        assert!(shown.keys().all(|key| key.len() <= 8 * depth), "{depth}");
+    }
+
+    #[track_caller]
+    fn shown_key<T: Serialize>(value: T, key: &str) {
+        assert_eq!(to_json(&encode(&value).unwrap()), json!({ key: 1 }));
+    }
+}
+
+#[test]
 fn what_is_nested_too_deeply_to_be_read_is_refused_when_it_is_written() {
     #[derive(Serialize, Deserialize, PartialEq, Debug)]
     enum Chain {
