@@ -63,7 +63,7 @@ async fn main() -> ExitCode {
     match run(&address).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("stores: {error}");
+            eprintln!("stores: {error:?}");
             ExitCode::FAILURE
         }
     }

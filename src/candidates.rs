@@ -172,14 +172,16 @@ mod tests {
     }
 
     /// A cookie sealed by this key, and the same with a changed last character.
-    fn cookie(n: u8) -> (String, String) {
-        let terms = terms();
-        let header = State::new(Origin::New, &terms, NOW).header;
+    fn sealed(header: &Header, n: u8) -> String {
         let mut draft = Draft::with_capacity(0);
-        record::encode(&header, 0, std::iter::empty::<(&str, &[u8])>(), draft.plaintext());
+        record::encode(header, 0, std::iter::empty::<(&str, &[u8])>(), draft.plaintext());
         let mut value = Vec::new();
         sealer([n]).seal(draft, None, &mut value);
-        let good = String::from_utf8(value).unwrap();
+        String::from_utf8(value).unwrap()
+    }
+
+    fn cookie(n: u8) -> (String, String) {
+        let good = sealed(&State::new(Origin::New, &terms(), NOW).header, n);
         let mut bad = good.clone().into_bytes();
         bad[100] = if bad[100] == b'A' { b'B' } else { b'A' };
         (good, String::from_utf8(bad).unwrap())
@@ -212,6 +214,34 @@ mod tests {
         }
         assert_eq!(trials(&format!("s={}", cookie(101).0), &ring), (0, 0));
         assert_eq!(trials("s=AAAA; s=; s=!; t=1", &ring), (0, 0));
+    }
+
+    #[test]
+    fn of_cookies_that_are_equally_good_or_equally_bad_the_first_counts() {
+        let ring = sealer([1, 2]);
+        let outcome = |first: &str, second: &str| {
+            choose([format!("s={first}; s={second}")], "s", &ring, &terms(), NOW).outcome.unwrap()
+        };
+        let taken = |first: &str, second: &str| outcome(first, second).ok().unwrap();
+
+        // Of one session, with one counter, as two parallel responses have it.
+        let header = State::new(Origin::New, &terms(), NOW).header;
+        let (under_one, under_two) = (sealed(&header, 1), sealed(&header, 2));
+        assert_eq!(taken(&under_one, &under_two).key_id, key(1).id());
+        assert_eq!(taken(&under_two, &under_one).key_id, key(2).id());
+        let newer = sealed(&Header { counter: 1, ..header.clone() }, 1);
+        assert_eq!(taken(&newer, &under_two).header.counter, 1);
+        assert_eq!(taken(&under_two, &newer).header.counter, 1);
+
+        // Of different sessions that were sealed in the same millisecond.
+        let other = State::new(Origin::New, &terms(), NOW).header;
+        assert_eq!(taken(&under_one, &sealed(&other, 1)).header.id, header.id);
+        assert_eq!(taken(&sealed(&other, 1), &under_one).header.id, other.id);
+
+        let reason = |first: &str, second: &str| outcome(first, second).err().unwrap().reason;
+        let (unknown, other_unknown) = (cookie(3).0, cookie(4).0);
+        assert_eq!(reason(&unknown, &other_unknown), Rejection::UnknownKey(key(3).id()));
+        assert_eq!(reason(&other_unknown, &unknown), Rejection::UnknownKey(key(4).id()));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! | [`Rejection`] | nobody; the session starts anew | a cookie is refused |
 //! | [`InsertError`], [`ValueError`] | the handler | a session method is called |
 //! | [`StoreError`], [`CommitError`] | the operator | the store does not answer |
+//!
+//! `docs/errors.md` lists every message, what it means and what helps; a test provokes them and compares.
 
 mod keys;
 
@@ -17,12 +19,13 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use self::keys::KeyError;
+use crate::cookie::MAX_NAME_VALUE_BYTES;
 
 /// The cause of an error, whatever its type.
 pub type Source = Box<dyn StdError + Send + Sync>;
 
 /// A contradiction in the configuration, found by `build()`.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The cookie name is not a token of RFC 6265, section 4.1.1.
@@ -64,7 +67,7 @@ pub enum ConfigError {
         secure: &'static str,
     },
     /// A span of time is zero, below a millisecond, or beyond reason.
-    #[error("{setting} is {value:?}; it must be from {min:?} to {max:?}")]
+    #[error("{setting} is {}; it must be from {} to {}", span(*value), span(*min), span(*max))]
     OutOfRange {
         /// Which setting.
         setting: &'static str,
@@ -94,7 +97,7 @@ pub enum ConfigError {
         setting: &'static str,
     },
     /// One span must not be longer than another.
-    #[error("{shorter} ({shorter_value:?}) must not be longer than {longer} ({longer_value:?})")]
+    #[error("{shorter} ({}) must not be longer than {longer} ({})", span(*shorter_value), span(*longer_value))]
     Longer {
         /// The setting that has to be the shorter one.
         shorter: &'static str,
@@ -129,32 +132,34 @@ pub enum End {
 #[non_exhaustive]
 pub enum Rejection {
     /// Not base64url, of an impossible length, or authentic but not a record of this version.
-    #[error("malformed")]
+    #[error("malformed: no sealed value; it was cut off, quoted or encoded on the way, or is not ours")]
     Malformed,
     /// Sealed with a suite that this version does not know.
-    #[error("unknown suite {0}")]
+    #[error("unknown suite {0}: a newer version of this library sealed it; was it rolled back?")]
     UnknownSuite(u8),
     /// Sealed under a key that is not in the ring.
-    #[error("unknown key {0}")]
+    #[error("unknown key {0}: it is not in this ring; do all servers have the same keys?")]
     UnknownKey(crate::KeyId),
     /// Sealed under a key that the ring has revoked.
-    #[error("revoked key {0}")]
+    #[error("revoked key {0}: the ring refuses what it sealed, and its owner has to log in again")]
     RevokedKey(crate::KeyId),
     /// Altered, or sealed for another cookie name or purpose.
-    #[error("tampered")]
+    #[error("tampered: the cipher refuses it; it was altered, or made for another cookie name")]
     Tampered,
     /// Authentic, but past its end. A browser drops a cookie with `Max-Age` at its end by itself; with
     /// `persistent(false)` it goes on sending it, and this is seen.
-    #[error("expired ({0:?} limit)")]
+    #[error("expired: its {0} limit has passed")]
     Expired(End),
     /// Authentic, but born or sealed in the future by more than the permitted clock skew.
-    #[error("sealed in the future")]
+    #[error("future: it was born or sealed over 60 s ahead of this clock; set the clocks")]
     Future,
     /// A reference to a row that the store does not have, that cannot be read, or for which no store is configured.
-    #[error("missing in the store")]
+    #[error(
+        "missing: the session's row is not in the store, or cannot be read; was it evicted, or is this another store?"
+    )]
     Missing,
     /// The session was ended on the server: destroyed, or replaced by `renew`.
-    #[error("revoked")]
+    #[error("revoked: the session was ended on the server")]
     Revoked,
 }
 
@@ -178,7 +183,7 @@ impl Rejection {
 }
 
 /// A value that is in the session but cannot be read as the type asked for.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[error(
     "session key {key:?} does not hold a readable {expected}; after a change of type use another key, or `#[serde(default)]` on new fields"
 )]
@@ -203,15 +208,12 @@ impl ValueError {
 }
 
 /// A change that the session refuses. It keeps its old value.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum InsertError {
     /// The session would not fit into its place any more: its cookie, or with a store the row there. Of a store's
     /// sessions only the subject has to fit the cookie.
-    #[error(
-        "the session would come to {size} bytes, and {limit} are the limit: name + value of a cookie have 4096, which \
-         a `store` lifts to `max_stored_bytes` for all but the subject; keep less in the session"
-    )]
+    #[error("{}", too_large(*size, *limit))]
     TooLarge {
         /// What name and value of the cookie would come to, or the row, in bytes.
         size: usize,
@@ -238,7 +240,7 @@ pub enum InsertError {
         reason: &'static str,
     },
     /// `set_duration` with a span that is zero or longer than `max_duration`.
-    #[error("a session's own duration must be from 1 ms to {max:?} (`max_duration`), not {duration:?}")]
+    #[error("a session's own duration must be from 1 ms to {} (`max_duration`), not {}", span(*max), span(*duration))]
     Duration {
         /// The span given.
         duration: Duration,
@@ -257,7 +259,7 @@ pub enum InsertError {
 }
 
 /// A store that does not do what it was asked. Each variant carries its cause.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// It cannot be reached.
@@ -287,6 +289,46 @@ impl StoreError {
     }
 }
 
+fn too_large(size: usize, limit: usize) -> String {
+    if limit <= MAX_NAME_VALUE_BYTES {
+        format!(
+            "name + value of the cookie would come to {size} bytes, and browsers keep {limit}; keep less in the session, \
+             or add a `.store(..)`, which takes all but the subject"
+        )
+    } else {
+        format!(
+            "the session's row would come to {size} bytes, and `max_stored_bytes` is {limit}; keep less in the session, \
+             or raise that"
+        )
+    }
+}
+
+/// A span of time in the largest unit that it is a multiple of.
+fn span(span: Duration) -> String {
+    let millis = span.as_millis();
+    let units = [(86_400_000, "days"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms")];
+    let whole = |(unit, _): &(u128, _)| millis > *unit && millis.is_multiple_of(*unit);
+    match units.into_iter().find(whole) {
+        _ if Duration::from_millis(millis as u64) != span => format!("{span:?}"),
+        Some((unit, name)) => format!("{} {name}", millis / unit),
+        None => format!("{millis} ms"),
+    }
+}
+
+/// `Debug` as the message with its causes, because that is what a `main` prints that returns the error, and `unwrap`.
+macro_rules! debug_in_full {
+    ($($error:ty),+ $(,)?) => {$(
+        impl std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&$crate::error::in_full(self))
+            }
+        }
+    )+};
+}
+pub(crate) use debug_in_full;
+
+debug_in_full!(ConfigError, ValueError, InsertError, StoreError, CommitError, RevokeError, IssueError);
+
 /// An error with its causes, in one line.
 pub(crate) fn in_full(error: &dyn StdError) -> String {
     let (mut line, mut cause) = (error.to_string(), error.source());
@@ -303,7 +345,7 @@ pub(crate) fn in_full(error: &dyn StdError) -> String {
 
 /// The session could not be saved, so the response must not pretend that it was. Without a store there is but
 /// [`Foreign`](Self::Foreign).
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum CommitError {
     /// The store failed; the session is as it was before.
@@ -311,7 +353,7 @@ pub enum CommitError {
     Store(#[from] StoreError),
     /// The session was to be ended and the store failed. Send this error *with* the cookie, so that at least this
     /// browser forgets the session.
-    #[error("the session could not be ended in the store")]
+    #[error("the session could not be ended in the store, so copies of its cookie live on; try again")]
     NotEnded {
         /// The value of the `Set-Cookie` header that removes the cookie.
         set_cookie: Option<String>,
@@ -324,7 +366,9 @@ pub enum CommitError {
     #[error("other requests changed the session at the same time; try again")]
     Conflict,
     /// The session was ended by another request, so it can be neither renewed, saved nor reloaded.
-    #[error("the session was ended by another request")]
+    #[error(
+        "the session was ended by another request, so it can be neither saved, renewed nor reloaded; the user has to log in again"
+    )]
     Ended,
     /// The session was loaded by another [`Sessions`](crate::Sessions).
     #[error("this session belongs to another `Sessions` value; commit it where it was loaded")]
@@ -333,7 +377,7 @@ pub enum CommitError {
 
 /// Why [`Sessions::revoke`](crate::Sessions::revoke) or [`revoke_subject`](crate::Sessions::revoke_subject) did not
 /// take effect.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum RevokeError {
     /// There is nothing that could end a session.
@@ -347,7 +391,7 @@ pub enum RevokeError {
 }
 
 /// Why [`Sessions::issue`](crate::Sessions::issue) made no cookie.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum IssueError {
     /// The closure's change was refused.

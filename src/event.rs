@@ -13,7 +13,7 @@ use crate::record::SessionId;
 /// Each event is a `tracing` event of the target `sealed_session` with these fields, which are stable: `event` is
 /// [`as_str`](Self::as_str), `session` the start of the id, `reason` a word, `bytes` a size, `key` a key id,
 /// `operation` and `error` what the store was asked and said. What somebody should look into is of the level `WARN`,
-/// the rest `DEBUG`. Waiting for the store happens in the spans `session.load` and `session.commit` of that target.
+/// the rest `DEBUG`. The message is `Display`, a sentence for people. Waiting for the store happens in the spans `session.load` and `session.commit` of that target.
 /// Never logged are values, keys, subjects and whole ids.
 ///
 /// # Metrics
@@ -282,6 +282,60 @@ impl Event {
     }
 }
 
+impl fmt::Display for Event {
+    /// A sentence for people, which may change: what happened, and for what somebody should look into, what helps.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Started { .. } => "a session began",
+            Self::Resumed { .. } => "a session goes on",
+            Self::Rejected { reason } => return write!(f, "a cookie was refused, {reason}"),
+            Self::Ambiguous { live, .. } => {
+                return write!(
+                    f,
+                    "{live} live cookies of this name came at once, and the newest was taken; is one left over of \
+                     another path or domain, or does somebody plant them?"
+                );
+            }
+            Self::Reissued { .. } => "a session's cookie was issued with changes",
+            Self::Extended { .. } => "a session was prolonged",
+            Self::Resealed { from, .. } => {
+                return write!(f, "a session that the retired key {from} had sealed was sealed under the primary");
+            }
+            Self::Renewed { .. } => "a session got a new id",
+            Self::Spilled { .. } => "a session outgrew its cookie and moved into the store",
+            Self::Written { .. } => "a session in the store was written",
+            Self::Returned { .. } => "a session moved from the store back into its cookie",
+            Self::Lost { .. } => "a change was lost, because the session had ended meanwhile",
+            Self::Conflicted { .. } => {
+                "requests of one session kept overtaking each other, and one was answered with 503"
+            }
+            Self::HeadOverBudget { bytes, budget, .. } => {
+                return write!(
+                    f,
+                    "the response's head comes to {bytes} bytes, over a budget of {budget}, although the session is in \
+                     the store; send fewer or shorter headers, or raise `response_head_budget` and the proxy's buffer"
+                );
+            }
+            Self::StoreFailed { operation, .. } => {
+                return write!(f, "the store failed at a {operation}; sessions in cookies go on");
+            }
+            Self::Unconfirmed { .. } => {
+                "a session was used without knowing whether it was revoked, because the store does not answer"
+            }
+            Self::Revoked { .. } => "a session was revoked",
+            Self::SubjectRevoked => "all sessions of a subject were revoked",
+            Self::KeysReloaded { primary } => {
+                return write!(f, "the keys have changed; {primary} seals from now on");
+            }
+            Self::KeysFailed { .. } => {
+                "the keys cannot be read again, and those from before go on; mend that before the next restart"
+            }
+            Self::Ended { destroyed: true, .. } => "a session was destroyed",
+            Self::Ended { destroyed: false, .. } => "a session became empty, and its cookie was removed",
+        })
+    }
+}
+
 /// Tells events to the log, to the metrics and to the hook.
 #[derive(Clone, Default)]
 pub(crate) struct Teller(pub(crate) Option<EventHook>);
@@ -304,6 +358,8 @@ macro_rules! log {
                 _ => None,
             },
             error = $event.error(),
+            "{}",
+            $event
         )
     };
 }

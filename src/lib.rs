@@ -125,6 +125,7 @@ pub use revocation::{FailurePolicy, Revocation};
 pub use session::{Placement, Session, SessionKey};
 pub use sessions::{CommitContext, Inspection, Sessions};
 pub use state::Origin;
+pub use zeroize::Zeroizing;
 
 /// The README, whose code is compiled with the tests.
 #[cfg(all(doctest, feature = "actix"))]

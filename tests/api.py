@@ -772,7 +772,7 @@ def bad_settings():
             ({"REVOCATION": "every-request"}, store),
             ({"REVOCATION": "1000"}, store),
             ({"REVOCATION_FAILURE": "open"}, store),
-            ({"STORE": "memory", "REVOCATION": "0"}, "from 1ms to 86400s|lacks"),
+            ({"STORE": "memory", "REVOCATION": "0"}, "from 1 ms to 24 h|lacks"),
             ({"SPILL_ABOVE": "1000"}, store),
             ({"RESPONSE_HEAD_BUDGET": "4096"}, store),
             ({"STORE_TIMEOUT_MS": "1000"}, store),

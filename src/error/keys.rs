@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::Source;
+use super::{Source, debug_in_full};
 
 /// A key, a list of keys or a key file that cannot be used. No message ever contains key material.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The text is not base64url.
     #[error(
-        "a key is 43 characters of base64url (A-Z a-z 0-9 - _), but {found}; make one with `Key::generate()`"
+        "a key is 43 characters of base64url (A-Z a-z 0-9 - _), but {found}; make one with `sealed-session keygen` or `Key::generate()`"
     )]
     Encoding {
         /// What was found instead; never the text itself.
@@ -70,7 +70,10 @@ pub enum KeyError {
         mode: u32,
     },
     /// What should be a key document is none.
-    #[error("{} is not a valid key document: {reason}", file(path.as_ref()))]
+    #[error(
+        "{} is not a valid key document: {reason}; it looks like {}",
+        file(path.as_ref()), r#"{"version":1,"keys":[{"key":"..","state":"primary"}]}"#
+    )]
     Document {
         /// The file, if it is one.
         path: Option<PathBuf>,
@@ -107,6 +110,8 @@ pub enum KeyError {
         source: Source,
     },
 }
+
+debug_in_full!(KeyError);
 
 fn file(path: Option<&PathBuf>) -> String {
     path.map_or("the text".into(), |path| format!("the key file {}", path.display()))

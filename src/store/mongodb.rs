@@ -127,7 +127,12 @@ impl MongoStoreOptions {
             match rows.create_index(index).await {
                 Ok(_) => {}
                 Err(error) if code(&error).is_some_and(|code| OTHER_INDEX.contains(&code)) => {
-                    tracing::warn!(target: "sealed_session", %error, "the index on `e` is not the one asked for");
+                    tracing::warn!(
+                        target: "sealed_session",
+                        %error,
+                        "there is another index on `e`, so expired rows may stay; drop it, and restart or create it \
+                         with `expireAfterSeconds: 0`"
+                    );
                 }
                 Err(error) => return Err(failure(error)),
             }

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{Store, StoreError};
 
 /// Why [`open`] has no store to give.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The address begins with none of the schemes.
@@ -30,6 +30,8 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+crate::error::debug_in_full!(OpenError);
 
 /// Opens the store at an address, with the options that it has by default. The table of an SQL store is created if it
 /// is not there.

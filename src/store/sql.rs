@@ -206,7 +206,7 @@ async fn sweep_regularly(store: Weak<Inner>, interval: Duration) {
                 Ok(_) => break,
                 Err(error) => {
                     let source = std::error::Error::source(&error).map(tracing::field::display);
-                    tracing::warn!(target: "sealed_session", %error, source, "expired rows were not swept");
+                    tracing::warn!(target: "sealed_session", %error, source, "expired rows were not swept, and take room until the next sweep does it");
                     break;
                 }
             }

@@ -170,12 +170,12 @@ async fn contradictions_are_errors_of_build_that_name_what_would_be_right() {
     refused(&|b| b.secure(Secure::Never), "secure(Secure::Always)");
     refused(&|b| b.secure(Secure::Auto), "secure(Secure::Always)");
     refused(&|b| b.cookie_name("a b"), "only letters");
-    refused(&|b| b.lifetime(Lifetime::new(Duration::ZERO)), "duration is 0ns");
+    refused(&|b| b.lifetime(Lifetime::new(Duration::ZERO)), "duration is 0 ms");
     refused(&|b| b.lifetime(Lifetime::new(Duration::MAX)), "duration is");
-    refused(&|b| b.lifetime(day().active(Duration::ZERO)), "active is 0ns");
-    refused(&|b| b.lifetime(day().active(2 * DAY)), "active (172800s) must not be longer than duration");
-    refused(&|b| b.lifetime(day().absolute(Duration::ZERO)), "absolute is 0ns");
+    refused(&|b| b.lifetime(day().active(Duration::ZERO)), "active is 0 ms");
+    refused(&|b| b.lifetime(day().active(2 * DAY)), "active (2 days) must not be longer than duration");
+    refused(&|b| b.lifetime(day().absolute(Duration::ZERO)), "absolute is 0 ms");
     refused(&|b| b.lifetime(day().idle(Duration::MAX)), "idle is");
-    refused(&|b| b.max_duration(Duration::ZERO), "max_duration is 0ns");
-    refused(&|b| b.max_duration(MINUTE), "duration (86400s) must not be longer than max_duration");
+    refused(&|b| b.max_duration(Duration::ZERO), "max_duration is 0 ms");
+    refused(&|b| b.max_duration(MINUTE), "duration (24 h) must not be longer than max_duration");
 }

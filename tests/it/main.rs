@@ -3,6 +3,7 @@
 mod adversarial;
 mod commit;
 mod cookies;
+mod errors;
 mod headers;
 mod hostile;
 mod identity;

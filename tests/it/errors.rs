@@ -1,0 +1,247 @@
+//! Every error that the interface can give, provoked, and found in `docs/errors.md` to the letter.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use sealed_session::store::{StoreError, open};
+use sealed_session::{
+    CommitContext, CommitError, Key, KeyError, KeyId, KeyRing, KeySource, Lifetime, ManualClock, Origin,
+    Revocation, SameSite, Secure, Sessions, SessionsBuilder, Source, Zeroizing,
+};
+use serde::Serialize;
+
+fn builder() -> SessionsBuilder {
+    Sessions::builder(KeyRing::new(Key::from_bytes([1; 32])))
+}
+
+/// The message with its causes. `Debug`, which `main` and `unwrap` print, is the same.
+#[track_caller]
+fn message<T>(outcome: Result<T, impl Error + 'static>) -> String {
+    let Err(error) = outcome else { panic!("it should have failed") };
+    let (mut line, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        if !line.contains(&error.to_string()) {
+            line = format!("{line}: {error}");
+        }
+        cause = error.source();
+    }
+    assert_eq!(format!("{error:?}"), line);
+    line
+}
+
+fn of_configuration() -> Vec<String> {
+    let seconds = Duration::from_secs;
+    vec![
+        message(builder().cookie_name("my session").build()),
+        message(builder().secure(Secure::Never).build()),
+        message(builder().path("shop").build()),
+        message(builder().cookie_name("s").secure(Secure::Auto).same_site(SameSite::None).build()),
+        message(builder().lifetime(Lifetime::new(Duration::ZERO)).build()),
+        message(builder().spill_above(2_048).build()),
+        message(builder().lifetime(Lifetime::new(seconds(60)).active(seconds(300))).build()),
+    ]
+}
+
+#[derive(Debug)]
+struct Vault;
+
+impl KeySource for Vault {
+    fn load(&self) -> Result<Zeroizing<String>, Source> {
+        Err("permission denied".into())
+    }
+}
+
+#[derive(Debug)]
+struct Constant;
+
+impl KeySource for Constant {
+    fn load(&self) -> Result<Zeroizing<String>, Source> {
+        Ok(Key::from_bytes([1; 32]).export())
+    }
+}
+
+fn of_keys() -> Vec<String> {
+    let one = Key::from_bytes([1; 32]);
+    let text = one.export();
+    let ring = KeyRing::new(one.clone());
+    let mut messages = vec![
+        message("hunter2".parse::<Key>()),
+        message(Key::derive_from(b"correct horse battery staple")),
+        message(KeyRing::parse("")),
+        message(KeyRing::parse(&format!("{},{}", *text, *text))),
+        message(KeyRing::from_env("SESSION_KEYS_OF_NOBODY")),
+        message(KeyRing::parse(&format!("{},hunter2", *text))),
+        message(KeyRing::open("/nowhere/session.keys")),
+        message(KeyRing::parse("{}")),
+        message("xyz".parse::<KeyId>()),
+        message(ring.promote(Key::from_bytes([2; 32]).id())),
+        message(ring.retire(one.id(), None)),
+        message(KeyRing::from_source(Constant).unwrap().rotate(Key::from_bytes([2; 32]))),
+        message(KeyRing::from_source(Vault)),
+    ];
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = std::env::temp_dir().join(format!("sealed-session-errors-{}.keys", std::process::id()));
+        std::fs::write(&path, &*text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let told = message::<KeyRing>(KeyRing::open(&path));
+        std::fs::remove_file(&path).unwrap();
+        messages.push(told.replace(path.to_str().unwrap(), "session.keys"));
+    }
+    messages
+}
+
+struct Unwritable;
+
+impl Serialize for Unwritable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("a lock is poisoned"))
+    }
+}
+
+async fn of_sessions() -> Vec<String> {
+    let sessions = builder().build().unwrap();
+    let session = sessions.load::<&str>([]).await.unwrap();
+    session.insert("name", "ada").unwrap();
+    let mut messages = vec![
+        message(session.insert("photo", "x".repeat(5_000))),
+        message(session.insert("state", Unwritable)),
+        message(session.get::<u32>("name")),
+        message(session.update("name", |n: Option<u32>| n.unwrap_or(0) + 1)),
+        message(session.increment("name", 1)),
+        message(session.set_duration(Duration::ZERO)),
+        message(session.set_subject("")),
+    ];
+    session.destroy();
+    messages.push(message(session.insert("name", "bob")));
+    let session = sessions.load::<&str>([]).await.unwrap();
+    sessions.commit(&session, CommitContext::default()).await.unwrap();
+    messages.push(message(session.insert("name", "bob")));
+    messages.push(message(builder().build().unwrap().commit(&session, CommitContext::default()).await));
+    messages.push(message(sessions.revoke_subject("ada").await));
+    messages.push(message(sessions.issue(|session| session.destroy()).await));
+    messages
+}
+
+async fn of_stores() -> Vec<String> {
+    // What real stores say is in the tests of the stores; here is what stands around it.
+    let refused = || "connection refused".into();
+    let failed = || Err::<(), _>(StoreError::Unavailable(refused()));
+    vec![
+        message(failed()),
+        message(Err::<(), _>(StoreError::Timeout("2s passed".into()))),
+        message(Err::<(), _>(StoreError::Full("OOM command not allowed".into()))),
+        message(Err::<(), _>(StoreError::Corrupt("the fields are not those of a row".into()))),
+        message(Err::<(), _>(CommitError::NotEnded {
+            set_cookie: None,
+            source: StoreError::Unavailable(refused()),
+        })),
+        message(Err::<(), _>(CommitError::Conflict)),
+        message(Err::<(), _>(CommitError::Ended)),
+        message(open("sqlserver://db").await.map(drop)),
+    ]
+}
+
+/// The sentence of each refusal, without what is different in each.
+async fn of_refusals() -> Vec<String> {
+    let at = |seconds: i64| time::OffsetDateTime::from_unix_timestamp(1_800_000_000 + seconds).unwrap();
+    let clock = ManualClock::at(at(0));
+    let ring = KeyRing::new(Key::from_bytes([1; 32]));
+    let build = |ring: &KeyRing, name: &str| {
+        Sessions::builder(ring.clone()).cookie_name(name).clock(clock.clone()).build().unwrap()
+    };
+    let sessions = build(&ring, "s");
+    let cookie = sessions.issue(|session| session.insert("n", 1)).await.unwrap();
+    let reason = async |sessions: &Sessions, cookie: &str| {
+        let Origin::Rejected(reason) = sessions.load([cookie]).await.unwrap().origin() else {
+            panic!("{cookie} was accepted");
+        };
+        reason.to_string()
+    };
+    let mut messages = vec![
+        reason(&sessions, "s=nonsense").await,
+        reason(&sessions, &format!("s=_{}", &cookie[3..])).await,
+        reason(&build(&ring, "t"), &cookie.replacen("s=", "t=", 1)).await,
+        reason(&build(&KeyRing::new(Key::from_bytes([2; 32])), "s"), &cookie).await,
+    ];
+    clock.set(at(-3_600));
+    messages.push(reason(&sessions, &cookie).await);
+    clock.set(at(3_600 * 25));
+    messages.push(reason(&sessions, &cookie).await);
+    clock.set(at(0));
+    ring.rotate(Key::from_bytes([3; 32])).unwrap();
+    ring.revoke(Key::from_bytes([1; 32]).id()).unwrap();
+    messages.push(reason(&sessions, &cookie).await);
+    messages.push(sealed_session::Rejection::Missing.to_string());
+    messages.push(sealed_session::Rejection::Revoked.to_string());
+    messages
+}
+
+#[cfg(feature = "actix")]
+async fn without_middleware() -> String {
+    use actix_web::{App, test, web};
+    let app = App::new().route("/", web::get().to(|_: sealed_session::Session| async { "" }));
+    let response =
+        test::call_service(&test::init_service(app).await, test::TestRequest::get().to_request()).await;
+    response.response().error().expect("a response of 500 has its error").to_string()
+}
+
+#[cfg(feature = "memory")]
+async fn with_a_store() -> Vec<String> {
+    let store = || sealed_session::store::MemoryStore::new();
+    let sessions = builder().store(store()).build().unwrap();
+    let session = sessions.load::<&str>([]).await.unwrap();
+    vec![
+        message(builder().store(store()).spill_above(100_000).build()),
+        message(builder().store(store()).revocation(Revocation::Every(Duration::ZERO)).build()),
+        message(session.insert("film", "x".repeat(2 << 20))),
+    ]
+}
+
+#[tokio::test]
+async fn every_message_is_in_the_book_and_the_book_has_no_other() {
+    let _ = Revocation::Off;
+    let mut messages = of_configuration();
+    messages.extend(of_keys());
+    messages.extend(of_sessions().await);
+    messages.extend(of_stores().await);
+    messages.extend(of_refusals().await);
+    #[cfg(feature = "actix")]
+    messages.push(without_middleware().await);
+    #[cfg(feature = "memory")]
+    messages.extend(with_a_store().await);
+
+    let page = include_str!("../../docs/errors.md");
+    // A message stands in a line of its own, indented as code.
+    let book: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let said: BTreeSet<&str> = messages.iter().map(String::as_str).collect();
+    let missing: Vec<_> = said.difference(&book).collect();
+    assert!(missing.is_empty(), "not in docs/errors.md:\n    {}", join(&missing));
+    if cfg!(feature = "memory") {
+        let unknown: Vec<_> = book.difference(&said).collect();
+        assert!(unknown.is_empty(), "only in docs/errors.md:\n    {}", join(&unknown));
+    }
+}
+
+fn join(lines: &[&&str]) -> String {
+    lines.iter().map(|line| **line).collect::<Vec<_>>().join("\n    ")
+}
+
+#[test]
+fn no_error_about_keys_shows_one() {
+    let text = Key::from_bytes([7; 32]).export();
+    let cut = &text[..42];
+    for error in [
+        cut.parse::<Key>().unwrap_err(),
+        KeyRing::parse(&format!("{cut}!")).unwrap_err(),
+        KeyRing::parse(&format!("{{\"version\":1,\"keys\":[{{\"key\":\"{cut}\"}}]}}")).unwrap_err(),
+    ] {
+        let (KeyError::Encoding { .. } | KeyError::Document { .. } | KeyError::InList { .. }) = error else {
+            panic!("{error}");
+        };
+        assert!(!format!("{error} {error:?}").contains(&text[..8]), "{error:?}");
+    }
+}
