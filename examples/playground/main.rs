@@ -5,7 +5,8 @@
 //! with or replayed. What the library tells is shown as it happens. The page works without a script as well; the script
 //! keeps it up to date.
 //!
-//! The store and the keys are in a temporary folder, or in the one that the first argument names. `PORT` sets the port.
+//! The store and the keys are in a temporary folder, or in the one that the first argument names. `PORT` sets the port,
+//! `COOKIE_NAME`, `SPILL_ABOVE` and `RESPONSE_HEAD_BUDGET` the settings of these names.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -31,10 +32,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-const NAME: &str = "__Host-Http-session";
 /// A cookie of the playground's own, for the copy that somebody might have kept.
 const KEPT: &str = "playground_kept";
-const SPILL_ABOVE: usize = 3_072;
 
 /// The server's clock, which can be put forward.
 #[derive(Clone, Default)]
@@ -106,6 +105,9 @@ impl Stream for Listening {
 
 struct Playground {
     sessions: Sessions,
+    /// The cookie's name.
+    name: String,
+    spill_above: usize,
     clock: Shifted,
     feed: Arc<Feed>,
 }
@@ -128,7 +130,7 @@ fn state(playground: &Playground, session: &Session, request: &HttpRequest) -> V
         Placement::Store { bytes } => ("store", Some(bytes)),
         _ => ("cookie", None),
     };
-    let raw = cookie(request, NAME);
+    let raw = cookie(request, &playground.name);
     let inspected = raw.as_ref().map(|raw| playground.sessions.inspect(raw));
     let inspected = match &inspected {
         Some(Ok(told)) => json!({
@@ -151,7 +153,7 @@ fn state(playground: &Playground, session: &Session, request: &HttpRequest) -> V
         },
         "id": session.id().to_string(), "subject": session.subject(), "place": place, "row": row,
         "expires_at": moment(session.expires_at()), "bytes": session.cookie_bytes(),
-        "spill_above": SPILL_ABOVE, "limit": MAX_NAME_VALUE_BYTES, "entries": session.entries(),
+        "spill_above": playground.spill_above, "limit": MAX_NAME_VALUE_BYTES, "entries": session.entries(),
         "cookie": raw, "kept": cookie(request, KEPT).is_some(), "inspected": inspected,
         "primary": playground.sessions.keys().primary().to_string(),
     })
@@ -296,26 +298,27 @@ async fn jump(playground: Shared, jump: Form<Jump>) -> HttpResponse {
 }
 
 /// Gives the browser a cookie that it did not have from the session's own response.
-fn plant(value: &str) -> HttpResponse {
-    let line = format!("{NAME}={value}; Path=/; HttpOnly; Secure; SameSite=Lax");
+fn plant(name: &str, value: &str) -> HttpResponse {
+    let line = format!("{name}={value}; Path=/; HttpOnly; Secure; SameSite=Lax");
     HttpResponse::SeeOther().insert_header((LOCATION, "/")).append_header((SET_COOKIE, line)).finish()
 }
 
-async fn tamper(request: HttpRequest) -> HttpResponse {
-    let Some(mut value) = cookie(&request, NAME).filter(|value| value.len() > 100) else { return back() };
+async fn tamper(request: HttpRequest, playground: Shared) -> HttpResponse {
+    let name = &playground.name;
+    let Some(mut value) = cookie(&request, name).filter(|value| value.len() > 100) else { return back() };
     let flipped = if &value[99..100] == "A" { "B" } else { "A" };
     value.replace_range(99..100, flipped);
-    plant(&value)
+    plant(name, &value)
 }
 
-async fn keep(request: HttpRequest) -> HttpResponse {
-    let Some(value) = cookie(&request, NAME) else { return back() };
+async fn keep(request: HttpRequest, playground: Shared) -> HttpResponse {
+    let Some(value) = cookie(&request, &playground.name) else { return back() };
     let line = format!("{KEPT}={value}; Path=/; HttpOnly; SameSite=Lax");
     HttpResponse::SeeOther().insert_header((LOCATION, "/")).append_header((SET_COOKIE, line)).finish()
 }
 
-async fn replay(request: HttpRequest) -> HttpResponse {
-    cookie(&request, KEPT).map_or_else(back, |value| plant(&value))
+async fn replay(request: HttpRequest, playground: Shared) -> HttpResponse {
+    cookie(&request, KEPT).map_or_else(back, |value| plant(&playground.name, &value))
 }
 
 fn act(method: fn(&Session)) -> actix_web::Route {
@@ -353,18 +356,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
         PathBuf::from,
     );
     std::fs::create_dir_all(&folder)?;
-    let port = std::env::var("PORT").ok().map_or(Ok(8080), |port| port.parse())?;
+    let number = |name, default| std::env::var(name).map_or(Ok(default), |text| text.parse::<usize>());
+    let port = u16::try_from(number("PORT", 8_080)?)?;
+    let spill_above = number("SPILL_ABOVE", 3_072)?;
+    let name = std::env::var("COOKIE_NAME").unwrap_or_else(|_| "__Host-Http-session".into());
     let (clock, feed) = (Shifted::default(), Arc::new(Feed::default()));
     let tells = Arc::clone(&feed);
     let minutes = |n: u64| Duration::from_secs(60 * n);
     let sessions = Sessions::builder(KeyRing::open_or_create(folder.join("session.keys"))?)
         .lifetime(Lifetime::new(minutes(30)).active(minutes(5)).idle(minutes(20)).absolute(minutes(120)))
         .store(RedbStoreOptions::new().clock(clock.clone()).open(folder.join("sessions.redb"))?)
-        .spill_above(SPILL_ABOVE)
+        .cookie_name(&name)
+        .spill_above(spill_above)
+        .response_head_budget(number("RESPONSE_HEAD_BUDGET", 4_096)?)
         .clock(clock.clone())
         .on_event(move |event| tells.tell(event))
         .build()?;
-    let playground = Data::new(Playground { sessions: sessions.clone(), clock, feed });
+    let playground = Data::new(Playground { sessions: sessions.clone(), name, spill_above, clock, feed });
     let app = move || {
         let app = App::new().app_data(playground.clone()).configure(routes);
         app.wrap(SessionMiddleware::new(sessions.clone()))
