@@ -66,6 +66,31 @@ def picture(browser, name):
         fits = browser.script("return document.documentElement.scrollWidth <= window.innerWidth")
         check(f"nothing is cut off at {width} pixels", fits)
         browser.picture(f"{name}-{width}")
+    # Light and dark, with text that stands out from what is behind it.
+    for scheme in ("light", "dark"):
+        browser.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {
+            "features": [{"name": "prefers-color-scheme", "value": scheme}]}})
+        for selector in ("body", "section p", "button", "#id"):
+            text, behind = browser.script(
+                "let element = document.querySelector(arguments[0]); const text = getComputedStyle(element).color;"
+                "let behind; do { behind = getComputedStyle(element).backgroundColor; element = element.parentElement; }"
+                "while (element && /, 0\\)$|transparent/.test(behind)); return [text, behind]", selector)
+            contrast = (luminance(text) + 0.05) / (luminance(behind) + 0.05)
+            check(f"{selector} is readable in the {scheme} (WCAG 2.2, AA)", max(contrast, 1 / contrast) >= 4.5,
+                  (text, behind))
+        check(f"the background is {scheme}", (luminance(behind) < 0.2) == (scheme == "dark"), behind)
+    browser.picture(f"{name}-dark")
+    browser.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"features": []}})
+
+
+def luminance(colour):
+    """Of a CSS colour, as WCAG defines it."""
+    def linear(part):
+        part = float(part) / 255
+        return part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+
+    red, green, blue = map(linear, re.findall(r"[\d.]+", colour)[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def with_one_browser(browser, url, server):
