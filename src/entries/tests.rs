@@ -181,6 +181,22 @@ fn a_barrier_hides_what_was_loaded_and_a_second_one_hides_more() {
 }
 
 #[test]
+fn changes_that_came_to_nothing_do_not_come_to_something_over_other_entries() {
+    let mut entries = base(&[("a", 1)]);
+    entries.clear();
+    entries.set("a", one(1));
+    assert!(!entries.changed());
+    let others = || Packed::collect([("a", one(1)), ("b", one(2))].iter().map(|(k, v)| (*k, v)));
+    assert_eq!(integer(&entries.rebased(others()).unwrap(), "b"), None, "a parallel request's entry would go");
+    entries.forget_idle_changes();
+    assert_eq!(integer(&entries.rebased(others()).unwrap(), "b"), Some(2));
+
+    entries.set("c", one(3));
+    entries.forget_idle_changes();
+    assert_eq!(integer(&entries, "c"), Some(3), "a change that came to something is none of them");
+}
+
+#[test]
 fn random_operations_agree_with_a_map() {
     let mut seed = 7_u64;
     let mut random = |bound: u64| {
