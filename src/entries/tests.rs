@@ -187,7 +187,11 @@ fn changes_that_came_to_nothing_do_not_come_to_something_over_other_entries() {
     entries.set("a", one(1));
     assert!(!entries.changed());
     let others = || Packed::collect([("a", one(1)), ("b", one(2))].iter().map(|(k, v)| (*k, v)));
-    assert_eq!(integer(&entries.rebased(others()).unwrap(), "b"), None, "a parallel request's entry would go");
+    assert_eq!(
+        integer(&entries.rebased(others()).unwrap(), "b"),
+        None,
+        "a parallel request's entry would go"
+    );
     entries.forget_idle_changes();
     assert_eq!(integer(&entries.rebased(others()).unwrap(), "b"), Some(2));
 

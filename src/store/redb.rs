@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
@@ -22,6 +23,8 @@ use crate::store::{Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, R
 const ROWS: TableDefinition<'_, &[u8; ROW_KEY_LEN], &[u8]> = TableDefinition::new("rows");
 /// (expiry, key): which rows expire when.
 const EXPIRIES: TableDefinition<'_, (i64, &[u8; ROW_KEY_LEN]), ()> = TableDefinition::new("expiries");
+const OPEN_ELSEWHERE: &str = "another process has the file open, or another `RedbStore` of this one; open it once, \
+                              outside of the closure of `HttpServer::new`, and clone `Sessions` into that";
 const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
 /// The most that one transaction does.
 const BATCH: usize = 256;
@@ -100,7 +103,8 @@ impl RedbStoreOptions {
         let file = private(path.as_ref()).map_err(|error| StoreError::Unavailable(error.into()))?;
         let mut builder = Database::builder();
         builder.set_cache_size(self.cache_bytes);
-        let database = builder.create_file(file).map_err(failure)?;
+        let backend = FileBackend::new(file).map_err(failure)?;
+        let database = builder.create_with_backend(backend).map_err(failure)?;
         let begin = database.begin_write().map_err(failure)?;
         begin.open_table(ROWS).map_err(failure)?;
         begin.open_table(EXPIRIES).map_err(failure)?;
@@ -400,6 +404,7 @@ fn failure(error: impl Into<redb::Error>) -> StoreError {
         redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
             StoreError::Full(error.into())
         }
+        redb::Error::DatabaseAlreadyOpen => StoreError::Unavailable(OPEN_ELSEWHERE.into()),
         error @ redb::Error::Corrupted(_) => StoreError::Corrupt(error.into()),
         error => StoreError::Unavailable(error.into()),
     }
