@@ -242,7 +242,7 @@ impl SessionsBuilder {
         self
     }
 
-    /// Is called with each [`Event`], in the thread of the request: it must be quick.
+    /// Is called with each [`Event`], in the thread of the request: it must be quick. By default nothing is called.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         self.teller = Teller(Some(Arc::new(hook)));
         self

@@ -230,12 +230,11 @@ impl Entries {
     /// Whether the entries differ from those loaded.
     pub(crate) fn changed(&self) -> bool {
         // If no entry is new or different, they are the same ones unless some are missing.
-        !self.is_untouched()
-            && (self.len() != self.base.extent().count
-                || self.delta.changes.iter().any(|(key, change)| {
-                    let loaded = self.base.find(key).map(|range| self.base.bytes(range));
-                    self.became(key, change).is_some_and(|bytes| Some(&*bytes) != loaded)
-                }))
+        self.len() != self.base.extent().count
+            || self.delta.changes.iter().any(|(key, change)| {
+                let loaded = self.base.find(key).map(|range| self.base.bytes(range));
+                self.became(key, change).is_some_and(|bytes| Some(&*bytes) != loaded)
+            })
     }
 
     /// The value that a change has led to.
@@ -245,10 +244,6 @@ impl Entries {
             Change::Add(by) => Some(Cow::Owned(sum(self.loaded(key), *by))),
             Change::Unset => None,
         }
-    }
-
-    fn is_untouched(&self) -> bool {
-        self.delta.keep_only.is_none() && self.delta.changes.is_empty()
     }
 
     /// Where the loaded entry is, unless the barrier hides it.

@@ -62,7 +62,7 @@ impl MemoryStore {
         Self { rows: Mutex::default(), max_bytes: 64 << 20, clock: Box::new(SystemClock) }
     }
 
-    /// How much memory the rows may take, counting about 200 bytes for each beside its data.
+    /// How much memory the rows may take, counting about 200 bytes for each beside its data; the default is 64 MiB.
     #[must_use]
     pub fn max_bytes(self, max_bytes: usize) -> Self {
         Self { max_bytes, ..self }
