@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::browser::{MAX_AGE, MAX_NAME_VALUE_BYTES};
 use crate::clock::{Clock, SystemClock};
-use crate::cookie::{CookieConfig, CookieWriter, MAX_NAME_VALUE_BYTES, SameSite, Secure};
+use crate::cookie::{CookieConfig, CookieWriter, SameSite, Secure};
 use crate::envelope::{RowSealer, Sealer, sealed_len};
 use crate::error::ConfigError;
 use crate::event::{Event, Teller};
 use crate::key::{KeyRing, Purpose};
-use crate::lifetime::{Lifetime, MAX_AGE_LIMIT};
+use crate::lifetime::Lifetime;
 use crate::record;
 use crate::revocation::{FailurePolicy, Revocation, Revoking};
 use crate::rows::{Queues, Rows};
@@ -68,7 +69,7 @@ impl SessionsBuilder {
             keys,
             cookie: CookieConfig::default(),
             lifetime: Lifetime::default(),
-            max_duration: MAX_AGE_LIMIT.to_duration(),
+            max_duration: MAX_AGE,
             rolling: false,
             issue_empty: false,
             cache_headers: true,

@@ -3,13 +3,10 @@
 use cookie::Cookie;
 use memchr::memchr_iter;
 
+use crate::browser::{MAX_ATTRIBUTE_BYTES, MAX_NAME_VALUE_BYTES};
 use crate::envelope;
 use crate::error::ConfigError;
 
-/// The largest name + value that browsers keep (RFC 6265bis, section 5.7, and measured in Chromium).
-pub const MAX_NAME_VALUE_BYTES: usize = 4096;
-/// Browsers ignore attributes with longer values (RFC 6265bis, section 5.6).
-const MAX_ATTRIBUTE_BYTES: usize = 1024;
 /// Room for `=` and `; Max-Age=34560000`.
 const MAX_AGE_ROOM: usize = 20;
 /// A name longer than this leaves no room that is worth having.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use self::keys::KeyError;
-use crate::cookie::MAX_NAME_VALUE_BYTES;
+use crate::browser::MAX_NAME_VALUE_BYTES;
 
 /// The cause of an error, whatever its type.
 pub type Source = Box<dyn StdError + Send + Sync>;

@@ -82,6 +82,7 @@
 pub mod __fuzz;
 #[cfg(feature = "actix")]
 mod actix;
+mod browser;
 mod builder;
 mod candidates;
 mod clock;
@@ -107,10 +108,11 @@ mod value;
 
 #[cfg(feature = "actix")]
 pub use actix::{Loading, Scoped, SessionExt, SessionFuture, SessionMiddleware, SessionService, Site};
+pub use browser::MAX_NAME_VALUE_BYTES;
 pub use builder::SessionsBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use commit::Outcome;
-pub use cookie::{MAX_NAME_VALUE_BYTES, SameSite, Secure};
+pub use cookie::{SameSite, Secure};
 #[doc(hidden)]
 pub use envelope::bench as __bench;
 pub use error::{

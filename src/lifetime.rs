@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use crate::browser::MAX_AGE;
 use crate::clock::Millis;
 use crate::error::{ConfigError, End};
 use crate::record::Times;
 
 /// How far clocks of different nodes may be apart.
 pub(crate) const SKEW: Millis = Millis(60_000);
-/// Browsers keep no cookie for longer than 400 days (RFC 6265bis, section 5.5).
-pub(crate) const MAX_AGE_LIMIT: Millis = Millis(34_560_000_000);
 /// `active` where none is set, and the duration is not shorter.
 const DEFAULT_ACTIVE: Duration = Duration::from_secs(5 * 60);
 /// Limits beyond this are a slip of the pen.
@@ -266,7 +265,7 @@ pub(crate) fn last_end_of_any(terms: &Terms, now: Millis) -> Millis {
 
 /// `Max-Age` in seconds: never less than what remains, so that the browser does not end the session before the server.
 pub(crate) fn max_age(end: Millis, now: Millis) -> i64 {
-    (end.minus(now).0.clamp(0, MAX_AGE_LIMIT.0) as u64).div_ceil(1_000) as i64
+    (end.minus(now).0.clamp(0, Millis::span(MAX_AGE).0) as u64).div_ceil(1_000) as i64
 }
 
 /// d: the session's own duration, or else the smaller of the sealed and the configured one.

@@ -68,9 +68,11 @@ impl fmt::Debug for SessionId {
 }
 
 /// The text is not a session id.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a session id is 22 characters of base64url (A-Z a-z 0-9 - _)")]
 pub struct ParseSessionIdError;
+
+crate::error::debug_in_full!(ParseSessionIdError);
 
 impl FromStr for SessionId {
     type Err = ParseSessionIdError;

@@ -57,14 +57,14 @@ impl Failure {
         Self { message: message.into(), code: 2 }
     }
 
-    /// A file or a store that failed.
+    /// A file or a store that failed. `Debug` of the library's errors is the message with its causes.
     pub(crate) fn outside(error: &dyn Error) -> Self {
-        Self { message: in_full(error), code: 3 }
+        Self { message: format!("{error:?}"), code: 3 }
     }
 
     /// A mistake that the library found.
     pub(crate) fn given(error: &dyn Error) -> Self {
-        Self { message: in_full(error), code: 2 }
+        Self { message: format!("{error:?}"), code: 2 }
     }
 
     /// Prints it to standard error, also as JSON.
@@ -75,18 +75,4 @@ impl Failure {
         }
         ExitCode::from(self.code)
     }
-}
-
-/// An error with its causes, in one line.
-fn in_full(error: &dyn Error) -> String {
-    let (mut line, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // Some errors tell their cause themselves.
-        if !line.contains(&text) {
-            line = format!("{line}: {text}");
-        }
-        cause = error.source();
-    }
-    line
 }
