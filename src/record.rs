@@ -389,6 +389,11 @@ mod tests {
         let mut a_block_too_many = good.clone();
         a_block_too_many.resize(good.len().next_multiple_of(32) + 32, 0);
         assert!(decoded(a_block_too_many).is_err());
+        let whole_blocks = (0..32).map(|len| encoded(&header(), &[("a", &vec![1; len])]));
+        let mut whole_blocks = whole_blocks.into_iter().find(|text| text.len().is_multiple_of(32)).unwrap();
+        assert!(decoded(whole_blocks.clone()).is_ok());
+        whole_blocks.extend_from_slice(&[0; 32]);
+        assert!(decoded(whole_blocks).is_err(), "not even a block of nothing but padding");
         let mut unknown_flag = good.clone();
         unknown_flag[HEADER_LEN - 1] |= 0x80;
         assert!(decoded(unknown_flag).is_err());
