@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::browser::{MAX_AGE, MAX_NAME_VALUE_BYTES};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Watch};
 use crate::cookie::{CookieConfig, CookieWriter, SameSite, Secure};
 use crate::envelope::{RowSealer, Sealer, sealed_len};
 use crate::error::ConfigError;
@@ -45,7 +45,7 @@ pub struct SessionsBuilder {
     rolling: bool,
     issue_empty: bool,
     cache_headers: bool,
-    clock: Box<dyn Clock>,
+    clock: Watch,
     teller: Teller,
     store: Option<Arc<dyn Store>>,
     spill_above: Option<usize>,
@@ -73,7 +73,7 @@ impl SessionsBuilder {
             rolling: false,
             issue_empty: false,
             cache_headers: true,
-            clock: Box::new(SystemClock),
+            clock: Watch::System,
             teller: Teller::default(),
             store: None,
             spill_above: None,
@@ -237,9 +237,9 @@ impl SessionsBuilder {
         self
     }
 
-    /// Where the time comes from; the default is [`SystemClock`].
+    /// Where the time comes from; the default is [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Box::new(clock);
+        self.clock = Watch::Given(Box::new(clock));
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
@@ -22,11 +22,30 @@ impl Clock for SystemClock {
     }
 }
 
+/// The clock that the sessions go by.
+pub(crate) enum Watch {
+    /// The computer's, read without the way over a date.
+    System,
+    Given(Box<dyn Clock>),
+}
+
+impl Watch {
+    pub(crate) fn now(&self) -> Millis {
+        match self {
+            Self::System => match SystemTime::now().duration_since(UNIX_EPOCH) {
+                Ok(since) => Millis::span(since),
+                Err(before) => Millis(-Millis::span(before.duration()).0),
+            },
+            Self::Given(clock) => Millis::of(clock.now()),
+        }
+    }
+}
+
 /// A clock that moves only when told to. Clones show the same time.
 ///
 /// ```
 /// use sealed_session::{Clock, ManualClock};
-/// use std::time::Duration;
+/// use std::time::{Duration, SystemTime, UNIX_EPOCH};
 ///
 /// let clock = ManualClock::at(time::OffsetDateTime::UNIX_EPOCH);
 /// clock.advance(Duration::from_secs(90));
@@ -106,6 +125,13 @@ mod tests {
         for ms in [0, 1, -1, 999, 1_000, 1_767_225_600_123, -62_135_596_800_000, 253_402_300_799_999] {
             assert_eq!(Millis::of(Millis(ms).to_datetime()), Millis(ms));
         }
+    }
+
+    #[test]
+    fn the_watch_shows_what_the_clock_of_the_computer_does() {
+        let (before, now) = (Millis::of(SystemClock.now()), Watch::System.now());
+        assert!(before <= now && now <= Millis::of(SystemClock.now()));
+        assert_eq!(Watch::Given(Box::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH))).now(), Millis::ZERO);
     }
 
     #[test]

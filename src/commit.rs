@@ -86,7 +86,7 @@ impl Sessions {
         if let Some(outcome) = self.try_commit(session, context) {
             return outcome;
         }
-        let _gate = session.gate().lock().await;
+        let _turn = session.turn().await;
         let (action, waits) = self.plan(session, &context);
         if waits {
             self.inner.settle(session, context, action).await
@@ -104,8 +104,8 @@ impl Sessions {
         if let Err(foreign) = self.check_home(session) {
             return Some(Err(foreign));
         }
-        let _gate = match &self.inner.rows {
-            Some(_) => Some(session.gate().try_lock().ok()?),
+        let _turn = match session.gate() {
+            Some(gate) => Some(gate.try_lock().ok()?),
             None => None,
         };
         let (action, waits) = self.plan(session, &context);

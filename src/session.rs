@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
+use tokio::sync::MutexGuard;
 
 pub use self::key::SessionKey;
 use crate::clock::Millis;
@@ -60,23 +61,33 @@ pub struct Session {
     inner: Arc<Inner>,
 }
 
+type Gate = tokio::sync::Mutex<()>;
+
 struct Inner {
     state: Mutex<State>,
     limits: Limits,
     /// Where there is a store.
     home: Option<Arc<dyn Home>>,
-    /// One use of the store at a time, or two saves of one session would conflict with each other.
-    gate: tokio::sync::Mutex<()>,
+    /// With a store: one use of it at a time, or two saves of one session would conflict with each other.
+    gate: Option<Gate>,
 }
 
 impl Session {
     pub(crate) fn new(state: State, limits: Limits, home: Option<Arc<dyn Home>>) -> Self {
-        let gate = tokio::sync::Mutex::new(());
+        let gate = home.as_ref().map(|_| Gate::new(()));
         Self { inner: Arc::new(Inner { state: Mutex::new(state), limits, home, gate }) }
     }
 
-    pub(crate) fn gate(&self) -> &tokio::sync::Mutex<()> {
-        &self.inner.gate
+    pub(crate) fn gate(&self) -> Option<&Gate> {
+        self.inner.gate.as_ref()
+    }
+
+    /// Waits for its turn with the store, if there is one.
+    pub(crate) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.gate() {
+            Some(gate) => Some(gate.lock().await),
+            None => None,
+        }
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tracing::Instrument as _;
 
 use crate::candidates::{self, Candidate, Found, Refusal};
-use crate::clock::{Clock, Millis};
+use crate::clock::{Millis, Watch};
 use crate::cookie::{CookieWriter, Secure};
 use crate::entries::Entries;
 use crate::envelope::Sealer;
@@ -62,7 +62,7 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) issue_empty: bool,
     pub(crate) cache_headers: bool,
-    pub(crate) clock: Box<dyn Clock>,
+    pub(crate) clock: Watch,
     pub(crate) teller: Teller,
     /// With a store.
     pub(crate) rows: Option<Rows>,
@@ -143,7 +143,7 @@ pub struct Inspection {
 impl Inner {
     /// What time it is, which the ring hears too.
     pub(crate) fn now(&self) -> Millis {
-        let now = Millis::of(self.clock.now());
+        let now = self.clock.now();
         self.tell_reload(self.sealer.ring().tick(now));
         now
     }

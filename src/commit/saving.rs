@@ -15,7 +15,7 @@ use crate::stored::{Dealings, Fate};
 impl Home for Inner {
     async fn save(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
-        let _gate = session.gate().lock().await;
+        let _turn = session.turn().await;
         let work = session.with(|state| {
             let writes = matches!(state.stage, Stage::Open | Stage::Detached) && state.entries.changed();
             (writes && is_in_row(state)).then(|| split(state))
@@ -43,7 +43,7 @@ impl Home for Inner {
 
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
-        let _gate = session.gate().lock().await;
+        let _turn = session.turn().await;
         let work = session.with(|state| {
             let reads = state.stage != Stage::Destroyed && is_in_row(state);
             if reads && state.stage == Stage::Committed {
