@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Drives the JSON API of the example `spa`: with its token, without, and as another site would.
+"""Drives the JSON API of the example `spa`: with its token, without, and as another site would. Then its page, in Chromium.
 
 usage: tests/spa.py target/debug/examples/spa
 """
@@ -14,6 +14,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+
+from login import chromium, until
 
 COOKIE = "__Host-Http-session"
 ADA = {"name": "ada", "password": "difference engine"}
@@ -90,6 +92,27 @@ def drive(port):
     equal("after it", page.call("/api/session")[1]["user"], None)
 
 
+def in_chromium(browser, port):
+    browser.open(f"http://localhost:{port}/")
+    shown = lambda selector: browser.script("return document.querySelector(arguments[0]).offsetParent !== null", selector)
+    until("the form is there", lambda: shown("#login"))
+    browser.click("#login button")
+    until("it logs in", lambda: shown("#notes") and browser.texts("#user") == ["ada"])
+    browser.type("#add input", "<b>milk</b>")
+    browser.click("#add button")
+    until("the note is text, and nothing else", lambda: browser.texts("#list li") == ["<b>milk</b>"])
+    browser.reload()
+    until("it is there after a reload", lambda: browser.texts("#list li") == ["<b>milk</b>"])
+    equal("the script cannot read the cookie", browser.script("return document.cookie"), "")
+    # What another origin would send: no token. The cookie goes along, and it is of no use.
+    status = browser.script(
+        "const asked = new XMLHttpRequest(); asked.open('POST', '/api/notes', false);"
+        "asked.setRequestHeader('content-type', 'application/json'); asked.send('\"evil\"'); return asked.status")
+    equal("a request without the token", status, 403)
+    browser.click("#logout")
+    until("it logs out", lambda: shown("#login") and not shown("#notes"))
+
+
 def main():
     binary = pathlib.Path(sys.argv[1]).resolve()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -107,6 +130,8 @@ def main():
                         raise SystemExit("the example does not start")
                     time.sleep(0.02)
             drive(port)
+            with chromium() as browser:
+                in_chromium(browser, port)
         finally:
             server.terminate()
             server.wait(10)
