@@ -5,7 +5,7 @@
 //! # Other sites (CSRF)
 //!
 //! The browser sends the cookie along with whatever request it makes to us, whoever made it do so. Three things stand in
-//! the way here, of which each would do in most browsers:
+//! the way here:
 //!
 //! 1. `SameSite=Lax`, the default, keeps the cookie from requests that another *site* makes, unless they are top-level
 //!    navigations with GET. A sibling subdomain is the same site, so it does not count as another.
@@ -59,12 +59,15 @@ async fn login(request: HttpRequest, session: Session, login: Json<Login>) -> ac
     if (&*login.name, &*login.password) != DEMO {
         return Err(error::ErrorUnauthorized("wrong name or password"));
     }
+    if session.subject().is_some_and(|former| former != login.name) {
+        session.clear(); // what was another user's is none of this one's
+    }
     session.set_subject(&login.name)?;
     draw_token(&session)?;
     state(session).await
 }
 
-async fn logout(request: HttpRequest, session: Session) -> actix_web::Result<HttpResponse> {
+async fn logout(request: HttpRequest, session: Session, _: Json<Value>) -> actix_web::Result<HttpResponse> {
     check_token(&request, &session)?;
     session.destroy();
     Ok(HttpResponse::NoContent().finish())
@@ -119,7 +122,9 @@ fn routes(config: &mut web::ServiceConfig) {
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let port = std::env::var("PORT").map_or(Ok(8080), |port| port.parse())?;
-    let sessions = Sessions::builder(KeyRing::open_or_create("session.keys")?).build()?;
+    let keys = KeyRing::open_or_create("session.keys")?;
+    // A cookie without `Max-Age`, so that the browser goes on sending it after its end, and the page can say so.
+    let sessions = Sessions::builder(keys).persistent(false).build()?;
     let app = move || App::new().wrap(SessionMiddleware::new(sessions.clone())).configure(routes);
     let server = HttpServer::new(app).bind(("127.0.0.1", port))?;
     println!("http://localhost:{port}/");
@@ -156,13 +161,18 @@ const PAGE: &str = r#"<!doctype html>
   const $ = id => document.getElementById(id);
   let token;
 
-  async function call(path, body) {
+  async function call(path, body, again) {
     const post = body !== undefined;
     const response = await fetch("/api/" + path, {
       method: post ? "POST" : "GET",
       headers: post ? { "content-type": "application/json", "x-csrf-token": token } : {},
       body: post ? JSON.stringify(body) : undefined,
     });
+    if (response.status === 403 && !again) {
+      // Another tab has logged in or out since, and the token is another one.
+      token = (await call("session")).token;
+      return call(path, body, true);
+    }
     $("status").textContent = response.ok ? "" : await response.text() || response.statusText;
     return response.ok && response.status !== 204 ? response.json() : null;
   }

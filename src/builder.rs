@@ -29,6 +29,8 @@ const HEAD_BUDGET: usize = 4_096;
 const MIN_HEAD_BUDGET: usize = 512;
 const MAX_HEAD_BUDGET: usize = 1 << 20;
 const MAX_STORED: usize = 1 << 20;
+/// Less would be no more than a cookie holds.
+const MIN_MAX_STORED: usize = 8_192;
 /// MongoDB's documents have at most 16 MiB.
 const MAX_MAX_STORED: usize = 15 << 20;
 const REVOCATION_EVERY: Duration = Duration::from_secs(60);
@@ -204,7 +206,7 @@ impl SessionsBuilder {
         self
     }
 
-    /// The largest row, in bytes as it is stored; the default is 1 MiB. From 4,096 to 15 MiB.
+    /// The largest row, in bytes as it is stored; the default is 1 MiB. From 8 KiB to 15 MiB.
     pub fn max_stored_bytes(mut self, bytes: usize) -> Self {
         self.max_stored_bytes = Some(bytes);
         self
@@ -333,7 +335,7 @@ impl SessionsBuilder {
                 "max_stored_bytes",
                 self.max_stored_bytes,
                 MAX_STORED,
-                MAX_NAME_VALUE_BYTES,
+                MIN_MAX_STORED,
                 MAX_MAX_STORED,
             )?,
         };

@@ -58,9 +58,8 @@ pub(crate) fn choose<H: AsRef<[u8]>>(
             let mut parsed = parse(value, sealer);
             if let Err(Refusal { reason: Rejection::UnknownKey(_), .. }) = parsed
                 && !std::mem::replace(&mut looked, true)
-                && let Some(reload) = sealer.ring().look_for_unknown(now)
             {
-                found.reload = Some(reload);
+                found.reload = sealer.ring().look_for_unknown(now);
                 parsed = parse(value, sealer);
             }
             let judged = parsed.and_then(|parsed| {

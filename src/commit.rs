@@ -410,7 +410,8 @@ impl Inner {
         }
         let terms = &self.limits.terms;
         let (end, _) = lifetime::first_end(&state.header.times, terms, now);
-        let spare = Millis(lifetime::active(&state.header.times, terms).0 / 2);
+        let active = lifetime::active(&state.header.times, terms);
+        let spare = Millis(terms.idle.map_or(active, |idle| idle.max(active)).0 / 2);
         let name_value = self.limits.name_value(state.plaintext_len());
         let is_late = now.minus(state.now) > SLOW;
         end.minus(now) > spare && (is_late || self.head_overrun(name_value, context).is_some())

@@ -33,6 +33,8 @@ struct Delta {
 pub(crate) struct Entries {
     base: Arc<Packed>,
     delta: Delta,
+    /// How much a record takes for them as they are now.
+    extent: Extent,
 }
 
 /// An encoded value, held so that it can be read after the session's lock is released.
@@ -60,7 +62,7 @@ pub(crate) enum NotCountable {
 
 impl Entries {
     pub(crate) fn new(base: Packed) -> Self {
-        Self { base: Arc::new(base), delta: Delta::default() }
+        Self { extent: base.extent(), base: Arc::new(base), delta: Delta::default() }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Encoded> {
@@ -81,21 +83,15 @@ impl Entries {
     }
 
     pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>) {
-        if self.loaded(key) == Some(&bytes) {
-            self.delta.changes.remove(key);
-        } else {
-            self.delta.changes.insert(key.into(), Change::Set(bytes));
-        }
+        let change = (self.loaded(key) != Some(&bytes)).then_some(Change::Set(bytes));
+        self.change(key, change);
     }
 
     /// Whether there was something to remove.
     pub(crate) fn remove(&mut self, key: &str) -> bool {
         let was_there = self.contains(key);
-        if self.visible(key).is_some() {
-            self.delta.changes.insert(key.into(), Change::Unset);
-        } else {
-            self.delta.changes.remove(key);
-        }
+        let change = self.visible(key).map(|_| Change::Unset);
+        self.change(key, change);
         was_there
     }
 
@@ -122,7 +118,21 @@ impl Entries {
             Some(Change::Add(before)) => Change::Add(before + by),
             None => Change::Add(by),
         };
-        self.delta.changes.insert(key.into(), change);
+        self.change(key, Some(change));
+    }
+
+    /// What is done to this key from now on, or nothing.
+    fn change(&mut self, key: &str, change: Option<Change>) {
+        if let Some(before) = self.present(key).map(|bytes| bytes.len()) {
+            self.extent.take(key, before);
+        }
+        match change {
+            Some(change) => self.delta.changes.insert(key.into(), change),
+            None => self.delta.changes.remove(key),
+        };
+        if let Some(after) = self.present(key).map(|bytes| bytes.len()) {
+            self.extent.put(key, after);
+        }
     }
 
     /// Drops every entry whose key is not to be kept.
@@ -133,21 +143,24 @@ impl Entries {
             None => keep.clone(),
         };
         self.delta.keep_only = Some(kept);
+        self.extent = Extent::of(self.iter());
     }
 
     pub(crate) fn clear(&mut self) {
         self.delta = Delta { keep_only: Some(BTreeSet::new()), changes: BTreeMap::new() };
+        self.extent = Extent::default();
     }
 
     /// The same changes over other loaded entries: those that a parallel request has left.
     pub(crate) fn rebased(&self, base: Packed) -> Result<Self, NotCountable> {
-        let rebased = Self { base: Arc::new(base), delta: self.delta.clone() };
+        let mut rebased = Self { delta: self.delta.clone(), ..Self::new(base) };
         for (key, change) in &rebased.delta.changes {
             if let (Change::Add(by), Some(loaded)) = (change, rebased.loaded(key)) {
                 let present = value::decode_integer(loaded).ok_or(NotCountable::NoInteger)?;
                 i64::try_from(i128::from(present) + by).map_err(|_| NotCountable::OutOfRange)?;
             }
         }
+        rebased.extent = Extent::of(rebased.iter());
         Ok(rebased)
     }
 
@@ -155,6 +168,7 @@ impl Entries {
     pub(crate) fn forget_idle_changes(&mut self) {
         if !self.changed() {
             self.delta = Delta::default();
+            self.extent = self.base.extent();
         }
     }
 
@@ -196,31 +210,15 @@ impl Entries {
         self.len() == 0
     }
 
-    /// How much a record takes for the entries. Costs as much as was changed, not as much as there is.
+    /// How much a record takes for the entries.
     pub(crate) fn extent(&self) -> Extent {
-        let mut extent = match &self.delta.keep_only {
-            None => self.base.extent(),
-            Some(keep) => Extent::of(self.base.iter().filter(|(key, _)| keep.contains(*key))),
-        };
-        for (key, change) in &self.delta.changes {
-            if let Some(hidden) = self.visible(key) {
-                extent.take(key, hidden.len());
-            }
-            if let Some(bytes) = self.became(key, change) {
-                extent.put(key, bytes.len());
-            }
-        }
-        extent
+        self.extent
     }
 
     /// How much it would be with a value of this length at `key`.
     pub(crate) fn extent_with(&self, key: &str, value_len: usize) -> Extent {
-        let mut extent = self.extent();
-        let replaced = match self.delta.changes.get(key) {
-            Some(change) => self.became(key, change),
-            None => self.loaded(key).map(Cow::Borrowed),
-        };
-        if let Some(replaced) = replaced {
+        let mut extent = self.extent;
+        if let Some(replaced) = self.present(key) {
             extent.take(key, replaced.len());
         }
         extent.put(key, value_len);
@@ -235,6 +233,14 @@ impl Entries {
                 let loaded = self.base.find(key).map(|range| self.base.bytes(range));
                 self.became(key, change).is_some_and(|bytes| Some(&*bytes) != loaded)
             })
+    }
+
+    /// The value at `key` as it is now.
+    fn present(&self, key: &str) -> Option<Cow<'_, [u8]>> {
+        match self.delta.changes.get(key) {
+            Some(change) => self.became(key, change),
+            None => self.loaded(key).map(Cow::Borrowed),
+        }
     }
 
     /// The value that a change has led to.

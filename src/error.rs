@@ -8,7 +8,7 @@
 //! | [`InsertError`], [`ValueError`] | the handler | a session method is called |
 //! | [`StoreError`], [`CommitError`] | the operator | the store does not answer |
 //!
-//! `docs/errors.md` lists every message, what it means and what helps; a test provokes them and compares.
+//! `docs/errors.md` lists the messages, what they mean and what helps; a test provokes them and compares.
 
 mod keys;
 

@@ -317,7 +317,7 @@ impl fmt::Display for Event {
                 );
             }
             Self::StoreFailed { operation, .. } => {
-                return write!(f, "the store failed at a {operation}; sessions in cookies go on");
+                return write!(f, "the store failed ({operation}); sessions in cookies go on, unless the failure policy is `Closed`");
             }
             Self::Unconfirmed { .. } => {
                 "a session was used without knowing whether it was revoked, because the store does not answer"

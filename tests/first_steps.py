@@ -52,7 +52,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for step in steps.splitlines():
             # From this folder instead of the registry, and with the versions that are tested.
-            step = step.replace("cargo add sealed-session", f"cargo add sealed-session --path {ROOT}")
+            step = step.replace("cargo add sealed-session", f"cargo add sealed-session --path '{ROOT}'")
             at = folder if step.startswith("cargo new") else os.path.join(folder, "shop")
             run(step.replace("&& cd shop", "--quiet"), at)
         shop = os.path.join(folder, "shop")
@@ -81,7 +81,7 @@ def main():
         finally:
             server.kill()
             server.wait()
-        ignored = subprocess.run(["git", "status", "--porcelain"], cwd=shop, capture_output=True, text=True).stdout
+        ignored = subprocess.run(["git", "status", "--porcelain"], cwd=shop, check=True, capture_output=True, text=True).stdout
         if "session.keys" in ignored or not os.path.exists(os.path.join(shop, "session.keys")):
             sys.exit("FAILED: git would take the keys")
     print(f"ok  the README, in {lines} lines and an empty folder")

@@ -24,6 +24,8 @@ pub(super) struct Shared {
     /// The latest moment that the ring was told.
     seen: AtomicI64,
     book: Mutex<Book>,
+    /// Whether it follows a file.
+    is_file: bool,
 }
 
 /// What the ring is told, from which each snapshot follows.
@@ -88,7 +90,13 @@ impl KeyRing {
     /// Looks for a key that a cookie names and the ring does not know. Anybody can name any key, so nothing is read
     /// for that but a file that has changed, or what the interval allows once more.
     pub(crate) fn look_for_unknown(&self, now: Millis) -> Option<Reload> {
-        let mut book = self.shared.book.try_lock().ok()?;
+        let Ok(mut book) = self.shared.book.try_lock() else {
+            // Another request looks at this moment, and may find the key. A file is read in no time.
+            if self.shared.is_file {
+                drop(self.book());
+            }
+            return None;
+        };
         let recently = book.looked_for_unknown.is_some_and(|at| now < at.plus(book.interval) && now >= at);
         match &book.home {
             KeysHome::Memory => return None,
@@ -105,6 +113,7 @@ impl KeyRing {
     pub(super) fn with(members: Vec<Member>, home: KeysHome) -> Self {
         let now = Millis::of(SystemClock.now());
         let shared = Shared {
+            is_file: matches!(home, KeysHome::File { .. }),
             current: ArcSwap::from_pointee(Snapshot::of(&members, now)),
             next: AtomicI64::new(i64::MIN),
             seen: AtomicI64::new(i64::MIN),

@@ -103,11 +103,11 @@ impl Packed {
         self.places.extent
     }
 
-    /// Where the value of `key` is. Linear: at the sizes of a session that beats a binary search.
+    /// Where the value of `key` is.
     pub(crate) fn find(&self, key: &str) -> Option<Range<usize>> {
-        let is_key =
-            |(k, _): &&(Range<usize>, _)| k.len() == key.len() && self.buf[k.clone()] == *key.as_bytes();
-        self.places.ranges.iter().find(is_key).map(|(_, value)| value.clone())
+        let ranges = &self.places.ranges;
+        let at = ranges.binary_search_by(|(other, _)| self.buf[other.clone()].cmp(key.as_bytes())).ok()?;
+        Some(ranges[at].1.clone())
     }
 
     pub(crate) fn bytes(&self, value: Range<usize>) -> &[u8] {

@@ -54,6 +54,27 @@ async fn a_late_answer_does_prolong_where_the_session_could_not_wait() {
 }
 
 #[actix_web::test]
+async fn who_gets_nothing_but_late_answers_does_not_become_idle_by_that() {
+    let keep_alive = async |lifetime: Lifetime, pause: Duration| {
+        let bed = Bed::with(|builder| builder.lifetime(lifetime));
+        let mut jar = bed.logged_in().await;
+        for n in 0..20 {
+            bed.clock.advance(pause);
+            let reply = slow(&bed, &jar, LATE + MS, move |s| assert_eq!(s.len(), 1, "request {n}")).await;
+            jar.keep(&reply);
+        }
+    };
+    for idle in [1, 15, 60] {
+        let fixed = Lifetime::new(24 * 60 * MINUTE).fixed().idle(idle * MINUTE);
+        for part in [2, 4, 5, 9] {
+            keep_alive(fixed, idle * MINUTE * part / 10).await;
+        }
+    }
+    keep_alive(Lifetime::aal2(), 40 * MINUTE).await;
+    keep_alive(Lifetime::aal3(), 10 * MINUTE).await;
+}
+
+#[actix_web::test]
 async fn a_late_answer_that_writes_or_touches_is_sent() {
     let bed = Bed::new();
     let jar = bed.logged_in().await;

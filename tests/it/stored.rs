@@ -312,7 +312,11 @@ async fn emptying_removes_the_cookie_and_leaves_an_empty_row_to_expire() {
     assert_eq!(spy.rows.count().await.unwrap(), 1);
     assert_eq!(bed.see(&copy, |session| (session.origin(), session.len())).await, (Origin::Resumed, 0));
     let reply = bed.peek(&copy, |session| assert!(session.is_empty())).await;
-    assert_eq!(reply.set_cookie(), None, "it was empty before, and by now another request may have filled it");
+    assert_eq!(
+        reply.set_cookie(),
+        None,
+        "it was empty before, and by now another request may have filled it"
+    );
     // One with a subject stays.
     let mut jar = spilled(&bed).await;
     bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
