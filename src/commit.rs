@@ -302,7 +302,7 @@ impl Inner {
                 (dealings.replace(&mut work, place).await, Reissue::Wanted)
             }
             Action::End => {
-                let set_cookie = (work.cookies > 0).then(|| self.cookie.remove(context.secure));
+                let set_cookie = Some(self.cookie.remove(context.secure));
                 return match dealings.end(&work).await {
                     Ok(()) => {
                         self.forget(loaded, now);

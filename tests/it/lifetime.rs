@@ -240,6 +240,19 @@ async fn a_short_own_duration_on_an_old_session_counts_from_now_and_never_kills_
 }
 
 #[actix_web::test]
+async fn a_duration_that_is_set_in_the_active_window_counts_from_now_and_nothing_is_added_to_it() {
+    let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(60 * MINUTE).active(10 * MINUTE)));
+    let mut jar = bed.logged_in().await;
+    bed.clock.advance(55 * MINUTE);
+    bed.visit(&mut jar, |session| {
+        session.set_duration(20 * MINUTE).unwrap();
+        assert_eq!(session.remaining(), 20 * MINUTE);
+    })
+    .await;
+    assert_eq!(bed.see(&jar, Session::remaining).await, 20 * MINUTE);
+}
+
+#[actix_web::test]
 async fn an_own_duration_that_is_zero_or_too_long_is_refused_with_the_limit() {
     let bed = Bed::with(|builder| builder.max_duration(30 * DAY));
     let mut jar = bed.logged_in().await;

@@ -97,6 +97,18 @@ async fn a_life(bed: &Bed) -> (Jar, Vec<Jar>) {
 }
 
 #[actix_web::test]
+async fn a_session_that_was_asked_for_when_it_was_prolonged_is_not_asked_for_again_within_the_time() {
+    let (bed, spy) = guarded(|builder| builder);
+    let mut jar = bed.logged_in().await;
+    bed.clock.advance(DAY - 3 * MINUTE);
+    let reply = bed.visit(&mut jar, |session| assert_eq!(session.len(), 1)).await;
+    assert!(reply.set_cookie().is_some());
+    spy.calls();
+    bed.visit(&mut jar, |session| assert_eq!(session.len(), 1)).await;
+    assert_eq!(spy.calls(), [""; 0]);
+}
+
+#[actix_web::test]
 async fn after_a_logout_no_cookie_of_the_session_is_accepted_here_at_once_and_elsewhere_within_the_time() {
     for way in [0, 1, 2] {
         let (bed, spy) = guarded(|builder| builder);

@@ -90,6 +90,26 @@ async fn just_under_the_limit_stays_and_one_byte_more_spills_by_name_and_value()
 }
 
 #[actix_web::test]
+async fn a_session_that_was_loaded_spills_when_it_grows_or_is_renewed_over_the_threshold_and_not_by_being_read()
+ {
+    let (bed, _) = stored(|builder| builder);
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.insert("text", "x".repeat(2_600)).unwrap()).await;
+    assert!(bed.see(&jar, is_stored).await, "over the threshold, and under what browsers keep");
+
+    // One that is over the threshold of now, because that was lowered since.
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.insert("text", "x".repeat(1_000)).unwrap()).await;
+    let (lower, _) = stored(|builder| builder.spill_above(1_000));
+    assert!(!lower.see(&jar, is_stored).await);
+    let renewed = &mut jar.clone();
+    lower.visit(renewed, Session::renew).await;
+    assert!(lower.see(renewed, is_stored).await, "renewed");
+    lower.visit(&mut jar, |session| session.insert("n", 2).unwrap()).await;
+    assert!(lower.see(&jar, is_stored).await, "changed");
+}
+
+#[actix_web::test]
 async fn a_response_head_that_would_be_over_its_budget_makes_the_session_spill() {
     let (bed, _) = stored(|builder| builder);
     let head_with = async |others: usize| {
