@@ -136,12 +136,20 @@ async fn a_response_head_that_would_be_over_its_budget_makes_the_session_spill()
     // Even the reference does not fit: it is sent, and told.
     let (stored, head) = head_with(4_000).await;
     assert!(stored);
-    let told = bed.events().into_iter().find_map(|event| match event {
-        Event::HeadOverBudget { bytes, budget, .. } => Some((bytes, budget)),
-        _ => None,
-    });
-    let (bytes, budget) = told.unwrap();
+    let told = || {
+        bed.events().into_iter().find_map(|event| match event {
+            Event::HeadOverBudget { bytes, budget, .. } => Some((bytes, budget)),
+            _ => None,
+        })
+    };
+    let (bytes, budget) = told().unwrap();
     assert!(bytes >= head && bytes < head + 32 && budget == 4_096);
+    // Exactly the budget is within it.
+    let exactly = 4_000 + budget - bytes;
+    head_with(exactly).await;
+    assert_eq!(told(), None);
+    head_with(exactly + 1).await;
+    assert_eq!(told(), Some((4_097, 4_096)));
 }
 
 #[actix_web::test]
