@@ -109,6 +109,42 @@ async fn a_session_that_was_asked_for_when_it_was_prolonged_is_not_asked_for_aga
 }
 
 #[actix_web::test]
+async fn a_late_answer_that_only_prolongs_is_left_out_also_where_it_would_ask_first() {
+    let (bed, spy) = guarded(|builder| builder);
+    let mut jar = bed.logged_in().await;
+    bed.clock.advance(DAY - 3 * MINUTE);
+    let clock = bed.clock.clone();
+    spy.calls();
+    let late = move |session: &Session| {
+        assert_eq!(session.len(), 1);
+        clock.advance(Duration::from_millis(501));
+    };
+    assert_eq!(bed.visit(&mut jar, late).await.set_cookie(), None);
+    assert_eq!(spy.calls(), ["load"], "when it was loaded, and not for an extension that waits");
+}
+
+#[actix_web::test]
+async fn a_mere_extension_of_a_session_that_was_moved_meanwhile_follows_it_and_writes_nothing_over_it() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = other_node(&bed, &spy, |builder| builder);
+    let mut jar = bed.logged_in().await;
+    bed.clock.advance(DAY - 3 * MINUTE);
+    // The other node has heard that all is fine, and does not know of the move.
+    let mut old = jar.clone();
+    assert_eq!(origin(&other, &old).await, Origin::Resumed);
+    bed.visit(&mut jar, |session| {
+        session.skip_renewal();
+        session.insert("large", "x".repeat(5_000)).unwrap();
+    })
+    .await;
+    spy.calls();
+    let reply = other.visit(&mut old, |session| assert_eq!(session.len(), 1)).await;
+    assert!(reply.set_cookie().is_some());
+    assert_eq!(spy.calls(), ["load", "extend"]);
+    assert_eq!(other.see(&old, Session::len).await, 2);
+}
+
+#[actix_web::test]
 async fn after_a_logout_no_cookie_of_the_session_is_accepted_here_at_once_and_elsewhere_within_the_time() {
     for way in [0, 1, 2] {
         let (bed, spy) = guarded(|builder| builder);

@@ -90,6 +90,25 @@ async fn just_under_the_limit_stays_and_one_byte_more_spills_by_name_and_value()
 }
 
 #[actix_web::test]
+async fn a_cookie_of_exactly_the_threshold_is_kept_and_exactly_what_browsers_keep_too() {
+    // Lengths go in steps: with a name of 25 bytes 4,096 is one, with "s" it is 275.
+    let name = "a-name-of-25-bytes-and-so";
+    for (name, above, len) in [(name, 4_096, 2_939), (NAME, 275, 94)] {
+        let (bed, _) =
+            stored(|builder| builder.spill_above(above).response_head_budget(1 << 20).cookie_name(name));
+        let cookie =
+            bed.sessions.issue(|session| session.insert("x", "v".repeat(len)).unwrap()).await.unwrap();
+        assert_eq!(cookie.len() - 1, above);
+        let session = bed.sessions.load([&cookie]).await.unwrap();
+        assert_eq!(session.placement(), Placement::Cookie { bytes: above });
+        session.renew();
+        assert_eq!(session.placement(), Placement::Cookie { bytes: above });
+        session.insert("x", "v".repeat(len + 1)).unwrap();
+        assert!(is_stored(&session));
+    }
+}
+
+#[actix_web::test]
 async fn a_session_that_was_loaded_spills_when_it_grows_or_is_renewed_over_the_threshold_and_not_by_being_read()
  {
     let (bed, _) = stored(|builder| builder);
