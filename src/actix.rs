@@ -7,12 +7,13 @@
 //! |---|---|---|---|
 //! | nothing with the session | | | |
 //! | asked for it | yes | if it is due | with `Set-Cookie` |
-//! | changed it | yes | yes | yes |
+//! | changed it, in its cookie | yes | yes | yes |
+//! | changed it, in the store | yes | if it is due | with `Set-Cookie` |
 //!
 //! Wrap the application with it last, and thus outermost, so that responses of other middleware are committed too, and
 //! the response head is known when a session is to fit it.
 //!
-//! Nothing waits but what needs the store: a session that is in its cookie is loaded and committed at once.
+//! Nothing waits but what needs the store: a session in its cookie that need not be asked for is loaded and committed at once.
 
 mod errors;
 mod extract;

@@ -212,9 +212,9 @@ impl SessionsBuilder {
         self
     }
 
-    /// How long a request waits for the store, once when it loads and once when it commits; the default is 2 s. From
-    /// 1 ms to 1 min. After that it is answered with 503; only where a write may have happened is it looked for, once,
-    /// for as long again.
+    /// How long each step with the store may take: the load, the question before a commit, and its write, which is looked
+    /// for once more, for as long again, if it may have happened. The default is 2 s; from 1 ms to 1 min. What cannot be
+    /// done without is answered with 503 then.
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.store_timeout = Some(timeout);
         self

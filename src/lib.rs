@@ -50,8 +50,8 @@
 //!   it ends; with one, see [`Revocation`].
 //! - **Races.** Of two overlapping requests that both change the session, the response that arrives later wins.
 //!
-//! These do not hold for a session that has moved into a store: its data is there alone, `destroy` and `renew` end it
-//! for good, and the changes of parallel requests are merged. In either place:
+//! A session that has moved into a store has its data there: `destroy` and `renew` end it for good, and the changes of
+//! parallel requests are merged. Cookies from before the move are what remains: see [`guide::limits`]. In either place:
 //!
 //! - **Theft.** Whoever steals the cookie has the session. The defaults (`HttpOnly`, `Secure`, `SameSite=Lax`, the
 //!   prefix `__Host-Http-`) make that hard in browsers.

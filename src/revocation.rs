@@ -17,7 +17,7 @@ use crate::record::SessionId;
 use crate::rows::{Deadline, Found, LiveRow, Queues, Rows, row_key};
 use crate::store::{Expected, Revision, RowKey};
 
-/// Of each kind the answers for at most twice as many sessions or subjects are kept: some 10 MiB when full.
+/// Of each kind the answers for at most twice as many sessions or subjects are kept: some 25 MiB when full, with what belongs to subjects.
 const ANSWERS: usize = 1 << 16;
 /// While the store fails, one question is risked in this time.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ pub enum FailurePolicy {
     /// 503: no session is used that might have been revoked.
     Closed,
     /// It is used. The store being down costs nobody their session, and lets revoked ones go on for as long. What ends
-    /// a session or gives it another id or subject is 503 all the same.
+    /// a session, gives it another id or subject, or changes its times by `touch` or `set_duration`, is 503 all the same.
     Open,
 }
 

@@ -51,7 +51,7 @@ pub(crate) trait Home: Send + Sync {
 /// row of the store where it has outgrown the cookie.
 ///
 /// Cheap to clone; all clones are the same session. Several requests at once work on copies of their own. Of two
-/// overlapping requests that both change a cookie session, the one whose response arrives later wins. In a store both
+/// overlapping requests that both issue the cookie, for a change or a prolongation, the later response wins. In a store both
 /// do: each request's changes are applied to what is there by then, and only where both changed one key the later wins.
 ///
 /// Reading is always possible. After [`destroy`](Self::destroy), and once the response has left, changes are
@@ -259,8 +259,8 @@ impl Session {
     ///
     /// # Security
     /// With a store it is ended for good, within the time of [`Revocation`](crate::Revocation) in other processes. Without
-    /// one, or with [`Revocation::Off`](crate::Revocation::Off) for a session in a cookie, a copy that somebody kept
-    /// stays valid until it ends.
+    /// one, or with [`Revocation::Off`](crate::Revocation::Off) for a cookie that holds data, also of a session that has
+    /// since moved into the store, a copy that somebody kept stays valid until it ends.
     pub fn destroy(&self) {
         self.if_open("destroy", |state| {
             state.stage = Stage::Destroyed;
