@@ -6,6 +6,8 @@ mod revoke;
 mod saving;
 mod sealing;
 
+use std::sync::Arc;
+
 use tracing::Instrument as _;
 
 use self::confirm::Confirmed;
@@ -119,10 +121,21 @@ impl Sessions {
 
     /// What there is to do, and whether that has to wait for the store.
     fn plan(&self, session: &Session, context: &CommitContext) -> (Action, bool) {
-        session.with(|state| {
-            let action = self.inner.plan(state, context);
-            (action, self.inner.waits(state, action))
-        })
+        let plan = || {
+            session.with(|state| {
+                let action = self.inner.plan(state, context);
+                (action, self.inner.waits(state, action))
+            })
+        };
+        let ring = self.inner.sealer.ring();
+        let before = Arc::clone(&ring.snapshot());
+        let planned = plan();
+        if planned.0 == Action::Keep {
+            return planned;
+        }
+        // By now the keys may be others, and what there is to do is decided by those that will seal.
+        self.now();
+        if Arc::ptr_eq(&before, &ring.snapshot()) { planned } else { plan() }
     }
 }
 
@@ -139,8 +152,7 @@ impl Inner {
             Stage::Destroyed => return Action::Keep,
             Stage::Open => {}
         }
-        if state.loaded.as_ref().is_some_and(|loaded| self.sealer.ring().has_revoked(loaded.key_id)) {
-            // Since this request began; what the key had sealed must not go on under another one.
+        if self.is_disowned(state) {
             return Action::Keep;
         }
         if has_end && state.is_renewed() {
@@ -168,6 +180,19 @@ impl Inner {
             reissue if stored => Action::Extend(reissue),
             reissue => self.placed(state, reissue, context),
         }
+    }
+
+    /// Whether the key that had sealed the session was revoked since this request began. What it had sealed must not go
+    /// on under another one.
+    fn is_disowned(&self, state: &State) -> bool {
+        state.loaded.as_ref().is_some_and(|loaded| self.sealer.ring().has_revoked(loaded.key_id))
+    }
+
+    /// Whether this process knows that the session is over, so that no late answer puts its cookie over a newer one.
+    fn is_known_to_be_over(&self, state: &State, now: Millis) -> bool {
+        self.revoking.as_ref().zip(state.loaded.as_ref()).is_some_and(|(revoking, loaded)| {
+            loaded.header.id == state.header.id && revoking.is_ended(loaded.header.id, now) == Some(true)
+        })
     }
 
     fn waits(&self, state: &State, action: Action) -> bool {
@@ -209,8 +234,12 @@ impl Inner {
             Action::Issue(reissue) => {
                 let now = self.now();
                 session.with(|state| {
-                    if self.may_wait(state, reissue, &context, now) {
+                    if self.may_wait(state, reissue, &context, now) || self.is_disowned(state) {
                         return (None, [None, None]);
+                    }
+                    if self.is_known_to_be_over(state, now) {
+                        let lost = Event::Lost { id: state.header.id, reason: Rejection::Revoked };
+                        return (None, [Some(lost), None]);
                     }
                     self.stamp(state, now);
                     let (line, bytes) = self.seal(state, now, context.secure, None);
@@ -257,6 +286,13 @@ impl Inner {
         let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
         let id = loaded.unwrap_or(work.header.id);
         let mut action = self.in_time(&work, action, &context, now);
+        if action != Action::End && self.is_disowned(&work) {
+            return Ok(None);
+        }
+        if matches!(action, Action::Issue(_) | Action::Extend(_)) && self.is_known_to_be_over(&work, now) {
+            self.teller.tell(&Event::Lost { id, reason: Rejection::Revoked });
+            return Ok(None);
+        }
         let mut under = None;
         if let Some(revoking) = self.revoking.as_ref().filter(|_| self.has_to_ask(&work, action, now)) {
             match self.confirm((revoking, rows), &mut work, action, now).await? {
@@ -265,6 +301,7 @@ impl Inner {
                     work.renewal = Renewal::Skip;
                     under = Some(key);
                 }
+                Confirmed::DataOnly => action = Action::Write(Reissue::No),
                 Confirmed::Later => return Ok(None),
                 Confirmed::Spilled(row) => match self.follow(&mut work, row, action.reissue()) {
                     Some(follows) => action = follows,
@@ -335,6 +372,9 @@ impl Inner {
                 let mere = reissue == Reissue::Mere && !work.entries.changed();
                 return if mere { Ok(None) } else { Err(error) };
             }
+        }
+        if self.is_disowned(&work) {
+            return Ok(None);
         }
         let line = if self.is_over(&work) {
             self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: false }));

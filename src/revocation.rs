@@ -141,9 +141,10 @@ impl Revoking {
         now: Millis,
         deadline: Deadline,
     ) -> Result<Standing, StoreError> {
+        let epoch = self.sessions.epoch();
         Ok(match rows.load(id, deadline).await? {
             Found::Absent => {
-                self.sessions.put(id, false, now);
+                self.sessions.learn(id, false, now, epoch);
                 Standing::Fine
             }
             Found::Ended(_) => {
@@ -178,8 +179,9 @@ impl Revoking {
         now: Millis,
         deadline: Deadline,
     ) -> Result<Option<u64>, StoreError> {
+        let epoch = self.subjects.epoch();
         let generation = rows.load_generation(place, deadline).await?.map(|(generation, _)| generation);
-        self.subjects.put(*place, generation, now);
+        self.subjects.learn(*place, generation, now, epoch);
         Ok(generation)
     }
 
@@ -236,9 +238,9 @@ impl Revoking {
         Ok(())
     }
 
-    /// The generation at the place of a subject if it was this process that revoked the former one.
-    pub(crate) fn given(&self, place: &RowKey) -> Option<u64> {
-        self.given.get(place).map(|(generation, _)| generation)
+    /// The generation at the place of a subject if this process has revoked the former one `since` then.
+    pub(crate) fn given(&self, place: &RowKey, since: Millis) -> Option<u64> {
+        self.given.get(place).filter(|(_, at)| *at >= since).map(|(generation, _)| generation)
     }
 
     /// By the distance, so that a clock that was set back does not make an answer last.
@@ -254,38 +256,70 @@ fn too_busy() -> StoreError {
 /// Answers with the moments at which they were given. Bounded: when one half is full, the older half is dropped.
 struct Answers<K, A> {
     capacity: usize,
-    halves: Mutex<[HashMap<K, (A, Millis)>; 2]>,
+    known: Mutex<Halves<K, A>>,
+}
+
+struct Halves<K, A> {
+    halves: [HashMap<K, (A, Millis)>; 2],
+    /// How often this process has known better than the store's answers that were under way.
+    epoch: u64,
 }
 
 impl<K: Eq + Hash + Copy, A: Copy> Answers<K, A> {
     fn new(capacity: usize) -> Self {
-        Self { capacity, halves: Mutex::default() }
+        let halves = [HashMap::new(), HashMap::new()];
+        Self { capacity, known: Mutex::new(Halves { halves, epoch: 0 }) }
     }
 
     fn get(&self, key: &K) -> Option<(A, Millis)> {
-        self.with(|halves| halves.iter().find_map(|half| half.get(key)).copied())
+        self.with(|known| known.halves.iter().find_map(|half| half.get(key)).copied())
     }
 
-    fn put(&self, key: K, answer: A, now: Millis) {
-        self.with(|halves| {
-            if halves[0].len() >= self.capacity && !halves[0].contains_key(&key) {
-                halves.swap(0, 1);
-                halves[0].clear();
+    /// To be taken before the store is asked, for [`learn`](Self::learn).
+    fn epoch(&self) -> u64 {
+        self.with(|known| known.epoch)
+    }
+
+    /// Keeps what the store answered, unless something was put or forgotten since it was asked: then the answer may be
+    /// from before that.
+    fn learn(&self, key: K, answer: A, now: Millis, epoch: u64) {
+        self.with(|known| {
+            if known.epoch == epoch {
+                known.insert(key, answer, now, self.capacity);
             }
-            halves[0].insert(key, (answer, now));
+        });
+    }
+
+    /// Keeps what this process has done itself.
+    fn put(&self, key: K, answer: A, now: Millis) {
+        self.with(|known| {
+            known.epoch += 1;
+            known.insert(key, answer, now, self.capacity);
         });
     }
 
     fn forget(&self, key: &K) {
-        self.with(|halves| {
-            for half in halves {
+        self.with(|known| {
+            known.epoch += 1;
+            for half in &mut known.halves {
                 half.remove(key);
             }
         });
     }
 
-    fn with<R>(&self, f: impl FnOnce(&mut [HashMap<K, (A, Millis)>; 2]) -> R) -> R {
-        f(&mut self.halves.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<R>(&self, f: impl FnOnce(&mut Halves<K, A>) -> R) -> R {
+        f(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<K: Eq + Hash, A> Halves<K, A> {
+    fn insert(&mut self, key: K, answer: A, now: Millis, capacity: usize) {
+        let halves = &mut self.halves;
+        if halves[0].len() >= capacity && !halves[0].contains_key(&key) {
+            halves.swap(0, 1);
+            halves[0].clear();
+        }
+        halves[0].insert(key, (answer, now));
     }
 }
 
@@ -338,7 +372,7 @@ mod tests {
         for n in 0..1_000_u32 {
             answers.put(n, n, Millis(i64::from(n)));
             answers.put(n, n + 1, Millis(0));
-            assert!(answers.with(|halves| halves.iter().map(HashMap::len).sum::<usize>()) <= 20);
+            assert!(answers.with(|halves| halves.halves.iter().map(HashMap::len).sum::<usize>()) <= 20);
             assert_eq!(answers.get(&n), Some((n + 1, Millis(0))));
             assert!(n < 10 || answers.get(&(n - 9)).is_some());
         }

@@ -43,8 +43,8 @@ pub enum Placement {
 pub(crate) trait Home: Send + Sync {
     async fn save(&self, session: &Session) -> Result<(), CommitError>;
     async fn reload(&self, session: &Session) -> Result<(), CommitError>;
-    /// The generation of a subject whose former one this process has revoked.
-    fn given_generation(&self, subject: &str) -> Option<u64>;
+    /// The generation of a subject whose former one this process has revoked since then.
+    fn given_generation(&self, subject: &str, since: Millis) -> Option<u64>;
 }
 
 /// A session: typed values under string keys, sealed into the response's cookie when the request is over, or into a
@@ -244,12 +244,12 @@ impl Session {
     /// it by itself. With a store the old id is ended there; without one, or with
     /// [`Revocation::Off`](crate::Revocation::Off) for a session in a cookie, the old cookie stays valid until it ends.
     pub fn renew(&self) {
-        let subject = self.subject();
-        let given =
-            self.inner.home.as_ref().zip(subject).and_then(|(home, subject)| home.given_generation(&subject));
+        let (subject, since) = self.with(|state| (state.header.subject.clone(), state.now));
+        let home = self.inner.home.as_ref().zip(subject);
+        let given = home.and_then(|(home, subject)| home.given_generation(&subject, since));
         self.if_open("renew", |state| {
             state.renew(&self.inner.limits.terms);
-            // "Everywhere but here": whoever revoked the subject's sessions in this process may take this one along.
+            // "Everywhere but here": whoever revoked the subject's sessions in this request may take this one along.
             state.header.generation = given.unwrap_or(state.header.generation);
         });
     }

@@ -112,6 +112,7 @@ impl Dealings<'_> {
             return Ok(Fate::Lost(Rejection::Missing));
         };
         let in_cookie = expected == Expected::Absent;
+        let issued = work.loaded.as_ref().map_or(0, |loaded| loaded.header.counter);
         let deadline = self.rows.deadline();
         let mut written: Option<Revision> = None;
         let ending = Revision::random();
@@ -122,7 +123,10 @@ impl Dealings<'_> {
                 match self.rows.load(old, deadline).await? {
                     Found::Live(row) => {
                         expected = Expected::At(row.revision);
-                        self.rebase(work, row)?;
+                        // As in `put`: a cookie that was issued since the session moved has all of it.
+                        if !(in_cookie && issued > row.counter) {
+                            self.rebase(work, row)?;
+                        }
                     }
                     // The conflict was with ourselves: a driver repeated the write whose answer it had not got.
                     Found::Ended(by) if by == ending => break,
@@ -187,7 +191,12 @@ impl Dealings<'_> {
                         expected = Expected::At(revision);
                     }
                     Found::Absent if in_cookie => expected = Expected::Absent,
-                    Found::Ended(_) | Found::Absent => break,
+                    Found::Ended(_) => {
+                        // The mark that is there may be shorter than this one has to be.
+                        self.rows.extend(id, until, deadline).await?;
+                        break;
+                    }
+                    Found::Absent => break,
                 }
             }
             if self.rows.write(id, Content::Ended, (Revision::random(), until), expected, deadline).await? {

@@ -15,6 +15,8 @@ pub(super) enum Confirmed {
     Yes,
     /// The store does not say. The data may be saved where it is, under this key and with the times that it has.
     AsItIs(KeyId),
+    /// The store does not say. The data may be written to its row, and the cookie left as it is.
+    DataOnly,
     /// The store does not say, and the next request will do for this.
     Later,
     /// A parallel request has moved the session into the store.
@@ -62,6 +64,7 @@ impl Inner {
             action,
             Action::Issue(Reissue::Mere) | Action::Write(Reissue::Mere) | Action::Extend(Reissue::Mere)
         );
+        let writes = matches!(action, Action::Write(_)) && work.entries.changed();
         let as_it_is = match (action, &work.loaded) {
             (Action::Issue(_) | Action::Write(_), Some(loaded)) if is_mere_data(work, loaded) => {
                 Some(loaded.key_id)
@@ -75,6 +78,7 @@ impl Inner {
         };
         match (answer, as_it_is) {
             (Ok(Some(confirmed)), _) => Ok(confirmed),
+            (Ok(None) | Err(_), _) if mere && writes => Ok(Confirmed::DataOnly),
             (Ok(None) | Err(_), _) if mere => Ok(Confirmed::Later),
             (Ok(None) | Err(_), Some(key)) => Ok(Confirmed::AsItIs(key)),
             (Ok(None), None) => Err(StoreError::Timeout("the subject is just being revoked".into()).into()),

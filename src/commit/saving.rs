@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crate::clock::Millis;
 use crate::error::CommitError;
 use crate::event::Event;
 use crate::record::SessionId;
@@ -36,9 +37,9 @@ impl Home for Inner {
         Ok(())
     }
 
-    fn given_generation(&self, subject: &str) -> Option<u64> {
+    fn given_generation(&self, subject: &str, since: Millis) -> Option<u64> {
         let place = self.rows.as_ref()?.sealer.subject_row(self.sealer.ring().primary(), subject)?;
-        self.revoking.as_ref()?.given(&place)
+        self.revoking.as_ref()?.given(&place, since)
     }
 
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {
