@@ -367,6 +367,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_that_was_under_way_does_not_undo_what_was_known_meanwhile() {
+        let answers = Answers::new(10);
+        let asked = answers.epoch();
+        answers.put(1, true, Millis(0));
+        answers.learn(1, false, Millis(1), asked);
+        assert_eq!(answers.get(&1), Some((true, Millis(0))));
+        let asked = answers.epoch();
+        answers.forget(&1);
+        answers.learn(1, false, Millis(2), asked);
+        assert_eq!(answers.get(&1), None);
+        answers.learn(1, false, Millis(3), answers.epoch());
+        assert_eq!(answers.get(&1), Some((false, Millis(3))));
+    }
+
+    #[test]
     fn answers_are_bounded_and_the_newest_are_kept() {
         let answers = Answers::new(10);
         for n in 0..1_000_u32 {

@@ -12,6 +12,8 @@ mod key_life;
 mod keys;
 mod lazy;
 mod lifetime;
+#[cfg(feature = "memory")]
+mod meanwhile;
 mod races;
 mod readme;
 mod rejections;
