@@ -60,8 +60,8 @@ async fn refused() -> Vec<(Bed, Jar, Rejection)> {
     let revoked = KeyRing::from_keys([key(2), key(1)]).unwrap();
     revoked.revoke(key(1).id()).unwrap();
     all.push((fresh(revoked), jar.clone(), Rejection::RevokedKey(key(1).id())));
-    let last = if jar.value().ends_with('A') { "E" } else { "A" };
-    let tampered = with(&|value| format!("{}{last}{}", &value[..80], &value[81..]));
+    let other = if &jar.value()[80..81] == "A" { "B" } else { "A" };
+    let tampered = with(&|value| format!("{}{other}{}", &value[..80], &value[81..]));
     all.push((fresh(ring()), tampered, Rejection::Tampered));
 
     let idle = fresh(ring());
