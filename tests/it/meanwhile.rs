@@ -1,13 +1,14 @@
 //! What one request does while another one waits, in an order that a review found to go wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sealed_session::store::Store;
-use sealed_session::{CommitContext, Key, KeyRing, ManualClock, Origin, Session, Sessions};
+use sealed_session::{CommitContext, Key, KeyRing, ManualClock, Origin, Rejection, Session, Sessions};
 
-use crate::spy::{Fate, guarded};
+use crate::spy::{Fate, guarded, stored};
 use crate::stored::spilled;
-use crate::support::{Bed, MINUTE, NAME, start};
+use crate::support::{Bed, DAY, MINUTE, NAME, key, now, start};
 
 #[actix_web::test]
 async fn a_write_is_not_dropped_with_the_prolongation_that_cannot_be_asked_for() {
@@ -92,6 +93,43 @@ async fn a_login_with_a_cookie_that_is_newer_than_the_row_keeps_what_only_the_co
     bed.visit(&mut jar, |session| session.insert("cart", 7).unwrap()).await;
     bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
     assert_eq!(bed.see(&jar, |session| session.get::<u8>("cart").unwrap()).await, Some(7));
+}
+
+#[actix_web::test]
+async fn a_node_with_the_old_key_alone_sees_what_one_with_the_new_key_has_revoked() {
+    let (bed, spy) = guarded(|builder| builder);
+    let rotated = KeyRing::from_keys([key(2), key(1)]).unwrap();
+    let other = Bed::on(rotated, bed.clock.clone(), |builder| builder.store(spy.clone()));
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+    other.sessions.revoke_subject("ada").await.unwrap();
+    bed.clock.advance(MINUTE);
+    assert_eq!(bed.see(&jar, Session::origin).await, Origin::Rejected(Rejection::Revoked));
+}
+
+#[actix_web::test]
+async fn a_spill_over_a_row_that_expires_at_that_moment_makes_another_one() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = bed.logged_in().await;
+    let mut first = jar.clone();
+    bed.visit(&mut first, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    let [row] = spy.row_keys()[..] else { panic!("other rows") };
+    let rows = Arc::clone(&spy);
+    spy.before("load", move || assert!(now(rows.rows.delete(&row)).unwrap()));
+    let mut second = jar.clone();
+    bed.visit(&mut second, |session| session.insert("also", "x".repeat(5_000)).unwrap()).await;
+    assert_eq!(bed.see(&second, Session::keys).await, ["also", "n"]);
+}
+
+#[actix_web::test]
+async fn a_row_that_lives_long_enough_is_not_told_to_live_longer() {
+    let (bed, spy) = stored(|builder| builder);
+    let mut jar = spilled(&bed).await;
+    bed.visit(&mut jar, |session| session.set_duration(30 * DAY).unwrap()).await;
+    spy.calls();
+    bed.visit(&mut jar, |session| session.set_duration(DAY).unwrap()).await;
+    assert_eq!(spy.calls(), ["load"]);
+    assert_eq!(bed.see(&jar, Session::remaining).await, DAY);
 }
 
 #[actix_web::test]
