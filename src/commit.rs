@@ -2,6 +2,7 @@
 
 mod confirm;
 mod issue;
+mod late;
 mod revoke;
 mod saving;
 mod sealing;
@@ -16,7 +17,6 @@ use crate::clock::Millis;
 use crate::entries::Entries;
 use crate::error::{CommitError, Rejection};
 use crate::event::Event;
-use crate::lifetime;
 use crate::record::{Place, SessionId};
 use crate::rows::LiveRow;
 use crate::session::Session;
@@ -24,8 +24,6 @@ use crate::sessions::{CommitContext, Inner, Sessions};
 use crate::state::{Loaded, Reissue, Renewal, Stage, State};
 use crate::stored::{Dealings, Fate};
 
-/// An answer later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
-const SLOW: Millis = Millis(500);
 /// What stands in the response head around the value of `Set-Cookie`, and the lines that forbid caching it.
 const SET_COOKIE_LINE: usize = "set-cookie: \r\n".len();
 const CACHE_LINES: usize = "vary: Cookie\r\ncache-control: no-store\r\n".len();
@@ -180,19 +178,6 @@ impl Inner {
             reissue if stored => Action::Extend(reissue),
             reissue => self.placed(state, reissue, context),
         }
-    }
-
-    /// Whether the key that had sealed the session was revoked since this request began. What it had sealed must not go
-    /// on under another one.
-    fn is_disowned(&self, state: &State) -> bool {
-        state.loaded.as_ref().is_some_and(|loaded| self.sealer.ring().has_revoked(loaded.key_id))
-    }
-
-    /// Whether this process knows that the session is over, so that no late answer puts its cookie over a newer one.
-    fn is_known_to_be_over(&self, state: &State, now: Millis) -> bool {
-        self.revoking.as_ref().zip(state.loaded.as_ref()).is_some_and(|(revoking, loaded)| {
-            loaded.header.id == state.header.id && revoking.is_ended(loaded.header.id, now) == Some(true)
-        })
     }
 
     fn waits(&self, state: &State, action: Action) -> bool {
@@ -425,36 +410,6 @@ impl Inner {
         work.header.place = Place::Store;
         // If it is empty, another request may be filling it.
         (!self.is_over(work)).then_some(Action::Extend(reissue))
-    }
-
-    /// What remains of an action if a mere prolongation can wait for the next request.
-    fn in_time(&self, state: &State, action: Action, context: &CommitContext, now: Millis) -> Action {
-        match action {
-            Action::Issue(reissue) | Action::Spill(reissue) | Action::Extend(reissue)
-                if self.may_wait(state, reissue, context, now) =>
-            {
-                Action::Keep
-            }
-            Action::Write(reissue) if self.may_wait(state, reissue, context, now) => {
-                if state.entries.changed() { Action::Write(Reissue::No) } else { Action::Keep }
-            }
-            action => action,
-        }
-    }
-
-    /// Whether the session need not be prolonged now, and better is not: the answer came so late that a newer cookie
-    /// may have been set meanwhile, or the cookie would make the response head too large.
-    fn may_wait(&self, state: &State, reissue: Reissue, context: &CommitContext, now: Millis) -> bool {
-        if reissue != Reissue::Mere {
-            return false;
-        }
-        let terms = &self.limits.terms;
-        let (end, _) = lifetime::first_end(&state.header.times, terms, now);
-        let active = lifetime::active(&state.header.times, terms);
-        let spare = Millis(terms.idle.map_or(active, |idle| idle.max(active)).0 / 2);
-        let name_value = self.limits.name_value(state.plaintext_len());
-        let is_late = now.minus(state.now) > SLOW;
-        end.minus(now) > spare && (is_late || self.head_overrun(name_value, context).is_some())
     }
 
     /// Gives the session the times and the counter that are about to be sealed.
