@@ -59,7 +59,7 @@ pub(crate) fn choose<H: AsRef<[u8]>>(
             if let Err(Refusal { reason: Rejection::UnknownKey(_), .. }) = parsed
                 && !std::mem::replace(&mut looked, true)
             {
-                found.reload = sealer.ring().look_for_unknown(now);
+                found.reload = sealer.ring().look_for_unknown(Some(now));
                 parsed = parse(value, sealer);
             }
             let judged = parsed.and_then(|parsed| {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::Rejection;
-use crate::key::KeyId;
+use crate::error::{Rejection, in_full};
+use crate::key::{KeyId, KeyRing, Reload};
 use crate::record::SessionId;
 
 /// Something that happened to a session, told once.
@@ -382,6 +382,15 @@ impl Teller {
         }
         if let Some(hook) = &self.0 {
             hook(event);
+        }
+    }
+
+    /// What a look at the source of the keys came to.
+    pub(crate) fn looked(&self, ring: &KeyRing, found: Option<Reload>) {
+        match found {
+            Some(Reload::Changed) => self.tell(&Event::KeysReloaded { primary: ring.primary() }),
+            Some(Reload::Failed(error)) => self.tell(&Event::KeysFailed { error: in_full(&error) }),
+            None => {}
         }
     }
 

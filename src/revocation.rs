@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use crate::clock::Millis;
 use crate::error::{ConfigError, StoreError};
-use crate::record::SessionId;
-use crate::rows::{Deadline, Found, LiveRow, Queues, Rows, row_key};
+use crate::record::{Header, SessionId};
+use crate::rows::{Deadline, Found, LiveRow, Queues, Rows, Turn, row_key};
 use crate::store::{Expected, Revision, RowKey};
 
 /// Of each kind the answers for at most twice as many sessions or subjects are kept: some 25 MiB when full, with what belongs to subjects.
@@ -111,10 +111,19 @@ impl Revoking {
         }
     }
 
-    /// The generation at the place of a subject, where there is one; `None`: it is time to ask.
-    pub(crate) fn generation(&self, place: &RowKey, now: Millis) -> Option<Option<u64>> {
-        let (generation, asked) = self.subjects.get(place)?;
-        self.is_fresh(asked, now).then_some(generation)
+    /// Whether the subject at this place is known to have another generation than the session; `None`: it is time to
+    /// ask.
+    pub(crate) fn is_known_outdated(&self, place: &RowKey, generation: u64, now: Millis) -> Option<bool> {
+        let (present, asked) = self.subjects.get(place)?;
+        self.is_fresh(asked, now).then(|| differs(present, generation))
+    }
+
+    /// Waits for whoever asks the same, whose answer will do. Where each request has to ask there is nothing to wait for.
+    async fn turn(&self, place: RowKey, deadline: Deadline) -> Result<Option<Turn<'_>>, StoreError> {
+        if self.every == Millis::ZERO {
+            return Ok(None);
+        }
+        self.asking.turn(place, deadline).await.map(Some).ok_or_else(too_busy)
     }
 
     /// Asks for a session in a cookie, unless somebody else has meanwhile.
@@ -125,7 +134,7 @@ impl Revoking {
         now: Millis,
         deadline: Deadline,
     ) -> Result<Standing, StoreError> {
-        let _turn = self.asking.turn(row_key(id), deadline).await.ok_or_else(too_busy)?;
+        let _turn = self.turn(row_key(id), deadline).await?;
         match self.is_ended(id, now) {
             Some(true) => Ok(Standing::Ended),
             Some(false) => Ok(Standing::Fine),
@@ -156,18 +165,35 @@ impl Revoking {
         })
     }
 
-    /// Asks for the generation at the place of a subject, unless somebody else has meanwhile.
-    pub(crate) async fn ask_subject(
+    /// Whether the subject has been revoked since the session began. Of what is known only what lets the session go on
+    /// counts: that another generation is known here may mean that the session is of a newer one, given elsewhere. But
+    /// as long as the store does not tell, it is over.
+    pub(crate) async fn is_outdated(
         &self,
         rows: &Rows,
         place: &RowKey,
+        Header { id, generation, .. }: &Header,
         now: Millis,
         deadline: Deadline,
-    ) -> Result<Option<u64>, StoreError> {
-        let _turn = self.asking.turn(*place, deadline).await.ok_or_else(too_busy)?;
-        match self.generation(place, now) {
-            Some(generation) => Ok(generation),
-            None => self.breaker.guard(rows, self.ask_subject_now(rows, place, now, deadline)).await,
+    ) -> Result<bool, StoreError> {
+        let known = || self.is_known_outdated(place, *generation, now);
+        let ask = async {
+            let _turn = self.turn(*place, deadline).await?;
+            if known() == Some(false) {
+                return Ok(false);
+            }
+            let question = self.ask_subject_now(rows, place, now, deadline);
+            let present = self.breaker.guard(rows, question).await?;
+            let outdated = differs(present, *generation);
+            if outdated {
+                self.ended(*id, now);
+            }
+            Ok(outdated)
+        };
+        match known() {
+            Some(false) => Ok(false),
+            Some(true) => Ok(ask.await.unwrap_or(true)),
+            None => ask.await,
         }
     }
 
@@ -247,6 +273,10 @@ impl Revoking {
     fn is_fresh(&self, asked: Millis, now: Millis) -> bool {
         now.minus(asked).0.abs() < self.every.0
     }
+}
+
+fn differs(present: Option<u64>, generation: u64) -> bool {
+    present.is_some_and(|present| present != generation)
 }
 
 fn too_busy() -> StoreError {

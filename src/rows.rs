@@ -116,6 +116,11 @@ impl Rows {
     async fn read(&self, key: &RowKey, id: &[u8], deadline: Deadline) -> Result<Option<Read>, StoreError> {
         let Some(row) = self.bounded("load", deadline, self.store.load(key)).await? else { return Ok(None) };
         let Row { data, revision, expires_at } = row;
+        if self.sealer.lacks_key_of(&data) {
+            // Another process may have rotated a moment ago, and written this row since.
+            let ring = self.sealer.ring();
+            self.teller.looked(ring, ring.look_for_unknown(None));
+        }
         let opened = self.sealer.open(id, data);
         let current = opened.as_ref().is_ok_and(|opened| opened.current);
         let content = opened

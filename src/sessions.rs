@@ -13,9 +13,9 @@ use crate::clock::{Millis, Watch};
 use crate::cookie::{CookieWriter, Secure};
 use crate::entries::Entries;
 use crate::envelope::Sealer;
-use crate::error::{Rejection, StoreError, in_full};
+use crate::error::{Rejection, StoreError};
 use crate::event::{Event, Teller};
-use crate::key::{KeyId, KeyRing, Reload};
+use crate::key::{KeyId, KeyRing};
 use crate::lifetime;
 use crate::record::{Header, Packed, Place, SessionId};
 use crate::revocation::{FailurePolicy, Revoking, Standing};
@@ -144,18 +144,9 @@ impl Inner {
     /// What time it is, which the ring hears too.
     pub(crate) fn now(&self) -> Millis {
         let now = self.clock.now();
-        self.tell_reload(self.sealer.ring().tick(now));
+        let ring = self.sealer.ring();
+        self.teller.looked(ring, ring.tick(now));
         now
-    }
-
-    fn tell_reload(&self, reload: Option<Reload>) {
-        match reload {
-            Some(Reload::Changed) => {
-                self.teller.tell(&Event::KeysReloaded { primary: self.sealer.ring().primary() });
-            }
-            Some(Reload::Failed(error)) => self.teller.tell(&Event::KeysFailed { error: in_full(&error) }),
-            None => {}
-        }
     }
 
     /// Whether a session was revoked, as far as this process knows.
@@ -168,12 +159,10 @@ impl Inner {
             (None, Place::Cookie) => Known::Unknown,
         };
         let subject = header.subject.as_deref().and_then(|subject| rows.sealer.subject_row(*key_id, subject));
-        if let Some(place) = subject {
-            match revoking.generation(&place, now) {
-                Some(Some(present)) if present != header.generation => return Known::Revoked,
-                Some(_) => {}
-                None => known = Known::Unknown,
-            }
+        if let Some(place) = subject
+            && revoking.is_known_outdated(&place, header.generation, now) != Some(false)
+        {
+            known = Known::Unknown;
         }
         known
     }
@@ -210,7 +199,7 @@ impl Sessions {
         let now = self.now();
         let Found { outcome, cookies, live, ambiguous, reload } =
             candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
-        self.inner.tell_reload(reload);
+        self.inner.teller.looked(sealer.ring(), reload);
         match outcome {
             Some(Ok(candidate)) => {
                 let known = self.inner.known(&candidate, now);
@@ -268,9 +257,8 @@ impl Sessions {
         if let (Some(revoking), Some(subject)) = (revoking, subject)
             && let Some(place) = rows.sealer.subject_row(candidate.key_id, subject)
         {
-            let asked = revoking.ask_subject(rows, &place, *now, deadline).await;
-            let present = self.or_else(asked, None, id, revoking)?;
-            if present.is_some_and(|present| present != candidate.header.generation) {
+            let asked = revoking.is_outdated(rows, &place, &candidate.header, *now, deadline).await;
+            if self.or_else(asked, false, id, revoking)? {
                 return over(Rejection::Revoked);
             }
         }

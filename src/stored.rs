@@ -91,14 +91,20 @@ impl Dealings<'_> {
         Ok(Fate::Kept)
     }
 
-    /// Sees to it that the row lives as long as the cookie that is about to be issued.
+    /// Sees to it that the row lives as long as the cookie that is about to be issued. Asks last whether the session
+    /// goes on, or a login elsewhere might have its cookie replaced by the one that it ended.
     pub(crate) async fn extend(&self, work: &State) -> Result<Fate, CommitError> {
+        let (id, deadline) = (work.header.id, self.rows.deadline());
         let expires_at = work.row_end(self.limits, self.now);
-        match &work.row {
-            Some(row) if row.expires_at >= expires_at => Ok(Fate::Kept),
-            _ if self.rows.extend(work.header.id, expires_at, self.rows.deadline()).await? => Ok(Fate::Kept),
-            _ => Ok(Fate::Lost(Rejection::Missing)),
+        let lasts = work.row.as_ref().is_some_and(|row| row.expires_at >= expires_at);
+        if !lasts && !self.rows.extend(id, expires_at, deadline).await? {
+            return Ok(Fate::Lost(Rejection::Missing));
         }
+        Ok(match self.rows.load(id, deadline).await? {
+            Found::Live(_) => Fate::Kept,
+            Found::Ended(_) => Fate::Lost(Rejection::Revoked),
+            Found::Absent | Found::Unreadable(_) => Fate::Lost(Rejection::Missing),
+        })
     }
 
     /// Gives the session its new id: writes the new row where there is to be one, then ends the old. What others have

@@ -45,6 +45,10 @@ impl RowSealer {
         Self { ring, name: name.into(), subkeys: ArcSwap::from_pointee(subkeys) }
     }
 
+    pub(crate) fn ring(&self) -> &KeyRing {
+        &self.ring
+    }
+
     /// Length of the row that a plaintext of `len` bytes becomes.
     pub(crate) const fn sealed_len(len: usize) -> usize {
         OVERHEAD + padded(len)
@@ -67,6 +71,12 @@ impl RowSealer {
             .expect("a row is far below the 64 GiB that one GCM message may have");
         buf.extend_from_slice(&tag);
         buf
+    }
+
+    /// Whether the ring lacks the key that a row names.
+    pub(crate) fn lacks_key_of(&self, row: &[u8]) -> bool {
+        let named = row.get(1..=KEY_ID_LEN).filter(|_| row[0] == SUITE);
+        named.is_some_and(|named| self.subkeys().of.iter().all(|subkey| subkey.id.0 != named))
     }
 
     /// Opens a row of the session of this id.

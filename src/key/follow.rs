@@ -87,9 +87,10 @@ impl KeyRing {
         reload
     }
 
-    /// Looks for a key that a cookie names and the ring does not know. Anybody can name any key, so nothing is read
-    /// for that but a file that has changed, or what the interval allows once more.
-    pub(crate) fn look_for_unknown(&self, now: Millis) -> Option<Reload> {
+    /// Looks for a key that a cookie or a row names and the ring does not know. Anybody can name any key, so nothing is
+    /// read for that but a file that has changed, or what the interval allows once more.
+    pub(crate) fn look_for_unknown(&self, now: Option<Millis>) -> Option<Reload> {
+        let now = now.unwrap_or_else(|| self.now());
         let Ok(mut book) = self.shared.book.try_lock() else {
             // Another request looks at this moment, and may find the key. A file is read in no time.
             if self.shared.is_file {

@@ -1,10 +1,13 @@
 //! What one request does while another one waits, in an order that a review found to go wrong.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use sealed_session::store::Store;
-use sealed_session::{CommitContext, Key, KeyRing, ManualClock, Origin, Rejection, Session, Sessions};
+use sealed_session::{
+    CommitContext, FailurePolicy, Key, KeyRing, ManualClock, Origin, Rejection, Revocation, Session, Sessions,
+};
 
 use crate::spy::{Fate, guarded, stored};
 use crate::stored::spilled;
@@ -128,7 +131,7 @@ async fn a_row_that_lives_long_enough_is_not_told_to_live_longer() {
     bed.visit(&mut jar, |session| session.set_duration(30 * DAY).unwrap()).await;
     spy.calls();
     bed.visit(&mut jar, |session| session.set_duration(DAY).unwrap()).await;
-    assert_eq!(spy.calls(), ["load"]);
+    assert_eq!(spy.calls(), ["load", "load"], "the second asks whether it goes on");
     assert_eq!(bed.see(&jar, Session::remaining).await, DAY);
 }
 
@@ -143,4 +146,104 @@ async fn a_revocation_by_id_lengthens_the_mark_that_is_there() {
     bed.sessions.revoke(id).await.unwrap();
     let after = spy.rows.load(&key).await.unwrap().unwrap().expires_at;
     assert!(after > before + Duration::from_secs(300 * 24 * 3600), "{before} {after}");
+}
+
+#[actix_web::test]
+async fn a_poll_of_a_stored_session_on_another_node_that_answers_after_the_login_issues_nothing() {
+    for lasts in [false, true] {
+        let (bed, spy) = stored(|builder| builder.rolling(true));
+        let other = Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| {
+            builder.store(spy.clone()).rolling(true)
+        });
+        let mut jar = spilled(&bed).await;
+        if lasts {
+            bed.visit(&mut jar, |session| session.set_duration(30 * DAY).unwrap()).await;
+            bed.visit(&mut jar, |session| session.set_duration(DAY).unwrap()).await;
+        }
+        bed.clock.advance(MINUTE);
+        let poll = other.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+        assert_eq!(poll.len(), 2);
+        let mut login = jar.clone();
+        bed.visit(&mut login, |session| session.set_subject("ada").unwrap()).await;
+        bed.clock.advance(Duration::from_millis(100));
+        spy.calls();
+        assert_eq!(other.sessions.commit(&poll, CommitContext::default()).await.unwrap(), None);
+        assert_eq!(spy.calls(), if lasts { vec!["load"] } else { vec!["extend", "load"] });
+        assert_eq!(other.see(&login, Session::subject).await.as_deref(), Some("ada"));
+    }
+}
+
+#[actix_web::test]
+async fn a_login_after_two_nodes_have_revoked_its_subject_counts_on_both_at_once() {
+    for policy in [FailurePolicy::Open, FailurePolicy::Closed] {
+        let (bed, spy) = guarded(|builder| builder.revocation_failure(policy));
+        let other =
+            Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| builder.store(spy.clone()));
+        let login = async |bed: &Bed| {
+            let mut jar = bed.logged_in().await;
+            bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+            jar
+        };
+        let former = login(&bed).await;
+        assert_eq!(bed.see(&former, Session::origin).await, Origin::Resumed);
+        let late = login(&bed).await;
+        assert_eq!(bed.see(&late, Session::origin).await, Origin::Resumed);
+        bed.sessions.revoke_subject("ada").await.unwrap();
+        bed.clock.advance(Duration::from_secs(1));
+        other.sessions.revoke_subject("ada").await.unwrap();
+        let jar = login(&other).await;
+        assert_eq!(bed.see(&jar, Session::origin).await, Origin::Resumed);
+        assert_eq!(bed.see(&jar, Session::subject).await.as_deref(), Some("ada"));
+
+        // A session that is over is asked for once, and not with each of its requests.
+        spy.calls();
+        for calls in [1, 0, 0] {
+            assert_eq!(bed.see(&former, Session::origin).await, Origin::Rejected(Rejection::Revoked));
+            assert_eq!(spy.calls().len(), calls);
+        }
+        // As long as the store does not tell, what this node knows counts.
+        spy.go_down(true);
+        assert_eq!(bed.see(&late, Session::origin).await, Origin::Rejected(Rejection::Revoked));
+    }
+}
+
+#[actix_web::test]
+async fn where_every_request_asks_none_waits_for_the_question_of_another_one() {
+    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+    let cookie = [jar.0.as_ref().unwrap()];
+    for answered in 0..2 {
+        spy.next((0..answered).map(|_| Fate::Passes).chain([Fate::Hangs]));
+        let mut hangs = Box::pin(bed.sessions.load(cookie));
+        assert!(hangs.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let session = bed.sessions.load(cookie).await.unwrap();
+        assert_eq!(session.subject().as_deref(), Some("ada"));
+    }
+}
+
+#[tokio::test]
+async fn a_row_under_a_key_that_was_rotated_in_elsewhere_makes_the_ring_look() {
+    let path = std::env::temp_dir().join(format!("sealed-session-row-{}.keys", std::process::id()));
+    let clock = ManualClock::at(start());
+    let spy = crate::spy::Spy::new(&clock);
+    let node = || {
+        let ring = KeyRing::open_or_create(&path).unwrap();
+        let builder = Sessions::builder(ring).cookie_name(NAME).clock(clock.clone());
+        builder.store(Arc::clone(&spy)).build().unwrap()
+    };
+    let [here, elsewhere] = [(); 2].map(|()| node());
+    let cookie = here.issue(|session| session.insert("large", "x".repeat(5_000))).await.unwrap();
+    assert_eq!(here.load([&cookie]).await.unwrap().len(), 1);
+
+    elsewhere.keys().rotate(Key::generate()).unwrap();
+    let session = elsewhere.load([&cookie]).await.unwrap();
+    session.insert("n", 1).unwrap();
+    elsewhere.commit(&session, CommitContext::default()).await.unwrap();
+    // The cookie that led there is still on its way.
+    let session = here.load([&cookie]).await.unwrap();
+    assert_eq!(session.origin(), Origin::Resumed);
+    assert_eq!(session.get::<u8>("n").unwrap(), Some(1));
+    assert_eq!(here.keys().primary(), elsewhere.keys().primary());
+    std::fs::remove_file(&path).unwrap();
 }

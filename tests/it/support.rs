@@ -192,6 +192,8 @@ pub(crate) fn futures_of(future: impl Future<Output = Result<Session, Error>>) -
 
 pub(crate) fn now<F: Future>(future: F) -> F::Output {
     use std::task::{Context, Poll, Waker};
+    // Of a task that has polled much, tokio's locks and timers ask for a pause.
+    let future = tokio::task::coop::unconstrained(future);
     match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("nothing waits here"),
