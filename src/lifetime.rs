@@ -269,7 +269,7 @@ pub(crate) fn max_age(end: Millis, now: Millis) -> i64 {
 }
 
 /// d: the session's own duration, or else the smaller of the sealed and the configured one.
-fn duration(times: &Times, terms: &Terms) -> Millis {
+pub(crate) fn duration(times: &Times, terms: &Terms) -> Millis {
     times.duration.min(if times.own { terms.max_duration } else { terms.duration })
 }
 

@@ -5,7 +5,7 @@
 //! has to be asked; and so has its subject's generation. The answers are kept for as long as the configuration allows.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use crate::store::{Expected, Revision, RowKey};
 const ANSWERS: usize = 1 << 16;
 /// While the store fails, one question is risked in this time.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Among so many groups of keys an answer is disturbed by what this process does to another session of its group.
+const EPOCHS: usize = 256;
 const MAX_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// How often the store is asked whether a session in a cookie, or its subject, has been revoked.
@@ -150,7 +152,7 @@ impl Revoking {
         now: Millis,
         deadline: Deadline,
     ) -> Result<Standing, StoreError> {
-        let epoch = self.sessions.epoch();
+        let epoch = self.sessions.epoch(&id);
         Ok(match rows.load(id, deadline).await? {
             Found::Absent => {
                 self.sessions.learn(id, false, now, epoch);
@@ -205,8 +207,9 @@ impl Revoking {
         now: Millis,
         deadline: Deadline,
     ) -> Result<Option<u64>, StoreError> {
-        let epoch = self.subjects.epoch();
-        let generation = rows.load_generation(place, deadline).await?.map(|(generation, _)| generation);
+        let epoch = self.subjects.epoch(place);
+        let row = rows.load_generation(place, deadline).await?;
+        let generation = row.map(|(generation, _)| generation).transpose()?;
         self.subjects.learn(*place, generation, now, epoch);
         Ok(generation)
     }
@@ -230,14 +233,14 @@ impl Revoking {
         self.breaker.guard(rows, question).await
     }
 
-    /// Gives the subject another generation under every key of the ring, so that no session of a former one is its own
-    /// any more. `until`: when the last of those is over.
+    /// Gives the subject another generation under every key of the ring, which is returned, so that no session of a
+    /// former one is its own any more; also where the former one cannot be read. `until`: when the last of those is over.
     pub(crate) async fn replace_generation(
         &self,
         rows: &Rows,
         subject: &str,
         (now, until): (Millis, Millis),
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let deadline = rows.deadline();
         // Zero is what sessions have that began before the subject had any.
         let generation = rand::random::<u64>().max(1);
@@ -261,7 +264,7 @@ impl Revoking {
             self.subjects.put(place, Some(generation), now);
             self.given.put(place, generation, now);
         }
-        Ok(())
+        Ok(generation)
     }
 
     /// The generation at the place of a subject if this process has revoked the former one `since` then.
@@ -291,14 +294,17 @@ struct Answers<K, A> {
 
 struct Halves<K, A> {
     halves: [HashMap<K, (A, Millis)>; 2],
-    /// How often this process has known better than the store's answers that were under way.
-    epoch: u64,
+    /// How often this process has known better than the store's answers that were under way: counted for every key, but
+    /// for many of them together.
+    epochs: Box<[u64; EPOCHS]>,
+    hasher: RandomState,
 }
 
 impl<K: Eq + Hash + Copy, A: Copy> Answers<K, A> {
     fn new(capacity: usize) -> Self {
         let halves = [HashMap::new(), HashMap::new()];
-        Self { capacity, known: Mutex::new(Halves { halves, epoch: 0 }) }
+        let known = Halves { halves, epochs: Box::new([0; EPOCHS]), hasher: RandomState::new() };
+        Self { capacity, known: Mutex::new(known) }
     }
 
     fn get(&self, key: &K) -> Option<(A, Millis)> {
@@ -306,15 +312,15 @@ impl<K: Eq + Hash + Copy, A: Copy> Answers<K, A> {
     }
 
     /// To be taken before the store is asked, for [`learn`](Self::learn).
-    fn epoch(&self) -> u64 {
-        self.with(|known| known.epoch)
+    fn epoch(&self, key: &K) -> u64 {
+        self.with(|known| *known.epoch(key))
     }
 
     /// Keeps what the store answered, unless something was put or forgotten since it was asked: then the answer may be
     /// from before that.
     fn learn(&self, key: K, answer: A, now: Millis, epoch: u64) {
         self.with(|known| {
-            if known.epoch == epoch {
+            if *known.epoch(&key) == epoch {
                 known.insert(key, answer, now, self.capacity);
             }
         });
@@ -323,14 +329,14 @@ impl<K: Eq + Hash + Copy, A: Copy> Answers<K, A> {
     /// Keeps what this process has done itself.
     fn put(&self, key: K, answer: A, now: Millis) {
         self.with(|known| {
-            known.epoch += 1;
+            *known.epoch(&key) += 1;
             known.insert(key, answer, now, self.capacity);
         });
     }
 
     fn forget(&self, key: &K) {
         self.with(|known| {
-            known.epoch += 1;
+            *known.epoch(key) += 1;
             for half in &mut known.halves {
                 half.remove(key);
             }
@@ -343,6 +349,10 @@ impl<K: Eq + Hash + Copy, A: Copy> Answers<K, A> {
 }
 
 impl<K: Eq + Hash, A> Halves<K, A> {
+    fn epoch(&mut self, key: &K) -> &mut u64 {
+        &mut self.epochs[self.hasher.hash_one(key) as usize % EPOCHS]
+    }
+
     fn insert(&mut self, key: K, answer: A, now: Millis, capacity: usize) {
         let halves = &mut self.halves;
         if halves[0].len() >= capacity && !halves[0].contains_key(&key) {
@@ -399,16 +409,26 @@ mod tests {
     #[test]
     fn an_answer_that_was_under_way_does_not_undo_what_was_known_meanwhile() {
         let answers = Answers::new(10);
-        let asked = answers.epoch();
+        let asked = answers.epoch(&1);
         answers.put(1, true, Millis(0));
         answers.learn(1, false, Millis(1), asked);
         assert_eq!(answers.get(&1), Some((true, Millis(0))));
-        let asked = answers.epoch();
+        let asked = answers.epoch(&1);
         answers.forget(&1);
         answers.learn(1, false, Millis(2), asked);
         assert_eq!(answers.get(&1), None);
-        answers.learn(1, false, Millis(3), answers.epoch());
+        answers.learn(1, false, Millis(3), answers.epoch(&1));
         assert_eq!(answers.get(&1), Some((false, Millis(3))));
+    }
+
+    #[test]
+    fn an_answer_for_one_key_is_not_disturbed_by_what_becomes_of_another() {
+        let answers = Answers::new(1_000);
+        let asked: Vec<u64> = (0..100_u32).map(|n| answers.epoch(&n)).collect();
+        answers.forget(&1_000);
+        (0..100_u32).for_each(|n| answers.learn(n, false, Millis(1), asked[n as usize]));
+        let kept = (0..100_u32).filter(|n| answers.get(n).is_some()).count();
+        assert!(kept >= 90, "{kept}");
     }
 
     #[test]

@@ -99,18 +99,18 @@ impl Rows {
         })
     }
 
-    /// The generation of a subject under one key, by the place of its row.
+    /// The generation of a subject under one key, by the place of its row, as far as that can be read.
     pub(crate) async fn load_generation(
         &self,
         place: &RowKey,
         deadline: Deadline,
-    ) -> Result<Option<(u64, Revision)>, StoreError> {
+    ) -> Result<Option<(Result<u64, StoreError>, Revision)>, StoreError> {
         let Some(row) = self.read(place, place.as_bytes(), deadline).await? else { return Ok(None) };
-        match row.content {
-            Ok(RowContent::Generation(generation)) => Ok(Some((generation, row.revision))),
-            Ok(_) => Err(StoreError::Corrupt("a subject's row holds something else".into())),
-            Err(error) => Err(error),
-        }
+        let generation = row.content.and_then(|content| match content {
+            RowContent::Generation(generation) => Ok(generation),
+            _ => Err(StoreError::Corrupt("a subject's row holds something else".into())),
+        });
+        Ok(Some((generation, row.revision)))
     }
 
     async fn read(&self, key: &RowKey, id: &[u8], deadline: Deadline) -> Result<Option<Read>, StoreError> {

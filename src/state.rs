@@ -118,6 +118,8 @@ pub(crate) struct State {
     pub(crate) cookies: usize,
     /// Whether the cookie that led to the row is from before the session moved there.
     pub(crate) outdated: bool,
+    /// Whether [`save`](crate::Session::save) has written it since, so that the cookie has to follow.
+    pub(crate) saved: bool,
     /// Whether the refused cookie is to be removed from the browser.
     pub(crate) remove_refused: bool,
     pub(crate) renewal: Renewal,
@@ -144,6 +146,7 @@ impl State {
             now,
             cookies: 0,
             outdated: false,
+            saved: false,
             remove_refused: false,
             renewal: Renewal::Auto,
         }
@@ -160,6 +163,7 @@ impl State {
             now,
             cookies: 0,
             outdated: false,
+            saved: false,
             remove_refused: false,
             renewal: Renewal::Auto,
         }

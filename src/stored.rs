@@ -151,9 +151,12 @@ impl Dealings<'_> {
                 let content = Content::Live { counter: 0, entries: &work.entries };
                 let present = written.map_or(Expected::Absent, Expected::At);
                 let row = (Revision::random(), work.row_end(self.limits, self.now));
-                // Nobody else knows the id yet, so nothing else can be there.
                 if !self.rows.write(work.header.id, content, row, present, deadline).await? {
-                    return Err(CommitError::Conflict);
+                    // Nobody else knows the id yet, so it can only be a driver that has repeated the write.
+                    match self.rows.load(work.header.id, deadline).await? {
+                        Found::Live(present) if present.revision == row.0 => {}
+                        _ => return Err(CommitError::Conflict),
+                    }
                 }
                 written = Some(row.0);
             }

@@ -27,27 +27,29 @@ pub(super) enum Confirmed {
 
 impl Inner {
     /// Whether the commit has to ask before this action.
-    pub(super) fn has_to_ask(&self, state: &State, action: Action, now: Millis) -> bool {
+    pub(super) fn has_to_ask(&self, state: &State, action: Action, now: Millis, primary: KeyId) -> bool {
         if self.revoking.is_none() {
             return false;
         }
         match action {
-            Action::Issue(_) => self.moves(state, now),
+            Action::Issue(_) => self.moves(state, now, primary),
             Action::Write(Reissue::No) | Action::Keep | Action::Remove | Action::End => false,
             // These meet the session's row anyway.
-            Action::Write(_) | Action::Extend(_) => state.header.subject.is_some() && self.moves(state, now),
+            Action::Write(_) | Action::Extend(_) => {
+                state.header.subject.is_some() && self.moves(state, now, primary)
+            }
             Action::Spill(_) | Action::Replace => state.header.subject.is_some(),
         }
     }
 
     /// Whether the cookie that is about to be issued reaches further than the one that was loaded.
-    fn moves(&self, state: &State, now: Millis) -> bool {
+    fn moves(&self, state: &State, now: Millis, primary: KeyId) -> bool {
         let Some(loaded) = &state.loaded else { return state.header.subject.is_some() };
         let (before, after) = (&loaded.header.times, state.sealed_times(&self.limits, now));
         let refreshed = self.limits.terms.idle.is_some() && state.use_prolongs(&self.limits);
         state.renewal == Renewal::Touch
             || loaded.header.id != state.header.id
-            || loaded.key_id != self.sealer.ring().primary()
+            || loaded.key_id != primary
             || (before.anchor, before.duration, before.own) != (after.anchor, after.duration, after.own)
             || refreshed
     }
@@ -58,12 +60,9 @@ impl Inner {
         (revoking, rows): (&Revoking, &Rows),
         work: &mut State,
         action: Action,
-        now: Millis,
+        moment: (Millis, KeyId),
     ) -> Result<Confirmed, CommitError> {
-        let mere = matches!(
-            action,
-            Action::Issue(Reissue::Mere) | Action::Write(Reissue::Mere) | Action::Extend(Reissue::Mere)
-        );
+        let mere = action.reissue() == Reissue::Mere;
         let writes = matches!(action, Action::Write(_)) && work.entries.changed();
         let as_it_is = match (action, &work.loaded) {
             (Action::Issue(_) | Action::Write(_), Some(loaded)) if is_mere_data(work, loaded) => {
@@ -71,7 +70,7 @@ impl Inner {
             }
             _ => None,
         };
-        let question = self.ask((revoking, rows), work, action, now);
+        let question = self.ask((revoking, rows), work, action, moment);
         let answer = match mere || as_it_is.is_some() {
             true => revoking.unless_down(rows, question).await,
             false => question.await,
@@ -92,16 +91,17 @@ impl Inner {
         (revoking, rows): (&Revoking, &Rows),
         work: &mut State,
         action: Action,
-        now: Millis,
+        (now, primary): (Millis, KeyId),
     ) -> Result<Option<Confirmed>, StoreError> {
         let deadline = rows.deadline();
         let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
+        let mut confirmed = Confirmed::Yes;
         if same_id && matches!(action, Action::Issue(_)) {
-            match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
-                Standing::Fine => {}
+            confirmed = match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
+                Standing::Fine => Confirmed::Yes,
                 Standing::Ended => return Ok(Some(Confirmed::Lost(Rejection::Revoked))),
                 Standing::Unreadable => return Ok(Some(Confirmed::Lost(Rejection::Missing))),
-                Standing::Spilled(row) => return Ok(Some(Confirmed::Spilled(row))),
+                Standing::Spilled(row) => Confirmed::Spilled(row),
             }
         }
         let generation = async |key: KeyId, subject: &str| match rows.sealer.subject_row(key, subject) {
@@ -115,14 +115,21 @@ impl Inner {
         {
             return Ok(Some(Confirmed::Lost(Rejection::Revoked)));
         }
-        let Some(subject) = work.header.subject.clone() else { return Ok(Some(Confirmed::Yes)) };
-        let primary = self.sealer.ring().primary();
-        let sealing = generation(primary, &subject).await?;
+        let Some(subject) = work.header.subject.clone() else { return Ok(Some(confirmed)) };
         let loaded = work.loaded.as_ref().filter(|loaded| loaded.header.subject.as_ref() == Some(&subject));
         let Some(opener) = loaded.map(|loaded| loaded.key_id) else {
-            work.header.generation = sealing.unwrap_or(0);
-            return Ok(Some(Confirmed::Yes));
+            work.header.generation = match generation(primary, &subject).await {
+                Ok(sealing) => sealing.unwrap_or(0),
+                // Nobody can tell which of the subject's sessions are over, so all are but this one.
+                Err(StoreError::Corrupt(_)) => {
+                    let until = self.last_end_of_any(now);
+                    revoking.replace_generation(rows, &subject, (now, until)).await?
+                }
+                Err(error) => return Err(error),
+            };
+            return Ok(Some(confirmed));
         };
+        let sealing = generation(primary, &subject).await?;
         let opening = if opener == primary { sealing } else { generation(opener, &subject).await? };
         if opening.is_some_and(|present| present != work.header.generation) {
             return Ok(Some(Confirmed::Lost(Rejection::Revoked)));
@@ -131,7 +138,7 @@ impl Inner {
             // The one may be of a revocation that is under way, which has not come to the other yet.
             return Ok(None);
         }
-        Ok(Some(Confirmed::Yes))
+        Ok(Some(confirmed))
     }
 }
 

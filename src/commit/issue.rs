@@ -1,5 +1,6 @@
 //! Sessions outside of a request.
 
+use super::Action;
 use crate::error::{CommitError, InsertError, IssueError};
 use crate::session::Session;
 use crate::sessions::{CommitContext, Sessions};
@@ -23,17 +24,14 @@ impl Sessions {
         let session = self.session(state, 0);
         fill(&session).into_result()?;
         let context = CommitContext { response_head_bytes: 0, secure: true };
-        let action = session.with(|state| match state.stage {
-            Stage::Open => {
-                let action = self.inner.placed(state, Reissue::Wanted, &context);
-                Some((action, self.inner.waits(state, action)))
-            }
-            _ => None,
-        });
-        let line = match action.ok_or(IssueError::Destroyed)? {
-            (action, true) => self.inner.settle(&session, context, action).await?,
-            (action, false) => self.inner.close(&session, context, action),
+        let plan = |state: &State| match state.stage {
+            Stage::Open => self.inner.placed(state, Reissue::Wanted, &context),
+            _ => Action::Keep,
         };
+        if session.with(|state| state.stage == Stage::Destroyed) {
+            return Err(IssueError::Destroyed);
+        }
+        let line = self.inner.carry_out(&session, &context, plan).await?;
         let line = line.ok_or(IssueError::Commit(CommitError::Ended))?;
         let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
         Ok(pair.to_owned())

@@ -58,8 +58,11 @@ impl Inner {
         }
         let terms = &self.limits.terms;
         let (end, _) = lifetime::first_end(&state.header.times, terms, now);
-        let active = lifetime::active(&state.header.times, terms);
-        let spare = Millis(terms.idle.map_or(active, |idle| idle.max(active)).0 / 2);
+        let span = match self.limits.rolling {
+            true => lifetime::duration(&state.header.times, terms),
+            false => lifetime::active(&state.header.times, terms),
+        };
+        let spare = Millis(terms.idle.map_or(span, |idle| idle.max(span)).0 / 2);
         let name_value = self.limits.name_value(state.plaintext_len());
         let is_late = now.minus(state.now) > SLOW;
         end.minus(now) > spare && (is_late || self.head_overrun(name_value, context).is_some())

@@ -65,7 +65,7 @@ impl Inner {
         self.revoking.as_ref().zip(self.rows.as_ref()).ok_or(RevokeError::Off)
     }
 
-    fn last_end_of_any(&self, now: Millis) -> Millis {
+    pub(super) fn last_end_of_any(&self, now: Millis) -> Millis {
         lifetime::last_end_of_any(&self.limits.terms, now).plus(SKEW)
     }
 }

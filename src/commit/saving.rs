@@ -29,6 +29,7 @@ impl Home for Inner {
             Ok(Fate::Kept) => {
                 work.entries = work.entries.settled();
                 join(state, work);
+                state.saved = true;
             }
             Ok(Fate::Lost(_)) | Err(_) => join(state, before),
         });

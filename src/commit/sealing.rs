@@ -12,14 +12,8 @@ use crate::sessions::Inner;
 use crate::state::{Reissue, State};
 
 impl Inner {
-    /// Seals the session, stamped at `now`: the whole `Set-Cookie` value, and how many bytes of it are name + value.
-    pub(super) fn seal(
-        &self,
-        state: &State,
-        now: Millis,
-        secure: bool,
-        under: Option<KeyId>,
-    ) -> (String, usize) {
+    /// Seals the session, stamped at `now`, under this key: the whole `Set-Cookie` value, and how many bytes of it are name + value.
+    pub(super) fn seal(&self, state: &State, now: Millis, secure: bool, key: KeyId) -> (String, usize) {
         let Self { sealer, cookie, limits, .. } = self;
         let (extent, within) = match state.header.place {
             Place::Cookie => (state.entries.extent(), usize::MAX),
@@ -33,7 +27,7 @@ impl Inner {
         let persistent = state.header.persistent.unwrap_or(cookie.persistent());
         let max_age = persistent.then(|| lifetime::max_age(end, now));
         let bytes = limits.name_value(plaintext);
-        let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(draft, under, out));
+        let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(draft, Some(key), out));
         self.teller.issued(bytes);
         (line, bytes)
     }
@@ -44,7 +38,7 @@ impl Inner {
         state: &State,
         reissue: Reissue,
         bytes: usize,
-        as_it_was: bool,
+        to: KeyId,
     ) -> [Option<Event>; 2] {
         let id = state.header.id;
         let Some(before) = &state.loaded else { return [Some(Event::Started { id, bytes }), None] };
@@ -55,9 +49,8 @@ impl Inner {
         } else {
             state.use_prolongs(&self.limits).then_some(Event::Extended { id })
         };
-        let to = self.sealer.ring().primary();
-        let resealed =
-            (!before.current && !as_it_was).then_some(Event::Resealed { id, from: before.key_id, to });
+        let from = before.key_id;
+        let resealed = (!before.current && from != to).then_some(Event::Resealed { id, from, to });
         [change, resealed]
     }
 

@@ -67,6 +67,11 @@ impl KeyRing {
         self.shared.current.load()
     }
 
+    /// Whether a key is there, in whatever state but revoked.
+    pub(crate) fn opens(&self, id: KeyId) -> bool {
+        self.snapshot().keys.iter().any(|key| key.id() == id)
+    }
+
     pub(crate) fn has_revoked(&self, id: KeyId) -> bool {
         self.snapshot().revoked.contains(&id)
     }

@@ -1,13 +1,15 @@
 //! What one request does while another one waits, in an order that a review found to go wrong.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use sealed_session::store::Store;
+use sealed_session::store::{Expected, NewRow, Revision, Store};
 use sealed_session::{
-    CommitContext, FailurePolicy, Key, KeyRing, ManualClock, Origin, Rejection, Revocation, Session, Sessions,
+    Clock, CommitContext, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock, Origin, Placement,
+    Rejection, Revocation, Session, Sessions, SessionsBuilder,
 };
+use time::OffsetDateTime;
 
 use crate::spy::{Fate, guarded, stored};
 use crate::stored::spilled;
@@ -246,4 +248,176 @@ async fn a_row_under_a_key_that_was_rotated_in_elsewhere_makes_the_ring_look() {
     assert_eq!(session.get::<u8>("n").unwrap(), Some(1));
     assert_eq!(here.keys().primary(), elsewhere.keys().primary());
     std::fs::remove_file(&path).unwrap();
+}
+
+#[actix_web::test]
+async fn a_mere_prolongation_that_would_have_to_spill_while_the_store_is_down_is_left_out() {
+    let (bed, spy) = guarded(|builder| builder);
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.insert("more", "x".repeat(1_500)).unwrap()).await;
+    bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+    bed.clock.advance(DAY - MINUTE);
+    let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+    let crowded = CommitContext { response_head_bytes: 3_000, secure: true };
+    spy.go_down(true);
+    assert_eq!(bed.sessions.commit(&session, crowded).await.unwrap(), None);
+}
+
+#[actix_web::test]
+async fn a_cookie_from_before_the_spill_is_replaced_also_where_save_has_written() {
+    let (bed, _) = guarded(|builder| builder);
+    let jar = bed.logged_in().await;
+    // The answer to this one is lost.
+    bed.peek(&jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+    session.insert("n", 5).unwrap();
+    session.save().await.unwrap();
+    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+    let cookie = line.expect("the reference").split(';').next().unwrap().to_owned();
+    let value = cookie.strip_prefix("s=").unwrap();
+    assert!(matches!(bed.sessions.inspect(value).unwrap().placement, Placement::Store { .. }));
+    let session = bed.sessions.load([&cookie]).await.unwrap();
+    assert_eq!(session.get::<u8>("n").unwrap(), Some(5));
+    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap(), None);
+}
+
+#[actix_web::test]
+async fn a_session_that_was_moved_meanwhile_is_asked_for_its_subject_as_any_other() {
+    for writes in [false, true] {
+        let (bed, spy) = guarded(|builder| builder);
+        let other =
+            Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| builder.store(spy.clone()));
+        let mut jar = bed.logged_in().await;
+        bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+        bed.clock.advance(DAY - 3 * MINUTE);
+        let here = bed.sessions.load(jar.0.iter()).await.unwrap();
+        if writes {
+            here.insert("n", 2).unwrap();
+        }
+        other.peek(&jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+        other.sessions.revoke_subject("ada").await.unwrap();
+        assert_eq!(bed.sessions.commit(&here, CommitContext::default()).await.unwrap(), None);
+    }
+}
+
+#[actix_web::test]
+async fn the_key_that_was_asked_for_is_the_key_that_seals_or_nothing_is_sealed() {
+    for gone in [false, true] {
+        let (bed, spy) = guarded(|builder| builder.rolling(true));
+        let jar = spilled(&bed).await;
+        bed.sessions.keys().rotate(key(2)).unwrap();
+        bed.clock.advance(MINUTE);
+        let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+        let keys = bed.sessions.keys().clone();
+        spy.before("write", move || {
+            keys.rotate(key(3)).unwrap();
+            if gone {
+                keys.revoke(key(2).id()).unwrap();
+            }
+        });
+        let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+        assert_eq!(bed.sessions.keys().primary(), key(3).id());
+        if gone {
+            assert_eq!(line, None);
+        } else {
+            let line = line.unwrap();
+            let value = line.split(';').next().unwrap().strip_prefix("s=").unwrap();
+            assert_eq!(bed.sessions.inspect(value).unwrap().key_id, key(2).id());
+            let resealed = |event: &Event| matches!(event, Event::Resealed { to, .. } if *to == key(2).id());
+            assert!(bed.events().iter().any(resealed));
+        }
+    }
+}
+
+#[actix_web::test]
+async fn rolling_prolongs_a_session_that_cannot_wait_also_in_a_late_answer() {
+    for lifetime in [Lifetime::new(30 * MINUTE).fixed(), Lifetime::new(30 * MINUTE)] {
+        let bed = Bed::with(|builder| builder.lifetime(lifetime).rolling(true));
+        let mut jar = bed.logged_in().await;
+        for (minutes, waits) in [(10, true), (10, false), (16, false)] {
+            bed.clock.advance(minutes * MINUTE);
+            let clock = bed.clock.clone();
+            let reply = bed
+                .visit(&mut jar, move |session| {
+                    assert_eq!(session.len(), 1);
+                    clock.advance(Duration::from_millis(501));
+                })
+                .await;
+            assert_eq!(reply.set_cookie().is_none(), waits, "after {minutes}");
+        }
+    }
+}
+
+/// A clock that does something when it is asked.
+#[derive(Clone)]
+struct Hooked(ManualClock, Arc<Mutex<Option<Act>>>);
+
+type Act = Box<dyn FnOnce() + Send>;
+
+impl Clock for Hooked {
+    fn now(&self) -> OffsetDateTime {
+        let act = self.1.lock().unwrap().take();
+        act.into_iter().for_each(|act| act());
+        self.0.now()
+    }
+}
+
+#[tokio::test]
+async fn what_a_clone_does_while_the_commit_looks_at_the_clock_is_part_of_it() {
+    let manual = ManualClock::at(start());
+    let clock = Hooked(manual.clone(), Arc::default());
+    let build = |builder: SessionsBuilder| builder.cookie_name(NAME).clock(clock.clone()).build().unwrap();
+    let in_cookie = build(Sessions::builder(KeyRing::new(key(1))));
+    let store = crate::spy::Spy::new(&manual);
+    let with_store = build(Sessions::builder(KeyRing::new(key(1))).store(store));
+    for sessions in [in_cookie, with_store] {
+        let cookie = sessions.issue(|session| session.insert("n", 1)).await.unwrap();
+        let commit = async |act: fn(Session)| {
+            let session = sessions.load([&cookie]).await.unwrap();
+            session.insert("n", 2).unwrap();
+            let clone = session.clone();
+            *clock.1.lock().unwrap() = Some(Box::new(move || act(clone)));
+            let line = sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+            assert!(clock.1.lock().unwrap().is_none(), "the clock was asked");
+            line
+        };
+        let line = commit(|clone| clone.insert("late", 1).unwrap()).await;
+        let session = sessions.load([line.split(';').next().unwrap()]).await.unwrap();
+        assert_eq!(session.keys(), ["late", "n"]);
+        let line = commit(|clone| clone.insert("large", "x".repeat(2_000)).unwrap()).await;
+        assert!(line.split(';').next().unwrap().len() <= 4_096);
+        let line = commit(|clone| clone.destroy()).await;
+        assert!(line.contains("Max-Age=0"), "{line}");
+    }
+}
+
+#[actix_web::test]
+async fn the_row_of_a_subject_that_cannot_be_read_is_replaced_by_a_login_and_by_a_revocation() {
+    for revokes in [false, true] {
+        let (bed, spy) = guarded(|builder| builder.revocation_failure(FailurePolicy::Closed));
+        bed.sessions.revoke_subject("ada").await.unwrap();
+        let [place] = spy.row_keys()[..] else { panic!("other rows") };
+        let row = spy.rows.load(&place).await.unwrap().unwrap();
+        let garbage = NewRow { data: b"garbage", revision: Revision::random(), expires_at: row.expires_at };
+        spy.rows.write(&place, garbage, Expected::At(row.revision)).await.unwrap();
+        if revokes {
+            bed.sessions.revoke_subject("ada").await.unwrap();
+        }
+        let mut jar = bed.logged_in().await;
+        let reply = bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+        assert_eq!(reply.status.as_u16(), 200);
+        bed.clock.advance(2 * MINUTE);
+        assert_eq!(bed.see(&jar, Session::subject).await.as_deref(), Some("ada"));
+    }
+}
+
+#[actix_web::test]
+async fn a_driver_that_repeats_the_write_of_the_new_row_does_not_make_a_renew_fail() {
+    let (bed, spy) = guarded(|builder| builder);
+    let jar = spilled(&bed).await;
+    let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+    session.renew();
+    spy.conflict_with_itself();
+    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+    assert_eq!(bed.sessions.load([line.split(';').next().unwrap()]).await.unwrap().len(), 2);
 }

@@ -1,0 +1,205 @@
+//! What a commit does in the store, before the cookie that leads there is issued.
+
+use tracing::Instrument as _;
+
+use super::Action;
+use super::confirm::Confirmed;
+use crate::clock::Millis;
+use crate::entries::Entries;
+use crate::error::{CommitError, Rejection};
+use crate::event::Event;
+use crate::key::KeyId;
+use crate::record::{Place, SessionId};
+use crate::rows::{LiveRow, Rows};
+use crate::session::Session;
+use crate::sessions::{CommitContext, Inner};
+use crate::state::{Loaded, Reissue, Renewal, Stage, State};
+use crate::stored::{Dealings, Fate};
+
+impl Inner {
+    /// Carries out what needs the store, and leaves the session as it is there then. `None`: it needs none any more.
+    pub(super) async fn settle(
+        &self,
+        session: &Session,
+        context: &CommitContext,
+        plan: impl Fn(&State) -> Action,
+    ) -> Option<Result<Option<String>, CommitError>> {
+        let rows = self.rows.as_ref()?;
+        let now = self.now();
+        let primary = self.sealer.ring().primary();
+        let (work, action) = session.with(|state| {
+            let action = plan(state);
+            self.waits(state, action, now, primary).then(|| {
+                let before = state.clone();
+                state.stage = Stage::Committed;
+                (before, action)
+            })
+        })?;
+        let span =
+            tracing::debug_span!(target: "sealed_session", "session.commit", session = ?work.header.id);
+        Some(self.settle_now((session, rows), work, action, context, (now, primary)).instrument(span).await)
+    }
+
+    async fn settle_now(
+        &self,
+        (session, rows): (&Session, &Rows),
+        mut work: State,
+        action: Action,
+        context: &CommitContext,
+        (now, primary): (Millis, KeyId),
+    ) -> Result<Option<String>, CommitError> {
+        work.entries.forget_idle_changes();
+        let dealings = Dealings { rows, limits: &self.limits, now };
+        let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
+        let id = loaded.unwrap_or(work.header.id);
+        let mut action = self.in_time(&work, action, context, now);
+        if matches!(action, Action::Issue(_) | Action::Extend(_)) && self.is_known_to_be_over(&work, now) {
+            self.teller.tell(&Event::Lost { id, reason: Rejection::Revoked });
+            return Ok(None);
+        }
+        let mut as_it_is = None;
+        if let Some(revoking) =
+            self.revoking.as_ref().filter(|_| self.has_to_ask(&work, action, now, primary))
+        {
+            match self.confirm((revoking, rows), &mut work, action, (now, primary)).await? {
+                Confirmed::Yes => {}
+                Confirmed::AsItIs(key) => {
+                    work.renewal = Renewal::Skip;
+                    as_it_is = Some(key);
+                }
+                Confirmed::DataOnly => action = Action::Write(Reissue::No),
+                Confirmed::Later => return Ok(None),
+                Confirmed::Spilled(row) => match self.follow(&mut work, row, action.reissue()) {
+                    Some(follows) => action = follows,
+                    None => return Ok(None),
+                },
+                Confirmed::Lost(reason) => {
+                    self.teller.tell(&Event::Lost { id, reason });
+                    return if action == Action::Replace { Err(CommitError::Ended) } else { Ok(None) };
+                }
+            }
+        }
+        let (fate, reissue) = match action {
+            Action::Keep | Action::Remove => return Ok(None),
+            Action::Issue(reissue) => {
+                self.stamp(&mut work, now);
+                (Ok(Fate::Kept), reissue)
+            }
+            Action::Spill(reissue) => {
+                self.stamp(&mut work, now);
+                (dealings.spill(&mut work).await, reissue)
+            }
+            Action::Write(reissue) => {
+                if reissue != Reissue::No {
+                    self.stamp(&mut work, now);
+                }
+                (dealings.write(&mut work).await, reissue)
+            }
+            Action::Extend(reissue) => {
+                self.stamp(&mut work, now);
+                (dealings.extend(&work).await, reissue)
+            }
+            Action::Replace => {
+                self.stamp(&mut work, now);
+                let place = |state: &State| (!self.is_over(state)).then(|| self.place(state, context));
+                (dealings.replace(&mut work, place).await, Reissue::Wanted)
+            }
+            Action::End => {
+                let set_cookie = Some(self.cookie.remove(context.secure));
+                return match dealings.end(&work).await {
+                    Ok(()) => {
+                        self.forget(loaded, now);
+                        self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: true }));
+                        Ok(set_cookie)
+                    }
+                    Err(source) => Err(CommitError::NotEnded { set_cookie, source }),
+                };
+            }
+        };
+        match fate {
+            Ok(Fate::Kept) if action == Action::Replace => self.forget(loaded, now),
+            Ok(Fate::Kept) if work.header.place == Place::Store => {
+                self.revoking.iter().for_each(|revoking| revoking.spilled(work.header.id));
+            }
+            Ok(Fate::Kept) => {}
+            Ok(Fate::Lost(reason)) => {
+                if reason == Rejection::Revoked {
+                    self.forget(loaded, now);
+                }
+                self.teller.tell(&Event::Lost { id, reason });
+                return Ok(None);
+            }
+            Err(error) => {
+                if matches!(error, CommitError::Ended) {
+                    self.forget(loaded, now);
+                }
+                self.tell_failure(id, &error);
+                // Nothing was changed but the time that is left, and the next request makes up for that.
+                let mere = reissue == Reissue::Mere && !work.entries.changed();
+                return if mere { Ok(None) } else { Err(error) };
+            }
+        }
+        // What was asked for was this key. If it is gone by now, the next request prolongs the session under another.
+        let key = as_it_is.unwrap_or(primary);
+        if self.is_disowned(&work) || (reissue == Reissue::Mere && !self.sealer.ring().opens(key)) {
+            return Ok(None);
+        }
+        let line = if self.is_over(&work) {
+            self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: false }));
+            Some(self.cookie.remove(context.secure))
+        } else {
+            self.tell_stored(&work, action);
+            (reissue != Reissue::No).then(|| {
+                let (line, bytes) = self.seal(&work, now, context.secure, key);
+                self.tell_all(self.issued(&work, reissue, bytes, key));
+                if matches!(action, Action::Replace) && work.header.place == Place::Cookie {
+                    self.teller.tell(&Event::Returned { id: work.header.id, bytes });
+                }
+                if let (Place::Store, Some((head, budget))) =
+                    (work.header.place, self.head_overrun(bytes, context))
+                {
+                    self.teller.tell(&Event::HeadOverBudget { id: work.header.id, bytes: head, budget });
+                }
+                line
+            })
+        };
+        self.leave(session, work, key);
+        Ok(line)
+    }
+
+    /// From now on this process knows that the session is over.
+    fn forget(&self, ended: Option<SessionId>, now: Millis) {
+        if let (Some(revoking), Some(id)) = (&self.revoking, ended) {
+            revoking.ended(id, now);
+        }
+    }
+
+    /// The session as it is after the commit: what a `reload` in a stream goes on from.
+    fn leave(&self, session: &Session, mut work: State, key_id: KeyId) {
+        work.loaded = Some(Loaded { header: work.header.clone(), due: None, key_id, current: true });
+        work.stage = Stage::Committed;
+        session.with(|state| *state = work);
+    }
+
+    /// What to do with a session that a parallel request has moved into this row.
+    fn follow(&self, work: &mut State, row: LiveRow, reissue: Reissue) -> Option<Action> {
+        let issued = work.loaded.as_ref().map_or(0, |loaded| loaded.header.counter);
+        if work.entries.changed() || issued > row.counter {
+            return Some(Action::Spill(reissue));
+        }
+        work.row = Some(row.seen());
+        work.entries = Entries::new(row.entries);
+        work.header.place = Place::Store;
+        // If it is empty, another request may be filling it.
+        (!self.is_over(work)).then_some(Action::Extend(reissue))
+    }
+
+    /// The store's own failures were told where they happened.
+    pub(super) fn tell_failure(&self, id: SessionId, error: &CommitError) {
+        match error {
+            CommitError::Conflict => self.teller.tell(&Event::Conflicted { id }),
+            CommitError::Ended => self.teller.tell(&Event::Lost { id, reason: Rejection::Revoked }),
+            CommitError::Store(_) | CommitError::NotEnded { .. } | CommitError::Foreign => {}
+        }
+    }
+}
