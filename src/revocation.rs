@@ -255,11 +255,9 @@ impl Revoking {
                     Some((_, revision)) => Expected::At(revision),
                     None => Expected::Absent,
                 };
-                if tries > 0 {
-                    let patience = rows.pause(tries, deadline).await;
-                    patience
-                        .map_err(|_| StoreError::Timeout("other requests kept writing the subject".into()))?;
-                }
+                let patience = rows.pause(tries, deadline).await;
+                patience
+                    .map_err(|_| StoreError::Timeout("other requests kept writing the subject".into()))?;
             }
             self.subjects.put(place, Some(generation), now);
             self.given.put(place, generation, now);
@@ -434,7 +432,9 @@ mod tests {
     #[test]
     fn answers_are_bounded_and_the_newest_are_kept() {
         let answers = Answers::new(10);
+        (1_000..1_100_u32).for_each(|n| answers.put(n, n, Millis(0)));
         for n in 0..1_000_u32 {
+            assert!(answers.with(|halves| halves.halves.iter().map(HashMap::len).sum::<usize>()) <= 20);
             answers.put(n, n, Millis(i64::from(n)));
             answers.put(n, n + 1, Millis(0));
             assert!(answers.with(|halves| halves.halves.iter().map(HashMap::len).sum::<usize>()) <= 20);
@@ -444,6 +444,26 @@ mod tests {
         assert_eq!(answers.get(&100), None);
         answers.forget(&999);
         assert_eq!(answers.get(&999), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failure_one_question_at_a_time_is_risked() {
+        let (breaker, timeout) = (Breaker::default(), Duration::from_secs(5));
+        assert!(breaker.lets_through(timeout) && breaker.lets_through(timeout));
+        breaker.set(Some(Instant::now() + PAUSE));
+        assert!(!breaker.lets_through(timeout));
+        tokio::time::advance(PAUSE).await;
+        for _ in 0..2 {
+            assert!(breaker.lets_through(timeout));
+            tokio::time::advance(timeout + PAUSE - Duration::from_millis(1)).await;
+            assert!(
+                !breaker.lets_through(timeout),
+                "until there is an answer, or there can be none any more"
+            );
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        breaker.set(None);
+        assert!(breaker.lets_through(timeout) && breaker.lets_through(timeout));
     }
 
     #[test]

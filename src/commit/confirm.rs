@@ -19,8 +19,8 @@ pub(super) enum Confirmed {
     DataOnly,
     /// The store does not say, and the next request will do for this.
     Later,
-    /// A parallel request has moved the session into the store.
-    Spilled(LiveRow),
+    /// A parallel request has moved the session into this row, and the reference to it may be issued so.
+    Spilled(LiveRow, Reissue),
     /// The session is over.
     Lost(Rejection),
 }
@@ -70,19 +70,24 @@ impl Inner {
             }
             _ => None,
         };
-        let question = self.ask((revoking, rows), work, action, moment);
+        let mut spilled = None;
+        let question = self.ask((revoking, rows), work, action, moment, &mut spilled);
         let answer = match mere || as_it_is.is_some() {
             true => revoking.unless_down(rows, question).await,
             false => question.await,
         };
-        match (answer, as_it_is) {
-            (Ok(Some(confirmed)), _) => Ok(confirmed),
-            (Ok(None) | Err(_), _) if mere && writes => Ok(Confirmed::DataOnly),
-            (Ok(None) | Err(_), _) if mere => Ok(Confirmed::Later),
-            (Ok(None) | Err(_), Some(key)) => Ok(Confirmed::AsItIs(key)),
-            (Ok(None), None) => Err(StoreError::Timeout("the subject is just being revoked".into()).into()),
-            (Err(error), None) => Err(error.into()),
-        }
+        Ok(match (answer, spilled, as_it_is) {
+            (Ok(Some(Confirmed::Yes)), Some(row), _) => Confirmed::Spilled(row, action.reissue()),
+            (Ok(Some(confirmed)), ..) => confirmed,
+            _ if mere && writes => Confirmed::DataOnly,
+            _ if mere => Confirmed::Later,
+            (_, Some(row), Some(_)) => Confirmed::Spilled(row, Reissue::No),
+            (_, None, Some(key)) => Confirmed::AsItIs(key),
+            (Ok(None), ..) => {
+                return Err(StoreError::Timeout("the subject is just being revoked".into()).into());
+            }
+            (Err(error), ..) => return Err(error.into()),
+        })
     }
 
     /// None: it cannot be told, because a revocation may be under way.
@@ -92,16 +97,16 @@ impl Inner {
         work: &mut State,
         action: Action,
         (now, primary): (Millis, KeyId),
+        spilled: &mut Option<LiveRow>,
     ) -> Result<Option<Confirmed>, StoreError> {
         let deadline = rows.deadline();
         let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
-        let mut confirmed = Confirmed::Yes;
         if same_id && matches!(action, Action::Issue(_)) {
-            confirmed = match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
-                Standing::Fine => Confirmed::Yes,
+            match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
+                Standing::Fine => {}
                 Standing::Ended => return Ok(Some(Confirmed::Lost(Rejection::Revoked))),
                 Standing::Unreadable => return Ok(Some(Confirmed::Lost(Rejection::Missing))),
-                Standing::Spilled(row) => Confirmed::Spilled(row),
+                Standing::Spilled(row) => *spilled = Some(row),
             }
         }
         let generation = async |key: KeyId, subject: &str| match rows.sealer.subject_row(key, subject) {
@@ -115,7 +120,7 @@ impl Inner {
         {
             return Ok(Some(Confirmed::Lost(Rejection::Revoked)));
         }
-        let Some(subject) = work.header.subject.clone() else { return Ok(Some(confirmed)) };
+        let Some(subject) = work.header.subject.clone() else { return Ok(Some(Confirmed::Yes)) };
         let loaded = work.loaded.as_ref().filter(|loaded| loaded.header.subject.as_ref() == Some(&subject));
         let Some(opener) = loaded.map(|loaded| loaded.key_id) else {
             work.header.generation = match generation(primary, &subject).await {
@@ -127,7 +132,7 @@ impl Inner {
                 }
                 Err(error) => return Err(error),
             };
-            return Ok(Some(confirmed));
+            return Ok(Some(Confirmed::Yes));
         };
         let sealing = generation(primary, &subject).await?;
         let opening = if opener == primary { sealing } else { generation(opener, &subject).await? };
@@ -138,7 +143,7 @@ impl Inner {
             // The one may be of a revocation that is under way, which has not come to the other yet.
             return Ok(None);
         }
-        Ok(Some(confirmed))
+        Ok(Some(Confirmed::Yes))
     }
 }
 

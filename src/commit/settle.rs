@@ -69,7 +69,7 @@ impl Inner {
                 }
                 Confirmed::DataOnly => action = Action::Write(Reissue::No),
                 Confirmed::Later => return Ok(None),
-                Confirmed::Spilled(row) => match self.follow(&mut work, row, action.reissue()) {
+                Confirmed::Spilled(row, reissue) => match self.follow(&mut work, row, reissue) {
                     Some(follows) => action = follows,
                     None => return Ok(None),
                 },

@@ -1,6 +1,7 @@
 //! The behaviours of the library, seen from outside: a file per family, a sentence per test.
 
 mod adversarial;
+mod asking;
 mod commit;
 mod cookies;
 mod errors;

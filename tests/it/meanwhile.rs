@@ -421,3 +421,25 @@ async fn a_driver_that_repeats_the_write_of_the_new_row_does_not_make_a_renew_fa
     let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
     assert_eq!(bed.sessions.load([line.split(';').next().unwrap()]).await.unwrap().len(), 2);
 }
+
+#[actix_web::test]
+async fn data_of_a_session_that_was_moved_goes_into_its_row_also_where_its_subject_cannot_be_asked_for() {
+    let (bed, spy) = guarded(|builder| builder);
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+    bed.clock.advance(DAY - 3 * MINUTE);
+    let here = bed.sessions.load(jar.0.iter()).await.unwrap();
+    here.insert("n", 2).unwrap();
+    let other = Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| builder.store(spy.clone()));
+    other
+        .peek(&jar, |session| {
+            session.skip_renewal();
+            session.insert("large", "x".repeat(5_000)).unwrap();
+        })
+        .await;
+    spy.next([Fate::Passes, Fate::Fails]);
+    assert_eq!(bed.sessions.commit(&here, CommitContext::default()).await.unwrap(), None);
+    let read = |session: &Session| (session.keys(), session.get::<u8>("n").unwrap());
+    let keys = ["large", "n"].map(str::to_owned).to_vec();
+    assert_eq!(other.see(&jar, read).await, (keys, Some(2)));
+}
