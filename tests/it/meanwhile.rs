@@ -443,3 +443,61 @@ async fn data_of_a_session_that_was_moved_goes_into_its_row_also_where_its_subje
     let keys = ["large", "n"].map(str::to_owned).to_vec();
     assert_eq!(other.see(&jar, read).await, (keys, Some(2)));
 }
+
+#[actix_web::test]
+async fn a_login_with_a_cookie_that_is_no_newer_than_the_row_takes_along_what_was_written_there() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| builder.store(spy.clone()));
+    let jar = bed.logged_in().await;
+    let login = bed.sessions.load(jar.0.iter()).await.unwrap();
+    other.peek(&jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    login.set_subject("ada").unwrap();
+    let line = bed.sessions.commit(&login, CommitContext::default()).await.unwrap().unwrap();
+    let session = bed.sessions.load([line.split(';').next().unwrap()]).await.unwrap();
+    assert_eq!(
+        (session.subject().as_deref(), session.keys()),
+        (Some("ada"), vec!["large".into(), "n".into()])
+    );
+}
+
+#[actix_web::test]
+async fn a_destroy_that_meets_a_row_which_vanishes_leaves_a_mark_if_a_cookie_could_do_without_the_row() {
+    for in_cookie in [true, false] {
+        let (bed, spy) = guarded(|builder| builder);
+        let jar = if in_cookie { bed.logged_in().await } else { spilled(&bed).await };
+        let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+        session.destroy();
+        if in_cookie {
+            bed.peek(&jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+            let [row] = spy.row_keys()[..] else { panic!("other rows") };
+            let rows = Arc::clone(&spy);
+            spy.before("load", move || assert!(now(rows.rows.delete(&row)).unwrap()));
+        } else {
+            spy.rows.clear().await.unwrap();
+        }
+        spy.calls();
+        assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().is_some());
+        assert_eq!(spy.rows.count().await.unwrap(), u64::from(in_cookie));
+        assert_eq!(
+            spy.calls(),
+            if in_cookie { vec!["write", "load", "write"] } else { vec!["write", "load"] }
+        );
+        let other =
+            Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| builder.store(spy.clone()));
+        assert_eq!(other.see(&jar, Session::len).await, 0);
+    }
+}
+
+#[actix_web::test]
+async fn a_reload_in_the_middle_of_a_request_keeps_what_the_request_has_changed() {
+    let (bed, _) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+    session.insert("ours", 1).unwrap();
+    bed.peek(&jar, |session| session.insert("theirs", 2).unwrap()).await;
+    session.reload().await.unwrap();
+    assert_eq!(session.keys(), ["large", "n", "ours", "theirs"]);
+    bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+    assert_eq!(bed.see(&jar, |session| session.get::<u8>("ours").unwrap()).await, Some(1));
+    assert_eq!(bed.see(&jar, |session| session.get::<u8>("theirs").unwrap()).await, Some(2));
+}
