@@ -32,7 +32,6 @@ use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forwar
 use actix_web::http::header::{HeaderValue, SET_COOKIE};
 use actix_web::{Error, HttpMessage};
 use pin_project_lite::pin_project;
-use tokio::sync::OnceCell;
 
 pub use self::extract::{Loading, Scoped, SessionExt};
 use self::extract::{LocalBox, Slot, SlotInner};
@@ -162,8 +161,7 @@ where
             request.extensions().get::<Slot<S>>().map(|slot| slot.inner.sessions.is_same(&self.sessions));
         let slot = match outer {
             None => {
-                let inner =
-                    Rc::new(SlotInner { sessions: Rc::clone(&self.sessions), loaded: OnceCell::new() });
+                let inner = Rc::new(SlotInner::new(Rc::clone(&self.sessions)));
                 request.extensions_mut().insert(Slot::<S> { inner: Rc::clone(&inner), scope: PhantomData });
                 Some(inner)
             }
@@ -220,7 +218,7 @@ where
             None => {
                 let response = poll_ready!(this.inner.poll(context));
                 let Some(slot) = this.slot.take() else { return Poll::Ready(response) };
-                let Some(loaded) = slot.loaded.get().cloned() else { return Poll::Ready(response) };
+                let Some(loaded) = slot.loaded.get() else { return Poll::Ready(response) };
                 let counted = slot.sessions.counts_response_head();
                 let response_head_bytes = match &response {
                     Ok(response) if counted => head_bytes(response),
@@ -231,8 +229,8 @@ where
                 if let Some(outcome) = slot.sessions.try_commit(&loaded.session, commit) {
                     return Poll::Ready(finish(&slot.sessions, response, outcome));
                 }
-                let sessions = Sessions::clone(&slot.sessions);
-                let commit = Box::pin(async move { sessions.commit(&loaded.session, commit).await });
+                let (sessions, session) = (Sessions::clone(&slot.sessions), loaded.session.clone());
+                let commit = Box::pin(async move { sessions.commit(&session, commit).await });
                 this.committing.insert(Box::new(Committing { commit, response: Some(response), slot }))
             }
         };

@@ -1,5 +1,7 @@
 //! The cookie around the sealed value: finding it among the request's headers, checking its attributes, writing it.
 
+use std::io::Write as _;
+
 use cookie::Cookie;
 use memchr::memchr_iter;
 
@@ -7,6 +9,7 @@ use crate::browser::{MAX_ATTRIBUTE_BYTES, MAX_NAME_VALUE_BYTES};
 use crate::envelope;
 use crate::error::ConfigError;
 
+const MAX_AGE: &str = "; Max-Age=";
 /// Room for `=` and `; Max-Age=34560000`.
 const MAX_AGE_ROOM: usize = 20;
 /// A name longer than this leaves no room that is worth having.
@@ -210,17 +213,18 @@ impl CookieWriter {
         seal: impl FnOnce(&mut Vec<u8>),
     ) -> String {
         let attributes = self.attributes(secure);
-        let mut out = Vec::with_capacity(name_value + attributes.len() + MAX_AGE_ROOM);
+        // To the byte, so that the header takes the line as it is.
+        let digits = |seconds: i64| 1 + seconds.checked_ilog10().unwrap_or(0) as usize;
+        let max_age_len = max_age.map_or(0, |seconds| MAX_AGE.len() + digits(seconds));
+        let mut out = Vec::with_capacity(name_value + 1 + attributes.len() + max_age_len);
         out.extend_from_slice(self.name.as_bytes());
         out.push(b'=');
         seal(&mut out);
         out.extend_from_slice(attributes.as_bytes());
-        let mut line = String::from_utf8(out).expect("name, base64url and attributes are ASCII");
         if let Some(seconds) = max_age {
-            line.push_str("; Max-Age=");
-            line.push_str(&seconds.to_string());
+            write!(out, "{MAX_AGE}{seconds}").expect("a Vec takes what is written to it");
         }
-        line
+        String::from_utf8(out).expect("name, base64url and attributes are ASCII")
     }
 
     /// The `Set-Cookie` value that makes the browser forget the cookie.

@@ -31,7 +31,8 @@ struct Delta {
 /// The entries of a session: those loaded, and this request's changes over them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Entries {
-    base: Arc<Packed>,
+    /// None: nothing was loaded.
+    base: Option<Arc<Packed>>,
     delta: Delta,
     /// How much a record takes for them as they are now.
     extent: Extent,
@@ -62,7 +63,12 @@ pub(crate) enum NotCountable {
 
 impl Entries {
     pub(crate) fn new(base: Packed) -> Self {
-        Self { extent: base.extent(), base: Arc::new(base), delta: Delta::default() }
+        Self { extent: base.extent(), base: Some(Arc::new(base)), delta: Delta::default() }
+    }
+
+    fn base(&self) -> &Packed {
+        static NOTHING: Packed = Packed::EMPTY;
+        self.base.as_deref().unwrap_or(&NOTHING)
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Encoded> {
@@ -70,7 +76,10 @@ impl Entries {
             Some(Change::Set(bytes)) => Some(Encoded::Own(bytes.clone())),
             Some(Change::Unset) => None,
             Some(Change::Add(by)) => Some(Encoded::Own(sum(self.loaded(key), *by))),
-            None => self.visible(key).map(|range| Encoded::Loaded(Arc::clone(&self.base), range)),
+            None => {
+                let range = self.visible(key)?;
+                self.base.as_ref().map(|base| Encoded::Loaded(Arc::clone(base), range))
+            }
         }
     }
 
@@ -168,7 +177,7 @@ impl Entries {
     pub(crate) fn forget_idle_changes(&mut self) {
         if !self.changed() {
             self.delta = Delta::default();
-            self.extent = self.base.extent();
+            self.extent = self.base().extent();
         }
     }
 
@@ -197,7 +206,7 @@ impl Entries {
             |&(key, _): &(&str, &[u8])| self.delta.keep_only.as_ref().is_none_or(|keep| keep.contains(key));
         Merge {
             entries: self,
-            base: self.base.iter().filter(shown).peekable(),
+            base: self.base().iter().filter(shown).peekable(),
             changes: self.delta.changes.iter().peekable(),
         }
     }
@@ -228,9 +237,9 @@ impl Entries {
     /// Whether the entries differ from those loaded.
     pub(crate) fn changed(&self) -> bool {
         // If no entry is new or different, they are the same ones unless some are missing.
-        self.len() != self.base.extent().count
+        self.len() != self.base().extent().count
             || self.delta.changes.iter().any(|(key, change)| {
-                let loaded = self.base.find(key).map(|range| self.base.bytes(range));
+                let loaded = self.base().find(key).map(|range| self.base().bytes(range));
                 self.became(key, change).is_some_and(|bytes| Some(&*bytes) != loaded)
             })
     }
@@ -256,12 +265,12 @@ impl Entries {
     fn visible(&self, key: &str) -> Option<Range<usize>> {
         match &self.delta.keep_only {
             Some(keep) if !keep.contains(key) => None,
-            _ => self.base.find(key),
+            _ => self.base().find(key),
         }
     }
 
     fn loaded(&self, key: &str) -> Option<&[u8]> {
-        self.visible(key).map(|range| self.base.bytes(range))
+        self.visible(key).map(|range| self.base().bytes(range))
     }
 }
 

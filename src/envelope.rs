@@ -179,10 +179,10 @@ impl Sealer {
     /// The ciphers of the ring as it is now; they are built anew only after the ring has changed.
     fn ciphers(&self) -> arc_swap::Guard<Arc<Ciphers>> {
         let ciphers = self.ciphers.load();
-        let keys = self.ring.snapshot();
-        if Arc::ptr_eq(&ciphers.keys, &keys) {
+        if ciphers.keys.edition == self.ring.edition() {
             return ciphers;
         }
+        let keys = self.ring.snapshot();
         self.ciphers.store(Arc::new(Ciphers::build(Arc::clone(&keys), self.purpose, &self.name)));
         self.ciphers.load()
     }

@@ -13,7 +13,7 @@ use crate::error::Source;
 /// Values are nested less deeply than this, like JSON that `serde_json` reads, so that the stack bears reading any.
 const MAX_DEPTH: usize = 128;
 /// Most values fit into as much without moving while they are written.
-const USUAL_LEN: usize = 128;
+const USUAL_LEN: usize = 512;
 /// Reading a type may count a level more than once, so what was accepted has room to be read.
 const MAX_READ_DEPTH: usize = 2 * MAX_DEPTH;
 

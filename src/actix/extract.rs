@@ -1,6 +1,7 @@
 //! The session of a request: loaded by the first who asks, handed out by extractors and by `SessionExt`.
 
 use std::any::type_name;
+use std::cell::OnceCell;
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
@@ -12,12 +13,11 @@ use std::task::{Context, Poll};
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{COOKIE, HeaderValue};
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::Site;
 use super::errors::NotWrapped;
 use crate::cookie::Secure;
-use crate::error::StoreError;
 use crate::session::Session;
 use crate::sessions::{Opening, Sessions};
 
@@ -30,6 +30,8 @@ pub(super) struct Slot<S> {
 pub(super) struct SlotInner {
     pub(super) sessions: Rc<Sessions>,
     pub(super) loaded: OnceCell<Loaded>,
+    /// For who waits for the store, one at a time.
+    loading: Mutex<()>,
 }
 
 #[derive(Clone)]
@@ -40,6 +42,10 @@ pub(super) struct Loaded {
 }
 
 impl SlotInner {
+    pub(super) fn new(sessions: Rc<Sessions>) -> Self {
+        Self { sessions, loaded: OnceCell::new(), loading: Mutex::const_new(()) }
+    }
+
     /// The request's session, loaded by the first who asks. Others who ask meanwhile wait for the same.
     fn session(self: Rc<Self>, request: &HttpRequest) -> Loading<Session> {
         if let Some(loaded) = self.loaded.get() {
@@ -55,11 +61,13 @@ impl SlotInner {
                 Loading::ready(Ok(session))
             }
             Opening::Referenced(reference) => Loading::Stored(Box::pin(async move {
-                let fetch = async || {
-                    let session = self.sessions.fetch(*reference).await?;
-                    Ok::<_, StoreError>(Loaded { session, secure })
-                };
-                Ok(self.loaded.get_or_try_init(fetch).await?.session.clone())
+                let _turn = self.loading.lock().await;
+                if let Some(loaded) = self.loaded.get() {
+                    return Ok(loaded.session.clone());
+                }
+                let session = self.sessions.fetch(*reference).await?;
+                let _ = self.loaded.set(Loaded { session: session.clone(), secure });
+                Ok(session)
             })),
         }
     }

@@ -133,10 +133,10 @@ impl RowSealer {
 
     fn subkeys(&self) -> Guard<Arc<Subkeys>> {
         let subkeys = self.subkeys.load();
-        let keys = self.ring.snapshot();
-        if Arc::ptr_eq(&subkeys.keys, &keys) {
+        if subkeys.keys.edition == self.ring.edition() {
             return subkeys;
         }
+        let keys = self.ring.snapshot();
         self.subkeys.store(Arc::new(Subkeys::build(Arc::clone(&keys))));
         self.subkeys.load()
     }

@@ -1,7 +1,7 @@
 //! How a ring follows the time and its source: which keys there are, and what each may do by now.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Shared {
     current: ArcSwap<Snapshot>,
+    /// Which snapshot that is, and whether any key is revoked in it: cheaper to look at than the snapshot.
+    edition: AtomicU64,
+    revokes: AtomicBool,
     /// The moment from which on [`KeyRing::tick`] has something to do, in milliseconds.
     next: AtomicI64,
     /// The latest moment that the ring was told.
@@ -44,9 +47,10 @@ pub(super) enum KeysHome {
     Source(Box<dyn KeySource>),
 }
 
-/// What the keys may do at one moment. A change makes a new one, so two are the same exactly if they are the same
-/// allocation.
+/// What the keys may do at one moment. A change makes a new one, of another edition.
 pub(crate) struct Snapshot {
+    /// Counts the changes.
+    pub(crate) edition: u64,
     /// Those that open, the primary first; never empty.
     pub(crate) keys: Vec<Key>,
     /// Of each whether what it opens is to be re-sealed.
@@ -72,8 +76,13 @@ impl KeyRing {
         self.snapshot().keys.iter().any(|key| key.id() == id)
     }
 
+    /// The edition of the keys as they are now.
+    pub(crate) fn edition(&self) -> u64 {
+        self.shared.edition.load(Ordering::Acquire)
+    }
+
     pub(crate) fn has_revoked(&self, id: KeyId) -> bool {
-        self.snapshot().revoked.contains(&id)
+        self.shared.revokes.load(Ordering::Acquire) && self.snapshot().revoked.contains(&id)
     }
 
     /// Tells the ring what time it is: keys begin to seal and cease to open by it, and the source is looked at by it.
@@ -118,9 +127,12 @@ impl KeyRing {
 
     pub(super) fn with(members: Vec<Member>, home: KeysHome) -> Self {
         let now = Millis::of(SystemClock.now());
+        let snapshot = Snapshot::of(&members, now);
         let shared = Shared {
+            edition: AtomicU64::new(0),
+            revokes: AtomicBool::new(!snapshot.revoked.is_empty()),
             is_file: matches!(home, KeysHome::File { .. }),
-            current: ArcSwap::from_pointee(Snapshot::of(&members, now)),
+            current: ArcSwap::from_pointee(snapshot),
             next: AtomicI64::new(i64::MIN),
             seen: AtomicI64::new(i64::MIN),
             book: Mutex::new(Book {
@@ -178,9 +190,14 @@ impl KeyRing {
     /// Makes what the book says be seen, where that is something new.
     pub(super) fn publish(&self, book: &mut Book, now: Option<Millis>) {
         let now = now.unwrap_or_else(|| self.now());
-        let snapshot = Snapshot::of(&book.members, now);
-        if !snapshot.is_like(&self.snapshot()) {
+        let mut snapshot = Snapshot::of(&book.members, now);
+        let former = self.shared.current.load();
+        if !snapshot.is_like(&former) {
+            snapshot.edition = former.edition + 1;
+            let (edition, revokes) = (snapshot.edition, !snapshot.revoked.is_empty());
             self.shared.current.store(Arc::new(snapshot));
+            self.shared.revokes.store(revokes, Ordering::Release);
+            self.shared.edition.store(edition, Ordering::Release);
         }
         if self.shared.seen.load(Ordering::Relaxed) == i64::MIN {
             // By whose clock it will go is not known yet; the first tick will tell.
@@ -229,7 +246,7 @@ impl Snapshot {
         let mut members = members.to_vec();
         document::settle(&mut members, now);
         let rank = |member: &&Member| member.state != KeyState::Primary;
-        let mut snapshot = Self { keys: Vec::new(), retired: Vec::new(), revoked: Vec::new() };
+        let mut snapshot = Self { edition: 0, keys: Vec::new(), retired: Vec::new(), revoked: Vec::new() };
         let (first, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| !rank(member));
         for member in first.into_iter().chain(others) {
             match &member.key {

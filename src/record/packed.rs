@@ -71,6 +71,11 @@ impl Places {
 }
 
 impl Packed {
+    pub(crate) const EMPTY: Self = Self {
+        buf: Vec::new(),
+        places: Places { ranges: Vec::new(), extent: Extent { count: 0, bytes: 0 } },
+    };
+
     pub(super) fn new(buf: Vec<u8>, places: Places) -> Self {
         Self { buf, places }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use sealed_session::store::{Expected, NewRow, Revision, Store};
+use sealed_session::store::{Expected, NewRow, Revision, Store, Written};
 use sealed_session::{
     Clock, CommitContext, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock, Origin, Placement,
     Rejection, Revocation, Session, Sessions, SessionsBuilder,
@@ -399,7 +399,8 @@ async fn the_row_of_a_subject_that_cannot_be_read_is_replaced_by_a_login_and_by_
         let [place] = spy.row_keys()[..] else { panic!("other rows") };
         let row = spy.rows.load(&place).await.unwrap().unwrap();
         let garbage = NewRow { data: b"garbage", revision: Revision::random(), expires_at: row.expires_at };
-        spy.rows.write(&place, garbage, Expected::At(row.revision)).await.unwrap();
+        let written = spy.rows.write(&place, garbage, Expected::At(row.revision)).await.unwrap();
+        assert_eq!(written, Written::Done);
         if revokes {
             bed.sessions.revoke_subject("ada").await.unwrap();
         }
