@@ -1,5 +1,7 @@
 //! The session is committed with every response, and only once.
 
+use std::sync::{Arc, Mutex};
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::SET_COOKIE;
 use actix_web::{App, HttpRequest, HttpResponse, ResponseError, test, web};
@@ -86,6 +88,39 @@ async fn the_same_sessions_wrapped_twice_commit_once() {
     let app = test::init_service(app).await;
     let response = test::call_service(&app, test::TestRequest::get().to_request()).await;
     assert_eq!(response.headers().get_all(SET_COOKIE).count(), 1);
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[actix_web::test]
+async fn different_sessions_wrapped_under_one_scope_are_a_mistake_that_the_log_names() {
+    let (bed, other) = (Bed::new(), Bed::new());
+    for (inner, mistakes) in [(&bed, 0), (&other, 1)] {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let app = App::new()
+            .wrap(SessionMiddleware::new(inner.sessions.clone()))
+            .wrap(SessionMiddleware::new(bed.sessions.clone()))
+            .default_service(web::to(HttpResponse::Ok));
+        let app = test::init_service(app).await;
+        test::call_service(&app, test::TestRequest::get().to_request()).await;
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("two different `Sessions` are wrapped under one scope").count(), mistakes);
+    }
 }
 
 #[actix_web::test]

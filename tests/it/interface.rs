@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use sealed_session::{
-    CommitContext, InsertError, IssueError, Origin, Placement, Rejection, Session, SessionKey, Sessions,
+    CommitContext, InsertError, IssueError, Origin, Placement, Rejection, Secure, Session, SessionKey,
+    Sessions,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -26,6 +27,16 @@ fn sessions_cross_threads_and_so_do_their_futures() {
     send(bed.sessions.issue(|_| ()));
     send(session.save());
     send(session.reload());
+}
+
+#[test]
+fn integrations_learn_what_they_have_to_do() {
+    let (without, with) = (Bed::new().sessions, crate::spy::stored(|builder| builder).0.sessions);
+    assert!(!without.counts_response_head() && with.counts_response_head());
+    assert!(without.store().is_none() && with.store().is_some());
+    assert!(without.cache_headers() && without.secure() == Secure::Always);
+    let other = Bed::with(|builder| builder.cache_headers(false).secure(Secure::Never)).sessions;
+    assert!(!other.cache_headers() && other.secure() == Secure::Never);
 }
 
 #[actix_web::test]
