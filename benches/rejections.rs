@@ -53,8 +53,8 @@ fn main() -> ExitCode {
         bytes[at] = if bytes[at] == b'A' { b'E' } else { b'A' };
         String::from_utf8(bytes).unwrap()
     };
-    // The first letter is the upper six bits of the suite, 1, and becomes an E.
-    let suite = Rejection::UnknownSuite(0b00_0100_01);
+    // The first letter is the upper six bits of the suite, 0x01, and becomes an E, which makes it 0x11.
+    let suite = Rejection::UnknownSuite(0x11);
     let (first, last, tag) = (flipped(44), flipped(cookie.len() - 25), flipped(cookie.len() - 3));
     let (eight, many) = (vec![first.clone(); 8].join("; "), vec![first.clone(); 200].join("; "));
     let expired = Origin::Rejected(Rejection::Expired(End::Duration));

@@ -160,6 +160,9 @@ fn plaintext_len(name_and_value: usize) -> usize {
 /// `opened` bytes, whose handler reads: base64, cipher and the value read. For a response that sets one of `sealed`
 /// bytes: the value written, nonce, cipher and base64.
 fn floor(payload: &str, opened: Option<usize>, sealed: Option<usize>) -> f64 {
+    if opened.is_none() && sealed.is_none() {
+        return 0.0;
+    }
     let cipher = Xaes256Gcm::new(&[7; 32].into());
     let engine = Simd::url_safe(NO_PAD);
     let aad = [7; AAD_LEN];
