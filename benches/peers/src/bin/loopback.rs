@@ -1,37 +1,58 @@
-//! One server with one worker, for a load generator: `loopback bare`, `loopback ours` or `loopback actix-session`, with
-//! the routes /untouched, /read and /write. Prints its address.
+//! One server with one worker, for a load generator: `loopback bare`, `loopback ours`, `loopback plain` or
+//! `loopback actix-session`, with the routes /untouched, /read and /write. Prints its address.
+//!
+//! "Plain" is sealed-session sending what actix-session sends by default: the cookie `id` without `Max-Age`, and no
+//! headers for caches. All answer alike: the number in the session, or that number and one, as JSON. Bare knows no session
+//! and answers what the others do if the number is 3.
 
-use actix_session::SessionExt as _;
 use actix_session::storage::CookieSessionStore;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpResponse, HttpServer, web};
 
 async fn untouched() -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
-async fn our_read(session: sealed_session::Session) -> HttpResponse {
-    HttpResponse::Ok().json(session.get::<u32>("n").unwrap())
+async fn bare_read() -> HttpResponse {
+    HttpResponse::Ok().json(Some(3_u32))
 }
 
-async fn our_write(session: sealed_session::Session) -> HttpResponse {
-    HttpResponse::Ok().json(session.increment("n", 1).unwrap())
+async fn bare_write() -> HttpResponse {
+    HttpResponse::Ok().json(4_u32)
 }
 
-async fn their_read(request: HttpRequest) -> HttpResponse {
-    HttpResponse::Ok().json(request.get_session().get::<u32>("n").unwrap())
+/// What the handlers do, written once for both libraries.
+macro_rules! handlers {
+    ($name:ident, $session:ty) => {
+        mod $name {
+            use super::*;
+
+            async fn read(session: $session) -> HttpResponse {
+                HttpResponse::Ok().json(session.get::<u32>("n").unwrap())
+            }
+
+            async fn write(session: $session) -> HttpResponse {
+                let n = session.get::<u32>("n").unwrap().unwrap_or(0) + 1;
+                session.insert("n", n).unwrap();
+                HttpResponse::Ok().json(n)
+            }
+
+            pub(super) fn routes(config: &mut web::ServiceConfig) {
+                config
+                    .route("/untouched", web::get().to(untouched))
+                    .route("/read", web::get().to(read))
+                    .route("/write", web::get().to(write));
+            }
+        }
+    };
 }
 
-async fn their_write(request: HttpRequest) -> HttpResponse {
-    let session = request.get_session();
-    let n = session.get::<u32>("n").unwrap().unwrap_or(0) + 1;
-    session.insert("n", n).unwrap();
-    HttpResponse::Ok().json(n)
-}
+handlers!(ours, sealed_session::Session);
+handlers!(theirs, actix_session::Session);
 
 /// Serves with one worker on a free port, which it prints.
 macro_rules! serve {
-    ($server:expr) => {{
-        let server = $server.workers(1).bind(("127.0.0.1", 0))?;
+    ($app:expr) => {{
+        let server = HttpServer::new($app).workers(1).bind(("127.0.0.1", 0))?;
         println!("listening on http://{}", server.addrs()[0]);
         server.run().await
     }};
@@ -40,34 +61,28 @@ macro_rules! serve {
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
     let which = std::env::args().nth(1).unwrap_or_default();
-    let sessions = {
-        let keys = sealed_session::KeyRing::new(sealed_session::Key::generate());
-        let builder = sealed_session::Sessions::builder(keys).cookie_name("id");
-        builder.secure(sealed_session::Secure::Never).build().unwrap()
+    let keys = sealed_session::KeyRing::new(sealed_session::Key::generate());
+    let sessions = sealed_session::Sessions::builder(keys);
+    let sessions = match which.as_str() {
+        "plain" => sessions.cookie_name("id").cache_headers(false).persistent(false),
+        _ => sessions,
     };
+    let middleware = sealed_session::SessionMiddleware::new(sessions.build().unwrap());
     let key = actix_web::cookie::Key::generate();
     match which.as_str() {
-        "bare" => {
-            serve!(HttpServer::new(|| {
-                let app = App::new().route("/untouched", web::get().to(untouched));
-                app.route("/read", web::get().to(untouched)).route("/write", web::get().to(untouched))
-            }))
-        }
-        "ours" => {
-            serve!(HttpServer::new(move || {
-                let middleware = sealed_session::SessionMiddleware::new(sessions.clone());
-                let app = App::new().wrap(middleware).route("/untouched", web::get().to(untouched));
-                app.route("/read", web::get().to(our_read)).route("/write", web::get().to(our_write))
-            }))
-        }
-        _ => {
-            serve!(HttpServer::new(move || {
-                let store = CookieSessionStore::default();
-                let builder = actix_session::SessionMiddleware::builder(store, key.clone());
-                let middleware = builder.cookie_secure(false).build();
-                let app = App::new().wrap(middleware).route("/untouched", web::get().to(untouched));
-                app.route("/read", web::get().to(their_read)).route("/write", web::get().to(their_write))
-            }))
-        }
+        "bare" => serve!(|| {
+            App::new()
+                .route("/untouched", web::get().to(untouched))
+                .route("/read", web::get().to(bare_read))
+                .route("/write", web::get().to(bare_write))
+        }),
+        "ours" | "plain" => serve!(move || App::new().wrap(middleware.clone()).configure(ours::routes)),
+        "actix-session" => serve!(move || {
+            let store = CookieSessionStore::default();
+            App::new()
+                .wrap(actix_session::SessionMiddleware::new(store, key.clone()))
+                .configure(theirs::routes)
+        }),
+        _ => Err(std::io::Error::other("which one: bare, ours, plain or actix-session?")),
     }
 }

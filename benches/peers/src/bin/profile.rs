@@ -1,0 +1,69 @@
+//! One kind of request, over and over, in process: for a profiler that counts instructions.
+//! `profile bare|untouched|read|write`, with the cart. All that counts happens in `measured`; docs/performance.md has the
+//! command around it.
+
+#[path = "../payload.rs"]
+mod payload;
+
+use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use actix_http::Request;
+use actix_web::dev::{Service, ServiceResponse};
+use actix_web::http::header::COOKIE;
+use actix_web::{App, Error, HttpResponse, test, web};
+use sealed_session::{Key, KeyRing, Session, SessionMiddleware, Sessions};
+
+use payload::{Account, account};
+
+async fn untouched() -> HttpResponse {
+    HttpResponse::Ok().finish()
+}
+
+async fn read(session: Session) -> HttpResponse {
+    assert_eq!(session.get::<Account>("account").unwrap().unwrap().id, 4_711);
+    HttpResponse::Ok().finish()
+}
+
+async fn write(session: Session) -> HttpResponse {
+    let mut account = session.get::<Account>("account").unwrap().unwrap();
+    account.cart[0].quantity = 9;
+    session.insert("account", &account).unwrap();
+    HttpResponse::Ok().finish()
+}
+
+const CALLS: usize = 2_000;
+
+#[inline(never)]
+fn measured<S>(app: &S, request: Request) -> ServiceResponse
+where
+    S: Service<Request, Response = ServiceResponse, Error = Error>,
+{
+    match pin!(app.call(request)).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(response) => response.unwrap(),
+        Poll::Pending => panic!("without a store nothing waits"),
+    }
+}
+
+#[actix_web::main]
+async fn main() {
+    let case = std::env::args().nth(1).unwrap_or_else(|| "write".into());
+    let sessions = Sessions::builder(KeyRing::new(Key::generate())).build().unwrap();
+    let cookie = sessions.issue(|session| session.insert("account", account())).await.unwrap();
+    let routes = |config: &mut web::ServiceConfig| {
+        config
+            .route("/bare", web::get().to(untouched))
+            .route("/untouched", web::get().to(untouched))
+            .route("/read", web::get().to(read))
+            .route("/write", web::get().to(write));
+    };
+    let bare = test::init_service(App::new().configure(routes)).await;
+    let ours = test::init_service(App::new().wrap(SessionMiddleware::new(sessions)).configure(routes)).await;
+    for _ in 0..CALLS {
+        let request = test::TestRequest::with_uri(&format!("/{case}"));
+        let request = request.insert_header((COOKIE, cookie.as_str())).to_request();
+        let response = if case == "bare" { measured(&bare, request) } else { measured(&ours, request) };
+        assert!(black_box(response).status().is_success(), "there is no case {case:?}");
+    }
+}
