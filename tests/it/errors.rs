@@ -8,9 +8,10 @@ use std::time::Duration;
 use sealed_session::store::{StoreError, open};
 use sealed_session::{
     CommitContext, CommitError, Key, KeyError, KeyId, KeyRing, KeySource, Lifetime, ManualClock, Origin,
-    Revocation, SameSite, Secure, Sessions, SessionsBuilder, Source, Zeroizing,
+    Revocation, RevokeError, SameSite, Secure, SessionId, Sessions, SessionsBuilder, Source, Zeroizing,
 };
 use serde::Serialize;
+use serde_json::json;
 
 fn builder() -> SessionsBuilder {
     Sessions::builder(KeyRing::new(Key::from_bytes([1; 32])))
@@ -41,6 +42,8 @@ fn of_configuration() -> Vec<String> {
         message(builder().lifetime(Lifetime::new(Duration::ZERO)).build()),
         message(builder().spill_above(2_048).build()),
         message(builder().lifetime(Lifetime::new(seconds(60)).active(seconds(300))).build()),
+        message(builder().cookie_name("session").path("shop").build()),
+        message(builder().cookie_name("session").domain("my site").build()),
     ]
 }
 
@@ -69,12 +72,25 @@ fn of_keys() -> Vec<String> {
     let mut messages = vec![
         message("hunter2".parse::<Key>()),
         message(Key::derive_from(b"correct horse battery staple")),
+        message(Key::derive_from(&[7; 32])),
+        message(Key::derive_from(&b"x9!k2#mQ".repeat(4))),
+        message(Key::derive_from(&(0..32).collect::<Vec<u8>>())),
+        message(Key::derive_from(b"1212112212211222121122121221121212")),
+        message(Key::derive_from(b"the quick brown fox jumps over the lazy dog")),
         message(KeyRing::parse("")),
         message(KeyRing::parse(&format!("{},{}", *text, *text))),
         message(KeyRing::from_env("SESSION_KEYS_OF_NOBODY")),
         message(KeyRing::parse(&format!("{},hunter2", *text))),
         message(KeyRing::open("/nowhere/session.keys")),
         message(KeyRing::parse("{}")),
+        message(KeyRing::parse(r#"{"version":2,"keys":[]}"#)),
+        message(KeyRing::parse(r#"{"version":1,"keys":[]}"#)),
+        message(KeyRing::parse(r#"{"version":1,"keys":[{"state":"primary"}]}"#)),
+        message(KeyRing::parse(r#"{"version":1,"keys":[{"id":"ab0d8468","state":"primary"}]}"#)),
+        message(KeyRing::parse(&format!(
+            r#"{{"version":1,"keys":[{{"key":"{}","state":"pending"}}]}}"#,
+            *text
+        ))),
         message("xyz".parse::<KeyId>()),
         message(ring.promote(Key::from_bytes([2; 32]).id())),
         message(ring.retire(one.id(), None)),
@@ -114,7 +130,11 @@ async fn of_sessions() -> Vec<String> {
         message(session.increment("name", 1)),
         message(session.set_duration(Duration::ZERO)),
         message(session.set_subject("")),
+        message("xyz".parse::<SessionId>()),
+        message(session.insert("tree", (0..200).fold(json!(null), |tree, _| json!([tree])))),
     ];
+    session.insert("hits", i64::MAX).unwrap();
+    messages.push(message(session.increment("hits", 1)));
     session.destroy();
     messages.push(message(session.insert("name", "bob")));
     let session = sessions.load::<&str>([]).await.unwrap();
@@ -139,6 +159,7 @@ async fn of_stores() -> Vec<String> {
             set_cookie: None,
             source: StoreError::Unavailable(refused()),
         })),
+        message(Err::<(), _>(RevokeError::Store(StoreError::Unavailable(refused())))),
         message(Err::<(), _>(CommitError::Conflict)),
         message(Err::<(), _>(CommitError::Ended)),
         message(open("sqlserver://db").await.map(drop)),
