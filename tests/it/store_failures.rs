@@ -7,7 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, VARY};
 use actix_web::{HttpResponse, web};
 use sealed_session::store::Store;
-use sealed_session::{CommitContext, CommitError, Event, Origin, Session, SessionExt};
+use sealed_session::{CommitContext, CommitError, Event, Origin, Revocation, Session, SessionExt, Sessions};
 
 use crate::spy::{Fate, Spy, stored};
 use crate::stored::spilled;
@@ -128,8 +128,11 @@ async fn writers_that_never_win_give_up_in_time_with_a_conflict() {
     let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
     session.insert("n", 2).unwrap();
     spy.always_ahead();
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
     let error = bed.sessions.commit(&session, CommitContext::default()).await.unwrap_err();
     assert!(matches!(error, CommitError::Conflict));
+    assert!(began.elapsed() < Duration::from_millis(60));
     let tries = spy.calls().iter().filter(|call| **call == "write").count();
     assert!((2..40).contains(&tries), "{tries}");
     let told = bed.events();
@@ -297,4 +300,32 @@ fn the_futures_are_send() {
     };
     is_send(&sessions.issue(|session| session.insert("n", 1)));
     let _ = check;
+}
+
+#[actix_web::test]
+async fn a_write_that_others_overtake_three_times_wins_the_fourth() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+    session.increment("n", 1).unwrap();
+    let elsewhere = Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| {
+        builder.store(spy.clone()).revocation(Revocation::Off)
+    });
+    overtake(&spy, elsewhere.sessions, jar.0.clone().unwrap(), 3);
+    bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+    assert_eq!(bed.see(&jar, |session| session.get::<u32>("n").unwrap()).await, Some(1 + 3 + 1));
+}
+
+/// Before each of the next writes another node increments "n".
+fn overtake(spy: &Arc<Spy>, elsewhere: Sessions, cookie: String, times: u32) {
+    if times == 0 {
+        return;
+    }
+    let again = Arc::clone(spy);
+    spy.before("write", move || {
+        let other = now(elsewhere.load([&cookie])).unwrap();
+        other.increment("n", 1).unwrap();
+        now(elsewhere.commit(&other, CommitContext::default())).unwrap();
+        overtake(&again, elsewhere, cookie, times - 1);
+    });
 }
