@@ -178,11 +178,14 @@ impl Revoking {
         now: Millis,
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
-        let known = || self.is_known_outdated(place, *generation, now);
+        let known = || match self.is_ended(*id, now) {
+            Some(true) => Some(true),
+            _ => self.is_known_outdated(place, *generation, now),
+        };
         let ask = async {
             let _turn = self.turn(*place, deadline).await?;
-            if known() == Some(false) {
-                return Ok(false);
+            if known() == Some(false) || self.is_ended(*id, now) == Some(true) {
+                return Ok(known() == Some(true));
             }
             let question = self.ask_subject_now(rows, place, now, deadline);
             let present = self.breaker.guard(rows, question).await?;
@@ -192,10 +195,13 @@ impl Revoking {
             }
             Ok(outdated)
         };
-        match known() {
-            Some(false) => Ok(false),
-            Some(true) => Ok(ask.await.unwrap_or(true)),
-            None => ask.await,
+        let before = known();
+        if before == Some(false) {
+            return Ok(false);
+        }
+        match ask.await {
+            Err(_) if before == Some(true) || known() == Some(true) => Ok(true),
+            answer => answer,
         }
     }
 

@@ -46,6 +46,11 @@ impl SlotInner {
         Self { sessions, loaded: OnceCell::new(), loading: Mutex::const_new(()) }
     }
 
+    /// Makes it the request's session. If somebody who did not have to wait was faster, that one is it.
+    fn keep(&self, session: Session, secure: bool) -> Session {
+        self.loaded.get_or_init(|| Loaded { session, secure }).session.clone()
+    }
+
     /// The request's session, loaded by the first who asks. Others who ask meanwhile wait for the same.
     fn session(self: Rc<Self>, request: &HttpRequest) -> Loading<Session> {
         if let Some(loaded) = self.loaded.get() {
@@ -55,19 +60,14 @@ impl SlotInner {
         let opening = self.sessions.open(cookies);
         let secure = self.sessions.secure() == Secure::Auto && request.connection_info().scheme() == "https";
         match opening {
-            Opening::Ready(session) => {
-                // The same cookies are there for all who ask, so nobody waits for the store meanwhile.
-                let _ = self.loaded.set(Loaded { session: session.clone(), secure });
-                Loading::ready(Ok(session))
-            }
+            Opening::Ready(session) => Loading::ready(Ok(self.keep(session, secure))),
             Opening::Referenced(reference) => Loading::Stored(Box::pin(async move {
                 let _turn = self.loading.lock().await;
                 if let Some(loaded) = self.loaded.get() {
                     return Ok(loaded.session.clone());
                 }
                 let session = self.sessions.fetch(*reference).await?;
-                let _ = self.loaded.set(Loaded { session: session.clone(), secure });
-                Ok(session)
+                Ok(self.keep(session, secure))
             })),
         }
     }

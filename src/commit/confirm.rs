@@ -123,6 +123,9 @@ impl Inner {
         let Some(subject) = work.header.subject.clone() else { return Ok(Some(Confirmed::Yes)) };
         let loaded = work.loaded.as_ref().filter(|loaded| loaded.header.subject.as_ref() == Some(&subject));
         let Some(opener) = loaded.map(|loaded| loaded.key_id) else {
+            if rows.sealer.subject_row(primary, &subject).is_none() {
+                return Err(StoreError::Timeout("the keys have changed meanwhile".into()));
+            }
             work.header.generation = match generation(primary, &subject).await {
                 Ok(sealing) => sealing.unwrap_or(0),
                 // Nobody can tell which of the subject's sessions are over, so all are but this one.

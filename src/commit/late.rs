@@ -58,11 +58,13 @@ impl Inner {
         }
         let terms = &self.limits.terms;
         let (end, _) = lifetime::first_end(&state.header.times, terms, now);
-        let span = match self.limits.rolling {
-            true => lifetime::duration(&state.header.times, terms),
-            false => lifetime::active(&state.header.times, terms),
+        // For how long one use lets the next one wait.
+        let times = &state.header.times;
+        let span = match (self.limits.rolling, terms.idle) {
+            (true, idle) => lifetime::duration(times, terms).min(idle.unwrap_or(Millis(i64::MAX))),
+            (false, idle) => lifetime::active(times, terms).max(idle.unwrap_or(Millis::ZERO)),
         };
-        let spare = Millis(terms.idle.map_or(span, |idle| idle.max(span)).0 / 2);
+        let spare = Millis(span.min(terms.absolute.unwrap_or(span)).0 / 2);
         let name_value = self.limits.name_value(state.plaintext_len());
         let is_late = now.minus(state.now) > SLOW;
         end.minus(now) > spare && (is_late || self.head_overrun(name_value, context).is_some())

@@ -1,13 +1,16 @@
 //! What one request does while another one waits, in an order that a review found to go wrong.
 
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use actix_web::http::header::{COOKIE, SET_COOKIE};
+use actix_web::{App, HttpRequest, HttpResponse, test, web};
 use sealed_session::store::{Expected, NewRow, Revision, Store, Written};
 use sealed_session::{
     Clock, CommitContext, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock, Origin, Placement,
-    Rejection, Revocation, Session, Sessions, SessionsBuilder,
+    Rejection, Revocation, Session, SessionExt as _, SessionMiddleware, Sessions, SessionsBuilder,
 };
 use time::OffsetDateTime;
 
@@ -330,6 +333,25 @@ async fn the_key_that_was_asked_for_is_the_key_that_seals_or_nothing_is_sealed()
 }
 
 #[actix_web::test]
+async fn with_rolling_a_late_answer_to_a_session_that_can_wait_issues_nothing_whatever_its_limits() {
+    let long = || Lifetime::new(24 * 60 * MINUTE);
+    for lifetime in [long(), long().idle(60 * MINUTE), long().absolute(60 * MINUTE)] {
+        let bed = Bed::with(|builder| builder.lifetime(lifetime).rolling(true));
+        let mut jar = bed.logged_in().await;
+        for (minutes, waits) in [(10, true), (25, false)] {
+            bed.clock.advance(minutes * MINUTE);
+            let clock = bed.clock.clone();
+            let late = move |session: &Session| {
+                assert_eq!(session.len(), 1);
+                clock.advance(Duration::from_millis(501));
+            };
+            let issues = !waits && lifetime != long();
+            assert_eq!(bed.visit(&mut jar, late).await.set_cookie().is_some(), issues, "{lifetime:?}");
+        }
+    }
+}
+
+#[actix_web::test]
 async fn rolling_prolongs_a_session_that_cannot_wait_also_in_a_late_answer() {
     for lifetime in [Lifetime::new(30 * MINUTE).fixed(), Lifetime::new(30 * MINUTE)] {
         let bed = Bed::with(|builder| builder.lifetime(lifetime).rolling(true));
@@ -501,4 +523,70 @@ async fn a_reload_in_the_middle_of_a_request_keeps_what_the_request_has_changed(
     bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
     assert_eq!(bed.see(&jar, |session| session.get::<u8>("ours").unwrap()).await, Some(1));
     assert_eq!(bed.see(&jar, |session| session.get::<u8>("theirs").unwrap()).await, Some(2));
+}
+
+#[actix_web::test]
+async fn parallel_requests_of_a_session_whose_subject_was_revoked_elsewhere_ask_once() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| builder.store(spy.clone()));
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+    other.sessions.revoke_subject("ada").await.unwrap();
+    bed.clock.advance(2 * MINUTE);
+    spy.calls();
+    spy.slowly(true);
+    let cookie = [jar.0.as_ref().unwrap()];
+    let load = || bed.sessions.load(cookie);
+    let (a, b, c, d) = tokio::join!(load(), load(), load(), load());
+    for session in [a, b, c, d] {
+        assert_eq!(session.unwrap().origin(), Origin::Rejected(Rejection::Revoked));
+    }
+    assert_eq!(spy.calls(), ["load", "load"], "for the session and for its subject");
+}
+
+#[actix_web::test]
+async fn a_request_has_one_session_also_where_the_store_was_asked_for_one_who_came_first() {
+    let (bed, spy) = guarded(|builder| builder);
+    let jar = bed.logged_in().await;
+    bed.clock.advance(DAY - 3 * MINUTE);
+    let poll = bed.sessions.load(jar.0.iter()).await.unwrap();
+    bed.clock.advance(MINUTE);
+    spy.slowly(true);
+    let (sessions, poll) = (bed.sessions.clone(), Rc::new(poll));
+    let handle = move |request: HttpRequest| {
+        let (sessions, poll) = (sessions.clone(), Rc::clone(&poll));
+        async move {
+            let mut first = Box::pin(request.session());
+            assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            // Another request of the session hears meanwhile that all is fine.
+            let _ = sessions.commit(&poll, CommitContext::default()).await.unwrap();
+            let second = now(request.session()).unwrap();
+            let first = first.await.unwrap();
+            first.insert("one", 1).unwrap();
+            second.insert("other", 1).unwrap();
+            assert_eq!(first.keys(), ["n", "one", "other"]);
+            HttpResponse::Ok()
+        }
+    };
+    let app = App::new().wrap(SessionMiddleware::new(bed.sessions.clone())).default_service(web::to(handle));
+    let app = test::init_service(app).await;
+    let request = test::TestRequest::get().insert_header((COOKIE, jar.0.clone().unwrap())).to_request();
+    assert!(test::call_service(&app, request).await.headers().contains_key(SET_COOKIE));
+}
+
+#[actix_web::test]
+async fn a_login_whose_key_is_taken_away_while_the_store_is_asked_has_to_be_tried_again() {
+    let (bed, spy) = guarded(|builder| builder);
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+    session.set_subject("eve").unwrap();
+    let keys = bed.sessions.keys().clone();
+    spy.before("load", move || {
+        keys.rotate(key(3)).unwrap();
+        keys.revoke(key(2).id()).unwrap();
+    });
+    assert!(bed.sessions.commit(&session, CommitContext::default()).await.is_err());
+    assert_eq!(bed.see(&jar, Session::subject).await.as_deref(), Some("ada"));
 }
