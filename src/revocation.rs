@@ -195,12 +195,11 @@ impl Revoking {
             }
             Ok(outdated)
         };
-        let before = known();
-        if before == Some(false) {
+        if known() == Some(false) {
             return Ok(false);
         }
         match ask.await {
-            Err(_) if before == Some(true) || known() == Some(true) => Ok(true),
+            Err(_) if known() == Some(true) => Ok(true),
             answer => answer,
         }
     }

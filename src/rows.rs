@@ -291,3 +291,34 @@ impl Drop for Turn<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_at_a_time_is_at_a_row_and_the_last_leaves_no_trace() {
+        let (queues, key) = (Queues::default(), RowKey::hash("row", b"id"));
+        let within = |millis| Deadline(Instant::now() + Duration::from_millis(millis));
+        let known = || queues.0.lock().unwrap().len();
+        let one = queues.turn(key, within(10)).await.unwrap();
+        assert!(!one.waited);
+        assert!(queues.turn(key, within(10)).await.is_none(), "not within its time");
+        let elsewhere = queues.turn(RowKey::hash("row", b"other"), within(10)).await.unwrap();
+        assert!(!elsewhere.waited);
+        drop(elsewhere);
+        assert_eq!(known(), 1);
+        let next = async {
+            let turn = queues.turn(key, within(10)).await.unwrap();
+            assert!(turn.waited);
+            assert_eq!(known(), 1);
+        };
+        let leaves = async {
+            tokio::task::yield_now().await;
+            drop(one);
+            assert_eq!(known(), 1, "somebody waits");
+        };
+        tokio::join!(next, leaves);
+        assert_eq!(known(), 0);
+    }
+}
