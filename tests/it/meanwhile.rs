@@ -590,3 +590,22 @@ async fn a_login_whose_key_is_taken_away_while_the_store_is_asked_has_to_be_trie
     assert!(bed.sessions.commit(&session, CommitContext::default()).await.is_err());
     assert_eq!(bed.see(&jar, Session::subject).await.as_deref(), Some("ada"));
 }
+
+#[actix_web::test]
+async fn a_commit_waits_for_a_save_of_the_same_session_and_writes_what_that_could_not() {
+    for fails in [true, false] {
+        let (bed, spy) = stored(|builder| builder);
+        let jar = spilled(&bed).await;
+        let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+        session.increment("n", 1).unwrap();
+        spy.calls();
+        spy.slowly(true);
+        spy.next(fails.then_some(Fate::Fails));
+        let (saved, committed) =
+            tokio::join!(session.save(), bed.sessions.commit(&session, CommitContext::default()));
+        assert_eq!((saved.is_err(), committed.unwrap()), (fails, None));
+        assert_eq!(spy.calls(), if fails { vec!["write", "load", "write"] } else { vec!["write"] });
+        spy.slowly(false);
+        assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(2));
+    }
+}
