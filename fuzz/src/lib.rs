@@ -114,7 +114,7 @@ pub fn session(data: &[u8]) {
     let mut data = Bytes(data);
     let clock = ManualClock::at(start());
     let store = sealed_session::store::MemoryStore::new().clock(clock.clone());
-    let stores = data.byte() % 2 == 0;
+    let stores = data.byte().is_multiple_of(2);
     let builder = Sessions::builder(ring()).cookie_name("s").clock(clock);
     let builder = if stores { builder.store(store).spill_above(600) } else { builder };
     let sessions = builder.build().expect("good");
@@ -205,7 +205,7 @@ pub fn lifetime(data: &[u8]) {
     const SKEW: i64 = 60_000;
     let mut data = Bytes(data);
     let span = |data: &mut Bytes<'_>| data.number() % 40_000_000_000;
-    let maybe = |data: &mut Bytes<'_>| (data.byte() % 2 == 0).then(|| span(data));
+    let maybe = |data: &mut Bytes<'_>| data.byte().is_multiple_of(2).then(|| span(data));
     let (duration, active, absolute, idle) =
         (span(&mut data), maybe(&mut data), maybe(&mut data), maybe(&mut data));
     let mut now = NOW * 1_000;
