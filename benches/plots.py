@@ -29,7 +29,9 @@ def chart(path, title, across, up, series):
     points = [point for line in series.values() for point in line]
     x0, x1 = min(x for x, _ in points), max(x for x, _ in points)
     y0, y1 = min(y for _, y in points) / 1.3, max(y for _, y in points) * 1.3
-    scale = lambda value, low, high, start, end: start + (math.log(value / low) / math.log(high / low)) * (end - start)
+    # Of one point alone there is nothing to spread.
+    part = lambda value, low, high: math.log(value / low) / math.log(high / low) if high > low else 0.5
+    scale = lambda value, low, high, start, end: start + part(value, low, high) * (end - start)
     at_x = lambda x: scale(x, x0, x1, LEFT, WIDTH - RIGHT)
     at_y = lambda y: scale(y, y0, y1, HEIGHT - BOTTOM, TOP)
     out = [
@@ -61,6 +63,10 @@ def chart(path, title, across, up, series):
     print(path)
 
 
+def figure(microseconds):
+    return f"{microseconds:,.0f}" if microseconds >= 100 else f"{microseconds:.1f}"
+
+
 def lines(points, *names):
     return {name: [(p["x"], p[name]) for p in points if p.get(name)] for name in names}
 
@@ -72,15 +78,28 @@ def main():
           lines(found["keys"], "sealed by the first", "sealed by the last"))
     chart(folder / "cookies.svg", "Loading by the number of cookies in the request", "cookies", "nanoseconds",
           lines(found["cookies"], "of other names", "forged ones of ours"))
-    for what, name, title in (("read", "reads", "Reading a stored session by the number of sessions"),
-                              ("write", "writes", "Writing a stored session by the number of sessions")):
-        series = {s["store"]: [(p["x"], p[what]) for p in s["points"]] for s in found["stores"]}
-        chart(folder / f"{name}.svg", title, "sessions in the store", "microseconds", series)
-    print("\n| store | sessions | read, µs | write, µs | bytes per session of 1 KiB | filled per second |\n|---|---|---|---|---|---|")
+    for what, name, title, up in (
+        ("read", "reads", "A request that reads a stored session", "microseconds"),
+        ("write", "writes", "A request that changes a stored session", "microseconds"),
+        ("bytes", "memory", "What a session of 970 bytes takes in its store", "bytes a session"),
+    ):
+        series = {s["store"]: [(p["x"], p[what]) for p in s["points"] if p[what]] for s in found["stores"]}
+        chart(folder / f"{name}.svg", f"{title}, by the number of sessions", "sessions in the store", up,
+              {store: line for store, line in series.items() if line})
+    print("\n" + "; ".join(f"{name} {what}" for name, what in found["machine"].items()))
+    print("\n| store | sessions | a request that reads, µs | one that writes, µs | bytes a session | filled per second |\n"
+          "|---|---|---|---|---|---|")
     for store in found["stores"]:
         for p in store["points"]:
-            size = p["bytes"] if p["bytes"] is not None else "not told"
-            print(f"| {store['store']} | {p['x']:,} | {p['read']:.0f} | {p['write']:.0f} | {size} | {p['filled per second']:,.0f} |")
+            size = f"{p['bytes']:,}" if p["bytes"] is not None else "not told"
+            print(f"| {store['store']} | {p['x']:,} | {figure(p['read'])} | {figure(p['write'])} | {size} "
+                  f"| {p['filled per second']:,.0f} |")
+    print("\n| a request, the store's own time left out | reads, ns | writes, ns | name + value of the cookie, bytes |\n|---|---|---|---|")
+    for what, p in found["site"].items():
+        print(f"| {what} | {p['read']:,.0f} | {p['write']:,.0f} | {p['cookie']} |")
+    print("\n| in Redis | bytes each |\n|---|---|")
+    for what, size in found["kept"].items():
+        print(f"| {what} | {size:,} |" if size is not None else f"| {what} | not told |")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ def write(target, seeds):
         (folder / name).write_bytes(seed)
 
 
-def cookie(header, entries):
-    return wire.b64(wire.seal(KEY, NAME, bytes(range(24)), wire.pad(wire.encode(header, entries))))
+def cookie(header, entries, key=KEY, name=NAME):
+    return wire.b64(wire.seal(key, name, bytes(range(24)), wire.pad(wire.encode(header, entries))))
 
 
 def main():
@@ -34,21 +34,43 @@ def main():
     }
     entries = [["n", "01"], ["user", "a3616461"], ["ключ", "81a161c0"]]
     values = {name: cookie(header, [] if name == "reference" else entries) for name, header in headers.items()}
-    write("envelope", {name: value.encode() for name, value in values.items()})
+    plain = values["plain"]
+    expired = wire.header(**{what: moment - 7_200_000 for what, moment in fresh.items()})
+    tampered = plain[:99] + ("B" if plain[99] == "A" else "A") + plain[100:]
+    write("envelope", {
+        **{name: value.encode() for name, value in values.items()},
+        # Refused, each for another reason.
+        "tampered": tampered.encode(),
+        "other_key": cookie(headers["plain"], entries, key=bytes([2]) * 32).encode(),
+        "other_name": cookie(headers["plain"], entries, name="t").encode(),
+        "other_suite": b"Ag" + plain[2:].encode(),
+        "padded": plain.encode() + b"=",
+    })
     write("cookie_header", {
         **{name: f"s={value}".encode() for name, value in values.items()},
         "others": f"theme=dark; s={values['plain']}; x=\"1\"\ns=garbage".encode(),
         "twice": f"s={values['plain']}; s={values['subject']}; s={values['old']}".encode(),
+        "tampered": f"s={tampered}".encode(),
+        "expired": f"s={cookie(expired, entries)}".encode(),
+        "garbage": b"s=garbage",
+        "none": b"theme=dark; ss=1; S=1",
         "foreign": b"a=\xff\xfe; s=" + values["plain"].encode(),
     })
+    text = wire.encode(headers["plain"], entries)
     write("record", {
         **{name: wire.pad(wire.encode(header, entries)) for name, header in headers.items()},
         "long": wire.pad(wire.encode(headers["plain"], [["k" * 251, "da00fb" + "61" * 251]])),
         "many": wire.pad(wire.encode(headers["plain"], [[f"{n:03}", "01"] for n in range(251)])),
+        # Refused.
+        "flags": wire.pad(text[:58] + b"\x08" + text[59:]),
+        "order": wire.pad(wire.encode(headers["plain"], [["b", "01"], ["a", "01"]])),
+        "padding": wire.pad(text)[:-1] + b"\x01",
+        "short": text[:58],
     })
-    body = wire.encode(headers["plain"], entries)[60:]
+    body = text[60:]
     rows = {"live": b"\x01\x07\0\0\0" + body, "empty": b"\x01\0\0\0\0\0", "ended": b"\x02", "generation": b"\x03" + bytes(range(1, 9))}
-    write("row", {name: wire.pad(row) for name, row in rows.items()})
+    refused = {"kind": b"\x04", "ended_and_more": b"\x02\x01"}
+    write("row", {name: wire.pad(row) for name, row in (rows | refused).items()} | {"generation_cut": b"\x03\x01"})
     write("stored_row", {**{f"sealed-{name}": b"\x01" + row for name, row in rows.items()}, "garbage": b"\0garbage", "short": b"\0\x01"})
     write("value", {
         "integer": bytes.fromhex("cdffff"), "negative": bytes.fromhex("d3ffffffffffffffff"), "text": bytes.fromhex("a3616461"),
@@ -59,11 +81,30 @@ def main():
     some = {f"random-{n}": dice.randbytes(40 + 20 * n) for n in range(6)}
     write("session", {**some, "spill": bytes([0, 0, 0, 1, 200, 0, 10, 1, 0, 1, 200, 0, 10, 0, 6, 0, 10, 0, 9])})
     write("lifetime", {**some, "default": (86_400_000).to_bytes(5, "big") + bytes([1, 1, 1]) + dice.randbytes(60)})
+    # What a fuzzer would have to find byte by byte: the suite and the key's id in base64, lengths of 251 and more, tags.
+    lengths = ["\\xfa", "\\xfb\\xfb\\x00", "\\xfb\\xff\\xff", "\\xfc\\x00\\x00\\x01\\x00", "\\xfd\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00", "\\xfe"]
+    hexed = lambda data: "".join(f"\\x{byte:02x}" for byte in data)
+    moment, block = hexed(fresh["created_at"].to_bytes(6, "little")), hexed(bytes(32))
+    entry, nothing = "\\x01\\x01n\\x01\\x01", "\\x00\\x00"
+    rows = ["\\x01\\x07\\x00\\x00\\x00", "\\x02", "\\x03\\x01\\x02\\x03\\x04\\x05\\x06\\x07\\x08", "\\x04", entry, nothing]
     for target, words in {
-        "cookie_header": ["s=", "; ", "=", "\\x0a", "AQ", values["plain"][:6]], "envelope": [values["plain"][:6], "AQ", "=", "-", "_"],
-        "record": ["\\xfb", "\\xfc", "\\xfd", "n\\x01"], "row": ["\\x01", "\\x02", "\\x03", "\\xfb"],
-        "value": ["\\xc0", "\\xd4", "\\xdf", "\\xdd", "\\xca"], "session": ["\\x00\\x01", "\\x0a", "\\x06"],
-        "lifetime": ["\\x00\\x00\\x00", "\\xff\\xff"], "stored_row": ["\\x01\\x01", "\\x01\\x02", "\\x01\\x03", "\\xfb"],
+        "cookie_header": ["s=", "; ", "=", "\\x0a", "AQ", "Ag", plain[:7], f"s={plain[:7]}", "\\x22", ";s=", "__Host-", "$Version=1",
+                          "Path=/", "HttpOnly", "Max-Age=0", "%3D", "\\x09", "\\xff"],
+        "envelope": ["AQ", "Ag", "AA", plain[:7], plain[:39], "=", "==", "-", "_", "+", "/", "A" * 43],
+        "record": [*lengths, moment, "n\\x01", entry, nothing, "\\x0f", "\\x0c", "\\x02", block],
+        "row": [*rows, *lengths, block],
+        "stored_row": [*(f"\\x01{row}" for row in rows), *lengths, hexed(b"\0\1" + wire.key_id(KEY)), block],
+        # MessagePack: nil, the byte that is none, booleans, numbers, text, bytes, lists, maps, extensions.
+        "value": ["\\xc0", "\\xc1", "\\xc3", "\\xca\\x7f\\xc0\\x00\\x00", "\\xcb\\x7f\\xf0\\x00\\x00\\x00\\x00\\x00\\x00",
+                  "\\xcf\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff", "\\xd3\\x80\\x00\\x00\\x00\\x00\\x00\\x00\\x00", "\\xa1a", "\\xd9\\x20", "\\xda\\x00\\xfb",
+                  "\\xdb\\xff\\xff\\xff\\xff", "\\xc4\\x10", "\\x91", "\\xdc\\xff\\xff", "\\xdd\\xff\\xff\\xff\\xff", "\\x81\\xa1a", "\\x81\\x81",
+                  "\\xde\\xff\\xff", "\\xdf\\xff\\xff\\xff\\xff", "\\xd4\\x00", "\\xd8\\x00", "\\xc7\\xff"],
+        # The key's number, then the operation: insert with a kind and a size, and the others as in `session`.
+        "session": ["\\x00\\x00\\x00\\x7f\\xff\\xff\\xff\\xff", "\\x00\\x00\\x01\\xff", "\\x01\\x00\\x01\\xff", "\\x00\\x02", "\\x00\\x03", "\\x00\\x04", "\\x00\\x05\\x65",
+                    "\\x00\\x06", "\\x00\\x07", "\\x00\\x08", "\\x00\\x09", "\\x00\\x0a"],
+        # Five bytes a span, the highest first: a millisecond, a minute, five of them, an hour, a day, 400 days and one more.
+        "lifetime": ["\\x00\\x00\\x00\\x00\\x00", *(hexed(ms.to_bytes(5, "big")) for ms in (
+                         1, 60_000, 300_000, 3_600_000, 86_400_000, 34_560_000_000, 34_560_000_001)), "\\xff\\xff\\xff\\xff\\xff", "\\x00", "\\x01"],
     }.items():
         (ROOT / "dict").mkdir(exist_ok=True)
         (ROOT / "dict" / f"{target}.dict").write_text("".join(f'"{word}"\n' for word in words))

@@ -48,11 +48,12 @@ fn built() -> Sessions {
 }
 
 /// `Cookie` headers, one a line, as a request brings them: whatever they are, there is a session, and an answer.
-pub fn cookie_header(data: &[u8]) {
+pub fn cookie_header(data: &[u8]) -> Origin {
     let sessions = sessions();
     let headers: Vec<&[u8]> = data.split(|&byte| byte == b'\n').collect();
     let session = block_on(sessions.load(&headers)).expect("no cookie is an error");
-    if session.origin() != Origin::Resumed {
+    let origin = session.origin();
+    if origin != Origin::Resumed {
         assert!(session.is_empty() && session.subject().is_none());
     }
     session.insert("n", 1).unwrap_or_default();
@@ -65,21 +66,22 @@ pub fn cookie_header(data: &[u8]) {
     for header in headers {
         let _ = sessions.inspect(header);
     }
+    origin
 }
 
-/// A cookie's value: what opens has the shape that it was sealed in.
-pub fn envelope(data: &[u8]) {
-    let _ = inner::envelope(data);
+/// A cookie's value: what opens has the shape that it was sealed in. Whether it opens.
+pub fn envelope(data: &[u8]) -> bool {
+    inner::envelope(data).is_some()
 }
 
-/// The plaintext of a cookie.
-pub fn record(data: &[u8]) {
-    inner::record(data);
+/// The plaintext of a cookie. Whether it is one.
+pub fn record(data: &[u8]) -> bool {
+    inner::record(data)
 }
 
-/// The plaintext of a row.
-pub fn row(data: &[u8]) {
-    inner::row(data);
+/// The plaintext of a row. Whether it is one.
+pub fn row(data: &[u8]) -> bool {
+    inner::row(data)
 }
 
 /// The bytes of an entry's value.
@@ -112,7 +114,7 @@ pub fn session(data: &[u8]) {
     let mut data = Bytes(data);
     let clock = ManualClock::at(start());
     let store = sealed_session::store::MemoryStore::new().clock(clock.clone());
-    let stores = data.byte() % 2 == 0;
+    let stores = data.byte().is_multiple_of(2);
     let builder = Sessions::builder(ring()).cookie_name("s").clock(clock);
     let builder = if stores { builder.store(store).spill_above(600) } else { builder };
     let sessions = builder.build().expect("good");
@@ -203,7 +205,7 @@ pub fn lifetime(data: &[u8]) {
     const SKEW: i64 = 60_000;
     let mut data = Bytes(data);
     let span = |data: &mut Bytes<'_>| data.number() % 40_000_000_000;
-    let maybe = |data: &mut Bytes<'_>| (data.byte() % 2 == 0).then(|| span(data));
+    let maybe = |data: &mut Bytes<'_>| data.byte().is_multiple_of(2).then(|| span(data));
     let (duration, active, absolute, idle) =
         (span(&mut data), maybe(&mut data), maybe(&mut data), maybe(&mut data));
     let mut now = NOW * 1_000;
@@ -299,7 +301,7 @@ impl Store for Holding {
 }
 
 /// Any bytes as the row that a good cookie leads to, or sealed as it should be: a session, a new one, and never a failure.
-pub fn stored_row(data: &[u8]) {
+pub fn stored_row(data: &[u8]) -> Origin {
     thread_local! {
         static REFERENCE: String = {
             let store = sealed_session::store::MemoryStore::new().clock(ManualClock::at(start()));
@@ -316,26 +318,32 @@ pub fn stored_row(data: &[u8]) {
     let sessions = builder.store(store).build().expect("good");
     REFERENCE.with(|cookie| {
         let session = block_on(sessions.load([cookie])).expect("no row is an error");
-        assert!(matches!(session.origin(), Origin::Resumed | Origin::Rejected(_)));
+        let origin = session.origin();
+        assert!(matches!(origin, Origin::Resumed | Origin::Rejected(_)));
         session.insert("n", 1).expect("it fits");
         let _ = block_on(sessions.commit(&session, CommitContext::default()));
         assert_eq!(session.get::<u8>("n").expect("a number"), Some(1));
-    });
+        origin
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
     use std::path::Path;
 
-    fn over(target: &str, run: fn(&[u8])) {
+    use sealed_session::{End, Origin, Rejection};
+
+    /// Runs a target over its seeds, and over what a fuzzer would make of them first. What it says of each seed.
+    fn over<T>(target: &str, run: fn(&[u8]) -> T) -> BTreeMap<String, T> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let seeds = root.join("seeds").join(target);
-        let mut count = 0;
+        let mut said = BTreeMap::new();
         for seed in std::fs::read_dir(&seeds).unwrap_or_else(|e| panic!("{}: {e}", seeds.display())) {
-            let path = seed.expect("a seed").path();
-            let data = std::fs::read(&path).expect("a seed");
-            run(&data);
-            // What a fuzzer would do first.
+            let seed = seed.expect("a seed");
+            let data = std::fs::read(seed.path()).expect("a seed");
+            said.insert(seed.file_name().into_string().expect("a name"), run(&data));
             for cut in 0..data.len().min(300) {
                 run(&data[..cut]);
                 for flip in [1, 0x80, 0xff] {
@@ -344,19 +352,115 @@ mod tests {
                     run(&flipped);
                 }
             }
-            count += 1;
         }
-        assert!(count >= 3, "{target} has {count} seeds");
+        assert!(said.len() >= 3, "{target} has {} seeds", said.len());
+        said
     }
 
-    macro_rules! targets {
-        ($($name:ident)*) => {$(
-            #[test]
-            fn $name() {
-                over(stringify!($name), crate::$name);
+    /// Without this all seeds could be refused at the door, and a target would try nothing.
+    fn says<T: PartialEq + Debug>(target: &str, run: fn(&[u8]) -> T, expected: &[(T, &[&str])]) {
+        let mut said = over(target, run);
+        for (expected, seeds) in expected {
+            for seed in *seeds {
+                assert_eq!(said.remove(*seed).as_ref(), Some(expected), "{target}/{seed}");
             }
-        )*};
+        }
+        assert!(said.is_empty(), "of these seeds nothing is expected: {said:?}");
     }
 
-    targets!(cookie_header envelope record row value session lifetime stored_row);
+    #[test]
+    fn cookie_header() {
+        let rejected = Origin::Rejected;
+        says(
+            "cookie_header",
+            crate::cookie_header,
+            &[
+                (Origin::Resumed, &["plain", "subject", "own", "old", "others", "twice", "foreign"]),
+                (rejected(Rejection::Expired(End::Idle)), &["expired"]),
+                (rejected(Rejection::Missing), &["reference"]),
+                (rejected(Rejection::Tampered), &["tampered"]),
+                (rejected(Rejection::Malformed), &["garbage"]),
+                (Origin::New, &["none"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn envelope() {
+        says(
+            "envelope",
+            crate::envelope,
+            &[
+                (true, &["plain", "subject", "own", "reference", "old"]),
+                (false, &["tampered", "other_key", "other_name", "other_suite", "padded"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn record() {
+        says(
+            "record",
+            crate::record,
+            &[
+                (true, &["plain", "subject", "own", "reference", "old", "long", "many", "found_long_length"]),
+                (false, &["flags", "order", "padding", "short"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn row() {
+        says(
+            "row",
+            crate::row,
+            &[
+                (true, &["live", "empty", "ended", "generation"]),
+                (false, &["kind", "generation_cut", "ended_and_more"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn stored_row() {
+        says(
+            "stored_row",
+            crate::stored_row,
+            &[
+                (Origin::Resumed, &["sealed-live", "sealed-empty"]),
+                (Origin::Rejected(Rejection::Revoked), &["sealed-ended"]),
+                (Origin::Rejected(Rejection::Missing), &["sealed-generation", "garbage", "short"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn value() {
+        over("value", crate::value);
+    }
+
+    #[test]
+    fn session() {
+        over("session", crate::session);
+    }
+
+    #[test]
+    fn lifetime() {
+        over("lifetime", crate::lifetime);
+    }
+
+    /// A fuzzer finds what several bytes stand for by itself only by luck.
+    #[test]
+    fn dictionaries_have_tokens_that_libfuzzer_reads() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dict");
+        for target in
+            ["cookie_header", "envelope", "record", "row", "value", "session", "lifetime", "stored_row"]
+        {
+            let text = std::fs::read_to_string(folder.join(format!("{target}.dict"))).expect(target);
+            let tokens = text.lines().filter(|line| !line.starts_with('#'));
+            let is_quoted = |line: &str| line.len() > 2 && line.starts_with('"') && line.ends_with('"');
+            assert!(tokens.clone().all(is_quoted), "{target}");
+            assert!(tokens.count() >= 8, "{target}");
+        }
+    }
 }

@@ -29,6 +29,19 @@ fn sessions_cross_threads_and_so_do_their_futures() {
     send(session.reload());
 }
 
+#[tokio::test]
+async fn cookie_bytes_is_the_name_and_value_that_will_be_issued() {
+    let sessions = Bed::new().sessions;
+    for len in [0, 1, 31, 32, 33, 300, 2_000] {
+        let session = sessions.load::<&str>([]).await.unwrap();
+        session.insert("text", "x".repeat(len)).unwrap();
+        let told = session.cookie_bytes();
+        let line = sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+        let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();
+        assert_eq!(told, name.len() + value.len());
+    }
+}
+
 #[test]
 fn integrations_learn_what_they_have_to_do() {
     let (without, with) = (Bed::new().sessions, crate::spy::stored(|builder| builder).0.sessions);

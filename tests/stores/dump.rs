@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use mongodb::bson::Document;
-use sealed_session::store::{Expected, NewRow, Row, RowKey, Store, StoreError, Written};
+use sealed_session::store::{Expected, MemoryStore, NewRow, Row, RowKey, Store, StoreError, Written};
 use sealed_session::{CommitContext, Key, KeyRing, Origin, Rejection, Sessions};
 
 use crate::engines::{Engine, Place, server, sessions_of};
@@ -13,7 +13,12 @@ const SECRET: &str = "the secret of this very session";
 
 async fn check(engine: Engine) {
     let place = engine.place();
-    let written = Arc::new(Recorder { store: place.open().await, bytes: Mutex::default() });
+    let written = Arc::new(Recorder {
+        store: place.open().await,
+        bytes: Mutex::default(),
+        keys: Mutex::default(),
+        instead: Mutex::default(),
+    });
     let store: Arc<dyn Store> = written.clone();
     let key = Key::generate();
     let sessions = sessions_of(&key, store.clone()).build().unwrap();
@@ -46,14 +51,29 @@ async fn check(engine: Engine) {
     let thief = sessions_of(&Key::generate(), store.clone()).build().unwrap();
     let session = thief.load([&pairs[0]]).await.unwrap();
     assert!(matches!(session.origin(), Origin::Rejected(Rejection::UnknownKey(_))));
-    // The ring and the rows without a cookie: the thief can seal cookies, but not one with an id that is not known, and
-    // an id of one's own leads to no row. Nothing in the interface takes an id; a guess is all there is.
-    let thief: Sessions = sessions_of(&key, store.clone()).build().unwrap();
+    // The ring and the rows without a cookie: the thief can seal references, but to an id of their own, which leads to no
+    // row. Nothing in the interface takes an id; a guess is all there is.
+    let forger = sessions_of(&key, Arc::new(MemoryStore::new())).build().unwrap();
+    let thief: Sessions = sessions_of(&key, written.clone()).build().unwrap();
+    let guess = async || forger.issue(|session| session.insert("n", "1".repeat(6_000))).await.unwrap();
     for _ in 0..100 {
-        let guess = thief.issue(|session| session.insert("n", 1)).await.unwrap();
+        let guess = guess().await;
+        assert!(forger.load([&guess]).await.unwrap().get::<String>("n").unwrap().is_some());
         let session = thief.load([&guess]).await.unwrap();
+        assert_eq!(session.origin(), Origin::Rejected(Rejection::Missing));
         assert!(session.get::<String>("secret").unwrap().is_none());
     }
+    // Even if each guess is led to a row that is there, it does not open it: the row is sealed under its id as well.
+    let rows = written.keys.lock().unwrap().clone();
+    assert_eq!(rows.len(), 3);
+    for (row, pair) in rows.into_iter().zip(&pairs) {
+        *written.instead.lock().unwrap() = Some(row);
+        let session = thief.load([&guess().await]).await.unwrap();
+        assert_eq!(session.origin(), Origin::Rejected(Rejection::Missing));
+        let session = thief.load([pair]).await.unwrap();
+        assert!(session.get::<String>("secret").unwrap().is_some(), "the row of this cookie");
+    }
+    *written.instead.lock().unwrap() = None;
     // With both it opens, so the test has tried the right thing.
     let ring = KeyRing::new(key.clone());
     let owner = Sessions::builder(ring).store(store).build().unwrap();
@@ -134,15 +154,26 @@ where
 struct Recorder {
     store: Arc<dyn Store>,
     bytes: Mutex<Vec<u8>>,
+    /// In the order in which they were written first.
+    keys: Mutex<Vec<RowKey>>,
+    /// Whose row is answered, whichever is asked for.
+    instead: Mutex<Option<RowKey>>,
 }
 
 #[async_trait]
 impl Store for Recorder {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
-        self.store.load(key).await
+        let key = self.instead.lock().unwrap().unwrap_or(*key);
+        self.store.load(&key).await
     }
 
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
+        {
+            let mut keys = self.keys.lock().unwrap();
+            if !keys.contains(key) {
+                keys.push(*key);
+            }
+        }
         self.bytes.lock().unwrap().extend([&key.as_bytes()[..], row.data].concat());
         self.store.write(key, row, expected).await
     }
