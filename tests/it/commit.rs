@@ -103,22 +103,49 @@ impl std::io::Write for Log {
     }
 }
 
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// The log of this thread until the guard is dropped.
+fn listen() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+#[actix_web::test]
+async fn a_method_that_comes_too_late_is_named_in_the_log() {
+    let bed = Bed::new();
+    let session = bed.sessions.load(["a=1"]).await.unwrap();
+    let (log, _guard) = listen();
+    session.touch();
+    assert!(!log.text().contains("had no effect"));
+    bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+    session.renew();
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("session method had no effect")).unwrap();
+    assert!(
+        line.contains("WARN") && line.contains("method=\"renew\"") && line.contains("committed"),
+        "{line}"
+    );
+}
+
 #[actix_web::test]
 async fn different_sessions_wrapped_under_one_scope_are_a_mistake_that_the_log_names() {
     let (bed, other) = (Bed::new(), Bed::new());
     for (inner, mistakes) in [(&bed, 0), (&other, 1)] {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        let _guard = tracing::subscriber::set_default(subscriber);
+        let (log, _guard) = listen();
         let app = App::new()
             .wrap(SessionMiddleware::new(inner.sessions.clone()))
             .wrap(SessionMiddleware::new(bed.sessions.clone()))
             .default_service(web::to(HttpResponse::Ok));
         let app = test::init_service(app).await;
         test::call_service(&app, test::TestRequest::get().to_request()).await;
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let text = log.text();
         assert_eq!(text.matches("two different `Sessions` are wrapped under one scope").count(), mistakes);
     }
 }

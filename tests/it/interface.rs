@@ -207,4 +207,7 @@ async fn no_debug_output_contains_values_keys_or_whole_ids() {
     let printed = format!("{session:?} {:?} {:?}", bed.sessions, bed.sessions.keys());
     assert!(!printed.contains("hunter2") && !printed.contains(&session.id().to_string()), "{printed}");
     assert!(!printed.contains(key(1).export().as_str()));
+    for shown in ["Session {", "Sessions {", "KeyRing(", &format!("{:?}", key(1).id())] {
+        assert!(printed.contains(shown), "{shown}: {printed}");
+    }
 }
