@@ -87,14 +87,14 @@ def main():
         chart(folder / f"{name}.svg", f"{title}, by the number of sessions", "sessions in the store", up,
               {store: line for store, line in series.items() if line})
     print("\n" + "; ".join(f"{name} {what}" for name, what in found["machine"].items()))
-    print("\n| store | sessions | a request that reads, µs | one that writes, µs | bytes a session | filled per second |\n"
-          "|---|---|---|---|---|---|")
+    print("\n| store | sessions | a request that reads, µs | one that writes, µs | bytes a session | filled per second | not in time |\n"
+          "|---|---|---|---|---|---|---|")
     for store in found["stores"]:
         for p in store["points"]:
             size = f"{p['bytes']:,}" if p["bytes"] is not None else "not told"
             print(f"| {store['store']} | {p['x']:,} | {figure(p['read'])} | {figure(p['write'])} | {size} "
-                  f"| {p['filled per second']:,.0f} |")
-    print("\n| a request, the store's own time left out | reads, ns | writes, ns | name + value of the cookie, bytes |\n|---|---|---|---|")
+                  f"| {p['filled per second']:,.0f} | {p['failed']} |")
+    print("\n| a request; where there is a store, it is in memory | reads, ns | writes, ns | name + value of the cookie, bytes |\n|---|---|---|---|")
     for what, p in found["site"].items():
         print(f"| {what} | {p['read']:,.0f} | {p['write']:,.0f} | {p['cookie']} |")
     print("\n| in Redis | bytes each |\n|---|---|")
