@@ -81,7 +81,7 @@ def main():
     for what, name, title, up in (
         ("read", "reads", "A request that reads a stored session", "microseconds"),
         ("write", "writes", "A request that changes a stored session", "microseconds"),
-        ("bytes", "memory", "What a session of 970 bytes takes in its store", "bytes a session"),
+        ("bytes", "memory", "Memory per stored session", "bytes a session"),
     ):
         series = {s["store"]: [(p["x"], p[what]) for p in s["points"] if p[what]] for s in found["stores"]}
         chart(folder / f"{name}.svg", f"{title}, by the number of sessions", "sessions in the store", up,
