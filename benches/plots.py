@@ -81,20 +81,20 @@ def main():
     for what, name, title, up in (
         ("read", "reads", "A request that reads a stored session", "microseconds"),
         ("write", "writes", "A request that changes a stored session", "microseconds"),
-        ("bytes", "memory", "What a session of 970 bytes takes in its store", "bytes a session"),
+        ("bytes", "memory", "Memory per stored session", "bytes a session"),
     ):
         series = {s["store"]: [(p["x"], p[what]) for p in s["points"] if p[what]] for s in found["stores"]}
         chart(folder / f"{name}.svg", f"{title}, by the number of sessions", "sessions in the store", up,
               {store: line for store, line in series.items() if line})
     print("\n" + "; ".join(f"{name} {what}" for name, what in found["machine"].items()))
-    print("\n| store | sessions | a request that reads, µs | one that writes, µs | bytes a session | filled per second |\n"
-          "|---|---|---|---|---|---|")
+    print("\n| store | sessions | a request that reads, µs | one that writes, µs | bytes a session | filled per second | not in time |\n"
+          "|---|---|---|---|---|---|---|")
     for store in found["stores"]:
         for p in store["points"]:
             size = f"{p['bytes']:,}" if p["bytes"] is not None else "not told"
             print(f"| {store['store']} | {p['x']:,} | {figure(p['read'])} | {figure(p['write'])} | {size} "
-                  f"| {p['filled per second']:,.0f} |")
-    print("\n| a request, the store's own time left out | reads, ns | writes, ns | name + value of the cookie, bytes |\n|---|---|---|---|")
+                  f"| {p['filled per second']:,.0f} | {p['failed']} |")
+    print("\n| a request; where there is a store, it is in memory | reads, ns | writes, ns | name + value of the cookie, bytes |\n|---|---|---|---|")
     for what, p in found["site"].items():
         print(f"| {what} | {p['read']:,.0f} | {p['write']:,.0f} | {p['cookie']} |")
     print("\n| in Redis | bytes each |\n|---|---|")
