@@ -69,6 +69,10 @@ pub(crate) fn decode_row(opened: Opened) -> Result<RowContent, NotARecord> {
         ENDED => check_padding(text, at).map(|()| RowContent::Ended),
         GENERATION => {
             let generation = u64::from_le_bytes(take(text, &mut at)?);
+            if generation == 0 {
+                // That of sessions from before the subject had any.
+                return Err(NotARecord);
+            }
             check_padding(text, at).map(|()| RowContent::Generation(generation))
         }
         _ => Err(NotARecord),
@@ -117,7 +121,8 @@ mod tests {
             &[][..],
             &[0],
             &[4],
-            &[GENERATION, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            &[GENERATION, 7, 0, 0, 0, 0, 0, 0, 0, 1],
+            &[GENERATION, 0, 0, 0, 0, 0, 0, 0, 0],
             &[ENDED, 1],
             &[LIVE, 0, 0, 0, 0, 0, 1],
             &[LIVE, 0, 0, 0, 0, 250],
