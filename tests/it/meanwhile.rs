@@ -565,7 +565,7 @@ async fn a_request_has_one_session_also_where_the_store_was_asked_for_one_who_ca
             first.insert("one", 1).unwrap();
             second.insert("other", 1).unwrap();
             assert_eq!(first.keys(), ["n", "one", "other"]);
-            HttpResponse::Ok()
+            HttpResponse::Ok().finish()
         }
     };
     let app = App::new().wrap(SessionMiddleware::new(bed.sessions.clone())).default_service(web::to(handle));
