@@ -83,6 +83,7 @@ impl Sessions {
     }
 
     /// Like [`commit`](Self::commit), if there is nothing to wait for.
+    #[cfg(feature = "actix")]
     pub(crate) fn try_commit(
         &self,
         session: &Session,
