@@ -183,7 +183,7 @@ pub trait SessionExt {
     /// The session of [`SessionMiddleware::new`](crate::SessionMiddleware::new), loaded now if it is not yet.
     ///
     /// # Errors
-    /// [`StoreError`] if it is in a store that fails, which answers 503. Without the middleware: an error that answers
+    /// [`StoreError`](crate::store::StoreError) if it is in a store that fails, which answers 503. Without the middleware: an error that answers
     /// 500 and names the mistake in the log.
     fn session(&self) -> impl Future<Output = Result<Session, Error>> {
         self.scoped_session::<Site>()
