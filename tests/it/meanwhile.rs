@@ -214,7 +214,9 @@ async fn a_login_after_two_nodes_have_revoked_its_subject_counts_on_both_at_once
 
 #[actix_web::test]
 async fn where_every_request_asks_none_waits_for_the_question_of_another_one() {
-    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
+    let closed = FailurePolicy::Closed;
+    let (bed, spy) =
+        guarded(|builder| builder.revocation(Revocation::EveryRequest).revocation_failure(closed));
     let mut jar = bed.logged_in().await;
     bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
     let cookie = [jar.0.as_ref().unwrap()];
