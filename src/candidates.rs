@@ -154,7 +154,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::envelope::{Draft, TRIALS};
+    use crate::envelope::TRIALS;
     use crate::key::{Key, KeyRing, Purpose};
     use crate::lifetime::Lifetime;
     use crate::state::{Origin, State};
@@ -172,10 +172,9 @@ mod tests {
 
     /// A cookie sealed by this key, and the same with a changed last character.
     fn sealed(header: &Header, n: u8) -> String {
-        let mut draft = Draft::with_capacity(0);
-        record::encode(header, 0, std::iter::empty::<(&str, &[u8])>(), draft.plaintext());
+        let write = |text: &mut Vec<u8>| record::encode(header, 0, std::iter::empty::<(&str, &[u8])>(), text);
         let mut value = Vec::new();
-        sealer([n]).seal(draft, None, &mut value);
+        sealer([n]).seal(None, NOW, write, &mut value);
         String::from_utf8(value).unwrap()
     }
 

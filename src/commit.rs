@@ -229,7 +229,7 @@ impl Inner {
                 }
                 Action::Issue(reissue) => {
                     self.stamp(state, now);
-                    let (line, bytes) = self.seal(state, now, context.secure, primary);
+                    let (line, bytes) = self.seal(state, (now, now), context.secure, primary);
                     (Some(line), self.issued(state, reissue, bytes, primary))
                 }
                 Action::Remove => {
@@ -246,6 +246,7 @@ impl Inner {
 
     /// Gives the session the times and the counter that are about to be sealed.
     fn stamp(&self, state: &mut State, now: Millis) {
+        state.identify();
         state.header.times = state.sealed_times(&self.limits, now);
         state.header.counter = state.header.counter.saturating_add(1);
     }

@@ -1,48 +1,52 @@
-//! Sealing and opening: the only file that knows the wire layout and the cipher.
+//! Sealing and opening: the only place that knows the wire layout and the cipher.
 //!
 //! ```text
 //! base64url( suite 1 | key id 4 | nonce 24 | ciphertext of the padded plaintext | tag 16 )
 //! ```
 //!
 //! # Security
-//! XAES-256-GCM (C2SP) with random 192-bit nonces has no practical limit on the number of seals under one key. Exactly
-//! one key, named by the authenticated key id, is tried per cookie, so a ring is no partitioning oracle. There is no
-//! compression, and padding to blocks hides small differences in length. The nonces come from the thread's ChaCha
-//! generator, which is not reseeded by `fork`: a process that forks after sealing must not seal on both sides.
+//! XAES-256-GCM (C2SP) has nonces of 192 bits, so that there is no practical limit on the number of seals under one key.
+//! Exactly one key, named by the authenticated key id, is tried per cookie, so a ring is no partitioning oracle. There is
+//! no compression, and padding to blocks hides small differences in length.
 
 #[doc(hidden)]
 pub mod bench;
+mod epoch;
+mod gcm;
 mod rows;
+mod seen;
+mod xaes;
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::NO_PAD;
-use rand::Rng as _;
-use xaes_256_gcm::aead::inout::InOutBuf;
-use xaes_256_gcm::aead::{AeadInOut as _, KeyInit as _};
-use xaes_256_gcm::{Nonce, Tag, Xaes256Gcm};
+use thread_local::ThreadLocal;
 
+use self::epoch::Epoch;
+pub(crate) use self::gcm::Engine;
+use self::gcm::Gcm;
 pub(crate) use self::rows::RowSealer;
+use self::seen::Seen;
+use self::xaes::{NONCE_LEN, PREFIX_LEN, Xaes};
+use crate::clock::Millis;
 use crate::error::Rejection;
-use crate::key::{KEY_ID_LEN, Key, KeyId, KeyRing, Purpose, Snapshot};
+use crate::key::{KEY_ID_LEN, KeyId, KeyRing, Purpose, Snapshot};
 
 /// The suite byte of XAES-256-GCM over records of version 1.
 pub(crate) const SUITE: u8 = 1;
-const NONCE_LEN: usize = 24;
+/// Suite and key id, which are authenticated with the ciphertext.
+const AAD_LEN: usize = 1 + KEY_ID_LEN;
+const HEAD_LEN: usize = AAD_LEN + NONCE_LEN;
 const TAG_LEN: usize = 16;
-const HEAD_LEN: usize = 1 + KEY_ID_LEN + NONCE_LEN;
 const OVERHEAD: usize = HEAD_LEN + TAG_LEN;
 /// Plaintexts are padded with zeros to a multiple of this.
 const BLOCK_LEN: usize = 32;
 /// Longer values cannot have come from a browser, which keeps at most this much of name and value.
 const MAX_VALUE_LEN: usize = 4096;
-/// The first part of the associated data.
-const LABEL: &str = "sealed-session";
-
-const _: () = assert!(size_of::<Nonce>() == NONCE_LEN && size_of::<Tag>() == TAG_LEN);
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 type Base64 = base64::engine::simd::Simd;
@@ -71,20 +75,27 @@ const fn padded(len: usize) -> usize {
     len.next_multiple_of(BLOCK_LEN)
 }
 
-/// A buffer with room for everything around the plaintext, so that it is sealed where it was written.
-pub(crate) struct Draft(Vec<u8>);
+/// Lays a message out in `buf`: what goes before the plaintext, what `write` appends, and the padding.
+fn lay_out(buf: &mut Vec<u8>, key: KeyId, nonce: &[u8; NONCE_LEN], write: impl FnOnce(&mut Vec<u8>)) {
+    buf.clear();
+    buf.push(SUITE);
+    buf.extend_from_slice(&key.0);
+    buf.extend_from_slice(nonce);
+    write(buf);
+    buf.resize(HEAD_LEN + padded(buf.len() - HEAD_LEN), 0);
+}
 
-impl Draft {
-    pub(crate) fn with_capacity(plaintext: usize) -> Self {
-        let mut buf = Vec::with_capacity(OVERHEAD + padded(plaintext));
-        buf.resize(HEAD_LEN, 0);
-        Self(buf)
-    }
+/// Encrypts a message that was laid out, and appends its tag.
+fn encrypt(gcm: &Gcm, buf: &mut Vec<u8>) {
+    let (head, text) = buf.split_at_mut(HEAD_LEN);
+    let tag = gcm.seal(halves(head).1, &head[..AAD_LEN], text);
+    buf.extend_from_slice(&tag);
+}
 
-    /// Append the plaintext here.
-    pub(crate) fn plaintext(&mut self) -> &mut Vec<u8> {
-        &mut self.0
-    }
+/// The two halves of the nonce that stands in a message's head.
+fn halves(head: &[u8]) -> (&[u8; PREFIX_LEN], &[u8; NONCE_LEN - PREFIX_LEN]) {
+    let (prefix, rest) = head[AAD_LEN..HEAD_LEN].split_first_chunk().expect("a head has its length");
+    (prefix, rest.try_into().expect("a head has its length"))
 }
 
 /// Seals and opens for one purpose and one cookie name under the keys of a ring.
@@ -92,62 +103,61 @@ pub(crate) struct Sealer {
     ring: KeyRing,
     purpose: Purpose,
     name: Box<str>,
+    engine: Engine,
     ciphers: ArcSwap<Ciphers>,
 }
 
-/// The ciphers of one snapshot of the ring, built once; the primary's is the first.
+/// The ciphers of one snapshot of the ring, built once; the primary's is the first. With them goes what the threads have
+/// derived from them, when the ring changes.
 struct Ciphers {
     keys: Arc<Snapshot>,
     /// Apart from the ciphers, so that looking for an id in a large ring reads one small array.
     ids: Vec<KeyId>,
-    of: Vec<Cipher>,
+    of: Vec<Xaes>,
+    threads: ThreadLocal<RefCell<Thread>>,
 }
 
-struct Cipher {
-    aead: Xaes256Gcm,
-    aad: Box<[u8]>,
+/// What one thread keeps of its seals and opens.
+#[derive(Default)]
+struct Thread {
+    epoch: Option<Epoch>,
+    seen: Seen,
+    /// Where messages are laid out.
+    buf: Vec<u8>,
 }
 
 impl Sealer {
     pub(crate) fn new(ring: KeyRing, purpose: Purpose, name: &str) -> Self {
-        let ciphers = Ciphers::build(Arc::clone(&ring.snapshot()), purpose, name);
-        Self { ring, purpose, name: name.into(), ciphers: ArcSwap::from_pointee(ciphers) }
+        Self::with_engine(Engine::DEFAULT, ring, purpose, name)
+    }
+
+    pub(crate) fn with_engine(engine: Engine, ring: KeyRing, purpose: Purpose, name: &str) -> Self {
+        let ciphers = Ciphers::build(engine, Arc::clone(&ring.snapshot()), purpose, name);
+        Self { ring, purpose, name: name.into(), engine, ciphers: ArcSwap::from_pointee(ciphers) }
     }
 
     pub(crate) fn ring(&self) -> &KeyRing {
         &self.ring
     }
 
-    /// Seals the draft under the given key of the ring, or else the primary, and appends the base64url text to `out`.
-    pub(crate) fn seal(&self, draft: Draft, under: Option<KeyId>, out: &mut Vec<u8>) {
-        let mut nonce = [0; NONCE_LEN];
-        rand::rng().fill_bytes(&mut nonce);
-        self.seal_with_nonce(draft, under, nonce, out);
-    }
-
-    fn seal_with_nonce(
+    /// Seals what `write` appends under the given key of the ring, or else the primary, and appends the base64url text to
+    /// `out`. `now` is what the wall clock shows at this moment, not when the request came.
+    pub(crate) fn seal(
         &self,
-        Draft(mut buf): Draft,
         under: Option<KeyId>,
-        nonce: [u8; NONCE_LEN],
+        now: Millis,
+        write: impl FnOnce(&mut Vec<u8>),
         out: &mut Vec<u8>,
     ) {
         let ciphers = self.ciphers();
         let key = under.and_then(|under| ciphers.ids.iter().position(|id| *id == under)).unwrap_or(0);
-        let cipher = &ciphers.of[key];
-        buf.resize(HEAD_LEN + padded(buf.len() - HEAD_LEN), 0);
-        buf[0] = SUITE;
-        buf[1..=KEY_ID_LEN].copy_from_slice(&ciphers.ids[key].0);
-        buf[1 + KEY_ID_LEN..HEAD_LEN].copy_from_slice(&nonce);
-        let tag = cipher
-            .aead
-            .encrypt_inout_detached(&nonce.into(), &cipher.aad, InOutBuf::from(&mut buf[HEAD_LEN..]))
-            .expect("a session is far below the 64 GiB that one GCM message may have");
-        buf.extend_from_slice(&tag);
-
-        let start = out.len();
-        out.resize(start + (buf.len() * 4).div_ceil(3), 0);
-        BASE64.encode_slice(&buf, &mut out[start..]).expect("the length is exact");
+        let Thread { epoch, buf, .. } = &mut *ciphers.threads.get_or_default().borrow_mut();
+        let (gcm, nonce) = Epoch::next(epoch, (key, &ciphers.of[key]), now);
+        lay_out(buf, ciphers.ids[key], &nonce, write);
+        encrypt(gcm, buf);
+        #[cfg(test)]
+        check_seal(&ciphers.of[key], buf);
+        encode(buf, out);
     }
 
     /// Decodes a value and finds its key: everything that can be known without the cipher.
@@ -183,30 +193,38 @@ impl Sealer {
             return ciphers;
         }
         let keys = self.ring.snapshot();
-        self.ciphers.store(Arc::new(Ciphers::build(Arc::clone(&keys), self.purpose, &self.name)));
+        let ciphers = Ciphers::build(self.engine, Arc::clone(&keys), self.purpose, &self.name);
+        self.ciphers.store(Arc::new(ciphers));
         self.ciphers.load()
     }
 }
 
 impl Ciphers {
-    fn build(keys: Arc<Snapshot>, purpose: Purpose, name: &str) -> Self {
-        let cipher = |key: &Key| Cipher {
-            aead: Xaes256Gcm::new((&*key.subkey(purpose)).into()),
-            aad: associated_data(key.id(), purpose, name),
-        };
-        let (ids, of) = keys.keys.iter().map(|key| (key.id(), cipher(key))).unzip();
-        Self { keys, ids, of }
+    fn build(engine: Engine, keys: Arc<Snapshot>, purpose: Purpose, name: &str) -> Self {
+        let ids = keys.keys.iter().map(|key| key.id()).collect();
+        let of = keys.keys.iter().map(|key| Xaes::new(engine, &key.subkey(purpose, name))).collect();
+        Self { keys, ids, of, threads: ThreadLocal::new() }
     }
 }
 
-/// Each part behind its length as two bytes, most significant first, so that no two lists of parts look the same.
-fn associated_data(id: KeyId, purpose: Purpose, name: &str) -> Box<[u8]> {
-    let parts = [LABEL.as_bytes(), &[SUITE], &id.0, purpose.label().as_bytes(), name.as_bytes()];
-    let prefixed = |part: &[u8]| {
-        let len = u16::try_from(part.len()).expect("build() limits the cookie name");
-        [&len.to_be_bytes(), part].concat()
-    };
-    parts.into_iter().flat_map(prefixed).collect()
+/// Appends the base64url text.
+fn encode(message: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + (message.len() * 4).div_ceil(3), 0);
+    BASE64.encode_slice(message, &mut out[start..]).expect("the length is exact");
+}
+
+/// Holds what was sealed against the other implementation: it opens it, and seals the same.
+#[cfg(test)]
+fn check_seal(xaes: &Xaes, message: &[u8]) {
+    let (head, sealed) = message.split_at(HEAD_LEN);
+    let text = twin_opens(xaes, head, sealed).expect("the other implementation opens it");
+    assert_eq!(xaes.twin_seals(head[AAD_LEN..].try_into().unwrap(), &head[..AAD_LEN], &text), sealed);
+}
+
+#[cfg(test)]
+fn twin_opens(xaes: &Xaes, head: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    xaes.twin_opens(head[AAD_LEN..].try_into().unwrap(), &head[..AAD_LEN], sealed)
 }
 
 #[cfg(test)]
@@ -228,14 +246,18 @@ impl Parsed {
         #[cfg(test)]
         TRIALS.with(|trials| trials.set(trials.get() + 1));
         let Self { mut buf, ciphers, key } = self;
-        let Cipher { aead, aad } = &ciphers.of[key];
-        let (head, body) = buf.split_at_mut(HEAD_LEN);
-        let (text, tag) = body.split_at_mut(body.len() - TAG_LEN);
-        let nonce = Nonce::try_from(&head[1 + KEY_ID_LEN..]).expect("the slice has the nonce's length");
-        let tag = Tag::try_from(&*tag).expect("the slice has the tag's length");
-        aead.decrypt_inout_detached(&nonce, aad, InOutBuf::from(text), &tag)
-            .map_err(|_| Rejection::Tampered)?;
+        let (head, text_and_tag) = buf.split_at_mut(HEAD_LEN);
+        let Thread { seen, .. } = &mut *ciphers.threads.get_or_default().borrow_mut();
+        #[cfg(test)]
+        let expected = twin_opens(&ciphers.of[key], head, text_and_tag);
+        if !seen.open((key, &ciphers.of[key]), halves(head), &head[..AAD_LEN], text_and_tag) {
+            #[cfg(test)]
+            assert_eq!(expected, None, "the other implementation opens this");
+            return Err(Rejection::Tampered);
+        }
         let plaintext = HEAD_LEN..buf.len() - TAG_LEN;
+        #[cfg(test)]
+        assert_eq!(expected.as_deref(), Some(&buf[plaintext.clone()]), "the other implementation reads otherwise");
         Ok(Opened { buf, plaintext, key: ciphers.ids[key], current: !ciphers.keys.retired[key] })
     }
 }
@@ -254,6 +276,9 @@ pub(crate) struct Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::Key;
+
+    const NOW: Millis = Millis(1_767_225_600_000);
 
     fn sealer(keys: impl IntoIterator<Item = u8>, name: &str) -> Sealer {
         let keys = keys.into_iter().map(|n| Key::from_bytes([n; 32]));
@@ -261,10 +286,8 @@ mod tests {
     }
 
     fn seal(sealer: &Sealer, plaintext: &[u8]) -> Vec<u8> {
-        let mut draft = Draft::with_capacity(plaintext.len());
-        draft.plaintext().extend_from_slice(plaintext);
         let mut out = Vec::new();
-        sealer.seal(draft, None, &mut out);
+        sealer.seal(None, NOW, |text| text.extend_from_slice(plaintext), &mut out);
         out
     }
 
@@ -323,15 +346,6 @@ mod tests {
         assert!(open(&sealer([2, 1], "a"), &value).is_ok());
         assert_eq!(open(&sealer([1], "b"), &value).unwrap_err(), Rejection::Tampered);
         assert!(matches!(open(&sealer([2], "a"), &value).unwrap_err(), Rejection::UnknownKey(_)));
-    }
-
-    #[test]
-    fn associated_data_tells_apart_what_concatenation_would_not() {
-        let id = KeyId([0; 4]);
-        assert_eq!(
-            &*associated_data(id, Purpose::Cookie, "ab"),
-            b"\0\x0esealed-session\0\x01\x01\0\x04\0\0\0\0\0\x06cookie\0\x02ab"
-        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::clock::Millis;
-use crate::envelope::{Draft, Opened, Parsed, RowSealer, Sealer};
+use crate::envelope::{Opened, Parsed, RowSealer, Sealer};
 use crate::key::{Key, KeyId, KeyRing, Purpose};
 use crate::lifetime::{self, Due, Lifetime, Terms, Verdict};
 use crate::record::{self, RowContent, SessionId, Times};
@@ -98,9 +98,8 @@ pub fn envelope(text: &[u8]) -> Option<Vec<u8>> {
 
 /// Seals the plaintext of a row of the session with this id.
 pub fn seal_row(id: SessionId, text: &[u8]) -> Vec<u8> {
-    let mut draft = Draft::with_capacity(text.len());
-    draft.plaintext().extend_from_slice(text);
-    RowSealer::new(KeyRing::new(key()), "s").seal(&id.0, None, draft)
+    let sealer = RowSealer::new(KeyRing::new(key()), "s");
+    sealer.seal(&id.0, None, text.len(), |out| out.extend_from_slice(text))
 }
 
 /// A session's times under a configuration, for a model to run beside.

@@ -15,7 +15,6 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hkdf::Hkdf;
-use rand::Rng as _;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -23,6 +22,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::follow::{Reload, Snapshot};
 pub use self::ring::{KeyInfo, KeyRing, KeySource, KeyState};
 use crate::error::KeyError;
+use crate::random;
 
 /// Length of a [`Key`] in bytes.
 pub const KEY_LEN: usize = 32;
@@ -30,6 +30,8 @@ pub const KEY_LEN: usize = 32;
 pub(crate) const KEY_ID_LEN: usize = 4;
 /// Length of a key as base64url text without padding.
 const KEY_TEXT_LEN: usize = (KEY_LEN * 8).div_ceil(6);
+/// The first part of the info of each derivation.
+const LIBRARY: &[u8] = b"sealed-session/1";
 /// A derivation secret with fewer distinct bytes than this is no random one: 32 random hex digits have 14.
 const MIN_DISTINCT_BYTES: usize = 8;
 
@@ -44,8 +46,8 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    /// The word that stands in the HKDF label and in the associated data.
-    pub(crate) fn label(self) -> &'static str {
+    /// The word that stands in the HKDF info.
+    fn label(self) -> &'static str {
         match self {
             Self::Cookie => "cookie",
             Self::Row => "row",
@@ -104,11 +106,11 @@ pub struct Key {
 }
 
 impl Key {
-    /// A fresh key from the thread's cryptographic random generator.
+    /// A fresh key of random bytes from the operating system.
     #[must_use]
     pub fn generate() -> Self {
         let mut root = Zeroizing::new([0; KEY_LEN]);
-        rand::rng().fill_bytes(root.as_mut_slice());
+        random::fill_from_system(root.as_mut_slice());
         Self::of(root)
     }
 
@@ -144,7 +146,7 @@ impl Key {
             return Err(KeyError::Weak { reason });
         }
         let mut root = Zeroizing::new([0; KEY_LEN]);
-        expand(secret, "derived root", root.as_mut_slice());
+        expand(secret, &[b"derived root"], root.as_mut_slice());
         Ok(Self::of(root))
     }
 
@@ -164,16 +166,17 @@ impl Key {
         Zeroizing::new(URL_SAFE_NO_PAD.encode(self.root.as_slice()))
     }
 
-    /// The working key for one purpose.
-    pub(crate) fn subkey(&self, purpose: Purpose) -> Zeroizing<[u8; KEY_LEN]> {
+    /// The working key for one purpose and the cookie of one name.
+    pub(crate) fn subkey(&self, purpose: Purpose, name: &str) -> Zeroizing<[u8; KEY_LEN]> {
         let mut subkey = Zeroizing::new([0; KEY_LEN]);
-        expand(self.root.as_slice(), purpose.label(), subkey.as_mut_slice());
+        let parts = [purpose.label().as_bytes(), name.as_bytes()];
+        expand(self.root.as_slice(), &parts, subkey.as_mut_slice());
         subkey
     }
 
     fn of(root: Zeroizing<[u8; KEY_LEN]>) -> Self {
         let mut id = [0; KEY_ID_LEN];
-        expand(root.as_slice(), "key id", &mut id);
+        expand(root.as_slice(), &[b"key id"], &mut id);
         Self { root, id: KeyId(id) }
     }
 }
@@ -181,18 +184,21 @@ impl Key {
 /// The key of one row, which needs both the ring's key and the session's id.
 pub(crate) fn row_key(row_subkey: &[u8; KEY_LEN], id: &[u8]) -> Zeroizing<[u8; KEY_LEN]> {
     let mut key = Zeroizing::new([0; KEY_LEN]);
-    Hkdf::<Sha256>::new(None, row_subkey)
-        .expand_multi_info(&[b"sealed-session/1 row of ", id], key.as_mut_slice())
-        .expect("the length is one block");
+    expand(row_subkey, &[b"row of", id], key.as_mut_slice());
     key
 }
 
-/// HKDF-SHA-256 without salt; the info is `"sealed-session/1 " + label`.
-fn expand(secret: &[u8], label: &str, out: &mut [u8]) {
+/// HKDF-SHA-256 without salt. The info is the library and these parts, each behind its length as two bytes, most
+/// significant first, so that no two lists of parts look the same.
+fn expand(secret: &[u8], parts: &[&[u8]], out: &mut [u8]) {
+    let mut info = Vec::with_capacity(128);
+    for part in [LIBRARY].iter().chain(parts) {
+        let len = u16::try_from(part.len()).expect("build() limits the cookie name");
+        info.extend_from_slice(&len.to_be_bytes());
+        info.extend_from_slice(part);
+    }
     const _: () = assert!(KEY_LEN <= 255 * 32, "HKDF-SHA-256 yields at most 255 blocks");
-    Hkdf::<Sha256>::new(None, secret)
-        .expand_multi_info(&[b"sealed-session/1 ", label.as_bytes()], out)
-        .expect("the length is checked above");
+    Hkdf::<Sha256>::new(None, secret).expand(&info, out).expect("the length is checked above");
 }
 
 impl FromStr for Key {

@@ -96,6 +96,7 @@ mod event;
 pub mod guide;
 mod key;
 mod lifetime;
+mod random;
 mod record;
 mod revocation;
 mod rows;
@@ -122,6 +123,7 @@ pub use error::{
 pub use event::Event;
 pub use key::{KEY_LEN, Key, KeyId, KeyInfo, KeyRing, KeySource, KeyState};
 pub use lifetime::Lifetime;
+pub use random::reseed;
 pub use record::{ParseSessionIdError, SessionId};
 pub use revocation::{FailurePolicy, Revocation};
 pub use session::{Placement, Session, SessionKey};

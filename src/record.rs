@@ -16,7 +16,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
-use rand::Rng as _;
 
 use self::packed::Places;
 pub(crate) use self::packed::{Extent, Packed};
@@ -25,6 +24,7 @@ pub(crate) use self::row::{
 };
 use crate::clock::Millis;
 use crate::envelope::Opened;
+use crate::random;
 
 /// Length of a [`SessionId`] in bytes.
 const SESSION_ID_LEN: usize = 16;
@@ -32,7 +32,7 @@ const SESSION_ID_LEN: usize = 16;
 const MILLIS_LEN: usize = 6;
 const MAX_MILLIS: i64 = (1 << (8 * MILLIS_LEN)) - 1;
 /// The fixed part of a record in bytes.
-const HEADER_LEN: usize = SESSION_ID_LEN + 4 + 5 * MILLIS_LEN + GENERATION_LEN + 1;
+const HEADER_LEN: usize = SESSION_ID_LEN + 4 + 6 * MILLIS_LEN + GENERATION_LEN + 2;
 const GENERATION_LEN: usize = 8;
 /// More entries than this cannot stand in a record of the permitted size.
 const DECODE_LIMIT: usize = 16 << 20;
@@ -48,10 +48,11 @@ const DECODE_LIMIT: usize = 16 << 20;
 pub struct SessionId(pub(crate) [u8; SESSION_ID_LEN]);
 
 impl SessionId {
+    /// That of a session for which none has been drawn yet.
+    pub(crate) const NONE: Self = Self([0; SESSION_ID_LEN]);
+
     pub(crate) fn random() -> Self {
-        let mut id = [0; SESSION_ID_LEN];
-        rand::rng().fill_bytes(&mut id);
-        Self(id)
+        Self(random::from_system())
     }
 }
 
@@ -121,12 +122,16 @@ pub(crate) struct Header {
     pub(crate) subject: Option<Arc<str>>,
     /// Compared for equality with the subject's present one; 0: none.
     pub(crate) generation: u64,
+    /// When the subject was last authenticated in this session; zero: never.
+    pub(crate) authenticated_at: Millis,
 }
 
 const OWN_DURATION: u8 = 1;
 const IN_STORE: u8 = 1 << 1;
 const OWN_PERSISTENCE: u8 = 1 << 2;
 const PERSISTENT: u8 = 1 << 3;
+// 1 << 4 is for a session that was offered the binding to a device. Until that is understood it is refused, and so is a
+// device key, or a session would be taken for one that is free to leave its device.
 const ALL_FLAGS: u8 = OWN_DURATION | IN_STORE | OWN_PERSISTENCE | PERSISTENT;
 
 /// The header as it stands on the wire. Byte arrays have no length prefix; numbers in them are little-endian.
@@ -139,11 +144,16 @@ struct Wire {
     sealed_at: [u8; MILLIS_LEN],
     duration: [u8; MILLIS_LEN],
     horizon: [u8; MILLIS_LEN],
+    authenticated_at: [u8; MILLIS_LEN],
     generation: [u8; GENERATION_LEN],
     flags: u8,
+    reserved: u8,
 }
 
 const _: () = assert!(size_of::<Wire>() == HEADER_LEN);
+
+/// What stands behind the subject of a session that is bound to no device.
+const NO_DEVICE_KEY: &[u8] = &[];
 
 fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<DECODE_LIMIT>()
@@ -155,7 +165,7 @@ pub(crate) struct NotARecord;
 
 /// Length of the encoded record in bytes.
 pub(crate) fn encoded_len(subject: Option<&str>, entries: Extent) -> usize {
-    HEADER_LEN + prefixed_len(subject.map_or(0, str::len)) + entries.encoded_len()
+    HEADER_LEN + prefixed_len(subject.map_or(0, str::len)) + prefixed_len(NO_DEVICE_KEY.len()) + entries.encoded_len()
 }
 
 fn prefixed_len(len: usize) -> usize {
@@ -196,11 +206,14 @@ pub(crate) fn encode<'a>(
         sealed_at: pack(header.times.sealed_at),
         duration: pack(header.times.duration),
         horizon: pack(header.times.horizon),
+        authenticated_at: pack(header.authenticated_at),
         generation: header.generation.to_le_bytes(),
         flags,
+        reserved: 0,
     };
     put(&wire, out);
     put(header.subject.as_deref().unwrap_or(""), out);
+    put(NO_DEVICE_KEY, out);
     put_entries(count, entries, out);
 }
 
@@ -230,6 +243,10 @@ pub(crate) fn decode(opened: Opened) -> Result<(Header, Packed), NotARecord> {
         bincode::decode_from_slice(&text[at..], config()).map(|(wire, read)| advance(&mut at, read, wire))?;
     let subject: &str = borrow(text, &mut at)?;
     let subject = (!subject.is_empty()).then(|| Arc::from(subject));
+    let device_key: &[u8] = borrow(text, &mut at)?;
+    if device_key != NO_DEVICE_KEY {
+        return Err(NotARecord);
+    }
     let places = Places::read(text, &mut at)?;
     check_padding(text, at)?;
     Ok((wire.into_header(subject)?, Packed::new(buf, places)))
@@ -260,7 +277,7 @@ impl From<bincode::error::DecodeError> for NotARecord {
 impl Wire {
     fn into_header(self, subject: Option<Arc<str>>) -> Result<Header, NotARecord> {
         let has = |flag| self.flags & flag != 0;
-        if self.flags & !ALL_FLAGS != 0 || (has(PERSISTENT) && !has(OWN_PERSISTENCE)) {
+        if self.flags & !ALL_FLAGS != 0 || self.reserved != 0 || (has(PERSISTENT) && !has(OWN_PERSISTENCE)) {
             return Err(NotARecord);
         }
         Ok(Header {
@@ -278,6 +295,7 @@ impl Wire {
             place: if has(IN_STORE) { Place::Store } else { Place::Cookie },
             subject,
             generation: u64::from_le_bytes(self.generation),
+            authenticated_at: unpack(self.authenticated_at),
         })
     }
 }
@@ -321,6 +339,7 @@ mod tests {
             place: Place::Cookie,
             subject: Some("ada".into()),
             generation: u64::MAX,
+            authenticated_at: Millis(1_767_225_600_000),
         }
     }
 

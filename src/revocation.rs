@@ -13,6 +13,7 @@ use self::answers::Answers;
 use self::breaker::Breaker;
 use crate::clock::Millis;
 use crate::error::{ConfigError, StoreError};
+use crate::random;
 use crate::record::{Header, SessionId};
 use crate::rows::{Deadline, Found, LiveRow, Queues, Rows, Turn, row_key};
 use crate::store::{Expected, Revision, RowKey};
@@ -244,7 +245,7 @@ impl Revoking {
     ) -> Result<u64, StoreError> {
         let deadline = rows.deadline();
         // Zero is what sessions have that began before the subject had any.
-        let generation = rand::random::<u64>().max(1);
+        let generation = u64::from_ne_bytes(random::from_system()).max(1);
         for (key, place) in rows.sealer.subject_rows(subject) {
             let mut expected = Expected::Absent;
             for tries in 0.. {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::clock::Millis;
 use crate::entries::Entries;
-use crate::envelope::{Draft, RowSealer};
+use crate::envelope::RowSealer;
 use crate::error::{CommitError, StoreError, in_full};
 use crate::event::{Event, Teller};
 use crate::key::KeyId;
@@ -141,7 +141,7 @@ impl Rows {
         expected: Expected,
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
-        let data = self.sealer.seal(&id.0, None, draft(content));
+        let data = self.sealer.seal(&id.0, None, content.encoded_len(), |text| content.encode(text));
         self.put(&row_key(id), &data, stamp, expected, deadline).await
     }
 
@@ -154,9 +154,9 @@ impl Rows {
         expected: Expected,
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
-        let mut draft = Draft::with_capacity(1 + size_of::<u64>());
-        record::encode_generation(generation, draft.plaintext());
-        let data = self.sealer.seal(place.as_bytes(), Some(key), draft);
+        let data = self.sealer.seal(place.as_bytes(), Some(key), 1 + size_of::<u64>(), |text| {
+            record::encode_generation(generation, text);
+        });
         self.put(place, &data, stamp, expected, deadline).await
     }
 
@@ -241,17 +241,18 @@ pub(crate) fn row_key(id: SessionId) -> RowKey {
     RowKey::hash("row", &id.0)
 }
 
-fn draft(content: Content<'_>) -> Draft {
-    match content {
-        Content::Live { counter, entries } => {
-            let mut draft = Draft::with_capacity(record::encoded_row_len(entries.extent()));
-            record::encode_live(counter, entries.len(), entries.iter(), draft.plaintext());
-            draft
+impl Content<'_> {
+    fn encoded_len(self) -> usize {
+        match self {
+            Self::Live { entries, .. } => record::encoded_row_len(entries.extent()),
+            Self::Ended => 1,
         }
-        Content::Ended => {
-            let mut draft = Draft::with_capacity(1);
-            record::encode_ended(draft.plaintext());
-            draft
+    }
+
+    fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Live { counter, entries } => record::encode_live(counter, entries.len(), entries.iter(), out),
+            Self::Ended => record::encode_ended(out),
         }
     }
 }

@@ -357,7 +357,7 @@ impl Session {
     /// The session's id.
     #[must_use]
     pub fn id(&self) -> SessionId {
-        self.with(|state| state.header.id)
+        self.with(State::identify)
     }
 
     /// The birth of the session's id.
@@ -467,7 +467,7 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.with(|state| {
             f.debug_struct("Session")
-                .field("id", &state.header.id)
+                .field("id", &state.identify())
                 .field("stage", &state.stage)
                 .field("origin", &state.origin)
                 .field("entries", &state.entries.len())

@@ -128,13 +128,14 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(origin: Origin, terms: &Terms, now: Millis) -> Self {
         let header = Header {
-            id: SessionId::random(),
+            id: SessionId::NONE,
             counter: 0,
             times: lifetime::birth(terms, now),
             persistent: None,
             place: Place::Cookie,
             subject: None,
             generation: 0,
+            authenticated_at: Millis::ZERO,
         };
         Self {
             stage: Stage::Open,
@@ -167,6 +168,14 @@ impl State {
             remove_refused: false,
             renewal: Renewal::Auto,
         }
+    }
+
+    /// The session's id, drawn now if it has none yet: who reads from nothing, as most visitors do, needs none.
+    pub(crate) fn identify(&mut self) -> SessionId {
+        if self.header.id == SessionId::NONE {
+            self.header.id = SessionId::random();
+        }
+        self.header.id
     }
 
     /// The times that are sealed at `now` if the cookie is issued. A request that skips renewal changes none of them,

@@ -34,9 +34,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rand::Rng as _;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
+
+use crate::random;
 
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
@@ -106,12 +107,10 @@ impl fmt::Debug for RowKey {
 pub struct Revision([u8; REVISION_LEN]);
 
 impl Revision {
-    /// A fresh one, from the thread's cryptographic random generator.
+    /// A fresh one, from the operating system.
     #[must_use]
     pub fn random() -> Self {
-        let mut bytes = [0; REVISION_LEN];
-        rand::rng().fill_bytes(&mut bytes);
-        Self(bytes)
+        Self(random::from_system())
     }
 
     /// The revision with these bytes, as they were stored.

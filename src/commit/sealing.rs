@@ -2,7 +2,6 @@
 
 use super::Action;
 use crate::clock::Millis;
-use crate::envelope::Draft;
 use crate::event::Event;
 use crate::key::KeyId;
 use crate::lifetime;
@@ -12,22 +11,29 @@ use crate::sessions::Inner;
 use crate::state::{Reissue, State};
 
 impl Inner {
-    /// Seals the session, stamped at `now`, under this key: the whole `Set-Cookie` value, and how many bytes of it are name + value.
-    pub(super) fn seal(&self, state: &State, now: Millis, secure: bool, key: KeyId) -> (String, usize) {
+    /// Seals the session, stamped at `now`, under this key: the whole `Set-Cookie` value, and how many bytes of it are
+    /// name + value. `clock` is what the clock shows at this moment, which may be later.
+    pub(super) fn seal(
+        &self,
+        state: &State,
+        (now, clock): (Millis, Millis),
+        secure: bool,
+        key: KeyId,
+    ) -> (String, usize) {
         let Self { sealer, cookie, limits, .. } = self;
         let (extent, within) = match state.header.place {
             Place::Cookie => (state.entries.extent(), usize::MAX),
             Place::Store => (Extent::default(), 0),
         };
         let plaintext = record::encoded_len(state.header.subject.as_deref(), extent);
-        let mut draft = Draft::with_capacity(plaintext);
-        record::encode(&state.header, extent.count, state.entries.iter().take(within), draft.plaintext());
-
+        let write = |text: &mut Vec<u8>| {
+            record::encode(&state.header, extent.count, state.entries.iter().take(within), text);
+        };
         let (end, _) = lifetime::first_end(&state.header.times, &limits.terms, now);
         let persistent = state.header.persistent.unwrap_or(cookie.persistent());
         let max_age = persistent.then(|| lifetime::max_age(end, now));
         let bytes = limits.name_value(plaintext);
-        let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(draft, Some(key), out));
+        let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(Some(key), clock, write, out));
         self.teller.issued(bytes);
         (line, bytes)
     }

@@ -30,6 +30,7 @@ impl Inner {
         let (work, action) = session.with(|state| {
             let action = plan(state);
             self.waits(state, action, now, primary).then(|| {
+                state.identify();
                 let before = state.clone();
                 state.stage = Stage::Committed;
                 (before, action)
@@ -150,7 +151,7 @@ impl Inner {
         } else {
             self.tell_stored(&work, action);
             (reissue != Reissue::No).then(|| {
-                let (line, bytes) = self.seal(&work, now, context.secure, key);
+                let (line, bytes) = self.seal(&work, (now, self.clock.now()), context.secure, key);
                 self.tell_all(self.issued(&work, reissue, bytes, key));
                 if matches!(action, Action::Replace) && work.header.place == Place::Cookie {
                     self.teller.tell(&Event::Returned { id: work.header.id, bytes });

@@ -2,20 +2,29 @@
 
 #![allow(missing_docs, missing_debug_implementations)]
 
-use super::{Draft, Sealer};
+use super::{Engine, Sealer};
+use crate::clock::Millis;
 use crate::key::{Key, KeyRing, Purpose};
 
 pub struct Envelope(Sealer);
 
 impl Envelope {
     pub fn new(key: Key, name: &str) -> Self {
-        Self(Sealer::new(KeyRing::new(key), Purpose::Cookie, name))
+        Self(Sealer::with_engine(Engine::RustCrypto, KeyRing::new(key), Purpose::Cookie, name))
+    }
+
+    #[cfg(feature = "aws-lc-rs")]
+    pub fn with_aws_lc(key: Key, name: &str) -> Self {
+        Self(Sealer::with_engine(Engine::AwsLc, KeyRing::new(key), Purpose::Cookie, name))
     }
 
     pub fn seal(&self, plaintext: &[u8], out: &mut Vec<u8>) {
-        let mut draft = Draft::with_capacity(plaintext.len());
-        draft.plaintext().extend_from_slice(plaintext);
-        self.0.seal(draft, None, out);
+        self.seal_at(0, plaintext, out);
+    }
+
+    /// At this moment in milliseconds; one that lies before the last begins a sealing epoch.
+    pub fn seal_at(&self, now: i64, plaintext: &[u8], out: &mut Vec<u8>) {
+        self.0.seal(None, Millis(now), |text| text.extend_from_slice(plaintext), out);
     }
 
     pub fn open(&self, value: &[u8]) -> Option<Vec<u8>> {

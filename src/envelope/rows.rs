@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use rand::Rng as _;
 use sha2::Sha256;
-use xaes_256_gcm::aead::AeadInOut as _;
-use xaes_256_gcm::aead::inout::InOutBuf;
-use xaes_256_gcm::{Nonce, Tag, Xaes256Gcm};
 use zeroize::Zeroizing;
 
+use super::gcm::{Engine, Gcm};
+use super::xaes::{NONCE_LEN, Prefix, Xaes};
 use super::{
-    BLOCK_LEN, Draft, HEAD_LEN, NONCE_LEN, OVERHEAD, Opened, SUITE, TAG_LEN, associated_data, padded,
+    AAD_LEN, BLOCK_LEN, HEAD_LEN, OVERHEAD, Opened, SUITE, TAG_LEN, encrypt, halves, lay_out, padded,
 };
 use crate::error::Rejection;
 use crate::key::{KEY_ID_LEN, KEY_LEN, Key, KeyId, KeyRing, Purpose, Snapshot, row_key};
+use crate::random;
 use crate::store::RowKey;
 
 /// Seals and opens the rows of sessions whose cookie has one name, under the keys of a ring.
@@ -41,7 +40,7 @@ struct Subkey {
 
 impl RowSealer {
     pub(crate) fn new(ring: KeyRing, name: &str) -> Self {
-        let subkeys = Subkeys::build(Arc::clone(&ring.snapshot()));
+        let subkeys = Subkeys::build(Arc::clone(&ring.snapshot()), name);
         Self { ring, name: name.into(), subkeys: ArcSwap::from_pointee(subkeys) }
     }
 
@@ -54,22 +53,23 @@ impl RowSealer {
         OVERHEAD + padded(len)
     }
 
-    /// Seals the draft for what has this id, under the given key of the ring or else the primary.
-    pub(crate) fn seal(&self, id: &[u8], under: Option<KeyId>, Draft(mut buf): Draft) -> Vec<u8> {
+    /// Seals what `write` appends, of about `len` bytes, for what has this id, under the given key of the ring or else the
+    /// primary. All of the nonce is drawn anew, and from the operating system: a row's key serves its row alone, so there
+    /// is nothing to keep, and a prefix that a cookie has too would link them.
+    pub(crate) fn seal(
+        &self,
+        id: &[u8],
+        under: Option<KeyId>,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Vec<u8> {
         let subkeys = self.subkeys();
         let given = under.and_then(|under| subkeys.of.iter().find(|subkey| subkey.id == under));
         let Subkey { id: key_id, row, .. } = given.unwrap_or(&subkeys.of[0]);
-        let mut nonce = [0; NONCE_LEN];
-        rand::rng().fill_bytes(&mut nonce);
-        buf.resize(HEAD_LEN + padded(buf.len() - HEAD_LEN), 0);
-        buf[0] = SUITE;
-        buf[1..=KEY_ID_LEN].copy_from_slice(&key_id.0);
-        buf[1 + KEY_ID_LEN..HEAD_LEN].copy_from_slice(&nonce);
-        let tag = self
-            .cipher(row, id)
-            .encrypt_inout_detached(&nonce.into(), &self.aad(*key_id), InOutBuf::from(&mut buf[HEAD_LEN..]))
-            .expect("a row is far below the 64 GiB that one GCM message may have");
-        buf.extend_from_slice(&tag);
+        let nonce: [u8; NONCE_LEN] = random::from_system();
+        let mut buf = Vec::with_capacity(Self::sealed_len(len));
+        lay_out(&mut buf, *key_id, &nonce, write);
+        encrypt(&cipher(row, id, halves(&buf).0), &mut buf);
         buf
     }
 
@@ -93,42 +93,23 @@ impl RowSealer {
         let known = subkeys.of.iter().position(|known| known.id == key_id);
         let key = known.ok_or(Rejection::UnknownKey(key_id))?;
 
-        let (head, body) = buf.split_at_mut(HEAD_LEN);
-        let (text, tag) = body.split_at_mut(body.len() - TAG_LEN);
-        let nonce = Nonce::try_from(&head[1 + KEY_ID_LEN..]).expect("the slice has the nonce's length");
-        let tag = Tag::try_from(&*tag).expect("the slice has the tag's length");
-        self.cipher(&subkeys.of[key].row, id)
-            .decrypt_inout_detached(&nonce, &self.aad(key_id), InOutBuf::from(text), &tag)
-            .map_err(|_| Rejection::Tampered)?;
+        let (head, text_and_tag) = buf.split_at_mut(HEAD_LEN);
+        let (prefix, nonce) = halves(head);
+        if !cipher(&subkeys.of[key].row, id, prefix).open(nonce, &head[..AAD_LEN], text_and_tag) {
+            return Err(Rejection::Tampered);
+        }
         let plaintext = HEAD_LEN..buf.len() - TAG_LEN;
         Ok(Opened { buf, plaintext, key: key_id, current: !subkeys.keys.retired[key] })
     }
 
-    /// Where the ring's keys keep the generation of a subject, each in a row of its own: by HMAC-SHA-256 of the cookie's
-    /// name, a zero byte and the subject.
+    /// Where the ring's keys keep the generation of a subject, each in a row of its own: by HMAC-SHA-256 of the subject.
     pub(crate) fn subject_rows(&self, subject: &str) -> Vec<(KeyId, RowKey)> {
-        self.subkeys().of.iter().map(|subkey| (subkey.id, self.place(subkey, subject))).collect()
+        self.subkeys().of.iter().map(|subkey| (subkey.id, place(subkey, subject))).collect()
     }
 
     /// The row of a subject under one key, if that is in the ring.
     pub(crate) fn subject_row(&self, key: KeyId, subject: &str) -> Option<RowKey> {
-        self.subkeys().of.iter().find(|subkey| subkey.id == key).map(|subkey| self.place(subkey, subject))
-    }
-
-    fn place(&self, subkey: &Subkey, subject: &str) -> RowKey {
-        let mut mac = subkey.lookup.clone();
-        mac.update(self.name.as_bytes());
-        mac.update(&[0]);
-        mac.update(subject.as_bytes());
-        RowKey::from_bytes(mac.finalize().into_bytes().into())
-    }
-
-    fn cipher(&self, subkey: &[u8; KEY_LEN], id: &[u8]) -> Xaes256Gcm {
-        Xaes256Gcm::new((&*row_key(subkey, id)).into())
-    }
-
-    fn aad(&self, key_id: KeyId) -> Box<[u8]> {
-        associated_data(key_id, Purpose::Row, &self.name)
+        self.subkeys().of.iter().find(|subkey| subkey.id == key).map(|subkey| place(subkey, subject))
     }
 
     fn subkeys(&self) -> Guard<Arc<Subkeys>> {
@@ -137,17 +118,28 @@ impl RowSealer {
             return subkeys;
         }
         let keys = self.ring.snapshot();
-        self.subkeys.store(Arc::new(Subkeys::build(Arc::clone(&keys))));
+        self.subkeys.store(Arc::new(Subkeys::build(Arc::clone(&keys), &self.name)));
         self.subkeys.load()
     }
 }
 
+/// The cipher of one row, for nonces that begin like this.
+fn cipher(subkey: &[u8; KEY_LEN], id: &[u8], prefix: &Prefix) -> Gcm {
+    Xaes::new(Engine::DEFAULT, &row_key(subkey, id)).derive(prefix)
+}
+
+fn place(subkey: &Subkey, subject: &str) -> RowKey {
+    let mut mac = subkey.lookup.clone();
+    mac.update(subject.as_bytes());
+    RowKey::from_bytes(mac.finalize().into_bytes().into())
+}
+
 impl Subkeys {
-    fn build(keys: Arc<Snapshot>) -> Self {
+    fn build(keys: Arc<Snapshot>, name: &str) -> Self {
         let subkey = |key: &Key| Subkey {
             id: key.id(),
-            row: key.subkey(Purpose::Row),
-            lookup: Hmac::new_from_slice(&*key.subkey(Purpose::Lookup)).expect("HMAC takes any length"),
+            row: key.subkey(Purpose::Row, name),
+            lookup: Hmac::new_from_slice(&*key.subkey(Purpose::Lookup, name)).expect("HMAC takes any length"),
         };
         let of = keys.keys.iter().map(subkey).collect();
         Self { keys, of }
@@ -164,9 +156,7 @@ mod tests {
     }
 
     fn seal(sealer: &RowSealer, id: &[u8], plaintext: &[u8]) -> Vec<u8> {
-        let mut draft = Draft::with_capacity(plaintext.len());
-        draft.plaintext().extend_from_slice(plaintext);
-        sealer.seal(id, None, draft)
+        sealer.seal(id, None, plaintext.len(), |text| text.extend_from_slice(plaintext))
     }
 
     #[test]
@@ -211,9 +201,10 @@ mod tests {
 
     #[test]
     fn a_cookie_is_no_row_and_a_row_is_no_cookie() {
-        assert_ne!(Purpose::Row.label(), Purpose::Cookie.label());
         let key = Key::from_bytes([1; 32]);
-        assert_ne!(*key.subkey(Purpose::Row), *key.subkey(Purpose::Cookie));
-        assert_ne!(*row_key(&key.subkey(Purpose::Row), b"a"), *row_key(&key.subkey(Purpose::Row), b"b"));
+        assert_ne!(*key.subkey(Purpose::Row, "s"), *key.subkey(Purpose::Cookie, "s"));
+        assert_ne!(*key.subkey(Purpose::Row, "s"), *key.subkey(Purpose::Row, "t"));
+        let subkey = key.subkey(Purpose::Row, "s");
+        assert_ne!(*row_key(&subkey, b"a"), *row_key(&subkey, b"b"));
     }
 }

@@ -4,7 +4,10 @@ use serde_json::Value as Json;
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput as _, Update as _, XofReader as _};
 
+use super::gcm::Engine;
+use super::xaes::NONCE_LEN;
 use super::*;
+use crate::key::Key;
 use crate::record::{self, Header, Place};
 
 fn file(text: &str) -> Json {
@@ -35,12 +38,34 @@ fn array<const N: usize>(of: &Json, field: &str) -> [u8; N] {
     bytes(of, field).try_into().unwrap()
 }
 
-fn encrypt(key: [u8; 32], nonce: [u8; 24], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
-    let cipher = Xaes256Gcm::new(&key.into());
+fn encrypted(engine: Engine, key: [u8; 32], nonce: [u8; 24], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let (prefix, rest) = nonce.split_first_chunk().unwrap();
     let mut buf = plaintext.to_vec();
-    let tag = cipher.encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(&mut buf[..])).unwrap();
+    let tag = Xaes::new(engine, &key).derive(prefix).seal(rest.try_into().unwrap(), aad, &mut buf);
     buf.extend_from_slice(&tag);
     buf
+}
+
+/// All that there are in this build.
+fn engines() -> Vec<Engine> {
+    vec![
+        Engine::RustCrypto,
+        #[cfg(feature = "aws-lc-rs")]
+        Engine::AwsLc,
+    ]
+}
+
+/// Like [`Sealer::seal`], under the primary and with this nonce.
+fn seal_with_nonce(
+    sealer: &Sealer,
+    nonce: [u8; NONCE_LEN],
+    write: impl FnOnce(&mut Vec<u8>),
+    out: &mut Vec<u8>,
+) {
+    let (ciphers, mut buf) = (sealer.ciphers(), Vec::new());
+    lay_out(&mut buf, ciphers.ids[0], &nonce, write);
+    encrypt(&ciphers.of[0].derive(halves(&buf).0), &mut buf);
+    encode(&buf, out);
 }
 
 #[test]
@@ -49,13 +74,16 @@ fn the_cipher_gives_the_official_answers() {
     let official = vectors["official_vectors"].as_array().unwrap();
     assert_eq!(official.len(), 2);
     for vector in official {
-        let sealed = encrypt(
-            array(vector, "key"),
-            array(vector, "nonce"),
-            &bytes(vector, "aad"),
-            &bytes(vector, "plaintext"),
-        );
-        assert_eq!(sealed, bytes(vector, "ciphertext_and_tag"));
+        for engine in engines() {
+            let sealed = encrypted(
+                engine,
+                array(vector, "key"),
+                array(vector, "nonce"),
+                &bytes(vector, "aad"),
+                &bytes(vector, "plaintext"),
+            );
+            assert_eq!(sealed, bytes(vector, "ciphertext_and_tag"), "{engine:?}");
+        }
     }
 }
 
@@ -64,25 +92,62 @@ fn the_cipher_gives_the_official_accumulated_digest_of_ten_thousand_messages() {
     let vectors = xaes();
     let digests = vectors["official_accumulated"]["digests"].as_array().unwrap();
     let expected = digests.iter().find(|digest| digest["iterations"] == 10_000).unwrap();
-    let mut random = Shake128::default().finalize_xof();
-    let mut read = |len: usize| {
-        let mut bytes = vec![0; len];
-        random.read(&mut bytes);
-        bytes
-    };
-    let mut all = Shake128::default();
-    for _ in 0..10_000 {
-        let key = read(32).try_into().unwrap();
-        let nonce = read(24).try_into().unwrap();
-        let len = read(1)[0];
-        let plaintext = read(len.into());
-        let len = read(1)[0];
-        let aad = read(len.into());
-        all.update(&encrypt(key, nonce, &aad, &plaintext));
+    for engine in engines() {
+        let mut random = Shake128::default().finalize_xof();
+        let mut read = |len: usize| {
+            let mut bytes = vec![0; len];
+            random.read(&mut bytes);
+            bytes
+        };
+        let mut all = Shake128::default();
+        for _ in 0..10_000 {
+            let key = read(32).try_into().unwrap();
+            let nonce = read(24).try_into().unwrap();
+            let len = read(1)[0];
+            let plaintext = read(len.into());
+            let len = read(1)[0];
+            let aad = read(len.into());
+            all.update(&encrypted(engine, key, nonce, &aad, &plaintext));
+        }
+        let mut digest = [0; 32];
+        all.finalize_xof().read(&mut digest);
+        assert_eq!(digest.to_vec(), bytes(expected, "shake128_32"), "{engine:?}");
     }
-    let mut digest = [0; 32];
-    all.finalize_xof().read(&mut digest);
-    assert_eq!(digest.to_vec(), bytes(expected, "shake128_32"));
+}
+
+/// The same bytes, and so each opens what the other has sealed; within epochs, across them, and what was altered.
+#[cfg(feature = "aws-lc-rs")]
+#[test]
+fn each_engine_opens_what_the_other_has_sealed_and_refuses_what_the_other_refuses() {
+    let ring = KeyRing::new(Key::from_bytes([1; 32]));
+    let [ours, theirs] = [Engine::RustCrypto, Engine::AwsLc]
+        .map(|engine| Sealer::with_engine(engine, ring.clone(), Purpose::Cookie, "s"));
+    for len in (0..100).chain([288, 1_000, 2_900]) {
+        let plaintext: Vec<u8> = (0..len).map(|n| n as u8).collect();
+        for (from, to) in [(&ours, &theirs), (&theirs, &ours)] {
+            let mut value = Vec::new();
+            from.seal(None, Millis(len), |text| text.extend_from_slice(&plaintext), &mut value);
+            if plaintext.is_empty() {
+                // No record is.
+                assert!(from.parse(&value).is_err() && to.parse(&value).is_err());
+                continue;
+            }
+            let opened = to.parse(&value).unwrap().open().unwrap();
+            assert!(opened.buf[opened.plaintext].starts_with(&plaintext));
+            let last = value.len() - 5;
+            value[last] = if value[last] == b'A' { b'B' } else { b'A' };
+            for sealer in [from, to] {
+                assert_eq!(sealer.parse(&value).unwrap().open().unwrap_err(), Rejection::Tampered);
+            }
+        }
+    }
+    let nonce = [7; NONCE_LEN];
+    let sealed = [&ours, &theirs].map(|sealer| {
+        let mut out = Vec::new();
+        seal_with_nonce(sealer, nonce, |text| text.extend_from_slice(b"data"), &mut out);
+        out
+    });
+    assert_eq!(sealed[0], sealed[1]);
 }
 
 fn sealer(vector: &Json) -> Sealer {
@@ -105,6 +170,7 @@ fn spelled(header: &Header) -> Json {
         "in_store": header.place == Place::Store,
         "subject": header.subject.as_deref(),
         "generation": header.generation,
+        "authenticated_at": header.authenticated_at.0,
     })
 }
 
@@ -126,10 +192,10 @@ fn golden_cookies_open_to_what_they_hold_and_are_sealed_to_the_letter() {
         assert_eq!(Json::from(read), vector["entries"], "{what}");
 
         if vector["retired_key"] == false {
-            let mut draft = Draft::with_capacity(0);
-            record::encode(&header, entries.extent().count, entries.iter(), draft.plaintext());
+            let write =
+                |text: &mut Vec<u8>| record::encode(&header, entries.extent().count, entries.iter(), text);
             let mut out = Vec::new();
-            sealer.seal_with_nonce(draft, None, array(vector, "nonce"), &mut out);
+            seal_with_nonce(&sealer, array(vector, "nonce"), write, &mut out);
             assert_eq!(str::from_utf8(&out).unwrap(), value, "{what}");
         }
     }
@@ -157,16 +223,17 @@ fn hex(bytes: &[u8]) -> String {
 /// The row that a session with this header and entry would have; every third one has ended.
 fn fresh_row(key: &Key, header: &Header, entry: &[u8]) -> Json {
     let sealer = RowSealer::new(KeyRing::new(key.clone()), "fresh");
-    let mut draft = Draft::with_capacity(0);
     let ended = header.counter.is_multiple_of(3);
-    if ended {
-        record::encode_ended(draft.plaintext());
-    } else {
-        record::encode_live(header.counter, 1, [("key", entry)].into_iter(), draft.plaintext());
-    }
+    let data = sealer.seal(&header.id.0, None, 0, |text| {
+        if ended {
+            record::encode_ended(text);
+        } else {
+            record::encode_live(header.counter, 1, [("key", entry)].into_iter(), text);
+        }
+    });
     let entries = (!ended).then(|| serde_json::json!([["key", hex(entry)]]));
     serde_json::json!({
-        "key": crate::rows::row_key(header.id).to_string(), "data": hex(&sealer.seal(&header.id.0, None, draft)),
+        "key": crate::rows::row_key(header.id).to_string(), "data": hex(&data),
         "ended": ended, "counter": (!ended).then_some(header.counter), "entries": entries,
     })
 }
@@ -181,14 +248,16 @@ fn fresh_cookies_are_written_for_the_independent_reader() {
         let terms =
             crate::lifetime::Lifetime::default().terms(std::time::Duration::from_secs(86_400)).unwrap();
         let now = crate::clock::Millis(1_767_225_600_000 + round);
-        let mut header = crate::state::State::new(crate::state::Origin::New, &terms, now).header;
+        let mut state = crate::state::State::new(crate::state::Origin::New, &terms, now);
+        state.identify();
+        let mut header = state.header;
         header.counter = round as u32;
         header.subject = (round > 25).then(|| "é".repeat(round as usize * 7).into());
+        header.authenticated_at = crate::clock::Millis(if round > 35 { now.0 - round } else { 0 });
         let entry = vec![round as u8; round as usize * 30];
-        let mut draft = Draft::with_capacity(0);
-        record::encode(&header, 1, [("key", &entry)].into_iter(), draft.plaintext());
+        let write = |text: &mut Vec<u8>| record::encode(&header, 1, [("key", &entry)].into_iter(), text);
         let mut out = Vec::new();
-        sealer.seal(draft, None, &mut out);
+        sealer.seal(None, now, write, &mut out);
         let (read, _) = record::decode(sealer.parse(&out).unwrap().open().unwrap()).unwrap();
         assert_eq!(read, header);
         let value = str::from_utf8(&out).unwrap();
