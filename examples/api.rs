@@ -12,7 +12,8 @@
 //! | `DELETE /entries/{key}` | `remove` | 204 |
 //! | `POST /entries/{key}/increment` | `increment(key, 1)` | 200 the new value, 409, 413 |
 //! | `POST /clear`, `/renew`, `/touch`, `/destroy` | that method | 204 |
-//! | `POST /login` `{"subject"}` | `set_subject`, which renews | 204 |
+//! | `POST /authenticate` `{"subject"}`, `/login` | `authenticate` | 204 |
+//! | `POST /subject` `{"subject"}` | `set_subject` | 204 |
 //! | `POST /duration` `{"ms"}`, `/persistent` `{"on"}` | `set_duration`, `set_persistent` | 204 |
 //! | `POST /revoke` `{"id"}` or `{"subject"}` | `Sessions::revoke`, `revoke_subject` | 204; 409 if revocation is off |
 //! | `GET /slow?ms=&key=&value=` | opens the session, waits, then `insert` | 204 |
@@ -20,9 +21,10 @@
 //! | `GET /head?bytes=` | `increment("head", 1)`, and headers `x-pad-N` of that many bytes in all | 200 the new value |
 //!
 //! `GET /session` answers `{"id", "origin", "rejection", "placement", "bytes", "created_at", "expires_at",
-//! "remaining_ms", "subject", "entries"}`: `origin` is `new`, `resumed` or `rejected`; `rejection` says why, or is
+//! "remaining_ms", "subject", "authenticated_at", "fresh_ms", "entries"}`: `origin` is `new`, `resumed` or `rejected`; `rejection` says why, or is
 //! null; `placement` is `cookie` or `store`; `bytes` counts the cookie's name and value, or the row; the times are
-//! RFC 3339 in UTC with milliseconds, `2026-01-31T12:34:56.789Z`; `entries` maps keys to values.
+//! RFC 3339 in UTC with milliseconds, `2026-01-31T12:34:56.789Z`; `authenticated_at` and `fresh_ms`, the milliseconds since
+//! then, are null for a subject that has not been authenticated; `entries` maps keys to values.
 //!
 //! A mistake of the client is a 4xx with `{"error"}`; 413 also says `size` and `limit`, in bytes. A store that fails is
 //! 503 without a body.
@@ -76,7 +78,9 @@ fn routes(app: &mut web::ServiceConfig) {
         .route("/renew", call(Session::renew))
         .route("/touch", call(Session::touch))
         .route("/destroy", call(Session::destroy))
-        .route("/login", web::post().to(login))
+        .route("/authenticate", web::post().to(authenticate))
+        .route("/login", web::post().to(authenticate))
+        .route("/subject", web::post().to(set_subject))
         .route("/duration", web::post().to(duration))
         .route("/persistent", web::post().to(persistent))
         .route("/revoke", web::post().to(revoke))
@@ -100,6 +104,8 @@ fn call(method: fn(&Session)) -> Route {
 }
 
 async fn describe(session: Session) -> impl Responder {
+    let authenticated_at = session.authenticated_at();
+    let fresh = authenticated_at.map(|at| (time::OffsetDateTime::now_utc() - at).whole_milliseconds() as i64);
     let (origin, rejection) = match session.origin() {
         Origin::New => ("new", None),
         Origin::Resumed => ("resumed", None),
@@ -121,6 +127,8 @@ async fn describe(session: Session) -> impl Responder {
         "expires_at": rfc3339(session.expires_at()),
         "remaining_ms": session.remaining().as_millis() as u64,
         "subject": session.subject(),
+        "authenticated_at": authenticated_at.map(rfc3339),
+        "fresh_ms": fresh.map(|ms| ms.max(0)),
         "entries": session.entries(),
     }))
 }
@@ -152,11 +160,16 @@ async fn increment(session: Session, key: Path<String>) -> Answer {
 }
 
 #[derive(Deserialize)]
-struct Login {
+struct Subject {
     subject: String,
 }
 
-async fn login(session: Session, body: Json<Login>) -> Answer {
+async fn authenticate(session: Session, body: Json<Subject>) -> Answer {
+    session.authenticate(&body.subject)?;
+    Ok(done())
+}
+
+async fn set_subject(session: Session, body: Json<Subject>) -> Answer {
     session.set_subject(&body.subject)?;
     Ok(done())
 }

@@ -13,7 +13,7 @@ async fn index(session: Session) -> Result<String> {
 }
 
 async fn login(session: Session) -> Result<&'static str> {
-    session.set_subject("ada")?; // once the password is checked; the session gets a new id
+    session.authenticate("ada")?; // once the password is checked; the session gets a new id
     Ok("welcome")
 }
 

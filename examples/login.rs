@@ -72,7 +72,7 @@ async fn login(session: Session, form: Form<Login>) -> actix_web::Result<HttpRes
     let Login { name, password } = form.into_inner();
     if name == DEMO_NAME && password == DEMO_PASSWORD {
         // Gives the session a new id too, so that nobody can have planted it before.
-        session.set_subject(name)?;
+        session.authenticate(name)?;
         session.insert(FLASH, "You are logged in.".to_owned())?;
     } else {
         // Cut short: it goes into the cookie, which has little room.

@@ -19,7 +19,7 @@ async fn index(site: Session, admin: Scoped<Admin>) -> Result<impl Responder> {
 }
 
 async fn login(admin: Scoped<Admin>) -> Result<impl Responder> {
-    admin.set_subject("root")?; // once the password and the second factor are checked
+    admin.authenticate("root")?; // once the password and the second factor are checked
     Ok("logged in\n")
 }
 

@@ -62,7 +62,7 @@ async fn login(request: HttpRequest, session: Session, login: Json<Login>) -> ac
     if session.subject().is_some_and(|former| former != login.name) {
         session.clear(); // what was another user's is none of this one's
     }
-    session.set_subject(&login.name)?;
+    session.authenticate(&login.name)?;
     draw_token(&session)?;
     state(session).await
 }

@@ -49,7 +49,7 @@ mod tests {
         let (sessions, _) = sessions();
         let cookie = sessions
             .issue(|session| {
-                session.set_subject("ada")?;
+                session.authenticate("ada")?;
                 session.insert("visits", 41)
             })
             .await
@@ -63,7 +63,7 @@ mod tests {
     #[actix_web::test]
     async fn nobody_else_does_and_neither_does_ada_when_her_session_is_over() {
         let (sessions, clock) = sessions();
-        let cookie = sessions.issue(|session| session.set_subject("ada")).await.unwrap();
+        let cookie = sessions.issue(|session| session.authenticate("ada")).await.unwrap();
         let app = App::new().wrap(SessionMiddleware::new(sessions.clone())).configure(routes);
         let app = init_service(app).await;
         let stranger = TestRequest::get().uri("/account").to_request();

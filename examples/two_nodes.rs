@@ -29,7 +29,7 @@ async fn whoami(session: Session) -> actix_web::Result<String> {
 }
 
 async fn login(session: Session) -> actix_web::Result<String> {
-    session.set_subject("ada")?;
+    session.authenticate("ada")?;
     whoami(session).await
 }
 

@@ -31,7 +31,7 @@ struct Delta {
 /// The entries of a session: those loaded, and this request's changes over them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Entries {
-    /// None: nothing was loaded.
+    /// None: nothing was loaded, and nothing that is loaded later comes under the changes.
     base: Option<Arc<Packed>>,
     delta: Delta,
     /// How much a record takes for them as they are now.
@@ -160,8 +160,12 @@ impl Entries {
         self.extent = Extent::default();
     }
 
-    /// The same changes over other loaded entries: those that a parallel request has left.
+    /// The same changes over other loaded entries: those that a parallel request has left. Where none were loaded there
+    /// is nothing that others could have changed.
     pub(crate) fn rebased(&self, base: Packed) -> Result<Self, NotCountable> {
+        if self.base.is_none() {
+            return Ok(self.clone());
+        }
         let mut rebased = Self { delta: self.delta.clone(), ..Self::new(base) };
         for (key, change) in &rebased.delta.changes {
             if let (Change::Add(by), Some(loaded)) = (change, rebased.loaded(key)) {
@@ -171,6 +175,13 @@ impl Entries {
         }
         rebased.extent = Extent::of(rebased.iter());
         Ok(rebased)
+    }
+
+    /// The same changes over nothing.
+    pub(crate) fn over_nothing(&self) -> Self {
+        let mut bare = Self { base: None, delta: self.delta.clone(), extent: Extent::default() };
+        bare.extent = Extent::of(bare.iter());
+        bare
     }
 
     /// Forgets changes that came to nothing, so that they do not come to something over other entries.

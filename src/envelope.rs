@@ -257,7 +257,11 @@ impl Parsed {
         }
         let plaintext = HEAD_LEN..buf.len() - TAG_LEN;
         #[cfg(test)]
-        assert_eq!(expected.as_deref(), Some(&buf[plaintext.clone()]), "the other implementation reads otherwise");
+        assert_eq!(
+            expected.as_deref(),
+            Some(&buf[plaintext.clone()]),
+            "the other implementation reads otherwise"
+        );
         Ok(Opened { buf, plaintext, key: ciphers.ids[key], current: !ciphers.keys.retired[key] })
     }
 }

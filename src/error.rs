@@ -247,7 +247,7 @@ pub enum InsertError {
         /// The configured maximum.
         max: Duration,
     },
-    /// `set_subject` with an empty string. To log out, `destroy` the session.
+    /// `authenticate` or `set_subject` with an empty string. To log out, `destroy` the session.
     #[error("a subject must not be empty; to log out call `destroy`")]
     EmptySubject,
     /// The session was destroyed earlier in this request.

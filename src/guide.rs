@@ -5,6 +5,7 @@
 //! | How long should sessions live? | [`lifetimes`] |
 //! | Do I need a store, and which? | [`stores`] |
 //! | How do I change the key? What if it leaks? | [`keys`] |
+//! | How do I log somebody in, and ask again before what matters? | [`logins`] |
 //! | How do I log somebody out? | [`ending`] |
 //! | How do I test handlers that use the session? | [`testing`] |
 //! | What does nginx, a CDN or a load balancer in front change? | [`proxies`] |
@@ -20,6 +21,9 @@ pub mod stores {}
 
 #[doc = include_str!("guide/keys.md")]
 pub mod keys {}
+
+#[doc = include_str!("guide/logins.md")]
+pub mod logins {}
 
 #[doc = include_str!("guide/ending.md")]
 pub mod ending {}

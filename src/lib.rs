@@ -71,7 +71,8 @@
 //!
 //! # Guides
 //!
-//! [Lifetimes](guide::lifetimes), [stores](guide::stores), [keys](guide::keys), [ending sessions](guide::ending),
+//! [Lifetimes](guide::lifetimes), [stores](guide::stores), [keys](guide::keys), [logins](guide::logins),
+//! [ending sessions](guide::ending),
 //! [testing](guide::testing), [proxies](guide::proxies), and [what is not protected](guide::limits).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

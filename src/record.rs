@@ -165,7 +165,10 @@ pub(crate) struct NotARecord;
 
 /// Length of the encoded record in bytes.
 pub(crate) fn encoded_len(subject: Option<&str>, entries: Extent) -> usize {
-    HEADER_LEN + prefixed_len(subject.map_or(0, str::len)) + prefixed_len(NO_DEVICE_KEY.len()) + entries.encoded_len()
+    HEADER_LEN
+        + prefixed_len(subject.map_or(0, str::len))
+        + prefixed_len(NO_DEVICE_KEY.len())
+        + entries.encoded_len()
 }
 
 fn prefixed_len(len: usize) -> usize {

@@ -251,7 +251,9 @@ impl Content<'_> {
 
     fn encode(self, out: &mut Vec<u8>) {
         match self {
-            Self::Live { counter, entries } => record::encode_live(counter, entries.len(), entries.iter(), out),
+            Self::Live { counter, entries } => {
+                record::encode_live(counter, entries.len(), entries.iter(), out)
+            }
             Self::Ended => record::encode_ended(out),
         }
     }

@@ -134,6 +134,8 @@ pub struct Inspection {
     pub own_persistence: Option<bool>,
     /// Whose session it is.
     pub subject: Option<String>,
+    /// When the subject was last authenticated; `None`: never.
+    pub authenticated_at: Option<OffsetDateTime>,
     /// Where the data is, and in either case name + value of the cookie in bytes: the store is not asked.
     pub placement: Placement,
     /// The keys of the entries, in ascending order; none where they are in the store.
@@ -334,7 +336,7 @@ impl Sessions {
         let candidate =
             candidates::judge(value, sealer, &limits.terms, now).map_err(|refusal| refusal.reason)?;
         let Candidate { header, entries, key_id, current, .. } = candidate;
-        let Header { id, counter, times, persistent, subject, place, .. } = header;
+        let Header { id, counter, times, persistent, subject, place, authenticated_at, .. } = header;
         let bytes = limits.name_len + value.len();
         let (end, _) = lifetime::first_end(&times, &limits.terms, now);
         Ok(Inspection {
@@ -351,6 +353,7 @@ impl Sessions {
             own_duration: times.own.then(|| times.duration.to_duration()),
             own_persistence: persistent,
             subject: subject.as_deref().map(str::to_owned),
+            authenticated_at: (authenticated_at != Millis::ZERO).then(|| authenticated_at.to_datetime()),
             placement: match place {
                 Place::Cookie => Placement::Cookie { bytes },
                 Place::Store => Placement::Store { bytes },

@@ -122,6 +122,8 @@ pub(crate) struct State {
     pub(crate) saved: bool,
     /// Whether the refused cookie is to be removed from the browser.
     pub(crate) remove_refused: bool,
+    /// Whether this request authenticated the subject, so that the session is a new one whatever became of the former.
+    pub(crate) authenticated: bool,
     pub(crate) renewal: Renewal,
 }
 
@@ -149,6 +151,7 @@ impl State {
             outdated: false,
             saved: false,
             remove_refused: false,
+            authenticated: false,
             renewal: Renewal::Auto,
         }
     }
@@ -166,6 +169,7 @@ impl State {
             outdated: false,
             saved: false,
             remove_refused: false,
+            authenticated: false,
             renewal: Renewal::Auto,
         }
     }
@@ -293,6 +297,34 @@ impl State {
         }
     }
 
+    /// Makes it this subject's session, under a new id. Another subject than the one that is there gets nothing of that
+    /// one's, nor ever will: its entries are those of a session for which none were loaded, so no row comes under them.
+    pub(crate) fn belong_to(&mut self, subject: String, limits: &Limits) -> Result<(), InsertError> {
+        self.check_open()?;
+        if subject.is_empty() {
+            return Err(InsertError::EmptySubject);
+        }
+        let former = self.header.subject.as_deref();
+        let is_another = former.is_some_and(|former| former != subject);
+        let nothing = Entries::default();
+        check_subject(&subject, if is_another { &nothing } else { &self.entries }, limits)?;
+        if is_another {
+            self.entries = nothing;
+            // What the former user wished for, too.
+            self.header.times.own = false;
+            self.header.persistent = None;
+        }
+        self.header.subject = Some(subject.into());
+        self.header.generation = 0;
+        self.renew(&limits.terms);
+        Ok(())
+    }
+
+    /// Forgets what was loaded, because that session is over. What this request has changed stays.
+    pub(crate) fn start_empty(&mut self) {
+        self.entries = self.entries.over_nothing();
+    }
+
     /// Sets one entry, if the session still fits its place with it.
     pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>, limits: &Limits) -> Result<(), InsertError> {
         self.check_writable()?;
@@ -308,14 +340,14 @@ impl State {
             Some(stored) => stored.check(RowSealer::sealed_len(record::encoded_row_len(with))),
         }
     }
+}
 
-    /// Whether the session would fit its place with this subject.
-    pub(crate) fn check_subject(&self, subject: &str, limits: &Limits) -> Result<(), InsertError> {
-        limits.check(match limits.stored {
-            None => record::encoded_len(Some(subject), self.entries.extent()),
-            Some(_) => reference_len(Some(subject)),
-        })
-    }
+/// Whether a session of this subject with these entries fits its place.
+fn check_subject(subject: &str, entries: &Entries, limits: &Limits) -> Result<(), InsertError> {
+    limits.check(match limits.stored {
+        None => record::encoded_len(Some(subject), entries.extent()),
+        Some(_) => reference_len(Some(subject)),
+    })
 }
 
 fn reference_len(subject: Option<&str>) -> usize {

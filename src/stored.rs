@@ -123,7 +123,7 @@ impl Dealings<'_> {
         let mut written: Option<Revision> = None;
         let ending = Revision::random();
         let turn = self.rows.queue(old, deadline).await?;
-        let mut look = turn.waited;
+        let (mut look, mut is_over) = (turn.waited, false);
         for tries in 0.. {
             if look {
                 match self.rows.load(old, deadline).await? {
@@ -137,6 +137,15 @@ impl Dealings<'_> {
                     // The conflict was with ourselves: a driver repeated the write whose answer it had not got.
                     Found::Ended(by) if by == ending => break,
                     Found::Absent if in_cookie => expected = Expected::Absent,
+                    // Somebody has ended it meanwhile. Who has been authenticated begins another all the same.
+                    Found::Ended(_) | Found::Absent if work.authenticated => {
+                        work.start_empty();
+                        is_over = true;
+                    }
+                    Found::Unreadable(revision) if work.authenticated => {
+                        work.start_empty();
+                        expected = Expected::At(revision);
+                    }
                     Found::Ended(_) | Found::Absent | Found::Unreadable(_) => {
                         if written.is_some() {
                             // What fails here expires by itself, and no cookie leads to it.
@@ -160,7 +169,9 @@ impl Dealings<'_> {
                 }
                 written = Some(row.0);
             }
-            if self.rows.write(old, Content::Ended, (ending, ended_until), expected, deadline).await? {
+            if is_over
+                || self.rows.write(old, Content::Ended, (ending, ended_until), expected, deadline).await?
+            {
                 break;
             }
             if look {

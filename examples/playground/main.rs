@@ -269,7 +269,7 @@ struct Login {
 }
 
 async fn login(session: Session, login: Form<Login>) -> actix_web::Result<HttpResponse> {
-    session.set_subject(&login.subject)?;
+    session.authenticate(&login.subject)?;
     Ok(back())
 }
 

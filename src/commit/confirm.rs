@@ -118,10 +118,15 @@ impl Inner {
                 .await?
                 .is_some_and(|present| present != loaded.header.generation)
         {
-            return Ok(Some(Confirmed::Lost(Rejection::Revoked)));
+            if !work.authenticated {
+                return Ok(Some(Confirmed::Lost(Rejection::Revoked)));
+            }
+            work.start_empty();
         }
         let Some(subject) = work.header.subject.clone() else { return Ok(Some(Confirmed::Yes)) };
-        let loaded = work.loaded.as_ref().filter(|loaded| loaded.header.subject.as_ref() == Some(&subject));
+        let goes_on =
+            |loaded: &&Loaded| !work.authenticated && loaded.header.subject.as_ref() == Some(&subject);
+        let loaded = work.loaded.as_ref().filter(goes_on);
         let Some(opener) = loaded.map(|loaded| loaded.key_id) else {
             if rows.sealer.subject_row(primary, &subject).is_none() {
                 return Err(StoreError::Timeout("the keys have changed meanwhile".into()));
@@ -150,11 +155,12 @@ impl Inner {
     }
 }
 
-/// The subject that the session had and has no more.
+/// The subject whose session this was before this request, where it is another's by now or begins anew.
 fn former_subject(state: &State) -> Option<(&Loaded, &str)> {
     let loaded = state.loaded.as_ref()?;
     let former = loaded.header.subject.as_deref()?;
-    (state.header.subject.as_deref() != Some(former)).then_some((loaded, former))
+    let is_over = state.authenticated || state.header.subject.as_deref() != Some(former);
+    is_over.then_some((loaded, former))
 }
 
 /// Whether nothing was asked for but to save entries, or a wish about persistence.

@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, missing_debug_implementations)]
 
-use super::{Engine, Sealer};
+use super::{AAD_LEN, Engine, HEAD_LEN, Sealer, halves};
 use crate::clock::Millis;
 use crate::key::{Key, KeyRing, Purpose};
 
@@ -29,5 +29,14 @@ impl Envelope {
 
     pub fn open(&self, value: &[u8]) -> Option<Vec<u8>> {
         self.0.parse(value).and_then(super::Parsed::open).ok().map(|opened| opened.buf)
+    }
+
+    /// Opens it under a key that is derived for it alone.
+    pub fn open_deriving(&self, value: &[u8]) -> Option<Vec<u8>> {
+        let super::Parsed { mut buf, ciphers, key } = self.0.parse(value).ok()?;
+        let (head, text_and_tag) = buf.split_at_mut(HEAD_LEN);
+        let (prefix, nonce) = halves(head);
+        let right = ciphers.of[key].derive(prefix).open(nonce, &head[..AAD_LEN], text_and_tag);
+        right.then_some(buf)
     }
 }

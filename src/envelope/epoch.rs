@@ -78,8 +78,7 @@ mod tests {
     #[test]
     fn an_epoch_keeps_the_first_half_of_its_nonces_and_never_the_second() {
         let mut present = None;
-        let nonces: Vec<_> =
-            (0..100).map(|_| Epoch::next(&mut present, (0, &xaes(1)), NOON).1).collect();
+        let nonces: Vec<_> = (0..100).map(|_| Epoch::next(&mut present, (0, &xaes(1)), NOON).1).collect();
         let kept = nonces.windows(2).filter(|pair| pair[0][..PREFIX_LEN] == pair[1][..PREFIX_LEN]).count();
         // One may have ended by chance.
         assert!(kept >= 98, "{kept}");
@@ -131,9 +130,7 @@ mod tests {
         let mut present = None;
         let here = prefix(&mut present, 0, NOON);
         // As a later thread may find what an earlier one has left.
-        let there = std::thread::scope(|scope| {
-            scope.spawn(|| prefix(&mut present, 0, NOON)).join().unwrap()
-        });
+        let there = std::thread::scope(|scope| scope.spawn(|| prefix(&mut present, 0, NOON)).join().unwrap());
         assert_ne!(here, there);
         let mut present = None;
         let before = prefix(&mut present, 0, NOON);

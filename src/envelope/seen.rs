@@ -152,7 +152,9 @@ mod tests {
         // Hundreds of live epochs, as a fleet has them, find their place.
         let mut seen = Seen::default();
         for round in 0..2 {
-            (0..300).for_each(|n| assert!(open(&mut seen, (0, &one), &prefix(n), message(&one, &prefix(n))), "{round}"));
+            (0..300).for_each(|n| {
+                assert!(open(&mut seen, (0, &one), &prefix(n), message(&one, &prefix(n))), "{round}")
+            });
         }
         assert!(names(&seen).len() >= 270, "{}", names(&seen).len());
     }

@@ -48,7 +48,10 @@ impl Xaes {
     pub(super) fn derive(&self, prefix: &Prefix) -> Gcm {
         let block = |counter| {
             let mut block = *self.k1;
-            block.iter_mut().zip([0, counter, b'X', 0].iter().chain(prefix)).for_each(|(to, from)| *to ^= from);
+            block
+                .iter_mut()
+                .zip([0, counter, b'X', 0].iter().chain(prefix))
+                .for_each(|(to, from)| *to ^= from);
             aes::Block::from(block)
         };
         let mut blocks = [block(1), block(2)];
@@ -69,8 +72,7 @@ impl Xaes {
         use xaes_256_gcm::aead::{AeadInOut as _, inout::InOutBuf};
         let (text, tag) = sealed.split_at(sealed.len() - super::TAG_LEN);
         let (mut text, tag) = (text.to_vec(), xaes_256_gcm::Tag::try_from(tag).unwrap());
-        let opened =
-            self.twin.decrypt_inout_detached(nonce.into(), aad, InOutBuf::from(&mut text[..]), &tag);
+        let opened = self.twin.decrypt_inout_detached(nonce.into(), aad, InOutBuf::from(&mut text[..]), &tag);
         opened.ok().map(|()| text)
     }
 

@@ -14,6 +14,8 @@ mod keys;
 mod lazy;
 mod lifetime;
 #[cfg(feature = "memory")]
+mod logins;
+#[cfg(feature = "memory")]
 mod meanwhile;
 mod races;
 mod readme;

@@ -73,6 +73,11 @@ impl Spy {
         self.fates.lock().unwrap().extend(fates);
     }
 
+    /// Takes back what was to become of the next calls.
+    pub(crate) fn passes_all(&self) {
+        self.fates.lock().unwrap().clear();
+    }
+
     pub(crate) fn go_down(&self, down: bool) {
         *self.down.lock().unwrap() = down;
     }

@@ -137,6 +137,7 @@ impl Inspect {
             format!("sealed    {}", shown(told.sealed_at)),
             format!("ends      {}, {} s from then on", shown(told.expires_at), left.whole_seconds()),
             format!("subject   {}", told.subject.as_deref().unwrap_or("none")),
+            format!("login     {}", told.authenticated_at.map_or("never".to_owned(), shown)),
             format!("data      in the {place}"),
         ];
         if let Some(own) = told.own_duration {
@@ -168,6 +169,7 @@ fn document(told: &Inspection, found: &Found, place: &str, bytes: usize) -> Valu
         "own_duration_ms": told.own_duration.map(|own| own.as_millis() as u64),
         "persistent": told.own_persistence,
         "subject": told.subject,
+        "authenticated_at": told.authenticated_at.map(shown),
         "placement": place,
         "keys": told.keys,
     })

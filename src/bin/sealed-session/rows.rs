@@ -17,7 +17,7 @@ pub(crate) struct Revoke {
     /// The session's id, as `inspect` shows it.
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     session: Option<String>,
-    /// The subject: all sessions that `set_subject` gave it.
+    /// The subject: all its sessions.
     #[arg(long, value_name = "SUBJECT", allow_hyphen_values = true)]
     subject: Option<String>,
     #[command(flatten)]
