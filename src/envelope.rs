@@ -352,6 +352,61 @@ mod tests {
         assert!(matches!(open(&sealer([2], "a"), &value).unwrap_err(), Rejection::UnknownKey(_)));
     }
 
+    /// What of a value's nonce stays for an epoch.
+    fn prefix(value: &[u8]) -> Vec<u8> {
+        BASE64.decode(value).unwrap()[AAD_LEN..AAD_LEN + PREFIX_LEN].to_vec()
+    }
+
+    #[test]
+    fn no_epoch_is_shared_by_two_threads_two_sealers_or_two_keys() {
+        let ring = KeyRing::from_keys([1, 2].map(|n| Key::from_bytes([n; 32]))).unwrap();
+        let [one, two] = ["s", "s"].map(|name| Sealer::new(ring.clone(), Purpose::Cookie, name));
+        let under = |sealer: &Sealer, key: usize| {
+            let mut out = Vec::new();
+            sealer.seal(Some(ring.ids()[key]), NOW, |text| text.push(1), &mut out);
+            prefix(&out)
+        };
+        let mut all = vec![under(&one, 0), under(&two, 0), under(&one, 1)];
+        // One after the other, as what one thread has left may be found by the next; and at once.
+        for _ in 0..3 {
+            all.push(std::thread::scope(|scope| scope.spawn(|| under(&one, 0)).join().unwrap()));
+        }
+        std::thread::scope(|scope| {
+            let at_once: Vec<_> = (0..3).map(|_| scope.spawn(|| under(&one, 0))).collect();
+            all.extend(at_once.into_iter().map(|thread| thread.join().unwrap()));
+        });
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        // While of one thread, sealer and key it is the same, but for one in a million.
+        assert!((0..3).any(|_| under(&one, 0) == under(&one, 0)));
+    }
+
+    #[test]
+    fn a_rotated_ring_begins_an_epoch_and_a_forged_flood_changes_nothing_that_is_kept() {
+        let sealer = sealer([1], "s");
+        let value = seal(&sealer, b"data");
+        open(&sealer, &value).unwrap();
+        let kept = |sealer: &Sealer| {
+            let ciphers = sealer.ciphers();
+            let thread = ciphers.threads.get_or_default().borrow();
+            (thread.seen.len(), thread.epoch.is_some())
+        };
+        assert_eq!(kept(&sealer), (1, true));
+        for n in 0..5_000_u32 {
+            let mut forged = BASE64.decode(&value).unwrap();
+            forged[AAD_LEN..AAD_LEN + 4].copy_from_slice(&n.to_le_bytes());
+            let forged = BASE64.encode(forged);
+            assert_eq!(open(&sealer, forged.as_bytes()).unwrap_err(), Rejection::Tampered);
+        }
+        assert_eq!(kept(&sealer), (1, true));
+        sealer.ring().rotate(Key::from_bytes([2; 32])).unwrap();
+        assert_eq!(kept(&sealer), (0, false));
+        assert_ne!(prefix(&seal(&sealer, b"data")), prefix(&value));
+        assert!(open(&sealer, &value).is_ok());
+    }
+
     #[test]
     fn a_rotated_ring_seals_under_its_new_key_at_once() {
         let sealer = sealer([1], "s");
@@ -366,3 +421,5 @@ mod tests {
 
 #[cfg(test)]
 mod vectors;
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod wiping;

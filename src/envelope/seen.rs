@@ -59,6 +59,12 @@ impl Seen {
         right
     }
 
+    /// How many epochs there are entries of.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.ciphers.iter().flatten().count()
+    }
+
     /// Makes an entry, and returns what it pushed out.
     fn keep(&mut self, set: usize, name: Name, gcm: Box<Gcm>) -> Option<Box<Gcm>> {
         if self.names.is_empty() {
@@ -148,7 +154,7 @@ mod tests {
             assert!(open(&mut seen, (0, &one), &prefix, message(&one, &prefix)));
             assert!(names(&seen).contains(&(1, prefix)));
         }
-        assert_eq!(seen.ciphers.iter().flatten().count(), SETS * WAYS);
+        assert_eq!(seen.len(), SETS * WAYS);
         // Hundreds of live epochs, as a fleet has them, find their place.
         let mut seen = Seen::default();
         for round in 0..2 {

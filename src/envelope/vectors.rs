@@ -47,7 +47,7 @@ fn encrypted(engine: Engine, key: [u8; 32], nonce: [u8; 24], aad: &[u8], plainte
 }
 
 /// All that there are in this build.
-fn engines() -> Vec<Engine> {
+pub(super) fn engines() -> Vec<Engine> {
     vec![
         Engine::RustCrypto,
         #[cfg(feature = "aws-lc-rs")]

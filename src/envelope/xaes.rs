@@ -46,6 +46,10 @@ impl Xaes {
 
     /// The AES-256-GCM of all nonces that begin with `prefix`.
     pub(super) fn derive(&self, prefix: &Prefix) -> Gcm {
+        Gcm::new(self.engine, &self.message_key(prefix))
+    }
+
+    pub(super) fn message_key(&self, prefix: &Prefix) -> Zeroizing<[u8; KEY_LEN]> {
         let block = |counter| {
             let mut block = *self.k1;
             block
@@ -61,7 +65,7 @@ impl Xaes {
             half.copy_from_slice(block);
             block.zeroize();
         }
-        Gcm::new(self.engine, &key)
+        key
     }
 }
 
