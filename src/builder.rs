@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::browser::{MAX_AGE, MAX_NAME_VALUE_BYTES};
 use crate::clock::{Clock, Watch};
 use crate::cookie::{CookieConfig, CookieWriter, SameSite, Secure};
-use crate::envelope::{RowSealer, Sealer, sealed_len};
+use crate::envelope::{Engine, RowSealer, Sealer, sealed_len};
 use crate::error::ConfigError;
 use crate::event::{Event, Teller};
 use crate::key::{KeyRing, Purpose};
@@ -56,6 +56,7 @@ pub struct SessionsBuilder {
     store_timeout: Option<Duration>,
     revocation: Option<Revocation>,
     revocation_failure: Option<FailurePolicy>,
+    engine: Engine,
 }
 
 impl Sessions {
@@ -84,7 +85,16 @@ impl SessionsBuilder {
             store_timeout: None,
             revocation: None,
             revocation_failure: None,
+            engine: Engine::DEFAULT,
         }
+    }
+
+    /// The engine that is there without the feature, for measuring one beside the other.
+    #[cfg(feature = "aws-lc-rs")]
+    #[doc(hidden)]
+    pub fn __rust_crypto(mut self) -> Self {
+        self.engine = Engine::RustCrypto;
+        self
     }
 
     /// The cookie's name; the default is `__Host-Http-session`.
@@ -281,13 +291,13 @@ impl SessionsBuilder {
         };
         let rows = self.store.map(|store| Rows {
             store,
-            sealer: RowSealer::new(self.keys.clone(), cookie.name()),
+            sealer: RowSealer::new(self.engine, self.keys.clone(), cookie.name()),
             timeout,
             teller: self.teller.clone(),
             queues: Queues::default(),
         });
         Ok(Sessions::new(Inner {
-            sealer: Sealer::new(self.keys, Purpose::Cookie, cookie.name()),
+            sealer: Sealer::with_engine(self.engine, self.keys, Purpose::Cookie, cookie.name()),
             cookie,
             limits,
             issue_empty: self.issue_empty,

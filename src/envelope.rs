@@ -127,6 +127,8 @@ struct Thread {
 }
 
 impl Sealer {
+    /// With the engine of the build.
+    #[cfg(any(test, feature = "__fuzzing"))]
     pub(crate) fn new(ring: KeyRing, purpose: Purpose, name: &str) -> Self {
         Self::with_engine(Engine::DEFAULT, ring, purpose, name)
     }

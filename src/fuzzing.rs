@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::clock::Millis;
-use crate::envelope::{Opened, Parsed, RowSealer, Sealer};
+use crate::envelope::{Engine, Opened, Parsed, RowSealer, Sealer};
 use crate::key::{Key, KeyId, KeyRing, Purpose};
 use crate::lifetime::{self, Due, Lifetime, Terms, Verdict};
 use crate::record::{self, RowContent, SessionId, Times};
@@ -98,7 +98,7 @@ pub fn envelope(text: &[u8]) -> Option<Vec<u8>> {
 
 /// Seals the plaintext of a row of the session with this id.
 pub fn seal_row(id: SessionId, text: &[u8]) -> Vec<u8> {
-    let sealer = RowSealer::new(KeyRing::new(key()), "s");
+    let sealer = RowSealer::new(Engine::DEFAULT, KeyRing::new(key()), "s");
     sealer.seal(&id.0, None, text.len(), |out| out.extend_from_slice(text))
 }
 

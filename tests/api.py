@@ -28,7 +28,7 @@ DURATION_MS ACTIVE_MS ABSOLUTE_MS IDLE_MS SPILL_ABOVE RESPONSE_HEAD_BUDGET
 STORE STORE_TIMEOUT_MS REVOCATION REVOCATION_FAILURE""".split()
 DEFAULT_NAME = "__Host-Http-session"
 DAY_MS = 24 * 3600 * 1000
-FIELDS = set("id origin rejection placement bytes created_at expires_at remaining_ms subject entries".split())
+FIELDS = set("id origin rejection placement bytes created_at expires_at remaining_ms subject authenticated_at fresh_ms entries".split())
 
 binary = None
 groups = []
@@ -428,14 +428,36 @@ def login():
         equal("the subject", after["subject"], "ada")
         check("login renews", after["id"] != before["id"], after["id"])
         equal("and keeps the data", after["entries"], {"basket": ["tea"]})
-        browser.send("POST", "/login", {"subject": "ada"})
-        equal("the same subject does not renew", browser.session()["id"], after["id"])
+        check("authenticated just now", 0 <= after["fresh_ms"] < 10_000, after)
+        equal("at the birth of the new id", after["authenticated_at"], after["created_at"])
+        for path in ["/login", "/authenticate"]:
+            before = browser.session()
+            equal(path, browser.send("POST", path, {"subject": "ada"}).status, 204)
+            again = browser.session()
+            check(f"{path} as the same user renews", again["id"] != before["id"], again)
+            check("and stamps anew", moment(again["authenticated_at"]) >= moment(before["authenticated_at"]), again)
+            equal("and keeps the data", again["entries"], {"basket": ["tea"]})
+        no_cookie("set_subject with who is there", browser.send("POST", "/subject", {"subject": "ada"}))
+        browser.ask("POST", "/renew")
+        equal("renewing is no authentication", browser.session()["authenticated_at"], again["authenticated_at"])
+
+        for path, fresh in [("/login", True), ("/authenticate", True), ("/subject", False)]:
+            browser.send("POST", "/login", {"subject": "ada"})
+            browser.put("secret", "hers")
+            browser.send("POST", path, {"subject": "bob"})
+            his = browser.session()
+            equal(f"{path} as another user: nothing of hers", (his["subject"], his["entries"]), ("bob", {}))
+            equal(f"{path}: authenticated", (his["authenticated_at"] is not None, his["fresh_ms"] is not None), (fresh, fresh))
+        browser.send("POST", "/subject", {"subject": "ada"})
+        back = browser.session()
+        equal("who comes back is not fresh", (back["subject"], back["authenticated_at"]), ("ada", None))
         browser.send("POST", "/login", {"subject": "bob"})
-        check("another one does", browser.session()["id"] != after["id"])
+        browser.put("basket", ["coffee"])
         reply = browser.ask("POST", "/clear")
         check("clear keeps the subject", browser.session()["subject"] == "bob" and cookie_of(reply).value)
-        for body in [{"subject": ""}, {"subject": 1}, {}, []]:
-            error(f"login with {body}", browser.send("POST", "/login", body), 400)
+        for path in ["/login", "/authenticate", "/subject"]:
+            for body in [{"subject": ""}, {"subject": 1}, {}, []]:
+                error(f"{path} with {body}", browser.send("POST", path, body), 400)
 
 
 @group("a session's own duration and persistence")

@@ -20,6 +20,7 @@ use crate::store::RowKey;
 
 /// Seals and opens the rows of sessions whose cookie has one name, under the keys of a ring.
 pub(crate) struct RowSealer {
+    engine: Engine,
     ring: KeyRing,
     name: Box<str>,
     subkeys: ArcSwap<Subkeys>,
@@ -39,9 +40,9 @@ struct Subkey {
 }
 
 impl RowSealer {
-    pub(crate) fn new(ring: KeyRing, name: &str) -> Self {
+    pub(crate) fn new(engine: Engine, ring: KeyRing, name: &str) -> Self {
         let subkeys = Subkeys::build(Arc::clone(&ring.snapshot()), name);
-        Self { ring, name: name.into(), subkeys: ArcSwap::from_pointee(subkeys) }
+        Self { engine, ring, name: name.into(), subkeys: ArcSwap::from_pointee(subkeys) }
     }
 
     pub(crate) fn ring(&self) -> &KeyRing {
@@ -69,7 +70,7 @@ impl RowSealer {
         let nonce: [u8; NONCE_LEN] = random::from_system();
         let mut buf = Vec::with_capacity(Self::sealed_len(len));
         lay_out(&mut buf, *key_id, &nonce, write);
-        encrypt(&cipher(row, id, halves(&buf).0), &mut buf);
+        encrypt(&self.cipher(row, id, halves(&buf).0), &mut buf);
         buf
     }
 
@@ -95,7 +96,7 @@ impl RowSealer {
 
         let (head, text_and_tag) = buf.split_at_mut(HEAD_LEN);
         let (prefix, nonce) = halves(head);
-        if !cipher(&subkeys.of[key].row, id, prefix).open(nonce, &head[..AAD_LEN], text_and_tag) {
+        if !self.cipher(&subkeys.of[key].row, id, prefix).open(nonce, &head[..AAD_LEN], text_and_tag) {
             return Err(Rejection::Tampered);
         }
         let plaintext = HEAD_LEN..buf.len() - TAG_LEN;
@@ -112,6 +113,11 @@ impl RowSealer {
         self.subkeys().of.iter().find(|subkey| subkey.id == key).map(|subkey| place(subkey, subject))
     }
 
+    /// The cipher of one row, for nonces that begin like this.
+    fn cipher(&self, subkey: &[u8; KEY_LEN], id: &[u8], prefix: &Prefix) -> Gcm {
+        Xaes::new(self.engine, &row_key(subkey, id)).derive(prefix)
+    }
+
     fn subkeys(&self) -> Guard<Arc<Subkeys>> {
         let subkeys = self.subkeys.load();
         if subkeys.keys.edition == self.ring.edition() {
@@ -121,11 +127,6 @@ impl RowSealer {
         self.subkeys.store(Arc::new(Subkeys::build(Arc::clone(&keys), &self.name)));
         self.subkeys.load()
     }
-}
-
-/// The cipher of one row, for nonces that begin like this.
-fn cipher(subkey: &[u8; KEY_LEN], id: &[u8], prefix: &Prefix) -> Gcm {
-    Xaes::new(Engine::DEFAULT, &row_key(subkey, id)).derive(prefix)
 }
 
 fn place(subkey: &Subkey, subject: &str) -> RowKey {
@@ -152,7 +153,7 @@ mod tests {
 
     fn sealer(keys: impl IntoIterator<Item = u8>, name: &str) -> RowSealer {
         let keys = keys.into_iter().map(|n| Key::from_bytes([n; 32]));
-        RowSealer::new(KeyRing::from_keys(keys).unwrap(), name)
+        RowSealer::new(Engine::DEFAULT, KeyRing::from_keys(keys).unwrap(), name)
     }
 
     fn seal(sealer: &RowSealer, id: &[u8], plaintext: &[u8]) -> Vec<u8> {

@@ -222,7 +222,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The row that a session with this header and entry would have; every third one has ended.
 fn fresh_row(key: &Key, header: &Header, entry: &[u8]) -> Json {
-    let sealer = RowSealer::new(KeyRing::new(key.clone()), "fresh");
+    let sealer = RowSealer::new(Engine::DEFAULT, KeyRing::new(key.clone()), "fresh");
     let ended = header.counter.is_multiple_of(3);
     let data = sealer.seal(&header.id.0, None, 0, |text| {
         if ended {

@@ -1,7 +1,7 @@
 //! sealed-session beside actix-session's cookie store and bare actix-web: the same application, the same payloads, one
 //! process, in turns. Prints nanoseconds and allocations per request above bare, and the size of the cookie.
 //!
-//! "Plain" is sealed-session again, sending what actix-session sends by default: the cookie `id` without `Max-Age`, and
+//! "AWS-LC" is sealed-session with its feature `aws-lc-rs`. "Plain" is sealed-session again, sending what actix-session sends by default: the cookie `id` without `Max-Age`, and
 //! no headers for caches.
 //!
 //! `--json` prints the same for a script, `--check` fails if a ratio, a count or a size got worse. Run it by
@@ -22,14 +22,15 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceResponse};
 use actix_web::http::header::{COOKIE, SET_COOKIE};
 use actix_web::{App, Error, HttpRequest, HttpResponse, test, web};
+use aes_gcm::aead::consts::U12;
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::aead::{AeadInOut as _, KeyInit as _};
+use aes_gcm::{AesGcm, Nonce, Tag};
 use base64::Engine as _;
 use base64::engine::general_purpose::NO_PAD;
 use base64::engine::simd::Simd;
 use rand::Rng as _;
 use serde_json::{Value, json};
-use xaes_256_gcm::aead::inout::InOutBuf;
-use xaes_256_gcm::aead::{AeadInOut as _, KeyInit as _};
-use xaes_256_gcm::{Nonce, Tag, Xaes256Gcm};
 
 use payload::{Account, account};
 
@@ -145,9 +146,8 @@ const NAME: &str = "__Host-Http-session";
 /// Suite, key id and nonce.
 const HEAD_LEN: usize = 29;
 const TAG_LEN: usize = 16;
-/// Of a cookie of that name: its label, suite, key id, purpose and name, each behind two bytes of length.
-const AAD_LEN: usize = 54;
-const _: () = assert!(AAD_LEN == 5 * 2 + "sealed-session".len() + 1 + 4 + "cookie".len() + NAME.len());
+/// Suite and key id.
+const AAD_LEN: usize = 5;
 
 /// Length of the padded plaintext in a cookie whose name and value have so many bytes.
 fn plaintext_len(name_and_value: usize) -> usize {
@@ -163,13 +163,14 @@ fn floor(payload: &str, opened: Option<usize>, sealed: Option<usize>) -> f64 {
     if opened.is_none() && sealed.is_none() {
         return 0.0;
     }
-    let cipher = Xaes256Gcm::new(&[7; 32].into());
+    // Under a key that is there, as within an epoch: deriving one comes on top.
+    let cipher = AesGcm::<aes::Aes256Enc, U12>::new(&[7; 32].into());
     let engine = Simd::url_safe(NO_PAD);
     let aad = [7; AAD_LEN];
     let received = opened.map(plaintext_len).map(|plaintext| {
         let mut message = vec![0; HEAD_LEN + plaintext];
         let body = InOutBuf::from(&mut message[HEAD_LEN..]);
-        let tag = cipher.encrypt_inout_detached(&[0; 24].into(), &aad, body).unwrap();
+        let tag = cipher.encrypt_inout_detached(&[0; 12].into(), &aad, body).unwrap();
         message.extend_from_slice(&tag);
         engine.encode(&message)
     });
@@ -200,19 +201,20 @@ fn floor(payload: &str, opened: Option<usize>, sealed: Option<usize>) -> f64 {
                 engine.decode_slice(black_box(received), &mut opening).unwrap();
                 let (head, rest) = opening.split_at_mut(HEAD_LEN);
                 let (body, tag) = rest.split_at_mut(rest.len() - TAG_LEN);
-                let (nonce, tag) = (Nonce::try_from(&head[5..]).unwrap(), Tag::try_from(&*tag).unwrap());
+                let (nonce, tag) =
+                    (Nonce::<U12>::try_from(&head[17..]).unwrap(), Tag::try_from(&*tag).unwrap());
                 cipher.decrypt_inout_detached(&nonce, &aad, InOutBuf::from(body), &tag).unwrap();
                 read_value();
             }
             if sealed.is_some() {
                 write_value();
-                let mut nonce = [0; 24];
+                let mut nonce = [0; 12];
                 rand::rng().fill_bytes(&mut nonce);
                 let body = HEAD_LEN..sealing.len() - TAG_LEN;
                 let tag = cipher
                     .encrypt_inout_detached(&nonce.into(), &aad, InOutBuf::from(&mut sealing[body.clone()]))
                     .unwrap();
-                sealing[5..HEAD_LEN].copy_from_slice(&nonce);
+                sealing[17..HEAD_LEN].copy_from_slice(&nonce);
                 sealing[body.end..].copy_from_slice(&tag);
                 engine.encode_slice(black_box(&sealing), &mut text).unwrap();
             }
@@ -350,8 +352,10 @@ async fn main() {
         let middleware = sealed_session::SessionMiddleware::new(sessions.build().unwrap());
         test::init_service(App::new().wrap(middleware).configure(ours::routes))
     };
-    let ours = wrapped(sealed_session::Sessions::builder(keys.clone())).await;
-    let plain = sealed_session::Sessions::builder(keys).cookie_name("id").cache_headers(false);
+    let builder = || sealed_session::Sessions::builder(keys.clone());
+    let ours = wrapped(builder().__rust_crypto()).await;
+    let aws_lc = wrapped(builder()).await;
+    let plain = builder().__rust_crypto().cookie_name("id").cache_headers(false);
     let plain = wrapped(plain.persistent(false)).await;
     let key = actix_web::cookie::Key::generate();
     let middleware = actix_session::SessionMiddleware::new(CookieSessionStore::default(), key);
@@ -365,28 +369,29 @@ async fn main() {
         let plains = Cookies::of(&plain, payload).await;
         let their = Cookies::of(&theirs, payload).await;
         for (at, case) in CASES.into_iter().enumerate() {
-            let mut best = [f64::MAX; 4];
-            let mut allocations = [0.0; 4];
+            let mut best = [f64::MAX; 5];
+            let mut allocations = [0.0; 5];
             for _ in 0..ROUNDS {
                 let found = [
                     round(&bare, "untouched", payload, &our.header).await,
                     round(&ours, case, payload, &our.header).await,
                     round(&plain, case, payload, &plains.header).await,
                     round(&theirs, case, payload, &their.header).await,
+                    round(&aws_lc, case, payload, &our.header).await,
                 ];
                 for (n, (nanos, count)) in found.into_iter().enumerate() {
                     best[n] = best[n].min(nanos);
                     allocations[n] = count;
                 }
             }
-            let [bare, ours, plain, theirs] = best;
+            let [bare, ours, plain, theirs, aws_lc] = best;
             let floor = match case {
                 "untouched" => 0.0,
                 _ => floor(payload, our.received, our.set[at]),
             };
             rows.push(json!({
                 "payload": payload, "case": case, "bare": bare, "floor": floor,
-                "ours": ours - bare, "plain": plain - bare, "actix_session": theirs - bare,
+                "ours": ours - bare, "aws_lc": aws_lc - bare, "plain": plain - bare, "actix_session": theirs - bare,
                 "ours_allocations": allocations[1] - allocations[0],
                 "plain_allocations": allocations[2] - allocations[0],
                 "actix_session_allocations": allocations[3] - allocations[0],
@@ -405,20 +410,22 @@ async fn main() {
         return;
     }
     println!(
-        "payload  request        bare    ours   floor   plain  actix-s.  ratio  allocations      cookie, bytes"
+        "payload  request        bare    ours  aws-lc   floor   plain  actix-s.  ratio aws-lc  allocations      cookie, bytes"
     );
     for row in rows {
         let number = |name: &str| row[name].as_f64().unwrap();
         println!(
-            "{:<8} {:<13} {:>5.0} {:>+7.0} {:>7.0} {:>+7.0} {:>+9.0} {:>6.1} {:>4.0} {:>2.0} {:>3.0} {:>8} {:>5} {:>5}",
+            "{:<8} {:<13} {:>5.0} {:>+7.0} {:>+7.0} {:>7.0} {:>+7.0} {:>+9.0} {:>6.1} {:>6.1} {:>4.0} {:>2.0} {:>3.0} {:>8} {:>5} {:>5}",
             row["payload"].as_str().unwrap(),
             row["case"].as_str().unwrap(),
             number("bare"),
             number("ours"),
+            number("aws_lc"),
             number("floor"),
             number("plain"),
             number("actix_session"),
             number("actix_session") / number("ours").max(1.0),
+            number("actix_session") / number("aws_lc").max(1.0),
             number("ours_allocations"),
             number("plain_allocations"),
             number("actix_session_allocations"),

@@ -62,7 +62,7 @@ macro_rules! serve {
 async fn main() -> std::io::Result<()> {
     let which = std::env::args().nth(1).unwrap_or_default();
     let keys = sealed_session::KeyRing::new(sealed_session::Key::generate());
-    let sessions = sealed_session::Sessions::builder(keys);
+    let sessions = sealed_session::Sessions::builder(keys).__rust_crypto();
     let sessions = match which.as_str() {
         "plain" => sessions.cookie_name("id").cache_headers(false).persistent(false),
         _ => sessions,

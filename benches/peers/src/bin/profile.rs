@@ -49,7 +49,7 @@ where
 #[actix_web::main]
 async fn main() {
     let case = std::env::args().nth(1).unwrap_or_else(|| "write".into());
-    let sessions = Sessions::builder(KeyRing::new(Key::generate())).build().unwrap();
+    let sessions = Sessions::builder(KeyRing::new(Key::generate())).__rust_crypto().build().unwrap();
     let cookie = sessions.issue(|session| session.insert("account", account())).await.unwrap();
     let routes = |config: &mut web::ServiceConfig| {
         config
