@@ -202,8 +202,9 @@ impl Inner {
         context: &CommitContext,
         plan: impl Fn(&State) -> Action,
     ) -> Option<Option<String>> {
+        // Where something was written there will be something to do, and the plan below says what.
         let keeps = session.with(|state| {
-            let keeps = plan(state) == Action::Keep;
+            let keeps = !state.entries.touched() && plan(state) == Action::Keep;
             if keeps {
                 state.stage = Stage::Committed;
             }

@@ -1,7 +1,5 @@
 //! The cookie around the sealed value: finding it among the request's headers, checking its attributes, writing it.
 
-use std::io::Write as _;
-
 use cookie::Cookie;
 use memchr::memchr_iter;
 
@@ -221,8 +219,14 @@ impl CookieWriter {
         out.push(b'=');
         seal(&mut out);
         out.extend_from_slice(attributes.as_bytes());
-        if let Some(seconds) = max_age {
-            write!(out, "{MAX_AGE}{seconds}").expect("a Vec takes what is written to it");
+        if let Some(mut seconds) = max_age {
+            out.extend_from_slice(MAX_AGE.as_bytes());
+            let start = out.len();
+            out.resize(start + digits(seconds), 0);
+            for digit in out[start..].iter_mut().rev() {
+                *digit = b'0' + (seconds % 10) as u8;
+                seconds /= 10;
+            }
         }
         String::from_utf8(out).expect("name, base64url and attributes are ASCII")
     }

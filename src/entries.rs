@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
@@ -92,8 +93,31 @@ impl Entries {
     }
 
     pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>) {
-        let change = (self.loaded(key) != Some(&bytes)).then_some(Change::Set(bytes));
-        self.change(key, change);
+        let Ok(()) = self.set_if(key, bytes, |_| Ok::<_, Infallible>(()));
+    }
+
+    /// Sets the value at `key`, unless `fits` refuses what a record would take for the entries then.
+    pub(crate) fn set_if<E>(
+        &mut self,
+        key: &str,
+        bytes: Vec<u8>,
+        fits: impl FnOnce(Extent) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let loaded = self.loaded(key);
+        let changed = loaded != Some(&bytes);
+        let before = match self.delta.changes.get(key) {
+            Some(change) => self.became(key, change).map(|bytes| bytes.len()),
+            None => loaded.map(<[u8]>::len),
+        };
+        let extent = self.extent.with(key, before, bytes.len());
+        fits(extent)?;
+        self.extent = extent;
+        if changed {
+            self.delta.changes.insert(key.into(), Change::Set(bytes));
+        } else {
+            self.delta.changes.remove(key);
+        }
+        Ok(())
     }
 
     /// Whether there was something to remove.
@@ -237,12 +261,12 @@ impl Entries {
 
     /// How much it would be with a value of this length at `key`.
     pub(crate) fn extent_with(&self, key: &str, value_len: usize) -> Extent {
-        let mut extent = self.extent;
-        if let Some(replaced) = self.present(key) {
-            extent.take(key, replaced.len());
-        }
-        extent.put(key, value_len);
-        extent
+        self.extent.with(key, self.present(key).map(|bytes| bytes.len()), value_len)
+    }
+
+    /// Whether this request did anything to them, which need not have changed them.
+    pub(crate) fn touched(&self) -> bool {
+        self.delta.keep_only.is_some() || !self.delta.changes.is_empty()
     }
 
     /// Whether the entries differ from those loaded.

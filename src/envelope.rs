@@ -44,7 +44,7 @@ const HEAD_LEN: usize = AAD_LEN + NONCE_LEN;
 const TAG_LEN: usize = 16;
 const OVERHEAD: usize = HEAD_LEN + TAG_LEN;
 /// Plaintexts are padded with zeros to a multiple of this.
-const BLOCK_LEN: usize = 32;
+pub(crate) const BLOCK_LEN: usize = 32;
 /// Longer values cannot have come from a browser, which keeps at most this much of name and value.
 const MAX_VALUE_LEN: usize = 4096;
 

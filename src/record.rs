@@ -23,7 +23,7 @@ pub(crate) use self::row::{
     RowContent, decode_row, encode_ended, encode_generation, encode_live, encoded_row_len,
 };
 use crate::clock::Millis;
-use crate::envelope::Opened;
+use crate::envelope::{BLOCK_LEN, Opened};
 use crate::random;
 
 /// Length of a [`SessionId`] in bytes.
@@ -257,7 +257,8 @@ pub(crate) fn decode(opened: Opened) -> Result<(Header, Packed), NotARecord> {
 
 /// Exact length: whatever follows is padding, and less of it than would have made another block.
 fn check_padding(text: &[u8], at: usize) -> Result<(), NotARecord> {
-    let exact = text.len() - at < 32 && text[at..].iter().all(|&byte| byte == 0);
+    const PADDING: [u8; BLOCK_LEN - 1] = [0; BLOCK_LEN - 1];
+    let exact = PADDING.get(..text.len() - at) == Some(&text[at..]);
     if exact { Ok(()) } else { Err(NotARecord) }
 }
 

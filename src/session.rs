@@ -174,7 +174,7 @@ impl Session {
         self.with(|state| {
             state.check_writable()?;
             let total = state.entries.total(key, by).map_err(not_countable)?;
-            state.check_fit(key, &value::encode_integer(total), &self.inner.limits)?;
+            state.check_fit(key, value::encode_integer(total).len(), &self.inner.limits)?;
             state.entries.add(key, by).map_err(not_countable)
         })
     }

@@ -328,17 +328,13 @@ impl State {
     /// Sets one entry, if the session still fits its place with it.
     pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>, limits: &Limits) -> Result<(), InsertError> {
         self.check_writable()?;
-        self.check_fit(key, &bytes, limits)?;
-        self.entries.set(key, bytes);
-        Ok(())
+        let subject = self.header.subject.as_deref();
+        self.entries.set_if(key, bytes, |extent| limits.check_extent(subject, extent))
     }
 
-    pub(crate) fn check_fit(&self, key: &str, bytes: &[u8], limits: &Limits) -> Result<(), InsertError> {
-        let with = self.entries.extent_with(key, bytes.len());
-        match limits.stored {
-            None => limits.check(record::encoded_len(self.header.subject.as_deref(), with)),
-            Some(stored) => stored.check(RowSealer::sealed_len(record::encoded_row_len(with))),
-        }
+    /// Whether the session still fits its place with a value of this length at `key`.
+    pub(crate) fn check_fit(&self, key: &str, value_len: usize, limits: &Limits) -> Result<(), InsertError> {
+        limits.check_extent(self.header.subject.as_deref(), self.entries.extent_with(key, value_len))
     }
 }
 
@@ -364,6 +360,14 @@ impl StoreLimits {
 }
 
 impl Limits {
+    /// Whether a session of this subject with so much of entries fits its place.
+    fn check_extent(&self, subject: Option<&str>, extent: Extent) -> Result<(), InsertError> {
+        match self.stored {
+            None => self.check(record::encoded_len(subject, extent)),
+            Some(stored) => stored.check(RowSealer::sealed_len(record::encoded_row_len(extent))),
+        }
+    }
+
     pub(crate) fn check(&self, plaintext: usize) -> Result<(), InsertError> {
         if plaintext <= self.max_plaintext {
             return Ok(());

@@ -29,6 +29,15 @@ impl Extent {
         self.bytes -= prefixed_len(key.len()) + prefixed_len(value_len);
     }
 
+    /// With a value of one length at `key` in the place of that of another, if there was one.
+    pub(crate) fn with(mut self, key: &str, before: Option<usize>, after: usize) -> Self {
+        if let Some(before) = before {
+            self.take(key, before);
+        }
+        self.put(key, after);
+        self
+    }
+
     pub(super) fn encoded_len(self) -> usize {
         length_prefix(self.count) + self.bytes
     }

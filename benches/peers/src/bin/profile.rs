@@ -1,5 +1,5 @@
 //! One kind of request, over and over, in process: for a profiler that counts instructions.
-//! `profile bare|untouched|read|write`, with the cart. All that counts happens in `measured`; docs/performance.md has the
+//! `profile bare|untouched|read|write|count`, with the cart, or with a counter for `count`. All that counts happens in `measured`; docs/performance.md has the
 //! command around it.
 
 #[path = "../payload.rs"]
@@ -33,6 +33,12 @@ async fn write(session: Session) -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
+async fn count(session: Session) -> HttpResponse {
+    let n = session.get::<u32>("n").unwrap().unwrap_or(0);
+    session.insert("n", n + 1).unwrap();
+    HttpResponse::Ok().finish()
+}
+
 const CALLS: usize = 2_000;
 
 #[inline(never)]
@@ -50,13 +56,18 @@ where
 async fn main() {
     let case = std::env::args().nth(1).unwrap_or_else(|| "write".into());
     let sessions = Sessions::builder(KeyRing::new(Key::generate())).__rust_crypto().build().unwrap();
-    let cookie = sessions.issue(|session| session.insert("account", account())).await.unwrap();
+    let counts = case == "count";
+    let fill = |session: &Session| {
+        if counts { session.insert("n", 1_u32) } else { session.insert("account", account()) }
+    };
+    let cookie = sessions.issue(fill).await.unwrap();
     let routes = |config: &mut web::ServiceConfig| {
         config
             .route("/bare", web::get().to(untouched))
             .route("/untouched", web::get().to(untouched))
             .route("/read", web::get().to(read))
-            .route("/write", web::get().to(write));
+            .route("/write", web::get().to(write))
+            .route("/count", web::get().to(count));
     };
     let bare = test::init_service(App::new().configure(routes)).await;
     let ours = test::init_service(App::new().wrap(SessionMiddleware::new(sessions)).configure(routes)).await;
