@@ -36,6 +36,7 @@ use pin_project_lite::pin_project;
 pub use self::extract::{Loading, Scoped, SessionExt};
 use self::extract::{LocalBox, Slot, SlotInner};
 use self::headers::{Additions, UNKNOWN_HEAD, head_bytes};
+use crate::cookie::SetCookie;
 use crate::error::CommitError;
 use crate::sessions::{CommitContext, Sessions};
 
@@ -193,7 +194,7 @@ pin_project! {
 
 /// A response whose session is being written into the store.
 struct Committing<B> {
-    commit: LocalBox<Result<Option<String>, CommitError>>,
+    commit: LocalBox<Result<Option<SetCookie>, CommitError>>,
     response: Option<Result<ServiceResponse<B>, Error>>,
     slot: Rc<SlotInner>,
 }
@@ -226,11 +227,11 @@ where
                     _ => 0,
                 };
                 let commit = CommitContext { response_head_bytes, secure: loaded.secure };
-                if let Some(outcome) = slot.sessions.try_commit(&loaded.session, commit) {
+                if let Some(outcome) = slot.sessions.try_conclude(&loaded.session, commit) {
                     return Poll::Ready(finish(&slot.sessions, response, outcome));
                 }
                 let (sessions, session) = (Sessions::clone(&slot.sessions), loaded.session.clone());
-                let commit = Box::pin(async move { sessions.commit(&session, commit).await });
+                let commit = Box::pin(async move { sessions.conclude(&session, commit).await });
                 this.committing.insert(Box::new(Committing { commit, response: Some(response), slot }))
             }
         };
@@ -244,7 +245,7 @@ where
 fn finish<B>(
     sessions: &Sessions,
     mut response: Result<ServiceResponse<B>, Error>,
-    outcome: Result<Option<String>, CommitError>,
+    outcome: Result<Option<SetCookie>, CommitError>,
 ) -> Result<ServiceResponse<B>, Error> {
     let additions = match outcome {
         Ok(line) => Additions::new(sessions, line),

@@ -10,6 +10,7 @@ mod settle;
 
 pub use self::issue::Outcome;
 use crate::clock::Millis;
+use crate::cookie::SetCookie;
 use crate::error::{CommitError, Rejection};
 use crate::event::Event;
 use crate::key::KeyId;
@@ -77,18 +78,27 @@ impl Sessions {
         session: &Session,
         context: CommitContext,
     ) -> Result<Option<String>, CommitError> {
+        Ok(self.conclude(session, context).await?.map(SetCookie::into_text))
+    }
+
+    /// [`commit`](Self::commit), with what it returns as the middleware takes it.
+    pub(crate) async fn conclude(
+        &self,
+        session: &Session,
+        context: CommitContext,
+    ) -> Result<Option<SetCookie>, CommitError> {
         self.check_home(session)?;
         let _turn = session.turn().await;
         self.inner.carry_out(session, &context, |state| self.inner.plan(state, &context)).await
     }
 
-    /// Like [`commit`](Self::commit), if there is nothing to wait for.
+    /// Like [`conclude`](Self::conclude), if there is nothing to wait for.
     #[cfg(feature = "actix")]
-    pub(crate) fn try_commit(
+    pub(crate) fn try_conclude(
         &self,
         session: &Session,
         context: CommitContext,
-    ) -> Option<Result<Option<String>, CommitError>> {
+    ) -> Option<Result<Option<SetCookie>, CommitError>> {
         if let Err(foreign) = self.check_home(session) {
             return Some(Err(foreign));
         }
@@ -184,7 +194,7 @@ impl Inner {
         session: &Session,
         context: &CommitContext,
         plan: impl Fn(&State) -> Action,
-    ) -> Result<Option<String>, CommitError> {
+    ) -> Result<Option<SetCookie>, CommitError> {
         loop {
             if let Some(line) = self.close(session, context, &plan) {
                 return Ok(line);
@@ -201,7 +211,7 @@ impl Inner {
         session: &Session,
         context: &CommitContext,
         plan: impl Fn(&State) -> Action,
-    ) -> Option<Option<String>> {
+    ) -> Option<Option<SetCookie>> {
         // Where something was written there will be something to do, and the plan below says what.
         let keeps = session.with(|state| {
             let keeps = !state.entries.touched() && plan(state) == Action::Keep;

@@ -158,6 +158,20 @@ impl CookieConfig {
     }
 }
 
+/// The value of a `Set-Cookie` header. It is ASCII; as text it would be looked through once more than headers do anyway.
+pub(crate) struct SetCookie(Vec<u8>);
+
+impl SetCookie {
+    #[cfg(feature = "actix")]
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        String::from_utf8(self.0).expect("name, base64url and attributes are ASCII")
+    }
+}
+
 /// Writes `Set-Cookie` values: the attributes are rendered once.
 #[derive(Debug)]
 pub(crate) struct CookieWriter {
@@ -209,7 +223,7 @@ impl CookieWriter {
         max_age: Option<i64>,
         name_value: usize,
         seal: impl FnOnce(&mut Vec<u8>),
-    ) -> String {
+    ) -> SetCookie {
         let attributes = self.attributes(secure);
         // To the byte, so that the header takes the line as it is.
         let digits = |seconds: i64| 1 + seconds.checked_ilog10().unwrap_or(0) as usize;
@@ -228,13 +242,14 @@ impl CookieWriter {
                 seconds /= 10;
             }
         }
-        String::from_utf8(out).expect("name, base64url and attributes are ASCII")
+        SetCookie(out)
     }
 
     /// The `Set-Cookie` value that makes the browser forget the cookie.
-    pub(crate) fn remove(&self, secure: bool) -> String {
+    pub(crate) fn remove(&self, secure: bool) -> SetCookie {
         let attributes = self.attributes(secure);
-        format!("{}={attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT", self.name)
+        let line = format!("{}={attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT", self.name);
+        SetCookie(line.into_bytes())
     }
 
     fn attributes(&self, secure: bool) -> &str {

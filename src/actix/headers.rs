@@ -4,6 +4,7 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{CACHE_CONTROL, DATE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, VARY};
 
+use crate::cookie::SetCookie;
 use crate::sessions::Sessions;
 
 /// What is taken for the head of a response that an error will make only later.
@@ -38,9 +39,9 @@ pub(super) struct Additions {
 }
 
 impl Additions {
-    pub(super) fn new(sessions: &Sessions, set_cookie: Option<String>) -> Self {
+    pub(super) fn new(sessions: &Sessions, set_cookie: Option<SetCookie>) -> Self {
         let set_cookie = set_cookie.map(|line| {
-            HeaderValue::try_from(line)
+            HeaderValue::try_from(line.into_bytes())
                 .expect("the writer emits visible ASCII only; `build` checks the attributes")
         });
         Self { set_cookie, cache_headers: sessions.cache_headers() }

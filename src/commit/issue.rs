@@ -32,7 +32,7 @@ impl Sessions {
             return Err(IssueError::Destroyed);
         }
         let line = self.inner.carry_out(&session, &context, plan).await?;
-        let line = line.ok_or(IssueError::Commit(CommitError::Ended))?;
+        let line = line.ok_or(IssueError::Commit(CommitError::Ended))?.into_text();
         let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
         Ok(pair.to_owned())
     }

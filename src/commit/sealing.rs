@@ -2,6 +2,7 @@
 
 use super::Action;
 use crate::clock::Millis;
+use crate::cookie::SetCookie;
 use crate::event::Event;
 use crate::key::KeyId;
 use crate::lifetime;
@@ -19,7 +20,7 @@ impl Inner {
         (now, clock): (Millis, Millis),
         secure: bool,
         key: KeyId,
-    ) -> (String, usize) {
+    ) -> (SetCookie, usize) {
         let Self { sealer, cookie, limits, .. } = self;
         let (extent, within) = match state.header.place {
             Place::Cookie => (state.entries.extent(), usize::MAX),

@@ -5,6 +5,7 @@ use tracing::Instrument as _;
 use super::Action;
 use super::confirm::Confirmed;
 use crate::clock::Millis;
+use crate::cookie::SetCookie;
 use crate::entries::Entries;
 use crate::error::{CommitError, Rejection};
 use crate::event::Event;
@@ -23,7 +24,7 @@ impl Inner {
         session: &Session,
         context: &CommitContext,
         plan: impl Fn(&State) -> Action,
-    ) -> Option<Result<Option<String>, CommitError>> {
+    ) -> Option<Result<Option<SetCookie>, CommitError>> {
         let rows = self.rows.as_ref()?;
         let now = self.now();
         let primary = self.sealer.ring().primary();
@@ -48,7 +49,7 @@ impl Inner {
         action: Action,
         context: &CommitContext,
         (now, primary): (Millis, KeyId),
-    ) -> Result<Option<String>, CommitError> {
+    ) -> Result<Option<SetCookie>, CommitError> {
         work.entries.forget_idle_changes();
         let dealings = Dealings { rows, limits: &self.limits, now };
         let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
@@ -106,14 +107,16 @@ impl Inner {
                 (dealings.replace(&mut work, place).await, Reissue::Wanted)
             }
             Action::End => {
-                let set_cookie = Some(self.cookie.remove(context.secure));
+                let set_cookie = self.cookie.remove(context.secure);
                 return match dealings.end(&work).await {
                     Ok(()) => {
                         self.forget(loaded, now);
                         self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: true }));
-                        Ok(set_cookie)
+                        Ok(Some(set_cookie))
                     }
-                    Err(source) => Err(CommitError::NotEnded { set_cookie, source }),
+                    Err(source) => {
+                        Err(CommitError::NotEnded { set_cookie: Some(set_cookie.into_text()), source })
+                    }
                 };
             }
         };

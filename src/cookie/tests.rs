@@ -191,7 +191,7 @@ fn no_character_that_could_leave_its_place_is_allowed_anywhere() {
 }
 
 fn set(config: &CookieConfig, secure: bool, max_age: Option<i64>) -> String {
-    CookieWriter::new(config).set(secure, max_age, 2, |out| out.push(b'v'))
+    CookieWriter::new(config).set(secure, max_age, 2, |out| out.push(b'v')).into_text()
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn the_written_lines_carry_the_configured_attributes_and_removal_carries_the_sam
         assert_eq!(set(&config, false, None), format!("s=v{attributes}"));
         assert_eq!(set(&config, false, Some(60)), format!("s=v{attributes}; Max-Age=60"));
         let gone = "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
-        assert_eq!(CookieWriter::new(&config).remove(false), format!("s={attributes}{gone}"));
+        assert_eq!(CookieWriter::new(&config).remove(false).into_text(), format!("s={attributes}{gone}"));
     }
 }
 
@@ -230,7 +230,7 @@ fn secure_is_written_always_never_or_as_the_request_came() {
         for (https, attributes) in [(false, over_http), (true, over_https)] {
             assert_eq!(set(&config, https, None), format!("s=v{attributes}"), "{secure:?}");
             assert_eq!(
-                CookieWriter::new(&config).remove(https),
+                CookieWriter::new(&config).remove(https).into_text(),
                 format!("s={attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT"),
                 "{secure:?}"
             );

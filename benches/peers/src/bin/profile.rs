@@ -1,5 +1,5 @@
 //! One kind of request, over and over, in process: for a profiler that counts instructions.
-//! `profile bare|untouched|read|write|count`, with the cart, or with a counter for `count`. All that counts happens in `measured`; docs/performance.md has the
+//! `profile bare|untouched|read|write|count [CALLS]`, with the cart, or with a counter for `count`. All that counts happens in `measured`; docs/performance.md has the
 //! command around it.
 
 #[path = "../payload.rs"]
@@ -39,8 +39,6 @@ async fn count(session: Session) -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
-const CALLS: usize = 2_000;
-
 #[inline(never)]
 fn measured<S>(app: &S, request: Request) -> ServiceResponse
 where
@@ -54,7 +52,9 @@ where
 
 #[actix_web::main]
 async fn main() {
-    let case = std::env::args().nth(1).unwrap_or_else(|| "write".into());
+    let mut arguments = std::env::args().skip(1);
+    let case = arguments.next().unwrap_or_else(|| "write".into());
+    let calls = arguments.next().map_or(2_000, |calls| calls.parse().unwrap());
     let sessions = Sessions::builder(KeyRing::new(Key::generate())).__rust_crypto().build().unwrap();
     let counts = case == "count";
     let fill = |session: &Session| {
@@ -71,7 +71,7 @@ async fn main() {
     };
     let bare = test::init_service(App::new().configure(routes)).await;
     let ours = test::init_service(App::new().wrap(SessionMiddleware::new(sessions)).configure(routes)).await;
-    for _ in 0..CALLS {
+    for _ in 0..calls {
         let request = test::TestRequest::with_uri(&format!("/{case}"));
         let request = request.insert_header((COOKIE, cookie.as_str())).to_request();
         let response = if case == "bare" { measured(&bare, request) } else { measured(&ours, request) };
