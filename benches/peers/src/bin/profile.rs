@@ -1,5 +1,6 @@
 //! One kind of request, over and over, in process: for a profiler that counts instructions.
-//! `profile bare|untouched|read|write|count [CALLS]`, with the cart, or with a counter for `count`. All that counts happens in `measured`; docs/performance.md has the
+//! `profile bare|untouched|read|write|count|peek [CALLS]`, with the cart, with a counter for `count`, without a session for
+//! `peek`. All that counts happens in `measured`; docs/performance.md has the
 //! command around it.
 
 #[path = "../payload.rs"]
@@ -39,6 +40,11 @@ async fn count(session: Session) -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
+async fn peek(session: Session) -> HttpResponse {
+    assert_eq!(session.get::<u32>("n").unwrap(), None);
+    HttpResponse::Ok().finish()
+}
+
 #[inline(never)]
 fn measured<S>(app: &S, request: Request) -> ServiceResponse
 where
@@ -60,14 +66,18 @@ async fn main() {
     let fill = |session: &Session| {
         if counts { session.insert("n", 1_u32) } else { session.insert("account", account()) }
     };
-    let cookie = sessions.issue(fill).await.unwrap();
+    let mut cookie = sessions.issue(fill).await.unwrap();
+    if case == "peek" {
+        cookie = "other=1".into();
+    }
     let routes = |config: &mut web::ServiceConfig| {
         config
             .route("/bare", web::get().to(untouched))
             .route("/untouched", web::get().to(untouched))
             .route("/read", web::get().to(read))
             .route("/write", web::get().to(write))
-            .route("/count", web::get().to(count));
+            .route("/count", web::get().to(count))
+            .route("/peek", web::get().to(peek));
     };
     let bare = test::init_service(App::new().configure(routes)).await;
     let ours = test::init_service(App::new().wrap(SessionMiddleware::new(sessions)).configure(routes)).await;
