@@ -363,6 +363,7 @@ def generate_cookies():
     add("a record that fills its last block", header(), [["fill", "c413" + "00" * 19]])
     add("one cookie of a sealing epoch", header(), [["n", NUMBER]], nonce=EPOCH + bytes(range(12)))
     add("another cookie of that epoch", header(counter=8), [["n", NUMBER]], nonce=EPOCH + bytes(range(12, 24)))
+    add("a cookie of an epoch that begins alike", header(counter=9), [["n", NUMBER]], nonce=EPOCH[:11] + bytes(13))
 
     # In that epoch too, so that they meet a key that was derived for others. Each is sealed as it should be but for one thing.
     nonce = EPOCH + bytes(12)
