@@ -20,7 +20,7 @@ def write(target, seeds):
 
 
 def cookie(header, entries, key=KEY, name=NAME):
-    return wire.b64(wire.seal(key, name, bytes(range(24)), wire.pad(wire.encode(header, entries))))
+    return wire.seal_cookie(key, name, bytes(range(24)), wire.pad(wire.encode(header, entries)))
 
 
 def main():
@@ -30,6 +30,7 @@ def main():
         "subject": wire.header(**fresh, subject="ada@example.com", generation=7),
         "own": wire.header(**fresh, own_duration=True, persistent=True, duration=3_600_000),
         "reference": wire.header(**fresh, in_store=True),
+        "authenticated": wire.header(**fresh, subject="ada@example.com", authenticated_at=fresh["created_at"]),
         "old": wire.header(),
     }
     entries = [["n", "01"], ["user", "a3616461"], ["ключ", "81a161c0"]]
@@ -56,18 +57,25 @@ def main():
         "none": b"theme=dark; ss=1; S=1",
         "foreign": b"a=\xff\xfe; s=" + values["plain"].encode(),
     })
-    text = wire.encode(headers["plain"], entries)
+    # Each but for one thing as it should be.
+    altered = lambda **changes: wire.pad(wire.encode(headers["plain"], entries, **changes))
+    head, text = wire.encode(headers["plain"], [])[:-1], wire.encode(headers["plain"], entries)
     write("record", {
         **{name: wire.pad(wire.encode(header, entries)) for name, header in headers.items()},
         "long": wire.pad(wire.encode(headers["plain"], [["k" * 251, "da00fb" + "61" * 251]])),
         "many": wire.pad(wire.encode(headers["plain"], [[f"{n:03}", "01"] for n in range(251)])),
+        # A count that was written longer than it has to be.
+        "found_long_length": wire.pad(head + b"\xfd" + (1).to_bytes(8, "little") + b"\0\0"),
         # Refused.
-        "flags": wire.pad(text[:58] + b"\x08" + text[59:]),
+        "flags": altered(more_flags=8),
+        "offered": altered(more_flags=16),
+        "reserved": altered(reserved=1),
+        "device_key": altered(device_key=b"\x02" + bytes(range(32))),
         "order": wire.pad(wire.encode(headers["plain"], [["b", "01"], ["a", "01"]])),
         "padding": wire.pad(text)[:-1] + b"\x01",
-        "short": text[:58],
+        "short": text[:65],
     })
-    body = text[60:]
+    body = text[len(head):]
     rows = {"live": b"\x01\x07\0\0\0" + body, "empty": b"\x01\0\0\0\0\0", "ended": b"\x02", "generation": b"\x03" + bytes(range(1, 9))}
     refused = {"kind": b"\x04", "ended_and_more": b"\x02\x01"}
     write("row", {name: wire.pad(row) for name, row in (rows | refused).items()} | {"generation_cut": b"\x03\x01"})
@@ -85,13 +93,14 @@ def main():
     lengths = ["\\xfa", "\\xfb\\xfb\\x00", "\\xfb\\xff\\xff", "\\xfc\\x00\\x00\\x01\\x00", "\\xfd\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00", "\\xfe"]
     hexed = lambda data: "".join(f"\\x{byte:02x}" for byte in data)
     moment, block = hexed(fresh["created_at"].to_bytes(6, "little")), hexed(bytes(32))
-    entry, nothing = "\\x01\\x01n\\x01\\x01", "\\x00\\x00"
+    # Neither subject nor device key nor entries.
+    entry, nothing, device_key = "\\x01\\x01n\\x01\\x01", "\\x00\\x00\\x00", "\\x21" + hexed(b"\x02" + bytes(range(32)))
     rows = ["\\x01\\x07\\x00\\x00\\x00", "\\x02", "\\x03\\x01\\x02\\x03\\x04\\x05\\x06\\x07\\x08", "\\x04", entry, nothing]
     for target, words in {
         "cookie_header": ["s=", "; ", "=", "\\x0a", "AQ", "Ag", plain[:7], f"s={plain[:7]}", "\\x22", ";s=", "__Host-", "$Version=1",
                           "Path=/", "HttpOnly", "Max-Age=0", "%3D", "\\x09", "\\xff"],
         "envelope": ["AQ", "Ag", "AA", plain[:7], plain[:39], "=", "==", "-", "_", "+", "/", "A" * 43],
-        "record": [*lengths, moment, "n\\x01", entry, nothing, "\\x0f", "\\x0c", "\\x02", block],
+        "record": [*lengths, moment, "n\\x01", entry, nothing, device_key, "\\x0f", "\\x0c", "\\x10", "\\x02", block],
         "row": [*rows, *lengths, block],
         "stored_row": [*(f"\\x01{row}" for row in rows), *lengths, hexed(b"\0\1" + wire.key_id(KEY)), block],
         # MessagePack: nil, the byte that is none, booleans, numbers, text, bytes, lists, maps, extensions.

@@ -417,9 +417,19 @@ mod tests {
         assert!(decoded(whole_blocks.clone()).is_ok());
         whole_blocks.extend_from_slice(&[0; 32]);
         assert!(decoded(whole_blocks).is_err(), "not even a block of nothing but padding");
-        let mut unknown_flag = good.clone();
-        unknown_flag[HEADER_LEN - 1] |= 0x80;
-        assert!(decoded(unknown_flag).is_err());
+        // Each flag that means nothing yet, that of a session which was offered to a device among them; and the reserved byte.
+        let meaningless = (4..8).map(|bit| (HEADER_LEN - 2, 1 << bit)).chain([(HEADER_LEN - 1, 1)]);
+        for (at, bit) in meaningless {
+            let mut unknown = good.clone();
+            unknown[at] |= bit;
+            assert!(decoded(unknown).is_err(), "{bit} at {at}");
+        }
+        let device_key_at = HEADER_LEN + prefixed_len("ada".len());
+        for len in [1, 32, 33, 34] {
+            let device_key = [&[len][..], &vec![2; len.into()]].concat();
+            let bound = [&good[..device_key_at], &device_key, &good[device_key_at + 1..]].concat();
+            assert!(decoded(bound).is_err(), "a device key of {len} bytes");
+        }
         assert!(decoded(encoded(&header(), &[("b", b"1"), ("a", b"2")])).is_err(), "descending keys");
         assert!(decoded(encoded(&header(), &[("a", b"1"), ("a", b"2")])).is_err(), "equal keys");
     }

@@ -79,12 +79,13 @@ fn inspect_tells_everything_but_the_values() {
     let env = [("SESSION_KEYS", keys.as_str())];
     let expected = "\
 session   ZGVmZ2hpamtsbW5vcHFycw
-cookie    __Host-Http-session, 207 bytes of 4096, issue number 7
-key       ab0d8468, primary
+cookie    __Host-Http-session, 250 bytes of 4096, issue number 7
+key       7eae1d42, primary
 born      2026-01-01T00:00:00Z
 sealed    2026-01-01T00:00:01Z
 ends      2026-01-02T00:00:00.123Z, 82800 s from then on
 subject   ada@example.com
+login     never
 data      in the cookie
 entry     n
 entry     user
@@ -110,13 +111,15 @@ entry     user
     assert_eq!(
         told,
         serde_json::json!({
-            "session": "ZGVmZ2hpamtsbW5vcHFycw", "name": NAME, "bytes": 207, "counter": 7, "key": "ab0d8468",
+            "session": "ZGVmZ2hpamtsbW5vcHFycw", "name": NAME, "bytes": 250, "counter": 7, "key": "7eae1d42",
             "retired_key": false, "created_at": "2026-01-01T00:00:00Z", "sealed_at": "2026-01-01T00:00:01Z",
             "expires_at": "2026-01-02T00:00:00.123Z", "own_duration_ms": null, "persistent": null,
-            "subject": "ada@example.com", "placement": "cookie", "keys": ["n", "user"],
+            "subject": "ada@example.com", "authenticated_at": null, "placement": "cookie", "keys": ["n", "user"],
         })
     );
     assert_eq!(json(&[&args[..], &["--json", "--show-values"]].concat())["entries"]["user"], "ada");
+    let (_, value) = golden("authenticated");
+    assert!(done(&args, &env, &value).contains("login     2026-01-01T00:00:00.456Z\n"));
     // Of a Set-Cookie with another name the name is taken.
     let (keys, value) = golden("another name and key");
     let line = format!("Set-Cookie: s={value}; Path=/; Secure");
@@ -138,14 +141,14 @@ fn why_explains_each_reason_in_a_sentence() {
     };
     let at = ["--at", AN_HOUR_LATER];
     let with = |more: &[&'static str]| [&at[..], more].concat();
-    says(&at, &keys, &value[1..], "malformed", "was it cut off, quoted or URL-encoded");
+    says(&at, &keys, &value[..value.len() - 1], "malformed", "was it cut off, quoted or URL-encoded");
     says(&at, &keys, &format!("B{}", &value[1..]), "unknown_suite", "5 is none that this version knows");
     says(
         &at,
         &key(2).export(),
         &value,
         "unknown_key",
-        "key ab0d8468 had sealed it, which is not in this ring",
+        "key 7eae1d42 had sealed it, which is not in this ring",
     );
     says(&with(&["--name", "other"]), &keys, &value, "tampered", "under the name other");
     says(&[], &keys, &value, "expired", "the duration limit has passed");

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An independent implementation of docs/wire-format.md, to hold the library to its own document.
 
-  wire_format.py check      opens the golden cookies in tests/vectors/, and refuses the forgeries among them
+  wire_format.py check      opens the golden cookies and rows in tests/vectors/, and refuses the forgeries among them
   wire_format.py generate   makes tests/vectors/cookie-v1.json anew
   wire_format.py verify     opens the cookies and rows that the library wrote, a JSON object a line on standard input
 
@@ -9,6 +9,7 @@ It shares nothing with the library but the document. Needs the package `cryptogr
 """
 import base64
 import hashlib
+import hmac
 import json
 import pathlib
 import re
@@ -42,8 +43,9 @@ def unb64(text):
     return data
 
 
-def derive(root, label, length):
-    return HKDF(hashes.SHA256(), length, None, b"sealed-session/1 " + label).derive(root)
+def derive(secret, *parts, length=32):
+    info = b"".join(len(part).to_bytes(2, "big") + part for part in (b"sealed-session/1", *parts))
+    return HKDF(hashes.SHA256(), length, None, info).derive(secret)
 
 
 def aes(key, block):
@@ -74,17 +76,33 @@ def decrypt(key, nonce, aad, sealed):
 
 
 def key_id(root):
-    return derive(root, b"key id", 4)
+    return derive(root, b"key id", length=4)
 
 
-def associated_data(root, name, purpose=b"cookie"):
-    parts = [b"sealed-session", b"\x01", key_id(root), purpose, name.encode()]
-    return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+def cookie_key(root, name):
+    return derive(root, b"cookie", name.encode())
 
 
-def seal(root, name, nonce, plaintext):
-    sealed = encrypt(derive(root, b"cookie", 32), nonce, associated_data(root, name), plaintext)
-    return b"\x01" + key_id(root) + nonce + sealed
+def row_key(root, name, unique):
+    """Of the row of a session or a subject: `unique` is the session's id, or the subject's place."""
+    return derive(derive(root, b"row", name.encode()), b"row of", unique)
+
+
+def session_place(session_id):
+    return hashlib.sha256(b"sealed-session/1 row\0" + session_id).digest()
+
+
+def subject_place(root, name, subject):
+    return hmac.digest(derive(root, b"lookup", name.encode()), subject.encode(), "sha256")
+
+
+def seal(root, key, nonce, plaintext, aad=None):
+    head = b"\x01" + key_id(root)
+    return head + nonce + encrypt(key, nonce, head if aad is None else aad, plaintext)
+
+
+def seal_cookie(root, name, nonce, plaintext):
+    return b64(seal(root, cookie_key(root, name), nonce, plaintext))
 
 
 def open_value(roots, name, value):
@@ -101,8 +119,7 @@ def open_value(roots, name, value):
     if not found:
         raise Refused("unknown_key")
     root = roots[found[0]]
-    text = decrypt(derive(root, b"cookie", 32), data[5:HEAD], associated_data(root, name), data[HEAD:])
-    return text, found[0] != 0
+    return decrypt(cookie_key(root, name), data[5:HEAD], data[:5], data[HEAD:]), found[0] != 0
 
 
 def put_length(length):
@@ -142,23 +159,40 @@ class Reader:
             raise Refused("malformed") from None
 
 
-def encode(header, entries):
+MOMENTS = ("created_at", "anchor", "sealed_at", "duration", "horizon", "authenticated_at")
+
+
+def encode(header, entries, more_flags=0, reserved=0, device_key=b""):
     flags = (
         (1 if header["own_duration"] else 0)
         | (2 if header["in_store"] else 0)
         | (0 if header["persistent"] is None else 4)
         | (8 if header["persistent"] else 0)
+        | more_flags
     )
     subject = (header["subject"] or "").encode()
     out = unb64(header["id"]) + header["counter"].to_bytes(4, "little")
-    for moment in ("created_at", "anchor", "sealed_at", "duration", "horizon"):
+    for moment in MOMENTS:
         out += header[moment].to_bytes(6, "little")
-    out += header["generation"].to_bytes(8, "little") + bytes([flags])
-    out += put_length(len(subject)) + subject + put_length(len(entries))
+    out += header["generation"].to_bytes(8, "little") + bytes([flags, reserved])
+    out += put_length(len(subject)) + subject + put_length(len(device_key)) + device_key
+    return out + encode_entries(entries)
+
+
+def encode_entries(entries):
+    out = put_length(len(entries))
     for key, value in entries:
         key, value = key.encode(), bytes.fromhex(value)
         out += put_length(len(key)) + key + put_length(len(value)) + value
     return out
+
+
+def encode_row(row):
+    if row["kind"] == "ended":
+        return b"\x02"
+    if row["kind"] == "generation":
+        return b"\x03" + row["generation"].to_bytes(8, "little")
+    return b"\x01" + row["counter"].to_bytes(4, "little") + encode_entries(row["entries"])
 
 
 def pad(plaintext):
@@ -168,16 +202,18 @@ def pad(plaintext):
 def decode(plaintext):
     reader = Reader(plaintext)
     header = {"id": b64(reader.take(16)), "counter": reader.integer(4)}
-    for moment in ("created_at", "anchor", "sealed_at", "duration", "horizon"):
+    for moment in MOMENTS:
         header[moment] = reader.integer(6)
     header["generation"] = reader.integer(8)
-    flags = reader.integer(1)
-    if flags & ~15 or flags & 12 == 8:
+    flags, reserved = reader.integer(1), reader.integer(1)
+    if flags & ~15 or flags & 12 == 8 or reserved:
         raise Refused("malformed")
     header["own_duration"] = bool(flags & 1)
     header["in_store"] = bool(flags & 2)
     header["persistent"] = bool(flags & 8) if flags & 4 else None
     header["subject"] = reader.text() or None
+    if reader.take(reader.length()):
+        raise Refused("malformed")
     return header, decode_entries(reader)
 
 
@@ -198,27 +234,56 @@ def check_padding(reader):
         raise Refused("malformed")
 
 
-def open_row(root, name, session_id, row):
-    """The row's key, whether it has ended, its counter and its entries."""
-    data = bytes.fromhex(row["data"])
-    if data[0] != 1 or data[1:5] != key_id(root) or (len(data) - 45) % BLOCK:
+def decrypt_row(roots, name, unique, data):
+    """The plaintext of the row of a session or a subject, and whether a retired key opened it."""
+    if len(data) < 45 + BLOCK or (len(data) - 45) % BLOCK:
         raise Refused("malformed")
-    key = HKDF(hashes.SHA256(), 32, None, b"sealed-session/1 row of " + session_id).derive(derive(root, b"row", 32))
-    reader = Reader(decrypt(key, data[5:HEAD], associated_data(root, name, b"row"), data[HEAD:]))
-    place = b64(hashlib.sha256(b"sealed-session/1 row\0" + session_id).digest())
+    if data[0] != 1:
+        raise Refused("unknown_suite")
+    found = [n for n, root in enumerate(roots) if key_id(root) == data[1:5]]
+    if not found:
+        raise Refused("unknown_key")
+    key = row_key(roots[found[0]], name, unique)
+    return decrypt(key, data[5:HEAD], data[:5], data[HEAD:]), found[0] != 0
+
+
+def decode_row(plaintext):
+    reader = Reader(plaintext)
     kind = reader.integer(1)
-    if kind == 2:
-        check_padding(reader)
-        return {"key": place, "ended": True, "counter": None, "entries": None}
-    if kind != 1:
+    if kind == 1:
+        return {"kind": "live", "counter": reader.integer(4), "entries": decode_entries(reader)}
+    if kind not in (2, 3):
         raise Refused("malformed")
-    return {"key": place, "ended": False, "counter": reader.integer(4), "entries": decode_entries(reader)}
+    row = {"kind": "ended"} if kind == 2 else {"kind": "generation", "generation": reader.integer(8)}
+    if row.get("generation") == 0:
+        raise Refused("malformed")
+    check_padding(reader)
+    return row
 
 
 def unseal(vector):
     plaintext, retired = open_value([unb64(key) for key in vector["keys"]], vector["name"], vector["value"])
     header, entries = decode(plaintext)
     return header, entries, retired
+
+
+def row_text(vector):
+    """The plaintext of a row, whether a retired key opened it, and the place that it ought to have."""
+    roots = [unb64(key) for key in vector["keys"]]
+    data = bytes.fromhex(vector["data"])
+    if "subject" in vector:
+        # Each key of the ring has a row of its own for a subject.
+        root = next(root for root in roots if key_id(root) == data[1:5])
+        unique = place = subject_place(root, vector["name"], vector["subject"])
+    else:
+        unique = unb64(vector["id"])
+        place = session_place(unique)
+    return *decrypt_row(roots, vector["name"], unique, data), b64(place)
+
+
+def unseal_row(vector):
+    plaintext, retired, place = row_text(vector)
+    return decode_row(plaintext), retired, place
 
 
 ONE, TWO = bytes([1]) * 32, bytes(range(32))
@@ -233,6 +298,7 @@ def header(**changes):
         "sealed_at": 1767225601000,
         "duration": 86400000,
         "horizon": 1767312000123,
+        "authenticated_at": 0,
         "own_duration": False,
         "persistent": None,
         "in_store": False,
@@ -242,110 +308,261 @@ def header(**changes):
     return base | changes
 
 
+NAME = "__Host-Http-session"
+# What the nonces of one sealing epoch have in common.
+EPOCH = bytes(range(200, 212))
+# MessagePack: 1, "ada", {"a": nil}.
+NUMBER, ADA, FIELDS = "01", "a3616461", "81a161c0"
+
+
 def generate():
+    cookies, forged_cookies = generate_cookies()
+    rows, forged_rows = generate_rows()
+    secret = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    root = derive(secret.encode(), b"derived root")
+    return {
+        "format": "docs/wire-format.md, version 1",
+        "derived_key": {"secret": secret, "key": b64(root), "id": key_id(root).hex()},
+        "good": cookies, "bad": forged_cookies, "good_rows": rows, "bad_rows": forged_rows,
+    }
+
+
+def generate_cookies():
     good, bad = [], []
 
-    def add(what, header, entries, keys=(ONE,), sealed_by=0, name="__Host-Http-session"):
-        nonce = bytes(range(len(good), len(good) + 24))
-        value = b64(seal(keys[sealed_by], name, nonce, pad(encode(header, entries))))
+    def add(what, header, entries, keys=(ONE,), sealed_by=0, name=NAME, nonce=None):
+        nonce = nonce or bytes(range(len(good), len(good) + 24))
         good.append({
             "what": what, "keys": [b64(key) for key in keys], "name": name, "nonce": nonce.hex(),
-            "retired_key": sealed_by != 0, "header": header, "entries": entries, "value": value,
+            "retired_key": sealed_by != 0, "header": header, "entries": entries,
+            "value": seal_cookie(keys[sealed_by], name, nonce, pad(encode(header, entries))),
         })
 
-    def refuse(what, rejection, value, keys=(ONE,), name="__Host-Http-session"):
-        bad.append({"what": what, "rejection": rejection, "keys": [b64(key) for key in keys], "name": name, "value": value})
+    def refuse(what, rejection, value, keys=(ONE,), name=NAME, opens=False):
+        """`opens`: the cipher has nothing against it, only the record."""
+        bad.append({
+            "what": what, "rejection": rejection, "opens": opens,
+            "keys": [b64(key) for key in keys], "name": name, "value": value,
+        })
 
-    # MessagePack: 1, "ada", {"a": nil}.
-    one, ada, fields = "01", "a3616461", "81a161c0"
     add("no entries", header(), [])
-    add("one entry", header(), [["n", one]])
-    add("subject and generation", header(subject="ada@example.com", generation=2**64 - 1), [["n", one], ["user", ada]])
-    add("own duration, not persistent", header(own_duration=True, persistent=False, duration=1), [["n", one]])
-    add("persistent", header(persistent=True, counter=2**32 - 1), [["n", one]])
-    add("sealed by a retired key", header(), [["n", one]], keys=(TWO, ONE), sealed_by=1)
-    add("another name and key", header(), [["n", one]], keys=(TWO,), name="s")
-    add("keys beyond ASCII, in the order of their bytes", header(subject="Łódź"), [["", one], ["z", fields], ["é", ada], ["😀", one]])
+    add("one entry", header(), [["n", NUMBER]])
+    add("subject and generation", header(subject="ada@example.com", generation=2**64 - 1), [["n", NUMBER], ["user", ADA]])
+    authenticated = header(subject="ada@example.com", authenticated_at=1767225600456)
+    add("authenticated", authenticated, [["n", NUMBER]])
+    add("own duration, not persistent", header(own_duration=True, persistent=False, duration=1), [["n", NUMBER]])
+    add("persistent", header(persistent=True, counter=2**32 - 1), [["n", NUMBER]])
+    add("a reference to a row", header(in_store=True), [])
+    add("moments at their ends", header(**{moment: 2**48 - 1 for moment in MOMENTS} | {"created_at": 0}), [])
+    add("sealed by a retired key", header(), [["n", NUMBER]], keys=(TWO, ONE), sealed_by=1)
+    add("another name and key", header(), [["n", NUMBER]], keys=(TWO,), name="s")
+    add("keys beyond ASCII, in the order of their bytes", header(subject="Łódź"), [["", NUMBER], ["z", FIELDS], ["é", ADA], ["😀", NUMBER]])
     add("lengths of three bytes", header(subject="s" * 251), [["k" * 251, "da00fb" + "61" * 251], ["x", "c5012c" + "00" * 300]])
-    add("251 entries", header(), [[f"{n:03}", one] for n in range(251)])
-    # 59 bytes of header, 1 of subject, 1 of count, 1 + 4 of the key, 1 of length: 29 bytes fill the third block.
-    add("a record that fills its last block", header(), [["fill", "c41b" + "00" * 27]])
+    add("251 entries", header(), [[f"{n:03}", NUMBER] for n in range(251)])
+    # 66 bytes of header, 1 of subject, 1 of device key, 1 of count, 1 + 4 of the key, 1 of length: 21 bytes fill the third block.
+    add("a record that fills its last block", header(), [["fill", "c413" + "00" * 19]])
+    add("one cookie of a sealing epoch", header(), [["n", NUMBER]], nonce=EPOCH + bytes(range(12)))
+    add("another cookie of that epoch", header(counter=8), [["n", NUMBER]], nonce=EPOCH + bytes(range(12, 24)))
+    add("a cookie of an epoch that begins alike", header(counter=9), [["n", NUMBER]], nonce=EPOCH[:11] + bytes(13))
 
-    name, nonce = "__Host-Http-session", bytes(24)
-    record = encode(header(), [["n", one]])
-    whole = seal(ONE, name, nonce, pad(record))
+    # In that epoch too, so that they meet a key that was derived for others. Each is sealed as it should be but for one thing.
+    nonce = EPOCH + bytes(12)
+    key = cookie_key(ONE, NAME)
+    plain = encode(header(), [["n", NUMBER]])
+    whole = seal(ONE, key, nonce, pad(plain))
     value = b64(whole)
 
     def flip(at):
         return b64(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
 
-    def sealed(plaintext):
-        return b64(seal(ONE, name, nonce, plaintext))
-
     refuse("tag altered", "tampered", flip(len(whole) - 1))
     refuse("ciphertext altered", "tampered", flip(HEAD))
-    refuse("nonce altered", "tampered", flip(5))
+    refuse("the nonce's first half altered", "tampered", flip(5))
+    refuse("the nonce's second half altered", "tampered", flip(28))
     refuse("key id altered", "unknown_key", flip(1))
     refuse("suite altered", "unknown_suite", flip(0))
-    refuse("another cookie name", "tampered", value, name="session")
     refuse("a key that is not in the ring", "unknown_key", value, keys=(TWO,))
-    refuse("padding characters", "malformed", value + "=" * (-len(value) % 4 or 4))
+    refuse("the id of another key of the ring", "tampered", b64(whole[:1] + key_id(TWO) + whole[5:]), keys=(TWO, ONE))
     refuse("the alphabet of RFC 4648, section 4", "malformed", "+" + value[1:])
-    empty = seal(ONE, name, nonce, pad(encode(header(), [])))
-    spare = b64(empty)
+    # 141 bytes are whole groups of three; a block more leaves room for padding and loose bits.
+    longer = seal(ONE, key, nonce, pad(encode(header(), [["n", NUMBER], ["user", "d920" + "61" * 32]])))
+    spare = b64(longer)
+    refuse("a padding character", "malformed", spare + "=" * (-len(spare) % 4))
     loose = next(c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-                 if c != spare[-1] and base64.urlsafe_b64decode(spare[:-1] + c + "=" * (-len(spare) % 4)) == empty)
+                 if c != spare[-1] and base64.urlsafe_b64decode(spare[:-1] + c + "=" * (-len(spare) % 4)) == longer)
     refuse("bits set behind the last byte", "malformed", spare[:-1] + loose)
     refuse("a character less", "malformed", value[:-1])
     refuse("a block less", "tampered", b64(whole[:-BLOCK]))
     refuse("a byte more", "malformed", b64(whole + b"\0"))
     refuse("empty", "malformed", "")
-    refuse("padding that is not zero", "malformed", sealed(pad(record)[:-1] + b"\1"))
-    refuse("a block of padding too many", "malformed", sealed(pad(record) + bytes(BLOCK)))
-    refuse("an unknown flag", "malformed", sealed(pad(record[:58] + b"\x10" + record[59:])))
-    refuse("persistent without the wish", "malformed", sealed(pad(record[:58] + b"\x08" + record[59:])))
-    refuse("entries in descending order", "malformed", sealed(pad(encode(header(), [["b", one], ["a", one]]))))
-    refuse("an entry twice", "malformed", sealed(pad(encode(header(), [["a", one], ["a", one]]))))
-    refuse("a key that is not UTF-8", "malformed", sealed(pad(record[:-3] + b"\xff" + record[-2:])))
-    refuse("an entry that ends behind the plaintext", "malformed", sealed(pad(record[:-2] + b"\xfa")))
-    return {"format": "docs/wire-format.md, version 1", "good": good, "bad": bad}
+
+    # What the key and the associated data are made of.
+    def sealed(key, aad=None):
+        return b64(seal(ONE, key, nonce, pad(plain), aad))
+
+    root, name, id = key_id(ONE), NAME.encode(), unb64(header()["id"])
+    subkey_of = lambda info: HKDF(hashes.SHA256(), 32, None, info).derive(ONE)
+    parts = lambda *parts: b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+    refuse("sealed for another cookie name", "tampered", sealed(cookie_key(ONE, "session")))
+    refuse("sealed for no cookie name", "tampered", sealed(derive(ONE, b"cookie")))
+    refuse("sealed under the subkey of rows", "tampered", sealed(derive(ONE, b"row", name)))
+    refuse("sealed under the key of its session's row", "tampered", sealed(row_key(ONE, NAME, id)))
+    refuse("sealed under the subkey of places", "tampered", sealed(derive(ONE, b"lookup", name)))
+    refuse("sealed under the root key", "tampered", sealed(ONE))
+    refuse("parts of the info without their lengths", "tampered", sealed(subkey_of(b"sealed-session/1cookie" + name)))
+    refuse("parts of the info in another order", "tampered", sealed(subkey_of(parts(b"sealed-session/1", name, b"cookie"))))
+    refuse("lengths in the info with their least byte first", "tampered", sealed(subkey_of(
+        b"".join(len(part).to_bytes(2, "little") + part for part in (b"sealed-session/1", b"cookie", name)))))
+    refuse("associated data with purpose and name", "tampered", sealed(key, parts(b"sealed-session", b"\x01", root, b"cookie", name)))
+    refuse("associated data without the suite", "tampered", sealed(key, root))
+    refuse("no associated data", "tampered", sealed(key, b""))
+    refuse("the nonce in the associated data", "tampered", sealed(key, whole[:HEAD]))
+
+    # What the cipher opens and what is no record.
+    def record(what, plaintext):
+        refuse(what, "malformed", seal_cookie(ONE, NAME, nonce, plaintext), opens=True)
+
+    def altered(header=header(), entries=(("n", NUMBER),), **changes):
+        return pad(encode(header, entries, **changes))
+
+    record("padding that is not zero", pad(plain)[:-1] + b"\1")
+    record("a block of padding too many", pad(plain) + bytes(BLOCK))
+    record("the flag that is for a session offered to a device", altered(more_flags=16))
+    record("that flag in an authenticated session", altered(authenticated, more_flags=16))
+    record("an unknown flag", altered(more_flags=128))
+    record("persistent without the wish", altered(more_flags=8))
+    record("a reserved byte that is not 0", altered(reserved=1))
+    record("a device key of 33 bytes", altered(device_key=b"\x02" + bytes(range(32))))
+    record("a device key of 32 bytes", altered(device_key=bytes(range(32))))
+    record("a device key of 1 byte", altered(device_key=b"\0"))
+    record("a device key of an authenticated session", altered(authenticated, more_flags=16, device_key=b"\x02" + bytes(range(32))))
+    record("a subject that is not UTF-8", altered(header(subject="ada")).replace(b"\3ada", b"\3a\xffa"))
+    record("entries in descending order", altered(entries=[["b", NUMBER], ["a", NUMBER]]))
+    record("an entry twice", altered(entries=[["a", NUMBER], ["a", NUMBER]]))
+    record("a key that is not UTF-8", pad(plain[:-3] + b"\xff" + plain[-2:]))
+    record("an entry that ends behind the plaintext", pad(plain[:-2] + b"\xfa"))
+    record("a header that ends with the plaintext", plain[:64])
+    return good, bad
+
+
+def generate_rows():
+    good, bad = [], []
+    session_id, subject = bytes(range(100, 116)), "ada@example.com"
+
+    def vector(what, keys, owner, name, data):
+        return {"what": what, "keys": [b64(key) for key in keys], "name": name, **owner, "data": data.hex()}
+
+    def add(what, row, keys=(ONE,), sealed_by=0, name=NAME):
+        root, nonce = keys[sealed_by], bytes(range(50 + len(good), 74 + len(good)))
+        if row["kind"] == "generation":
+            unique = place = subject_place(root, name, subject)
+            owner = {"subject": subject}
+        else:
+            unique, place = session_id, session_place(session_id)
+            owner = {"id": b64(session_id)}
+        data = seal(root, row_key(root, name, unique), nonce, pad(encode_row(row)))
+        good.append(vector(what, keys, owner, name, data) | {
+            "nonce": nonce.hex(), "retired_key": sealed_by != 0, "place": b64(place), "row": row,
+        })
+
+    live = {"kind": "live", "counter": 2**32 - 1, "entries": [["n", NUMBER], ["user", ADA]]}
+    generation = {"kind": "generation", "generation": 2**64 - 1}
+    add("alive", live)
+    add("alive, no entries", {"kind": "live", "counter": 0, "entries": []})
+    add("alive, lengths of three bytes", {"kind": "live", "counter": 1, "entries": [["k" * 251, "c500ff" + "00" * 255]]})
+    add("ended", {"kind": "ended"})
+    add("a subject's generation", generation)
+    add("sealed by a retired key", live, keys=(TWO, ONE), sealed_by=1)
+    add("a subject's generation under a retired key", generation, keys=(TWO, ONE), sealed_by=1)
+    add("another name and key", live, keys=(TWO,), name="s")
+    add("a subject's generation, another name and key", generation, keys=(TWO,), name="s")
+
+    nonce, text = bytes(range(24)), pad(encode_row(live))
+
+    def refuse(what, rejection, data, keys=(ONE,), opens=False):
+        bad.append(vector(what, keys, {"id": b64(session_id)}, NAME, data) | {"rejection": rejection, "opens": opens})
+
+    key, name = row_key(ONE, NAME, session_id), NAME.encode()
+    whole = seal(ONE, key, nonce, text)
+    refuse("tag altered", "tampered", whole[:-1] + bytes([whole[-1] ^ 1]))
+    refuse("suite altered", "unknown_suite", b"\0" + whole[1:])
+    refuse("a key that is not in the ring", "unknown_key", whole, keys=(TWO,))
+    refuse("a byte more", "malformed", whole + b"\0")
+    refuse("nothing but an envelope", "malformed", seal(ONE, key, nonce, b""))
+    for what, other in {
+        "the row of another session": row_key(ONE, NAME, bytes(16)),
+        "of a cookie of another name": row_key(ONE, "session", session_id),
+        "sealed under the subkey of rows": derive(ONE, b"row", name),
+        "sealed under the key of cookies": cookie_key(ONE, NAME),
+        "derived from the root key": derive(ONE, b"row of", session_id),
+        "the name not in the subkey": derive(derive(ONE, b"row"), b"row of", session_id),
+        "the place for the id": row_key(ONE, NAME, session_place(session_id)),
+    }.items():
+        refuse(what, "tampered", seal(ONE, other, nonce, text))
+    refuse("associated data with purpose and name", "tampered", seal(ONE, key, nonce, text, b"".join(
+        len(part).to_bytes(2, "big") + part for part in (b"sealed-session", b"\x01", key_id(ONE), b"row", name))))
+    for what, plaintext in {
+        "an unknown kind": pad(b"\4"),
+        "ended and more": pad(b"\2\1"),
+        "generation 0": pad(b"\3" + bytes(8)),
+        "a block of padding too many": text + bytes(BLOCK),
+        "entries in descending order": pad(encode_row(live | {"entries": [["b", NUMBER], ["a", NUMBER]]})),
+    }.items():
+        refuse(what, "malformed", seal(ONE, key, nonce, plaintext), opens=True)
+    return good, bad
+
+
+def refused(vector, read, decrypts):
+    """Refused, for the reason that it names, and by the part that it means."""
+    try:
+        read(vector)
+    except Refused as refused:
+        assert str(refused) == vector["rejection"], f"{vector['what']}: {refused}"
+    else:
+        sys.exit(f"accepted: {vector['what']}")
+    try:
+        decrypts(vector)
+    except Refused:
+        assert not vector["opens"], vector["what"]
+    else:
+        assert vector["opens"], vector["what"]
 
 
 def check():
     path = VECTORS / "cookie-v1.json"
     vectors = json.loads(path.read_text())
     for vector in vectors["good"]:
-        header, entries, retired = unseal(vector)
-        assert header == vector["header"] and entries == vector["entries"], vector["what"]
-        assert retired == vector["retired_key"], vector["what"]
+        assert unseal(vector) == (vector["header"], vector["entries"], vector["retired_key"]), vector["what"]
+    for vector in vectors["good_rows"]:
+        assert unseal_row(vector) == (vector["row"], vector["retired_key"], vector["place"]), vector["what"]
+    roots = lambda vector: [unb64(key) for key in vector["keys"]]
     for vector in vectors["bad"]:
-        try:
-            unseal(vector)
-        except Refused as refused:
-            assert str(refused) == vector["rejection"], f"{vector['what']}: {refused}"
-        else:
-            sys.exit(f"accepted: {vector['what']}")
+        refused(vector, unseal, lambda vector: open_value(roots(vector), vector["name"], vector["value"]))
+    for vector in vectors["bad_rows"]:
+        refused(vector, unseal_row, row_text)
     assert vectors == generate(), "cookie-v1.json is not what `generate` makes"
     official = json.loads((VECTORS / "xaes-256-gcm.json").read_text())["official_vectors"]
     for vector in official:
         sealed = encrypt(*(bytes.fromhex(vector[field]) for field in ("key", "nonce", "aad", "plaintext")))
         assert sealed.hex() == vector["ciphertext_and_tag"], vector["id"]
-    print(f"{len(official)} official answers, {len(vectors['good'])} golden cookies and {len(vectors['bad'])} forgeries")
+    counts = (len(vectors[part]) for part in ("good", "good_rows", "bad", "bad_rows"))
+    print(len(official), "official answers; {} golden cookies and {} rows, {} and {} forgeries".format(*counts))
 
 
 def verify():
-    count = 0
+    cookies = rows = 0
     for line in sys.stdin:
         vector = json.loads(line)
         header, entries, _ = unseal(vector)
         assert header == vector["header"], f"{header} is not {vector['header']}"
         assert entries == vector["entries"], vector
-        row = vector["row"]
-        opened = open_row(unb64(vector["keys"][0]), vector["name"], unb64(header["id"]), row)
-        assert opened | {"data": row["data"]} == row, f"{opened} is not {row}"
-        count += 1
-    assert count, "nothing to verify on standard input"
-    print(f"{count} cookies and rows of the library, read by the independent implementation")
+        cookies += 1
+        for row in vector["rows"]:
+            opened = unseal_row(row | {"keys": vector["keys"], "name": vector["name"]})
+            assert opened == (row["row"], False, row["place"]), f"{opened} is not {row}"
+            rows += 1
+    assert cookies and rows > cookies, "nothing to verify on standard input"
+    print(f"{cookies} cookies and {rows} rows of the library, read by the independent implementation")
 
 
 if __name__ == "__main__":

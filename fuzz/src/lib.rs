@@ -375,7 +375,10 @@ mod tests {
             "cookie_header",
             crate::cookie_header,
             &[
-                (Origin::Resumed, &["plain", "subject", "own", "old", "others", "twice", "foreign"]),
+                (
+                    Origin::Resumed,
+                    &["plain", "subject", "authenticated", "own", "old", "others", "twice", "foreign"],
+                ),
                 (rejected(Rejection::Expired(End::Idle)), &["expired"]),
                 (rejected(Rejection::Missing), &["reference"]),
                 (rejected(Rejection::Tampered), &["tampered"]),
@@ -391,7 +394,7 @@ mod tests {
             "envelope",
             crate::envelope,
             &[
-                (true, &["plain", "subject", "own", "reference", "old"]),
+                (true, &["plain", "subject", "authenticated", "own", "reference", "old"]),
                 (false, &["tampered", "other_key", "other_name", "other_suite", "padded"]),
             ],
         );
@@ -403,8 +406,9 @@ mod tests {
             "record",
             crate::record,
             &[
-                (true, &["plain", "subject", "own", "reference", "old", "long", "many", "found_long_length"]),
-                (false, &["flags", "order", "padding", "short"]),
+                (true, &["plain", "subject", "authenticated", "own", "reference", "old"]),
+                (true, &["long", "many", "found_long_length"]),
+                (false, &["flags", "offered", "reserved", "device_key", "order", "padding", "short"]),
             ],
         );
     }

@@ -27,14 +27,14 @@ pub(crate) struct RowSealer {
 }
 
 /// What is derived from one snapshot of the ring, the primary's first.
-struct Subkeys {
+pub(super) struct Subkeys {
     keys: Arc<Snapshot>,
-    of: Vec<Subkey>,
+    pub(super) of: Vec<Subkey>,
 }
 
-struct Subkey {
-    id: KeyId,
-    row: Zeroizing<[u8; KEY_LEN]>,
+pub(super) struct Subkey {
+    pub(super) id: KeyId,
+    pub(super) row: Zeroizing<[u8; KEY_LEN]>,
     /// Keyed, so that a subject costs no more than its own hash.
     lookup: Hmac<Sha256>,
 }
@@ -114,11 +114,11 @@ impl RowSealer {
     }
 
     /// The cipher of one row, for nonces that begin like this.
-    fn cipher(&self, subkey: &[u8; KEY_LEN], id: &[u8], prefix: &Prefix) -> Gcm {
+    pub(super) fn cipher(&self, subkey: &[u8; KEY_LEN], id: &[u8], prefix: &Prefix) -> Gcm {
         Xaes::new(self.engine, &row_key(subkey, id)).derive(prefix)
     }
 
-    fn subkeys(&self) -> Guard<Arc<Subkeys>> {
+    pub(super) fn subkeys(&self) -> Guard<Arc<Subkeys>> {
         let subkeys = self.subkeys.load();
         if subkeys.keys.edition == self.ring.edition() {
             return subkeys;

@@ -1,5 +1,7 @@
 //! Known answers: the official ones of XAES-256-GCM, and golden cookies that an independent implementation made.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::Value as Json;
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput as _, Update as _, XofReader as _};
@@ -8,7 +10,7 @@ use super::gcm::Engine;
 use super::xaes::NONCE_LEN;
 use super::*;
 use crate::key::Key;
-use crate::record::{self, Header, Place};
+use crate::record::{self, Header, Packed, Place, RowContent, SessionId};
 
 fn file(text: &str) -> Json {
     serde_json::from_str(text).unwrap()
@@ -150,9 +152,21 @@ fn each_engine_opens_what_the_other_has_sealed_and_refuses_what_the_other_refuse
     assert_eq!(sealed[0], sealed[1]);
 }
 
-fn sealer(vector: &Json) -> Sealer {
+fn ring(vector: &Json) -> KeyRing {
     let keys = vector["keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap().parse().unwrap());
-    Sealer::new(KeyRing::from_keys(keys).unwrap(), Purpose::Cookie, text(vector, "name"))
+    KeyRing::from_keys(keys).unwrap()
+}
+
+/// One for each ring and name, so that cookies of one epoch, and forgeries of it, meet what an earlier one has left.
+#[derive(Default)]
+struct Sealers(HashMap<String, Sealer>);
+
+impl Sealers {
+    fn of(&mut self, vector: &Json) -> &Sealer {
+        let name = text(vector, "name");
+        let sealer = || Sealer::new(ring(vector), Purpose::Cookie, name);
+        self.0.entry(format!("{} {name}", vector["keys"])).or_insert_with(sealer)
+    }
 }
 
 /// The header as the vectors spell it.
@@ -178,64 +192,181 @@ fn spelled(header: &Header) -> Json {
 fn golden_cookies_open_to_what_they_hold_and_are_sealed_to_the_letter() {
     let vectors = cookies();
     let good = vectors["good"].as_array().unwrap();
-    assert!(good.len() >= 6);
+    assert!(good.len() >= 16);
+    let mut sealers = Sealers::default();
     for vector in good {
         let what = text(vector, "what");
-        let sealer = sealer(vector);
+        let sealer = sealers.of(vector);
         let value = text(vector, "value");
         let opened = sealer.parse(value.as_bytes()).unwrap().open().unwrap();
         assert_eq!(opened.current, vector["retired_key"] == false, "{what}");
         let (header, entries) = record::decode(opened).unwrap();
         assert_eq!(spelled(&header), vector["header"], "{what}");
-        let read: Vec<Json> =
-            entries.iter().map(|(key, bytes)| serde_json::json!([key, hex(bytes)])).collect();
-        assert_eq!(Json::from(read), vector["entries"], "{what}");
+        assert_eq!(listed(&entries), vector["entries"], "{what}");
 
         if vector["retired_key"] == false {
             let write =
                 |text: &mut Vec<u8>| record::encode(&header, entries.extent().count, entries.iter(), text);
             let mut out = Vec::new();
-            seal_with_nonce(&sealer, array(vector, "nonce"), write, &mut out);
+            seal_with_nonce(sealer, array(vector, "nonce"), write, &mut out);
             assert_eq!(str::from_utf8(&out).unwrap(), value, "{what}");
         }
     }
+    let prefixes = good.iter().map(|vector| &text(vector, "nonce")[..2 * PREFIX_LEN]);
+    assert_eq!(prefixes.collect::<HashSet<_>>().len(), good.len() - 1, "two of them are of one epoch");
+}
+
+#[test]
+fn a_secret_of_another_form_gives_the_golden_key() {
+    let vectors = cookies();
+    let vector = &vectors["derived_key"];
+    let key = Key::derive_from(text(vector, "secret").as_bytes()).unwrap();
+    assert_eq!(*key.export(), text(vector, "key"));
+    assert_eq!(key.id().to_string(), text(vector, "id"));
 }
 
 #[test]
 fn golden_forgeries_are_refused_for_the_reason_that_they_name() {
     let vectors = cookies();
-    let bad = vectors["bad"].as_array().unwrap();
-    assert!(bad.len() >= 10);
-    for vector in bad {
-        let outcome = sealer(vector).parse(text(vector, "value").as_bytes()).and_then(Parsed::open);
-        let reason = match outcome {
-            Err(rejection) => rejection.as_str(),
-            Ok(opened) => record::decode(opened).map_or("malformed", |_| "accepted"),
-        };
-        assert_eq!(reason, text(vector, "rejection"), "{}", text(vector, "what"));
+    let mut sealers = Sealers::default();
+    for vector in vectors["good"].as_array().unwrap() {
+        sealers.of(vector).parse(text(vector, "value").as_bytes()).unwrap().open().unwrap();
     }
+    let bad = vectors["bad"].as_array().unwrap();
+    assert!(bad.len() >= 40);
+    for vector in bad {
+        let opened = sealers.of(vector).parse(text(vector, "value").as_bytes()).and_then(Parsed::open);
+        check_refusal(vector, opened, |opened| record::decode(opened).is_ok());
+    }
+}
+
+/// By the cipher or before it, or else by the one who reads what it has opened, as the vector says.
+fn check_refusal(vector: &Json, opened: Result<Opened, Rejection>, is_read: impl FnOnce(Opened) -> bool) {
+    let what = text(vector, "what");
+    assert_eq!(opened.is_ok(), vector["opens"] == true, "{what}");
+    let reason = match opened {
+        Err(rejection) => rejection.as_str(),
+        Ok(opened) => ["malformed", "accepted"][usize::from(is_read(opened))],
+    };
+    assert_eq!(reason, text(vector, "rejection"), "{what}");
+}
+
+fn row_sealer(vector: &Json) -> RowSealer {
+    RowSealer::new(Engine::DEFAULT, ring(vector), text(vector, "name"))
+}
+
+/// The place of a row, and what its key is derived from: the id of a session, or the place itself.
+fn owner(vector: &Json, sealer: &RowSealer, data: &[u8]) -> (String, Vec<u8>) {
+    match vector["subject"].as_str() {
+        Some(subject) => {
+            let key = KeyId(data[1..AAD_LEN].try_into().unwrap());
+            let place = sealer.subject_row(key, subject).unwrap();
+            (place.to_string(), place.as_bytes().to_vec())
+        }
+        None => {
+            let id: SessionId = text(vector, "id").parse().unwrap();
+            (crate::rows::row_key(id).to_string(), id.0.to_vec())
+        }
+    }
+}
+
+#[test]
+fn golden_rows_stand_where_they_ought_to_and_open_and_are_sealed_to_the_letter() {
+    let vectors = cookies();
+    let good = vectors["good_rows"].as_array().unwrap();
+    assert!(good.len() >= 9);
+    for vector in good {
+        let (what, sealer, data) = (text(vector, "what"), row_sealer(vector), bytes(vector, "data"));
+        let (place, unique) = owner(vector, &sealer, &data);
+        assert_eq!(place, text(vector, "place"), "{what}");
+        let opened = sealer.open(&unique, data.clone()).unwrap();
+        let (key, plaintext) = (opened.key, opened.buf[opened.plaintext.clone()].to_vec());
+        assert_eq!(opened.current, vector["retired_key"] == false, "{what}");
+        let content = record::decode_row(opened).unwrap();
+        assert_eq!(spelled_row(&content), vector["row"], "{what}");
+
+        let subkeys = sealer.subkeys();
+        let subkey = subkeys.of.iter().find(|subkey| subkey.id == key).unwrap();
+        let mut out = Vec::new();
+        lay_out(&mut out, key, &array(vector, "nonce"), |out| write_row(&content, out));
+        assert_eq!(out[HEAD_LEN..], plaintext, "{what}");
+        encrypt(&sealer.cipher(&subkey.row, &unique, halves(&out).0), &mut out);
+        assert_eq!(out, data, "{what}");
+    }
+}
+
+#[test]
+fn golden_forgeries_of_rows_are_refused_for_the_reason_that_they_name() {
+    let vectors = cookies();
+    let bad = vectors["bad_rows"].as_array().unwrap();
+    assert!(bad.len() >= 15);
+    for vector in bad {
+        let (sealer, data) = (row_sealer(vector), bytes(vector, "data"));
+        let (_, unique) = owner(vector, &sealer, &data);
+        check_refusal(vector, sealer.open(&unique, data), |opened| record::decode_row(opened).is_ok());
+    }
+}
+
+fn write_row(content: &RowContent, out: &mut Vec<u8>) {
+    match content {
+        RowContent::Live { counter, entries } => {
+            record::encode_live(*counter, entries.extent().count, entries.iter(), out);
+        }
+        RowContent::Ended => record::encode_ended(out),
+        RowContent::Generation(generation) => record::encode_generation(*generation, out),
+    }
+}
+
+/// The row as the vectors spell it.
+fn spelled_row(content: &RowContent) -> Json {
+    match content {
+        RowContent::Live { counter, entries } => {
+            serde_json::json!({ "kind": "live", "counter": counter, "entries": listed(entries) })
+        }
+        RowContent::Ended => serde_json::json!({ "kind": "ended" }),
+        RowContent::Generation(generation) => {
+            serde_json::json!({ "kind": "generation", "generation": generation })
+        }
+    }
+}
+
+fn listed(entries: &Packed) -> Json {
+    entries.iter().map(|(key, bytes)| serde_json::json!([key, hex(bytes)])).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The row that a session with this header and entry would have; every third one has ended.
-fn fresh_row(key: &Key, header: &Header, entry: &[u8]) -> Json {
+/// The row that a session with this header and entry would have, every third one ended, and that of its subject.
+fn fresh_rows(key: &Key, header: &Header, entry: &[u8]) -> Json {
     let sealer = RowSealer::new(Engine::DEFAULT, KeyRing::new(key.clone()), "fresh");
-    let ended = header.counter.is_multiple_of(3);
-    let data = sealer.seal(&header.id.0, None, 0, |text| {
-        if ended {
+    let opened = |unique: &[u8], data: &[u8]| {
+        spelled_row(&record::decode_row(sealer.open(unique, data.to_vec()).unwrap()).unwrap())
+    };
+    let id = &header.id.0;
+    let data = sealer.seal(id, None, 0, |text| {
+        if header.counter.is_multiple_of(3) {
             record::encode_ended(text);
         } else {
             record::encode_live(header.counter, 1, [("key", entry)].into_iter(), text);
         }
     });
-    let entries = (!ended).then(|| serde_json::json!([["key", hex(entry)]]));
-    serde_json::json!({
-        "key": crate::rows::row_key(header.id).to_string(), "data": hex(&data),
-        "ended": ended, "counter": (!ended).then_some(header.counter), "entries": entries,
-    })
+    let mut rows = vec![serde_json::json!({
+        "id": header.id.to_string(), "place": crate::rows::row_key(header.id).to_string(),
+        "data": hex(&data), "row": opened(id, &data),
+    })];
+    if let Some(subject) = header.subject.as_deref() {
+        let place = sealer.subject_row(key.id(), subject).unwrap();
+        let data = sealer.seal(place.as_bytes(), Some(key.id()), 9, |text| {
+            record::encode_generation(u64::from(header.counter) << 40 | 1, text);
+        });
+        rows.push(serde_json::json!({
+            "subject": subject, "place": place.to_string(),
+            "data": hex(&data), "row": opened(place.as_bytes(), &data),
+        }));
+    }
+    rows.into()
 }
 
 /// Writes cookies and rows of random keys into the file that `WIRE_FORMAT_OUT` names, for `tests/wire_format.py verify`.
@@ -262,10 +393,10 @@ fn fresh_cookies_are_written_for_the_independent_reader() {
         assert_eq!(read, header);
         let value = str::from_utf8(&out).unwrap();
         let entries = serde_json::json!([["key", hex(&entry)]]);
-        let row = fresh_row(&key, &header, &entry);
+        let rows = fresh_rows(&key, &header, &entry);
         let line = serde_json::json!({
             "keys": [key.export().as_str()], "name": "fresh", "value": value,
-            "header": spelled(&header), "entries": entries, "row": row,
+            "header": spelled(&header), "entries": entries, "rows": rows,
         });
         lines.push_str(&format!("{line}\n"));
     }
