@@ -66,20 +66,29 @@ type Gate = tokio::sync::Mutex<()>;
 struct Inner {
     state: Mutex<State>,
     limits: Limits,
-    /// Where there is a store.
-    home: Option<Arc<dyn Home>>,
-    /// With a store: one use of it at a time, or two saves of one session would conflict with each other.
-    gate: Option<Gate>,
+    /// Where there is a store. Apart, because a session is moved when it is made, and most have none.
+    stored: Option<Box<Stored>>,
+}
+
+struct Stored {
+    home: Arc<dyn Home>,
+    /// One use of the store at a time, or two saves of one session would conflict with each other.
+    gate: Gate,
 }
 
 impl Session {
+    #[inline]
     pub(crate) fn new(state: State, limits: Limits, home: Option<Arc<dyn Home>>) -> Self {
-        let gate = home.as_ref().map(|_| Gate::new(()));
-        Self { inner: Arc::new(Inner { state: Mutex::new(state), limits, home, gate }) }
+        let stored = home.map(|home| Box::new(Stored { home, gate: Gate::new(()) }));
+        Self { inner: Arc::new(Inner { state: Mutex::new(state), limits, stored }) }
     }
 
     pub(crate) fn gate(&self) -> Option<&Gate> {
-        self.inner.gate.as_ref()
+        self.inner.stored.as_deref().map(|stored| &stored.gate)
+    }
+
+    fn home(&self) -> Option<&Arc<dyn Home>> {
+        self.inner.stored.as_deref().map(|stored| &stored.home)
     }
 
     /// Waits for its turn with the store, if there is one.
@@ -244,7 +253,7 @@ impl Session {
     /// [`Revocation::Off`](crate::Revocation::Off) for a session in a cookie, the old cookie stays valid until it ends.
     pub fn renew(&self) {
         let (subject, since) = self.with(|state| (state.header.subject.clone(), state.now));
-        let home = self.inner.home.as_ref().zip(subject);
+        let home = self.home().zip(subject);
         let given = home.and_then(|(home, subject)| home.given_generation(&subject, since));
         self.if_open("renew", |state| {
             state.renew(&self.inner.limits.terms);
@@ -470,7 +479,7 @@ impl Session {
     /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`], [`CommitError::Store`]. The
     /// session keeps its changes.
     pub async fn save(&self) -> Result<(), CommitError> {
-        match &self.inner.home {
+        match self.home() {
             Some(home) => home.save(self).await,
             None => Ok(()),
         }
@@ -486,7 +495,7 @@ impl Session {
     /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`] if its changes and this
     /// request's exclude one another, [`CommitError::Store`].
     pub async fn reload(&self) -> Result<(), CommitError> {
-        match &self.inner.home {
+        match self.home() {
             Some(home) => home.reload(self).await,
             None => Ok(()),
         }

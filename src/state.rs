@@ -128,6 +128,7 @@ pub(crate) struct State {
 }
 
 impl State {
+    #[inline]
     pub(crate) fn new(origin: Origin, terms: &Terms, now: Millis) -> Self {
         let header = Header {
             id: SessionId::NONE,
@@ -156,6 +157,7 @@ impl State {
         }
     }
 
+    #[inline]
     pub(crate) fn resumed(loaded: Loaded, entries: Entries, now: Millis) -> Self {
         Self {
             stage: Stage::Open,
