@@ -124,7 +124,7 @@ pub struct Inspection {
     pub expires_at: OffsetDateTime,
     /// When the duration is over, which activity postpones.
     pub duration_ends_at: OffsetDateTime,
-    /// When the absolute limit comes, if there is one.
+    /// When the absolute limit comes; `None` [without one](crate::Lifetime::without_absolute).
     pub absolute_ends_at: Option<OffsetDateTime>,
     /// When the idle limit comes, if there is one.
     pub idle_ends_at: Option<OffsetDateTime>,
@@ -348,7 +348,7 @@ impl Sessions {
             sealed_at: times.sealed_at.to_datetime(),
             expires_at: end.to_datetime(),
             duration_ends_at: lifetime::duration_end(&times, &limits.terms, now).to_datetime(),
-            absolute_ends_at: limits.terms.absolute.map(|span| times.created_at.plus(span).to_datetime()),
+            absolute_ends_at: lifetime::absolute_end(&times, &limits.terms).map(Millis::to_datetime),
             idle_ends_at: limits.terms.idle.map(|span| times.sealed_at.plus(span).to_datetime()),
             own_duration: times.own.then(|| times.duration.to_duration()),
             own_persistence: persistent,
