@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use crate::candidates::{self, Candidate, Found, Refusal};
 use crate::clock::{Millis, Watch};
-use crate::cookie::{CookieWriter, Secure};
+use crate::cookie::{CookieWriter, Secure, unquoted};
 use crate::entries::Entries;
 use crate::envelope::Sealer;
 use crate::error::{Rejection, StoreError};
@@ -325,13 +325,13 @@ impl Sessions {
         Session::new(state, self.inner.limits, home)
     }
 
-    /// What a cookie's value says about itself, now.
+    /// What a cookie's value says about itself, now. As in a `Cookie` header, it may stand in double quotes.
     ///
     /// # Errors
     /// The [`Rejection`] that a request with this cookie would meet.
     pub fn inspect(&self, cookie_value: impl AsRef<[u8]>) -> Result<Inspection, Rejection> {
         let now = self.now();
-        let value = cookie_value.as_ref();
+        let value = unquoted(cookie_value.as_ref());
         let Inner { sealer, limits, .. } = &*self.inner;
         let candidate =
             candidates::judge(value, sealer, &limits.terms, now).map_err(|refusal| refusal.reason)?;
