@@ -116,7 +116,7 @@ pub enum ConfigError {
 pub enum End {
     /// `duration` after the anchor, which activity moves.
     Duration,
-    /// `absolute` after the birth, which nothing moves.
+    /// `absolute` after the birth, 30 days by default, which nothing moves.
     Absolute,
     /// `idle` after the last sealing.
     Idle,

@@ -203,7 +203,7 @@ impl Lifetime {
 }
 
 impl Default for Lifetime {
-    /// 24 hours, prolonged by 5 minutes at a time: the defaults of `client-sessions`.
+    /// 24 hours, prolonged by 5 minutes at a time, which are the defaults of `client-sessions`, and 30 days in all.
     fn default() -> Self {
         Self::new(DAY)
     }
