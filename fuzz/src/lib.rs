@@ -467,6 +467,17 @@ mod tests {
     #[test]
     fn lifetime() {
         over("lifetime", crate::lifetime);
+        // A fuzzer is not always at hand, and the model should hold without one.
+        let mut state = 2026_u64;
+        for _ in 0..20_000 {
+            let random = std::iter::repeat_with(|| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 32) as u8
+            });
+            crate::lifetime(&random.take(300).collect::<Vec<u8>>());
+        }
     }
 
     /// A fuzzer finds what several bytes stand for by itself only by luck.
