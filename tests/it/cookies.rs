@@ -220,6 +220,7 @@ async fn contradictions_are_errors_of_build_that_name_what_would_be_right() {
     refused(&|b| b.lifetime(Lifetime::new(Duration::ZERO)), "duration is 0 ms");
     refused(&|b| b.lifetime(Lifetime::new(Duration::MAX)), "duration is");
     refused(&|b| b.lifetime(day().active(Duration::ZERO)), "active is 0 ms");
+    refused(&|b| b.lifetime(day().active(Duration::ZERO)), "that use never prolongs call `fixed()`");
     refused(&|b| b.lifetime(day().active(2 * DAY)), "active (2 days) must not be longer than duration");
     refused(&|b| b.lifetime(day().absolute(Duration::ZERO)), "absolute is 0 ms");
     refused(&|b| b.lifetime(day().idle(Duration::MAX)), "idle is");
