@@ -24,10 +24,12 @@ mod timing;
 const NAME: &str = "__Host-Http-session";
 /// The most that ours may cost, as a multiple of the crate, by payload; with AWS-LC. A tenth above what is aimed at,
 /// because neighbours on the machine move ratios too.
+#[cfg_attr(not(feature = "aws-lc-rs"), allow(dead_code))]
 const LIMITS: [(usize, f64, Option<f64>); 4] =
     [(64, 0.80, None), (288, 0.88, Some(0.61)), (1_024, 1.0, None), (3_000, 1.1, Some(0.5))];
 /// The most that opening may cost where hundreds of epochs are alive, and where none comes again, as a multiple of
 /// deriving each time.
+#[cfg_attr(not(feature = "aws-lc-rs"), allow(dead_code))]
 const MISS_LIMIT: f64 = 1.2;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

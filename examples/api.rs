@@ -36,7 +36,7 @@
 //! | `COOKIE_NAME` | a prefix like `__Host-` binds other settings |
 //! | `SECURE`, `SAME_SITE` | `always`, `never`, `auto`; `strict`, `lax`, `none` |
 //! | `PERSISTENT`, `ROLLING` | `true`, `false` |
-//! | `DURATION_MS`, `ACTIVE_MS`, `ABSOLUTE_MS`, `IDLE_MS` | milliseconds |
+//! | `DURATION_MS`, `ACTIVE_MS`, `ABSOLUTE_MS`, `IDLE_MS` | milliseconds; `ACTIVE_MS=0` means `fixed()` |
 //! | `STORE` | `none`, `memory`, `redb:PATH`, `redis://..`, `redis-cluster://host:port,host:port`, `mongodb://..`, `postgres://..`, `mysql://..`, `sqlite:PATH`; each needs its feature: `cargo run --all-features --example api` has all |
 //! | `STORE_TIMEOUT_MS` | milliseconds |
 //! | `SPILL_ABOVE`, `RESPONSE_HEAD_BUDGET` | bytes |
@@ -403,7 +403,7 @@ fn revocation() -> Result<Option<Revocation>, String> {
 async fn sessions() -> Result<Sessions, String> {
     let mut lifetime = millis("DURATION_MS")?.map_or_else(Lifetime::default, Lifetime::new);
     if let Some(active) = millis("ACTIVE_MS")? {
-        lifetime = lifetime.active(active);
+        lifetime = if active.is_zero() { lifetime.fixed() } else { lifetime.active(active) };
     }
     if let Some(absolute) = millis("ABSOLUTE_MS")? {
         lifetime = lifetime.absolute(absolute);

@@ -151,7 +151,7 @@ impl SessionsBuilder {
         self
     }
 
-    /// How long sessions live; the default is 24 hours, prolonged by 5 minutes at a time.
+    /// How long sessions live; the default is 24 hours, prolonged by 5 minutes at a time, 30 days in all.
     pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = lifetime;
         self
@@ -165,7 +165,9 @@ impl SessionsBuilder {
     }
 
     /// Counts the duration from every request that uses the session, and issues the cookie on each; the default is
-    /// false. An answer after more than 500 ms leaves it out, as long as the session can wait for the next one.
+    /// false. An answer after more than 500 ms leaves it out, as long as the session can wait for the next one. The end
+    /// that [`Lifetime::absolute`] says stays where it is: 30 days after the birth, or the duration if that is longer, by
+    /// default.
     pub fn rolling(mut self, rolling: bool) -> Self {
         self.rolling = rolling;
         self

@@ -283,8 +283,8 @@ fn attributes(config: &CookieConfig, secure: bool) -> String {
     line[config.name.len() + 1..].to_owned()
 }
 
-/// The values of all cookies of exactly this name, in the order of the headers. Bytes, not text: foreign or malformed
-/// pairs never hide ours.
+/// The values of all cookies of exactly this name, in the order of the headers, out of the quotes that may stand around
+/// them. Bytes, not text: foreign or malformed pairs never hide ours.
 pub(crate) fn scan<'h>(header: &'h [u8], name: &str) -> impl Iterator<Item = &'h [u8]> {
     let mut start = 0;
     memchr_iter(b';', header).chain([header.len()]).filter_map(move |end| {
@@ -292,8 +292,17 @@ pub(crate) fn scan<'h>(header: &'h [u8], name: &str) -> impl Iterator<Item = &'h
         start = end + 1;
         // The name is compared before `=` is looked for, so that foreign values are not read a second time.
         let value = pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?;
-        Some(value.trim_ascii_start())
+        Some(unquoted(value.trim_ascii_start()))
     })
+}
+
+/// A cookie's value without the one pair of double quotes that may stand around it (RFC 6265, section 4.1.1). Clients in
+/// Java and .NET send it so. Any other quote is a part of the value, which then is none of ours.
+pub(crate) fn unquoted(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] => inner,
+        value => value,
+    }
 }
 
 #[cfg(test)]

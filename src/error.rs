@@ -67,7 +67,7 @@ pub enum ConfigError {
         secure: &'static str,
     },
     /// A span of time is zero, below a millisecond, or beyond reason.
-    #[error("{setting} is {}; it must be from {} to {}", span(*value), span(*min), span(*max))]
+    #[error("{setting} is {}; it must be from {} to {}{}", span(*value), span(*min), span(*max), instead(setting, *value))]
     OutOfRange {
         /// Which setting.
         setting: &'static str,
@@ -116,7 +116,7 @@ pub enum ConfigError {
 pub enum End {
     /// `duration` after the anchor, which activity moves.
     Duration,
-    /// `absolute` after the birth, which nothing moves.
+    /// `absolute` after the birth, 30 days by default, which nothing moves.
     Absolute,
     /// `idle` after the last sealing.
     Idle,
@@ -286,6 +286,15 @@ impl StoreError {
             Self::Full(_) => "full",
             Self::Corrupt(_) => "corrupt",
         }
+    }
+}
+
+/// What a span of zero was meant to say.
+fn instead(setting: &str, value: Duration) -> &'static str {
+    if setting == "active" && value.is_zero() {
+        "; for a session that use never prolongs call `fixed()`"
+    } else {
+        ""
     }
 }
 

@@ -108,6 +108,14 @@ pub struct Life {
     times: Times,
 }
 
+/// What is said of the absolute limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absolute {
+    Nothing,
+    Without,
+    For(u64),
+}
+
 /// What a use of a session comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
@@ -121,7 +129,7 @@ pub enum Use {
 impl Life {
     /// None: the configuration is refused.
     pub fn begin(
-        (duration, active, absolute, idle): (u64, Option<u64>, Option<u64>, Option<u64>),
+        (duration, active, absolute, idle): (u64, Option<u64>, Absolute, Option<u64>),
         now: i64,
     ) -> Option<Self> {
         let ms = Duration::from_millis;
@@ -129,9 +137,11 @@ impl Life {
         if let Some(active) = active {
             lifetime = lifetime.active(ms(active));
         }
-        if let Some(absolute) = absolute {
-            lifetime = lifetime.absolute(ms(absolute));
-        }
+        lifetime = match absolute {
+            Absolute::Nothing => lifetime,
+            Absolute::Without => lifetime.without_absolute(),
+            Absolute::For(absolute) => lifetime.absolute(ms(absolute)),
+        };
         if let Some(idle) = idle {
             lifetime = lifetime.idle(ms(idle));
         }
@@ -158,6 +168,13 @@ impl Life {
             self.times = lifetime::covered(&lifetime::reseal(&used, &self.terms, now));
         }
         found
+    }
+
+    /// Gives a session that is alive a duration of its own, as `set_duration` does, and seals it.
+    pub fn set_duration(&mut self, now: i64, own: i64) {
+        let (now, duration) = (Millis(now), Millis(own));
+        let times = Times { anchor: now, duration, own: true, ..self.times };
+        self.times = lifetime::covered(&lifetime::reseal(&times, &self.terms, now));
     }
 
     /// When it ends if nobody uses it, and until when a mark would have to last.

@@ -16,6 +16,9 @@ const MAX_SPAN: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 const MIN_SPAN: Duration = Duration::from_millis(1);
 /// A session with an idle limit is re-sealed once its cookie is older than this part of the limit.
 const IDLE_RESEAL_PART: i64 = 10;
+/// `absolute` where none is set, and the duration is not longer: the figure of NIST SP 800-63B-4 for
+/// AAL1.
+const DEFAULT_ABSOLUTE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -26,35 +29,37 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// |---|---|---|
 /// | `duration` | the anchor, which is the birth until activity moves it | given to [`new`](Self::new) |
 /// | `active` | | 5 min, or the duration where that is shorter |
-/// | `absolute` | the birth, whatever happens; `renew` is a new birth | none |
+/// | `absolute` | the birth, whatever happens; `renew` is a new birth | 30 days, or the session's duration where that is longer |
 /// | `idle` | the last sealing, which a request repeats once a tenth of `idle` has passed | none |
 ///
 /// `duration` and `active` mean what `duration` and `activeDuration` mean in Mozilla's `client-sessions`: when a
 /// request uses the session and less than `active` of the duration remains, the end moves by `active`. So the
 /// cookie is re-issued at most about once per `active`, and nobody is cut off sooner than `active` after the last
-/// request.
+/// request. Only `absolute` ends the session of somebody who comes back all the time, so it is there unless
+/// [`without_absolute`](Self::without_absolute) switches it off: NIST SP 800-63B-4 demands an overall timeout.
 ///
 /// ```
 /// use sealed_session::Lifetime;
 /// use std::time::Duration;
 ///
-/// // A day, prolonged by five minutes at a time, at most thirty days in all.
+/// // A day, prolonged by five minutes at a time, at most a week in all.
 /// let lifetime = Lifetime::new(Duration::from_secs(24 * 3600))
 ///     .active(Duration::from_secs(5 * 60))
-///     .absolute(Duration::from_secs(30 * 24 * 3600));
+///     .absolute(Duration::from_secs(7 * 24 * 3600));
 /// assert_ne!(lifetime, Lifetime::aal2());
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Lifetime {
     duration: Duration,
-    active: Active,
-    absolute: Option<Duration>,
+    active: Span,
+    absolute: Span,
     idle: Option<Duration>,
 }
 
+/// A span that has a default and can be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Active {
+enum Span {
     Default,
     Never,
     For(Duration),
@@ -62,30 +67,77 @@ enum Active {
 
 impl Lifetime {
     /// A session that ends `duration` after its birth, unless activity prolongs it. From 1 ms to 10 years.
+    ///
+    /// From 30 days on activity prolongs nothing by default, because the default of [`absolute`](Self::absolute) is the
+    /// duration then.
     pub const fn new(duration: Duration) -> Self {
-        Self { duration, active: Active::Default, absolute: None, idle: None }
+        Self { duration, active: Span::Default, absolute: Span::Default, idle: None }
     }
 
     /// How much a use of the session prolongs it once less than this remains. From 1 ms to the duration; the default
-    /// is 5 minutes, or the duration where that is shorter.
+    /// is 5 minutes, or the duration where that is shorter. To switch it off say [`fixed`](Self::fixed).
+    ///
+    /// However often the session is used, it is over at the end that [`absolute`](Self::absolute) says: 30 days after
+    /// its birth by default.
     pub const fn active(mut self, active: Duration) -> Self {
-        self.active = Active::For(active);
+        self.active = Span::For(active);
         self
     }
 
     /// Use never prolongs the session: it ends `duration` after its birth, or after the last `touch`.
     pub const fn fixed(mut self) -> Self {
-        self.active = Active::Never;
+        self.active = Span::Never;
         self
     }
 
-    /// The end that nothing postpones, counted from the birth of the session's id. From 1 ms to 10 years; none by
-    /// default.
+    /// The end that nothing postpones, counted from the birth of the session's id. From 1 ms to 10 years.
+    ///
+    /// The default is 30 days, or the session's duration where that is longer, be it the configured one or its own by
+    /// [`set_duration`](crate::Session::set_duration). What is set here holds for longer durations, too. NIST SP 800-63B-4,
+    /// section 2.1.3, says that an overall timeout shall be there, and should be no more than 30 days.
+    ///
+    /// ```
+    /// # use sealed_session::{Clock, Key, KeyRing, Lifetime, ManualClock, Origin, Sessions};
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// const DAY: Duration = Duration::from_secs(24 * 3600);
+    /// let after_30_days_of_use = async |lifetime: Lifetime| {
+    ///     let clock = ManualClock::at(time::OffsetDateTime::UNIX_EPOCH + 20_000 * DAY);
+    ///     let builder = Sessions::builder(KeyRing::new(Key::generate())).clock(clock.clone());
+    ///     let sessions = builder.lifetime(lifetime.active(DAY)).build()?;
+    ///     let mut cookie = sessions.issue(|session| session.insert("n", 1)).await?;
+    ///     for _ in 0..60 {
+    ///         clock.advance(DAY / 2);
+    ///         let session = sessions.load([&cookie]).await?;
+    ///         if let Some(line) = sessions.commit(&session, Default::default()).await? {
+    ///             cookie = line.split(';').next().unwrap_or_default().to_owned();
+    ///         }
+    ///     }
+    ///     Ok::<_, Box<dyn std::error::Error>>(sessions.load([&cookie]).await?.origin() == Origin::Resumed)
+    /// };
+    /// assert!(!after_30_days_of_use(Lifetime::new(DAY)).await?);
+    /// assert!(after_30_days_of_use(Lifetime::new(DAY).absolute(90 * DAY)).await?);
+    /// assert!(after_30_days_of_use(Lifetime::new(DAY).without_absolute()).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Security
     /// [`Session::renew`](crate::Session::renew) starts a new birth, so call it after an authentication only.
     pub const fn absolute(mut self, absolute: Duration) -> Self {
-        self.absolute = Some(absolute);
+        self.absolute = Span::For(absolute);
+        self
+    }
+
+    /// No absolute limit, not even the one of 30 days that there is by default: who uses the session often enough is
+    /// never asked to log in again.
+    ///
+    /// # Security
+    /// Nor is a thief of the cookie. NIST SP 800-63B-4, section 2.1.3, says that there shall be a limit; go without one
+    /// where nothing depends on who somebody is.
+    pub const fn without_absolute(mut self) -> Self {
+        self.absolute = Span::Never;
         self
     }
 
@@ -132,22 +184,26 @@ impl Lifetime {
         };
         not_longer("duration", self.duration, "max_duration", max_duration)?;
         let active = match self.active {
-            Active::Never => Millis::ZERO,
-            Active::Default => Millis::span(DEFAULT_ACTIVE.min(self.duration)),
-            Active::For(active) => {
+            Span::Never => Millis::ZERO,
+            Span::Default => Millis::span(DEFAULT_ACTIVE.min(self.duration)),
+            Span::For(active) => {
                 let checked = range("active", active, MAX_SPAN)?;
                 not_longer("active", active, "duration", self.duration)?;
                 checked
             }
         };
-        let absolute = self.absolute.map(|span| range("absolute", span, MAX_SPAN)).transpose()?;
+        let absolute = match self.absolute {
+            Span::Never => Absolute::Never,
+            Span::Default => Absolute::AtLeast(Millis::span(DEFAULT_ABSOLUTE)),
+            Span::For(absolute) => Absolute::For(range("absolute", absolute, MAX_SPAN)?),
+        };
         let idle = self.idle.map(|span| range("idle", span, MAX_SPAN)).transpose()?;
         Ok(Terms { duration, active, absolute, idle, max_duration: max_duration_ms })
     }
 }
 
 impl Default for Lifetime {
-    /// 24 hours, prolonged by 5 minutes at a time: the defaults of `client-sessions`.
+    /// 24 hours, prolonged by 5 minutes at a time, which are the defaults of `client-sessions`, and 30 days in all.
     fn default() -> Self {
         Self::new(DAY)
     }
@@ -159,10 +215,21 @@ pub(crate) struct Terms {
     pub(crate) duration: Millis,
     /// Zero: never prolonged by use.
     pub(crate) active: Millis,
-    pub(crate) absolute: Option<Millis>,
+    pub(crate) absolute: Absolute,
     pub(crate) idle: Option<Millis>,
     /// The most that a session's own duration may be.
     pub(crate) max_duration: Millis,
+}
+
+/// The absolute limit. [`absolute_end`] says what it comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absolute {
+    /// There is none.
+    Never,
+    /// This span, whatever the duration is.
+    For(Millis),
+    /// This span, or the session's duration where that is longer.
+    AtLeast(Millis),
 }
 
 /// What a session's age comes to.
@@ -209,7 +276,7 @@ pub(crate) fn judge(times: &Times, terms: &Terms, now: Millis) -> Verdict {
 /// The moment at which the session ends if nobody uses it, and by which limit.
 pub(crate) fn first_end(times: &Times, terms: &Terms, now: Millis) -> (Millis, End) {
     let duration = (duration_end(times, terms, now), End::Duration);
-    let absolute = terms.absolute.map(|span| (times.created_at.plus(span), End::Absolute));
+    let absolute = absolute_end(times, terms).map(|at| (at, End::Absolute));
     let idle = terms.idle.map(|span| (times.sealed_at.plus(span), End::Idle));
     [absolute, idle]
         .into_iter()
@@ -281,6 +348,16 @@ pub(crate) fn active(times: &Times, terms: &Terms) -> Millis {
 /// When the duration is over, whatever other limits say.
 pub(crate) fn duration_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
     times.anchor.plus(duration(times, terms)).min(latest_end(times, terms, now))
+}
+
+/// When the absolute limit comes, if there is one.
+pub(crate) fn absolute_end(times: &Times, terms: &Terms) -> Option<Millis> {
+    let span = match terms.absolute {
+        Absolute::Never => return None,
+        Absolute::For(span) => span,
+        Absolute::AtLeast(span) => span.max(duration(times, terms)),
+    };
+    Some(times.created_at.plus(span))
 }
 
 /// However far a wrong clock has moved the anchor, no end is later than this.

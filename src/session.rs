@@ -294,7 +294,12 @@ impl Session {
         });
     }
 
-    /// Gives this session a duration of its own, counted from now; "remember me". Other limits still hold.
+    /// Gives this session a duration of its own, counted from now; "remember me". From 1 ms to the builder's
+    /// `max_duration`.
+    ///
+    /// Other limits still hold. Only the absolute limit that there is by default gives way to a duration of more than 30
+    /// days, but is counted from the birth of the session's id ([`Lifetime::absolute`](crate::Lifetime::absolute)). So
+    /// call this at the login, next to [`authenticate`](Self::authenticate).
     ///
     /// # Errors
     /// [`InsertError::Duration`] below 1 ms or above the builder's `max_duration`; [`InsertError::Destroyed`],

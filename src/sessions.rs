@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use crate::candidates::{self, Candidate, Found, Refusal};
 use crate::clock::{Millis, Watch};
-use crate::cookie::{CookieWriter, Secure};
+use crate::cookie::{CookieWriter, Secure, unquoted};
 use crate::entries::Entries;
 use crate::envelope::Sealer;
 use crate::error::{Rejection, StoreError};
@@ -124,7 +124,7 @@ pub struct Inspection {
     pub expires_at: OffsetDateTime,
     /// When the duration is over, which activity postpones.
     pub duration_ends_at: OffsetDateTime,
-    /// When the absolute limit comes, if there is one.
+    /// When the absolute limit comes; `None` [without one](crate::Lifetime::without_absolute).
     pub absolute_ends_at: Option<OffsetDateTime>,
     /// When the idle limit comes, if there is one.
     pub idle_ends_at: Option<OffsetDateTime>,
@@ -326,13 +326,13 @@ impl Sessions {
         Session::new(state, self.inner.limits, home)
     }
 
-    /// What a cookie's value says about itself, now.
+    /// What a cookie's value says about itself, now. As in a `Cookie` header, it may stand in double quotes.
     ///
     /// # Errors
     /// The [`Rejection`] that a request with this cookie would meet.
     pub fn inspect(&self, cookie_value: impl AsRef<[u8]>) -> Result<Inspection, Rejection> {
         let now = self.now();
-        let value = cookie_value.as_ref();
+        let value = unquoted(cookie_value.as_ref());
         let Inner { sealer, limits, .. } = &*self.inner;
         let candidate =
             candidates::judge(value, sealer, &limits.terms, now).map_err(|refusal| refusal.reason)?;
@@ -349,7 +349,7 @@ impl Sessions {
             sealed_at: times.sealed_at.to_datetime(),
             expires_at: end.to_datetime(),
             duration_ends_at: lifetime::duration_end(&times, &limits.terms, now).to_datetime(),
-            absolute_ends_at: limits.terms.absolute.map(|span| times.created_at.plus(span).to_datetime()),
+            absolute_ends_at: lifetime::absolute_end(&times, &limits.terms).map(Millis::to_datetime),
             idle_ends_at: limits.terms.idle.map(|span| times.sealed_at.plus(span).to_datetime()),
             own_duration: times.own.then(|| times.duration.to_duration()),
             own_persistence: persistent,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use sealed_session::store::{RedbStore, Store as _};
-use sealed_session::{CommitContext, Key, KeyRing, ManualClock, Secure, Session, Sessions};
+use sealed_session::{CommitContext, Key, KeyRing, Lifetime, ManualClock, Secure, Session, Sessions};
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -237,6 +237,45 @@ fn sessions_are_revoked_counted_and_swept_in_the_store() {
     let told = run(&["why"], &env, &large);
     assert!(told.code == 1 && told.out.contains("its data is not in the store"), "{}", told.out);
     drop(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
+}
+
+#[test]
+fn why_knows_the_limit_of_thirty_days_and_what_may_be_said_otherwise_and_reads_quotes() {
+    let at =
+        |day: i64| OffsetDateTime::from_unix_timestamp(1_767_225_600).unwrap() + time::Duration::days(day);
+    let clock = ManualClock::at(at(0));
+    let thirty_days = std::time::Duration::from_secs(30 * 86_400);
+    let builder = Sessions::builder(KeyRing::new(key(1))).lifetime(Lifetime::new(thirty_days));
+    let sessions = builder.clock(clock.clone()).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Used on the twentieth day, so that its duration lasts until the fiftieth.
+    let value = runtime.block_on(async {
+        let pair = sessions.issue(|session| session.insert("n", 1)).await.unwrap();
+        clock.set(at(20));
+        let session = sessions.load([&pair]).await.unwrap();
+        session.touch();
+        let line = sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+        line.split(';').next().unwrap().split_once('=').unwrap().1.to_owned()
+    });
+    let text = key(1).export();
+    let env = [("SESSION_KEYS", text.as_str())];
+    for (more, until) in [
+        (&[][..], None),
+        (&["--absolute", "45d"], Some("2026-02-15T00:00:00Z")),
+        (&["--without-absolute"], Some("2026-02-20T00:00:00Z")),
+        (&["--without-absolute", "--active", "0s"], Some("2026-02-20T00:00:00Z")),
+    ] {
+        let args = [&["why", "--duration", "30d", "--at", "2026-02-01T00:00:00Z"], more].concat();
+        for input in [value.clone(), format!("Cookie: a=b; {NAME}=\"{value}\"")] {
+            let told = run(&args, &env, &input);
+            let right =
+                until.map_or("counted from the session's birth".into(), |at| format!("accepted, until {at}"));
+            assert!(told.out.contains(&right), "{more:?}: {} {}", told.out, told.err);
+            assert_eq!(told.code, i32::from(until.is_none()));
+        }
+    }
+    let told = run(&["why", "--absolute", "45d", "--without-absolute"], &env, &value);
+    assert!(told.code == 2 && told.err.contains("cannot be used with"), "{}", told.err);
 }
 
 #[test]

@@ -203,36 +203,50 @@ fn commit(sessions: &Sessions, session: &Session, cookie: String) -> String {
 /// The lifetime's arithmetic beside a model of a few lines.
 pub fn lifetime(data: &[u8]) {
     const SKEW: i64 = 60_000;
+    const MAX_DURATION: u64 = 34_560_000_000;
+    const THIRTY_DAYS: i64 = 2_592_000_000;
     let mut data = Bytes(data);
     let span = |data: &mut Bytes<'_>| data.number() % 40_000_000_000;
     let maybe = |data: &mut Bytes<'_>| data.byte().is_multiple_of(2).then(|| span(data));
-    let (duration, active, absolute, idle) =
-        (span(&mut data), maybe(&mut data), maybe(&mut data), maybe(&mut data));
+    let (duration, active) = (span(&mut data), maybe(&mut data));
+    let absolute = match data.byte() % 4 {
+        1 => inner::Absolute::Nothing,
+        3 => inner::Absolute::Without,
+        _ => inner::Absolute::For(span(&mut data)),
+    };
+    let idle = maybe(&mut data);
     let mut now = NOW * 1_000;
     let Some(mut life) = inner::Life::begin((duration, active, absolute, idle), now) else {
         let absurd = |span: Option<u64>| span.is_some_and(|span| span == 0);
         assert!(
             duration == 0
-                || duration > 34_560_000_000
+                || duration > MAX_DURATION
                 || absurd(active)
-                || absurd(absolute)
+                || absolute == inner::Absolute::For(0)
                 || absurd(idle)
                 || active.is_some_and(|active| active > duration)
         );
         return;
     };
     let number = |span: u64| i64::try_from(span).expect("40 bits");
-    let d = number(duration);
-    let a = number(active.unwrap_or(300_000.min(duration)));
+    let mut d = number(duration);
+    let configured_a = number(active.unwrap_or(300_000.min(duration)));
     let (born, mut anchor, mut sealed) = (now, now, now);
     while !data.is_empty() {
         // Forward mostly, and sometimes back.
         let step = number(span(&mut data));
         now += if data.byte().is_multiple_of(16) { -(step % 200_000) } else { step % (d + 2) };
         let (touches, writes) = (data.byte().is_multiple_of(4), data.byte().is_multiple_of(3));
+        let own = data.byte().is_multiple_of(8).then(|| 1 + span(&mut data) % MAX_DURATION);
         let found = life.request(now, touches, writes);
+        let a = configured_a.min(d);
         let by_duration = (anchor + d).min(now + d.max(2 * a));
-        let end = [absolute.map(|span| born + number(span)), idle.map(|span| sealed + number(span))]
+        let absolute_end = match absolute {
+            inner::Absolute::Nothing => Some(born + THIRTY_DAYS.max(d)),
+            inner::Absolute::Without => None,
+            inner::Absolute::For(span) => Some(born + number(span)),
+        };
+        let end = [absolute_end, idle.map(|span| sealed + number(span))]
             .into_iter()
             .flatten()
             .fold(by_duration, i64::min);
@@ -259,6 +273,12 @@ pub fn lifetime(data: &[u8]) {
         if touches || writes || found != inner::Use::Live {
             sealed = now;
         }
+        if let Some(own) = own {
+            d = number(own);
+            life.set_duration(now, d);
+            (anchor, sealed) = (now, now);
+        }
+        let a = configured_a.min(d);
         let (ends, marks) = life.ends(now);
         assert!(ends <= now + d.max(2 * a) && marks >= ends.min(anchor + d));
     }
@@ -451,6 +471,17 @@ mod tests {
     #[test]
     fn lifetime() {
         over("lifetime", crate::lifetime);
+        // A fuzzer is not always at hand, and the model should hold without one.
+        let mut state = 2026_u64;
+        for _ in 0..20_000 {
+            let random = std::iter::repeat_with(|| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 32) as u8
+            });
+            crate::lifetime(&random.take(300).collect::<Vec<u8>>());
+        }
     }
 
     /// A fuzzer finds what several bytes stand for by itself only by luck.

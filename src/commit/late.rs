@@ -64,7 +64,8 @@ impl Inner {
             (true, idle) => lifetime::duration(times, terms).min(idle.unwrap_or(Millis(i64::MAX))),
             (false, idle) => lifetime::active(times, terms).max(idle.unwrap_or(Millis::ZERO)),
         };
-        let spare = Millis(span.min(terms.absolute.unwrap_or(span)).0 / 2);
+        let absolute = lifetime::absolute_end(times, terms).map_or(span, |end| end.minus(times.created_at));
+        let spare = Millis(span.min(absolute).0 / 2);
         let name_value = self.limits.name_value(state.plaintext_len());
         let is_late = now.minus(state.now) > SLOW;
         end.minus(now) > spare && (is_late || self.head_overrun(name_value, context).is_some())

@@ -7,7 +7,7 @@ fn terms(duration: i64, active: i64, absolute: Option<i64>, idle: Option<i64>) -
     Terms {
         duration: Millis(duration),
         active: Millis(active),
-        absolute: absolute.map(Millis),
+        absolute: absolute.map_or(Absolute::Never, |span| Absolute::For(Millis(span))),
         idle: idle.map(Millis),
         max_duration: Millis::span(MAX_AGE),
     }
@@ -222,6 +222,95 @@ fn the_default_active_span_is_five_minutes_or_the_duration_where_that_is_shorter
 }
 
 #[test]
+fn the_absolute_limit_is_thirty_days_by_default_or_the_duration_where_that_is_longer() {
+    let day = Duration::from_secs(86_400);
+    let of = |lifetime: Lifetime| lifetime.terms(MAX_AGE).unwrap();
+    let absolute_end = |terms: &Terms, times: &Times| absolute_end(times, terms).map(|at| at.0 / D);
+    for (lifetime, end) in [
+        (Lifetime::default(), Some(30)),
+        (Lifetime::new(day), Some(30)),
+        (Lifetime::new(day).fixed(), Some(30)),
+        (Lifetime::new(day).active(day).idle(day), Some(30)),
+        (Lifetime::new(30 * day), Some(30)),
+        (Lifetime::new(31 * day), Some(31)),
+        (Lifetime::new(400 * day).active(day), Some(400)),
+        (Lifetime::new(400 * day).absolute(day), Some(1)),
+        (Lifetime::new(day).absolute(90 * day), Some(90)),
+        (Lifetime::new(day).without_absolute(), None),
+        (Lifetime::new(400 * day).without_absolute(), None),
+        // Of two that contradict one another the later counts.
+        (Lifetime::new(day).absolute(day).without_absolute(), None),
+        (Lifetime::new(day).without_absolute().absolute(day), Some(1)),
+    ] {
+        let terms = of(lifetime);
+        assert_eq!(absolute_end(&terms, &born(0, &terms)), end, "{lifetime:?}");
+        assert_eq!(absolute_end(&terms, &born(7 * D, &terms)), end.map(|end| end + 7), "{lifetime:?}");
+    }
+
+    let own = |days: i64, terms: &Terms| {
+        let times = Times { anchor: Millis(5 * D), duration: Millis(days * D), own: true, ..born(0, terms) };
+        absolute_end(terms, &times)
+    };
+    let terms = of(Lifetime::new(day));
+    assert_eq!([29, 30, 31, 90].map(|days| own(days, &terms)), [30, 30, 31, 90].map(Some));
+    assert_eq!(own(90, &of(Lifetime::new(60 * day))), Some(90), "the session's own alone counts");
+    assert_eq!(own(40, &of(Lifetime::new(60 * day))), Some(40), "also where it is the shorter one");
+    assert_eq!(own(90, &of(Lifetime::new(day).absolute(45 * day))), Some(45), "what is said holds");
+    assert_eq!(own(90, &of(Lifetime::new(day).without_absolute())), None);
+    let capped = Lifetime::new(day).terms(60 * day).unwrap();
+    assert_eq!(own(90, &capped), Some(60), "but for no more than the most that it may be");
+}
+
+#[test]
+fn who_is_always_there_logs_in_after_thirty_days_unless_it_is_said_otherwise() {
+    let day = Duration::from_secs(86_400);
+    for (lifetime, days) in [
+        (Lifetime::default(), 30),
+        (Lifetime::new(day).active(day), 30),
+        (Lifetime::new(30 * day).active(7 * day), 30),
+        (Lifetime::new(90 * day).active(7 * day), 90),
+        (Lifetime::new(day).absolute(7 * day), 7),
+        (Lifetime::new(day).absolute(60 * day), 60),
+    ] {
+        for touches in [false, true] {
+            let terms = lifetime.terms(MAX_AGE).unwrap();
+            let mut times = born(0, &terms);
+            let step = A / 2;
+            for now in (step..days * D).step_by(step as usize) {
+                let used = match judged(&times, &terms, now) {
+                    Verdict::Live | Verdict::Due(_) if touches => touch(&times, Millis(now)),
+                    Verdict::Live => continue,
+                    Verdict::Due(_) => extend(&times, &terms, Millis(now)),
+                    verdict => panic!("{verdict:?} after {now} ms of {lifetime:?}"),
+                };
+                times = reseal(&used, &terms, Millis(now));
+            }
+            let over = Verdict::Over { end: End::Absolute, at: Millis(days * D) };
+            assert_eq!(judged(&times, &terms, days * D), over, "{lifetime:?}");
+        }
+    }
+    // Who is not held by it lives on.
+    let terms = Lifetime::new(day).active(day).without_absolute().terms(MAX_AGE).unwrap();
+    let mut times = born(0, &terms);
+    for now in (1..400 * D).step_by(D as usize / 2) {
+        if judged(&times, &terms, now) == Verdict::Due(Due::Extend) {
+            times = reseal(&extend(&times, &terms, Millis(now)), &terms, Millis(now));
+        }
+        assert!(!matches!(judged(&times, &terms, now), Verdict::Over { .. }), "after {now} ms");
+    }
+}
+
+#[test]
+fn what_lasts_for_its_duration_ends_by_that_and_not_by_the_default() {
+    for days in [1, 30, 31, 400] {
+        let terms = Lifetime::new(Duration::from_secs(days * 86_400)).terms(MAX_AGE).unwrap();
+        let at = days as i64 * D;
+        let over = Verdict::Over { end: End::Duration, at: Millis(at) };
+        assert_eq!(judged(&born(0, &terms), &terms, at), over);
+    }
+}
+
+#[test]
 fn spans_beyond_reason_and_contradictions_are_configuration_errors() {
     let day = || Lifetime::new(DAY);
     let refused = |lifetime: Lifetime, setting: &str| {
@@ -260,7 +349,7 @@ fn the_presets_are_the_figures_of_nist_sp_800_63b_4() {
         (Lifetime::aal3(), 12 * 3_600, Some(15 * 60)),
     ] {
         let terms = lifetime.terms(MAX_AGE).unwrap();
-        assert_eq!(terms.absolute, Some(Millis(end * 1_000)));
+        assert_eq!(terms.absolute, Absolute::For(Millis(end * 1_000)));
         assert_eq!(terms.idle, idle.map(|seconds: i64| Millis(seconds * 1_000)));
         assert_eq!(terms.active, Millis::ZERO);
     }
@@ -272,6 +361,8 @@ struct Model {
     duration: i64,
     active: i64,
     absolute: i64,
+    /// Whether the absolute limit gives way to a longer duration.
+    yields: bool,
     idle: i64,
     max_duration: i64,
     created: i64,
@@ -289,6 +380,7 @@ impl Model {
             duration: 0,
             active: 0,
             absolute: 0,
+            yields: false,
             idle: 0,
             max_duration: 0,
             created: now,
@@ -307,13 +399,19 @@ impl Model {
         self.duration = 1 + random.below(400_000);
         self.active = random.below(self.duration + 1);
         self.absolute = optional(random);
+        self.yields = random.below(2) == 0;
         self.idle = optional(random);
         self.max_duration = self.duration + random.below(300_000);
     }
 
     fn terms(&self) -> Terms {
         let finite = |span| (span != NEVER).then_some(span);
-        let terms = terms(self.duration, self.active, finite(self.absolute), finite(self.idle));
+        let mut terms = terms(self.duration, self.active, finite(self.absolute), finite(self.idle));
+        if let Absolute::For(span) = terms.absolute
+            && self.yields
+        {
+            terms.absolute = Absolute::AtLeast(span);
+        }
         Terms { max_duration: Millis(self.max_duration), ..terms }
     }
 
@@ -341,9 +439,10 @@ impl Model {
     }
 
     fn end(&self, now: i64) -> (i64, End) {
+        let absolute = if self.yields { self.absolute.max(self.d()) } else { self.absolute };
         let ends = [
             (self.duration_end(now), End::Duration),
-            (self.created + self.absolute, End::Absolute),
+            (self.created + absolute, End::Absolute),
             (self.sealed + self.idle, End::Idle),
         ];
         let first = ends[0].0.min(ends[1].0).min(ends[2].0);

@@ -65,6 +65,53 @@ async fn a_changed_configuration_reaches_a_live_session_at_its_next_issue() {
     assert_eq!(reply.attribute("Max-Age"), None);
 }
 
+/// As some clients in Java and .NET send it, which know RFC 6265's grammar better than browsers do.
+#[actix_web::test]
+async fn a_cookie_that_comes_back_in_quotes_is_the_session_also_beside_its_own_copy() {
+    let bed = Bed::new();
+    let mut jar = bed.logged_in().await;
+    for n in 1..4 {
+        let (plain, quoted) = (format!("s={}", jar.value()), format!("s=\"{}\"", jar.value()));
+        for headers in [
+            vec![quoted.clone()],
+            vec![format!("a=\"b\"; {quoted}; c=\"d\"")],
+            vec![format!("{quoted}; {plain}")],
+            vec![format!("{plain}; {quoted}")],
+            vec![quoted.clone(), plain],
+        ] {
+            let headers: Vec<&[u8]> = headers.iter().map(String::as_bytes).collect();
+            let look = move |session: &Session| assert_eq!(session.get::<i64>("n").unwrap(), Some(n));
+            assert_eq!(bed.raw(&headers, look).await.set_cookie(), None, "it is neither changed nor removed");
+            let events = bed.events();
+            assert!(matches!(events[..], [Event::Resumed { .. }]), "{events:?}");
+        }
+        assert_eq!(bed.sessions.inspect(&quoted[2..]), bed.sessions.inspect(jar.value()));
+        // What is issued upon it carries no quotes, and goes on.
+        let reply = bed.raw(&[quoted.as_bytes()], write).await;
+        jar.keep(&reply);
+        assert!(!reply.set_cookie().unwrap().contains('"'));
+        bed.events();
+    }
+    let quoted = format!("s=\"{}\"", jar.value());
+    assert!(bed.raw(&[quoted.as_bytes()], Session::destroy).await.removes());
+
+    let value = jar.value();
+    for broken in [
+        format!("\"{value}"),
+        format!("{value}\""),
+        format!("\"\"{value}\"\""),
+        format!("\" {value}\""),
+        format!("'{value}'"),
+        "\"\"".to_owned(),
+        "\"".to_owned(),
+    ] {
+        let refused = Origin::Rejected(sealed_session::Rejection::Malformed);
+        let look = move |session: &Session| assert_eq!(session.origin(), refused);
+        assert!(bed.raw(&[format!("s={broken}").as_bytes()], look).await.removes(), "{broken}");
+        assert_eq!(bed.sessions.inspect(&broken).unwrap_err(), sealed_session::Rejection::Malformed);
+    }
+}
+
 #[actix_web::test]
 async fn a_cookie_moved_to_another_name_under_the_same_ring_is_refused() {
     let ring = KeyRing::new(Key::generate());
@@ -173,6 +220,7 @@ async fn contradictions_are_errors_of_build_that_name_what_would_be_right() {
     refused(&|b| b.lifetime(Lifetime::new(Duration::ZERO)), "duration is 0 ms");
     refused(&|b| b.lifetime(Lifetime::new(Duration::MAX)), "duration is");
     refused(&|b| b.lifetime(day().active(Duration::ZERO)), "active is 0 ms");
+    refused(&|b| b.lifetime(day().active(Duration::ZERO)), "that use never prolongs call `fixed()`");
     refused(&|b| b.lifetime(day().active(2 * DAY)), "active (2 days) must not be longer than duration");
     refused(&|b| b.lifetime(day().absolute(Duration::ZERO)), "absolute is 0 ms");
     refused(&|b| b.lifetime(day().idle(Duration::MAX)), "idle is");

@@ -76,7 +76,7 @@ async fn every_truncation_and_extension_of_a_valid_cookie_gives_a_new_session() 
         bed.raw(&[format!("{good}{more}").as_bytes()], refused).await;
         bed.raw(&[format!("s={more}{}", &good[2..]).as_bytes()], refused).await;
     }
-    bed.raw(&[format!("s=\"{}\"", &good[2..]).as_bytes()], refused).await;
+    bed.raw(&[format!("s=\"\"{}\"\"", &good[2..]).as_bytes()], refused).await;
 }
 
 #[actix_web::test]

@@ -85,6 +85,100 @@ async fn the_absolute_limit_wins_over_activity_and_is_counted_anew_from_a_renewa
     assert_eq!(bed.see(&renewed, Session::origin).await, Origin::Resumed);
 }
 
+/// Comes every twelve hours until `days` have passed since the login, and then once more.
+async fn after_days_of_use(bed: &Bed, days: u32) -> Origin {
+    let mut jar = bed.logged_in().await;
+    for _ in 0..2 * days - 1 {
+        bed.clock.advance(DAY / 2);
+        bed.visit(&mut jar, |session| assert_eq!(session.origin(), Origin::Resumed)).await;
+    }
+    bed.clock.advance(DAY / 2 - MS);
+    assert_eq!(bed.see(&jar, Session::origin).await, Origin::Resumed, "a millisecond before");
+    bed.clock.advance(MS);
+    bed.see(&jar, Session::origin).await
+}
+
+#[actix_web::test]
+async fn who_comes_back_all_the_time_logs_in_after_thirty_days_unless_it_is_said_otherwise() {
+    let over = Origin::Rejected(Rejection::Expired(End::Absolute));
+    let active = |days: u32| Lifetime::new(days * DAY).active(DAY);
+    for (lifetime, rolling, days, origin) in [
+        (Lifetime::new(DAY), true, 30, over),
+        (active(1), false, 30, over),
+        (active(30), false, 30, over),
+        (active(45), false, 45, over),
+        (Lifetime::new(45 * DAY), true, 45, over),
+        (active(1).absolute(40 * DAY), false, 40, over),
+        (active(1).without_absolute(), false, 100, Origin::Resumed),
+        (Lifetime::new(DAY).without_absolute(), true, 100, Origin::Resumed),
+    ] {
+        let bed = Bed::with(|builder| builder.lifetime(lifetime).rolling(rolling));
+        assert_eq!(after_days_of_use(&bed, days).await, origin, "{lifetime:?}");
+    }
+}
+
+#[actix_web::test]
+async fn the_browser_and_who_inspects_the_cookie_are_told_of_the_end_after_thirty_days() {
+    let lifetime = Lifetime::new(20 * DAY);
+    let bed = Bed::with(|builder| builder.lifetime(lifetime));
+    let mut jar = bed.logged_in().await;
+    let born = bed.see(&jar, Session::created_at).await;
+    let told = bed.sessions.inspect(jar.value()).unwrap();
+    assert_eq!((told.expires_at, told.absolute_ends_at), (born + 20 * DAY, Some(born + 30 * DAY)));
+    bed.clock.advance(15 * DAY);
+    let reply = bed.visit(&mut jar, Session::touch).await;
+    assert_eq!(reply.attribute("Max-Age"), Some("1296000"), "15 days");
+    assert_eq!(bed.see(&jar, Session::remaining).await, 15 * DAY);
+    let told = bed.sessions.inspect(jar.value()).unwrap();
+    assert_eq!((told.expires_at, told.absolute_ends_at), (born + 30 * DAY, Some(born + 30 * DAY)));
+    assert_eq!(told.duration_ends_at, born + 35 * DAY);
+
+    let without =
+        Bed::on(KeyRing::new(key(1)), bed.clock.clone(), |b| b.lifetime(lifetime.without_absolute()));
+    let told = without.sessions.inspect(jar.value()).unwrap();
+    assert_eq!((told.expires_at, told.absolute_ends_at), (born + 35 * DAY, None));
+}
+
+#[actix_web::test]
+async fn a_longer_duration_of_its_own_outlives_the_default_but_not_a_limit_that_was_set() {
+    let own = |session: &Session| session.set_duration(90 * DAY).unwrap();
+    let absolute = Origin::Rejected(Rejection::Expired(End::Absolute));
+    for (lifetime, set_after, end, origin) in [
+        (Lifetime::new(DAY), 0, 90, Origin::Rejected(Rejection::Expired(End::Duration))),
+        // It is counted from the birth, however late it is set.
+        (Lifetime::new(25 * DAY), 20, 90, absolute),
+        (Lifetime::new(DAY).absolute(45 * DAY), 0, 45, absolute),
+        (Lifetime::new(25 * DAY).absolute(45 * DAY), 20, 45, absolute),
+        (
+            Lifetime::new(25 * DAY).without_absolute(),
+            20,
+            110,
+            Origin::Rejected(Rejection::Expired(End::Duration)),
+        ),
+    ] {
+        let bed = Bed::with(|builder| builder.lifetime(lifetime));
+        let mut jar = bed.logged_in().await;
+        bed.clock.advance(set_after * DAY);
+        bed.visit(&mut jar, own).await;
+        let left = (end - set_after) * DAY;
+        assert_eq!(bed.see(&jar, Session::remaining).await, left, "{lifetime:?}");
+        assert_eq!(origin_after(&bed, &jar, left - MS).await, Origin::Resumed, "{lifetime:?}");
+        assert_eq!(origin_after(&bed, &jar, left).await, origin, "{lifetime:?}");
+    }
+
+    // However often it is used.
+    let bed = Bed::new();
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, own).await;
+    for _ in 0..89 {
+        bed.clock.advance(DAY);
+        bed.visit(&mut jar, Session::touch).await;
+    }
+    assert_eq!(bed.see(&jar, Session::remaining).await, DAY);
+    bed.visit(&mut jar, |session| session.authenticate("ada").unwrap()).await;
+    assert_eq!(bed.see(&jar, Session::remaining).await, 90 * DAY, "a login is a new birth");
+}
+
 #[actix_web::test]
 async fn lowering_the_duration_shortens_live_sessions_and_raising_it_acts_at_the_next_issue_and_revives_nothing()
  {

@@ -306,6 +306,23 @@ async fn the_limits_of_a_lifetime_hold_in_the_store_to_the_millisecond() {
 }
 
 #[actix_web::test]
+async fn a_stored_session_that_is_used_every_day_is_over_after_thirty_and_its_row_goes() {
+    let (bed, spy) = stored(|builder| builder.lifetime(Lifetime::new(2 * DAY)));
+    let mut jar = spilled(&bed).await;
+    for _ in 0..29 {
+        bed.clock.advance(DAY);
+        bed.visit(&mut jar, Session::touch).await;
+    }
+    bed.clock.advance(DAY - MS);
+    assert_eq!(bed.see(&jar, Session::origin).await, Origin::Resumed);
+    bed.clock.advance(MS);
+    let over = Origin::Rejected(Rejection::Expired(sealed_session::End::Absolute));
+    assert_eq!(bed.see(&jar, Session::origin).await, over);
+    bed.clock.advance(MINUTE);
+    assert_eq!(spy.rows.count().await.unwrap(), 0);
+}
+
+#[actix_web::test]
 async fn a_renewed_use_of_the_idle_limit_and_a_longer_duration_keep_the_row_alive() {
     let (bed, _) = stored(|builder| builder.lifetime(Lifetime::new(DAY).idle(60 * MINUTE)));
     let mut jar = spilled(&bed).await;

@@ -55,12 +55,15 @@ pub(crate) struct Limits {
     /// The configured duration, such as 24h, 30m, 90s or 500ms.
     #[arg(long, value_parser = span, default_value = "24h", value_name = "SPAN")]
     duration: Duration,
-    /// The configured active span; 5 minutes or the duration if that is less, by default.
+    /// The configured active span; 5 minutes or the duration if that is less, by default. 0s is `fixed()`.
     #[arg(long, value_parser = span, value_name = "SPAN")]
     active: Option<Duration>,
-    /// The configured absolute limit.
+    /// The configured absolute limit; 30 days or the duration if that is more, by default.
     #[arg(long, value_parser = span, value_name = "SPAN")]
     absolute: Option<Duration>,
+    /// There is no absolute limit.
+    #[arg(long, conflicts_with = "absolute")]
+    without_absolute: bool,
     /// The configured idle limit.
     #[arg(long, value_parser = span, value_name = "SPAN")]
     idle: Option<Duration>,
@@ -74,10 +77,13 @@ impl Limits {
     pub(crate) fn lifetime(&self) -> Lifetime {
         let mut lifetime = Lifetime::new(self.duration);
         if let Some(active) = self.active {
-            lifetime = lifetime.active(active);
+            lifetime = if active.is_zero() { lifetime.fixed() } else { lifetime.active(active) };
         }
         if let Some(absolute) = self.absolute {
             lifetime = lifetime.absolute(absolute);
+        }
+        if self.without_absolute {
+            lifetime = lifetime.without_absolute();
         }
         if let Some(idle) = self.idle {
             lifetime = lifetime.idle(idle);
