@@ -77,7 +77,6 @@ struct Stored {
 }
 
 impl Session {
-    #[inline]
     pub(crate) fn new(state: State, limits: Limits, home: Option<Arc<dyn Home>>) -> Self {
         let stored = home.map(|home| Box::new(Stored { home, gate: Gate::new(()) }));
         Self { inner: Arc::new(Inner { state: Mutex::new(state), limits, stored }) }

@@ -319,7 +319,6 @@ impl Sessions {
         self.session(state, cookies)
     }
 
-    #[inline]
     pub(crate) fn session(&self, mut state: State, cookies: usize) -> Session {
         state.cookies = cookies;
         let home = self.inner.rows.is_some().then(|| Arc::clone(&self.inner) as Arc<dyn Home>);

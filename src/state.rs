@@ -128,7 +128,6 @@ pub(crate) struct State {
 }
 
 impl State {
-    #[inline]
     pub(crate) fn new(origin: Origin, terms: &Terms, now: Millis) -> Self {
         let header = Header {
             id: SessionId::NONE,
@@ -157,7 +156,6 @@ impl State {
         }
     }
 
-    #[inline]
     pub(crate) fn resumed(loaded: Loaded, entries: Entries, now: Millis) -> Self {
         Self {
             stage: Stage::Open,
