@@ -66,6 +66,7 @@
 //! | `conformance` | no | `store::conformance`, the tests that every store has to pass |
 //! | `metrics` | no | counters and histograms of what happens, see [`Event`] |
 //! | `cli` | no | the command line tool `sealed-session` |
+//! | `aws-lc-rs` | no | AES-256-GCM by AWS-LC: the same cookies, sealed in two thirds of the time or less; needs a C compiler |
 //!
 //! Without `actix` [`Sessions::load`] and [`Sessions::commit`] serve any framework.
 //!

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::rngs::SysRng;
-use rand::{Rng as _, TryRng as _};
+use rand::{Rng as _, RngExt as _, TryRng as _};
 
 /// Fills `bytes` from the operating system.
 pub(crate) fn fill_from_system(bytes: &mut [u8]) {
@@ -29,6 +29,11 @@ pub(crate) fn from_thread<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand::rng().fill_bytes(&mut bytes);
     bytes
+}
+
+/// A number from 0 to 1, for who has to wait a while and not as long as others do.
+pub(crate) fn fraction() -> f64 {
+    rand::rng().random_range(0.0..1.0)
 }
 
 /// Makes this thread's generator start anew from the operating system, and ends the thread's sealing epochs: for a

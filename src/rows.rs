@@ -6,7 +6,6 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rand::RngExt as _;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -16,6 +15,7 @@ use crate::envelope::RowSealer;
 use crate::error::{CommitError, StoreError, in_full};
 use crate::event::{Event, Teller};
 use crate::key::KeyId;
+use crate::random;
 use crate::record::{self, NotARecord, Packed, RowContent, SessionId};
 use crate::state::LoadedRow;
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
@@ -205,7 +205,7 @@ impl Rows {
     /// A pause before the next try, or the end of patience.
     pub(crate) async fn pause(&self, tries: u32, deadline: Deadline) -> Result<(), CommitError> {
         let longest = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
-        let pause = longest.mul_f64(rand::rng().random_range(0.0..1.0));
+        let pause = longest.mul_f64(random::fraction());
         if Instant::now() + pause >= deadline.0 {
             return Err(CommitError::Conflict);
         }

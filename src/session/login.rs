@@ -1,0 +1,113 @@
+//! Whose session it is, since when, and under which id.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::Session;
+use crate::clock::Millis;
+use crate::error::InsertError;
+
+impl Session {
+    /// The user has proved who they are just now: call it at each login, and at each re-authentication of the same user.
+    /// The session gets a new id and a new birth, and [`authenticated_at`](Self::authenticated_at) is the moment of this
+    /// request.
+    ///
+    /// What an anonymous visitor had in the session stays. Another user than the one whose session it was begins with an
+    /// empty one: the former user's entries, own duration and own persistence are gone, and with them what this request
+    /// wrote before, so authenticate first. A session that has been ended meanwhile begins empty too, with what this
+    /// request has changed.
+    ///
+    /// # Errors
+    /// [`InsertError::EmptySubject`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
+    /// [`InsertError::Committed`]. The session stays as it was.
+    ///
+    /// # Security
+    /// A new id at each authentication is what OWASP ASVS 5 asks for in 7.2.4, against session fixation. The former id is
+    /// ended like that of [`renew`](Self::renew).
+    ///
+    /// ```
+    /// # use sealed_session::{InsertError, Session};
+    /// use std::time::Duration;
+    ///
+    /// fn logged_in(session: &Session, user: &str) -> Result<(), InsertError> {
+    ///     session.authenticate(user)?;
+    ///     assert!(session.is_fresh(Duration::from_secs(300)));
+    ///     session.insert("theme", "dark")
+    /// }
+    /// ```
+    pub fn authenticate(&self, subject: impl Into<String>) -> Result<(), InsertError> {
+        let subject = subject.into();
+        self.with(|state| {
+            state.belong_to(subject, &self.inner.limits)?;
+            state.header.authenticated_at = state.now;
+            state.authenticated = true;
+            Ok(())
+        })
+    }
+
+    /// Says whose session this is, where nobody has been authenticated: a user whom the application knows otherwise, or
+    /// whom an administrator goes on as. At a login call [`authenticate`](Self::authenticate).
+    ///
+    /// The subject that is there already changes nothing. Another one implies [`renew`](Self::renew), and that the session
+    /// counts as never authenticated; if there was one before, it begins empty, as with `authenticate`.
+    ///
+    /// # Errors
+    /// [`InsertError::EmptySubject`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
+    /// [`InsertError::Committed`]. The session stays as it was.
+    pub fn set_subject(&self, subject: impl Into<String>) -> Result<(), InsertError> {
+        let subject: String = subject.into();
+        self.with(|state| {
+            state.check_open()?;
+            if state.header.subject.as_deref() == Some(subject.as_str()) {
+                return Ok(());
+            }
+            state.belong_to(subject, &self.inner.limits)?;
+            state.header.authenticated_at = Millis::ZERO;
+            state.authenticated = false;
+            Ok(())
+        })
+    }
+
+    /// Whose session this is, if [`authenticate`](Self::authenticate) or [`set_subject`](Self::set_subject) said so.
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        self.with(|state| state.header.subject.as_deref().map(str::to_owned))
+    }
+
+    /// When the subject was last authenticated in this session, by [`authenticate`](Self::authenticate); `None`: never.
+    /// [`renew`](Self::renew) keeps it.
+    #[must_use]
+    pub fn authenticated_at(&self) -> Option<OffsetDateTime> {
+        let at = self.with(|state| state.header.authenticated_at);
+        (at != Millis::ZERO).then(|| at.to_datetime())
+    }
+
+    /// Whether the subject was authenticated less than `within` before this request: ask it before what a stolen or
+    /// forgotten session must not do, such as changing the e-mail address, and send who is not fresh to authenticate
+    /// again (OWASP ASVS 5, 7.5.1 and 7.5.3).
+    #[must_use]
+    pub fn is_fresh(&self, within: Duration) -> bool {
+        self.with(|state| {
+            let at = state.header.authenticated_at;
+            at != Millis::ZERO && state.now.minus(at) < Millis::span(within)
+        })
+    }
+
+    /// Gives the session a new id and a new birth, and keeps its data.
+    ///
+    /// # Security
+    /// Call it when a user gains rights, and only then: against session fixation (OWASP ASVS 5, 7.2.4), and because the
+    /// absolute limit is counted from the birth. [`authenticate`](Self::authenticate) does it by itself. With a store the old id is ended there; without one, or with
+    /// [`Revocation::Off`](crate::Revocation::Off) for a session in a cookie, the old cookie stays valid until it ends.
+    pub fn renew(&self) {
+        let (subject, since) = self.with(|state| (state.header.subject.clone(), state.now));
+        let home = self.home().zip(subject);
+        let given = home.and_then(|(home, subject)| home.given_generation(&subject, since));
+        self.if_open("renew", |state| {
+            state.renew(&self.inner.limits.terms);
+            // "Everywhere but here": whoever revoked the subject's sessions in this request may take this one along.
+            state.header.generation = given.unwrap_or(state.header.generation);
+        });
+    }
+}
