@@ -132,7 +132,7 @@ pub enum End {
 #[non_exhaustive]
 pub enum Rejection {
     /// Not base64url, of an impossible length, or authentic but not a record of this version.
-    #[error("malformed: no sealed value; it was cut off, quoted or encoded on the way, or is not ours")]
+    #[error("malformed: no sealed value; it was cut off or encoded on the way, or is not ours")]
     Malformed,
     /// Sealed with a suite that this version does not know.
     #[error("unknown suite {0}: a newer version of this library sealed it; was it rolled back?")]

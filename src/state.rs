@@ -314,8 +314,8 @@ impl State {
             self.header.times.own = false;
             self.header.persistent = None;
         }
+        // The generation stays: the commit asks for that of another subject, and whoever comes back has theirs still.
         self.header.subject = Some(subject.into());
-        self.header.generation = 0;
         self.renew(&limits.terms);
         Ok(())
     }

@@ -141,7 +141,7 @@ fn why_explains_each_reason_in_a_sentence() {
     };
     let at = ["--at", AN_HOUR_LATER];
     let with = |more: &[&'static str]| [&at[..], more].concat();
-    says(&at, &keys, &value[..value.len() - 1], "malformed", "was it cut off, quoted or URL-encoded");
+    says(&at, &keys, &value[..value.len() - 1], "malformed", "was it cut off or URL-encoded");
     says(&at, &keys, &format!("B{}", &value[1..]), "unknown_suite", "5 is none that this version knows");
     says(
         &at,

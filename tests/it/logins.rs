@@ -83,6 +83,10 @@ async fn ada_bob_and_ada_again_within_one_request_is_empty_too() {
             [(SET_SUBJECT, SET_SUBJECT), (AUTHENTICATE, SET_SUBJECT), (SET_SUBJECT, AUTHENTICATE)]
         {
             let bed = bed(place);
+            if place != "cookie" {
+                // So that she has a generation to come back to.
+                bed.sessions.revoke_subject("ada").await.unwrap();
+            }
             let mut jar = ada(&bed, place).await;
             bed.visit(&mut jar, move |session| {
                 there(session, "bob").unwrap();
@@ -279,7 +283,7 @@ fn meanwhile(bed: &Bed, jar: &Jar, work: impl FnOnce(&Session)) {
 async fn what_ada_writes_while_bob_logs_in_stays_hers() {
     for place in ["cookie beside a store", "cookie that is asked for", "store"] {
         for login in [AUTHENTICATE, SET_SUBJECT] {
-            for empties_first in [false, true] {
+            for (empties_first, writes) in [(false, true), (true, true), (false, false), (true, false)] {
                 let bed = bed(place);
                 let mut jar = ada(&bed, place).await;
                 if empties_first {
@@ -287,7 +291,9 @@ async fn what_ada_writes_while_bob_logs_in_stays_hers() {
                 }
                 let session = load(&bed.sessions, &jar);
                 login(&session, "bob").unwrap();
-                session.increment("count", 1).unwrap();
+                if writes {
+                    session.increment("count", 1).unwrap();
+                }
                 meanwhile(&bed, &jar, |hers| {
                     hers.insert("secret", "newer").unwrap();
                     hers.insert("count", 7).unwrap();
@@ -295,8 +301,8 @@ async fn what_ada_writes_while_bob_logs_in_stays_hers() {
                 });
                 let bob = browser(commit(&bed.sessions, &session).unwrap());
                 assert_eq!(subject(&bed, &bob).await.as_deref(), Some("bob"));
-                assert_eq!(keys(&bed, &bob).await, ["count"], "{place}");
-                assert_eq!(bed.see(&bob, |session| session.get::<i64>("count").unwrap()).await, Some(1));
+                let count = bed.see(&bob, |session| session.get::<i64>("count").unwrap()).await;
+                assert_eq!((keys(&bed, &bob).await.len(), count), if writes { (1, Some(1)) } else { (0, None) });
                 assert_ne!(bed.see(&jar, Session::origin).await, Origin::Resumed, "and hers is over");
             }
         }

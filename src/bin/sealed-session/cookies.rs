@@ -232,7 +232,7 @@ fn because(found: &Found, reason: Rejection) -> String {
     match reason {
         Rejection::Malformed => format!(
             "It would be rejected as malformed: {} characters are not a sealed value, which is base64url without \
-             padding and has from 188 to {MAX_NAME_VALUE_BYTES}; was it cut off, quoted or URL-encoded on the way?",
+             padding and has from 188 to {MAX_NAME_VALUE_BYTES}; was it cut off or URL-encoded on the way?",
             value.len()
         ),
         Rejection::UnknownSuite(suite) => format!(
