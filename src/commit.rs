@@ -128,7 +128,8 @@ impl Inner {
             Stage::Destroyed => return Action::Keep,
             Stage::Open => {}
         }
-        if self.is_disowned(state) {
+        // Who has authenticated gets a session of nothing that was loaded.
+        if self.is_disowned(state) && !state.authenticated {
             return Action::Keep;
         }
         if has_end && state.is_renewed() {
@@ -214,6 +215,7 @@ impl Inner {
     ) -> Option<Option<SetCookie>> {
         // Where something was written there will be something to do, and the plan below says what.
         let keeps = session.with(|state| {
+            self.leave_behind(state);
             let keeps = !state.entries.touched() && plan(state) == Action::Keep;
             if keeps {
                 state.stage = Stage::Committed;
@@ -227,6 +229,7 @@ impl Inner {
         let now = self.now();
         let primary = self.sealer.ring().primary();
         let (line, events) = session.with(|state| {
+            self.leave_behind(state);
             let action = plan(state);
             if self.waits(state, action, now, primary) {
                 return None;

@@ -201,6 +201,11 @@ impl Entries {
         Ok(rebased)
     }
 
+    /// Whether nothing was loaded, nor ever will be, under the changes.
+    pub(crate) fn are_over_nothing(&self) -> bool {
+        self.base.is_none()
+    }
+
     /// The same changes over nothing.
     pub(crate) fn over_nothing(&self) -> Self {
         let mut bare = Self { base: None, delta: self.delta.clone(), extent: Extent::default() };

@@ -291,10 +291,13 @@ impl StoreError {
 
 /// What a span of zero was meant to say.
 fn instead(setting: &str, value: Duration) -> &'static str {
-    if setting == "active" && value.is_zero() {
-        "; for a session that use never prolongs call `fixed()`"
-    } else {
-        ""
+    match setting {
+        "active" if value.is_zero() => "; for a session that use never prolongs call `fixed()`",
+        "absolute" if value.is_zero() => {
+            "; for a session that nothing but its duration ends call `without_absolute()`"
+        }
+        "idle" if value.is_zero() => "; for no idle limit leave it out",
+        _ => "",
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) fn fraction() -> f64 {
 ///
 /// # Panics
 /// If the operating system yields no random bytes.
+#[doc(alias = "fork")]
 pub fn reseed() {
     rand::rng().reseed().expect("the operating system yields random bytes");
     LIFE.set(next_life());

@@ -258,7 +258,6 @@ impl Session {
             state.entries.clear();
             state.header.subject = None;
             state.header.authenticated_at = Millis::ZERO;
-            state.authenticated = false;
         });
     }
 
@@ -300,6 +299,19 @@ impl Session {
             *times = Times { anchor: now, duration: span, own: true, ..*times };
             Ok(())
         })
+    }
+
+    /// Takes back what [`set_duration`](Self::set_duration) gave: the configured duration, counted from now. For a login
+    /// without "remember me" where an earlier one of the same user had it. The absolute limit of 30 days, where that is
+    /// not configured, counts again too. Without an own duration nothing changes.
+    pub fn reset_duration(&self) {
+        let duration = self.inner.limits.terms.duration;
+        self.if_open("reset_duration", |state| {
+            let (now, times) = (state.now, &mut state.header.times);
+            if times.own {
+                *times = Times { anchor: now, duration, own: false, ..*times };
+            }
+        });
     }
 
     /// Whether browsers keep this session's cookie when they are closed, whatever is configured.

@@ -16,6 +16,13 @@ impl Inner {
         state.loaded.as_ref().is_some_and(|loaded| self.sealer.ring().has_revoked(loaded.key_id))
     }
 
+    /// Takes nothing along that a key had sealed which is revoked by now, where a login makes it another session.
+    pub(super) fn leave_behind(&self, state: &mut State) {
+        if state.authenticated && self.is_disowned(state) {
+            state.start_empty();
+        }
+    }
+
     /// Whether this process knows that the session is over, so that no late answer puts its cookie over a newer one.
     pub(super) fn is_known_to_be_over(&self, state: &State, now: Millis) -> bool {
         self.revoking.as_ref().zip(state.loaded.as_ref()).is_some_and(|(revoking, loaded)| {
@@ -68,6 +75,9 @@ impl Inner {
         let spare = Millis(span.min(absolute).0 / 2);
         let name_value = self.limits.name_value(state.plaintext_len());
         let is_late = now.minus(state.now) > SLOW;
-        end.minus(now) > spare && (is_late || self.head_overrun(name_value, context).is_some())
+        // Near the absolute end a cookie moves nothing any more.
+        let after = lifetime::first_end(&state.sealed_times(&self.limits, now), terms, now).0;
+        let gains = after > end || !state.is_current();
+        (end.minus(now) > spare || !gains) && (is_late || self.head_overrun(name_value, context).is_some())
     }
 }

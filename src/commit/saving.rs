@@ -82,10 +82,13 @@ fn split(state: &mut State) -> State {
     before
 }
 
-/// Puts what was changed since the [`split`] over what became of the state.
+/// Puts what was changed since the [`split`] over what became of the state. To another subject, whose session it may have
+/// become since, nothing of it belongs.
 fn join(state: &mut State, became: State) {
-    let since = std::mem::replace(&mut state.entries, became.entries);
-    state.entries.replay(&since);
+    if !state.entries.are_over_nothing() {
+        let since = std::mem::replace(&mut state.entries, became.entries);
+        state.entries.replay(&since);
+    }
     state.row = became.row;
 }
 

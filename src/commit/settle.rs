@@ -29,6 +29,7 @@ impl Inner {
         let now = self.now();
         let primary = self.sealer.ring().primary();
         let (work, action) = session.with(|state| {
+            self.leave_behind(state);
             let action = plan(state);
             self.waits(state, action, now, primary).then(|| {
                 state.identify();
@@ -59,6 +60,7 @@ impl Inner {
             self.teller.tell(&Event::Lost { id, reason: Rejection::Revoked });
             return Ok(None);
         }
+        let was_stored = work.row.is_some();
         let mut as_it_is = None;
         if let Some(revoking) =
             self.revoking.as_ref().filter(|_| self.has_to_ask(&work, action, now, primary))
@@ -145,7 +147,11 @@ impl Inner {
         }
         // What was asked for was this key. If it is gone by now, the next request prolongs the session under another.
         let key = as_it_is.unwrap_or(primary);
-        if self.is_disowned(&work) || (reissue == Reissue::Mere && !self.sealer.ring().opens(key)) {
+        if self.is_disowned(&work) && !(work.authenticated && work.entries.are_over_nothing()) {
+            // A login is not dropped in silence.
+            return if work.authenticated { Err(CommitError::Ended) } else { Ok(None) };
+        }
+        if reissue == Reissue::Mere && !self.sealer.ring().opens(key) {
             return Ok(None);
         }
         let line = if self.is_over(&work) {
@@ -156,7 +162,7 @@ impl Inner {
             (reissue != Reissue::No).then(|| {
                 let (line, bytes) = self.seal(&work, (now, self.clock.now()), context.secure, key);
                 self.tell_all(self.issued(&work, reissue, bytes, key));
-                if matches!(action, Action::Replace) && work.header.place == Place::Cookie {
+                if action == Action::Replace && was_stored && work.header.place == Place::Cookie {
                     self.teller.tell(&Event::Returned { id: work.header.id, bytes });
                 }
                 if let (Place::Store, Some((head, budget))) =

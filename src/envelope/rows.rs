@@ -137,13 +137,19 @@ fn place(subkey: &Subkey, subject: &str) -> RowKey {
 
 impl Subkeys {
     fn build(keys: Arc<Snapshot>, name: &str) -> Self {
-        let subkey = |key: &Key| Subkey {
+        let of = keys.keys.iter().map(|key| Subkey::derive(key, name)).collect();
+        Self { keys, of }
+    }
+}
+
+impl Subkey {
+    pub(super) fn derive(key: &Key, name: &str) -> Self {
+        let lookup = key.subkey(Purpose::Lookup, name);
+        Self {
             id: key.id(),
             row: key.subkey(Purpose::Row, name),
-            lookup: Hmac::new_from_slice(&*key.subkey(Purpose::Lookup, name)).expect("HMAC takes any length"),
-        };
-        let of = keys.keys.iter().map(subkey).collect();
-        Self { keys, of }
+            lookup: Hmac::new_from_slice(&*lookup).expect("HMAC takes any length"),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The derived keys of the epochs whose cookies a thread has opened, kept so that the next cookie of an epoch need not
 //! derive it again.
 //!
-//! Only a right tag makes an entry, so nobody without a key can push one out.
+//! Only a right tag makes an entry, so no flood of forged cookies pushes one out. Whoever collects genuine cookies of many
+//! epochs can, which costs what deriving costs.
 
 use super::gcm::{GCM_NONCE_LEN, Gcm};
 use super::xaes::{PREFIX_LEN, Prefix, Xaes};

@@ -124,3 +124,38 @@ fn a_derived_key_that_is_pushed_out_is_wiped() {
         assert_eq!(wanted.copies(), 0, "{engine:?}");
     }
 }
+
+/// The bytes of a value in memory, as they stand there.
+fn bytes_at(at: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    File::open("/proc/self/mem").unwrap().read_exact_at(&mut bytes, at).unwrap();
+    bytes
+}
+
+/// How many bytes of a value remain as they were when it is dropped. Its memory stays mapped, because what lies around
+/// it does; the allocator writes its own notes over the first 16 bytes.
+fn remaining<T>(value: T) -> usize {
+    let value = Box::new(value);
+    let (at, len) = (&raw const *value as u64, size_of::<T>());
+    let before = bytes_at(at, len);
+    drop(value);
+    let after = bytes_at(at, len);
+    before.iter().zip(&after).skip(16).filter(|(before, after)| before == after && **before != 0).count()
+}
+
+#[test]
+fn working_keys_and_the_states_of_hashes_are_wiped() {
+    let key = || Key::from_bytes(crate::random::from_system());
+    // So that it can fail.
+    assert!(remaining([7_u8; 128]) >= 100);
+    for engine in super::vectors::engines() {
+        let left = remaining(Xaes::new(engine, &key().subkey(Purpose::Cookie, "s")));
+        // The tag of the engine, and what the other implementation under test has beside its key.
+        assert!(left <= 16, "{engine:?}: {left} bytes of what keys are derived from");
+    }
+    let left = remaining(super::rows::Subkey::derive(&key(), "s"));
+    // The id of the key, and bytes that are the same by chance.
+    assert!(left <= 16, "{left} bytes of the keys of rows and lookups");
+    let left = remaining(key());
+    assert!(left <= 16, "{left} bytes of a root key");
+}

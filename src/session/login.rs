@@ -13,7 +13,8 @@ impl Session {
     /// The session gets a new id and a new birth, and [`authenticated_at`](Self::authenticated_at) is the moment of this
     /// request.
     ///
-    /// What an anonymous visitor had in the session stays. Another user than the one whose session it was begins with an
+    /// What an anonymous visitor had in the session stays, and so does what the same user had, an own duration and
+    /// persistence included, which count anew. Another user than the one whose session it was begins with an
     /// empty one: the former user's entries, own duration and own persistence are gone, and with them what this request
     /// wrote before, so authenticate first. A session that has been ended meanwhile begins empty too, with what this
     /// request has changed.
@@ -85,7 +86,8 @@ impl Session {
 
     /// Whether the subject was authenticated less than `within` before this request: ask it before what a stolen or
     /// forgotten session must not do, such as changing the e-mail address, and send who is not fresh to authenticate
-    /// again (OWASP ASVS 5, 7.5.1 and 7.5.3).
+    /// again (OWASP ASVS 5, 7.5.1 and 7.5.3). What goes on after the response, such as a websocket, is told by this the
+    /// moment of its request: compare [`authenticated_at`](Self::authenticated_at) with the clock there.
     #[must_use]
     pub fn is_fresh(&self, within: Duration) -> bool {
         self.with(|state| {

@@ -41,6 +41,8 @@ fn of_configuration() -> Vec<String> {
         message(builder().cookie_name("s").secure(Secure::Auto).same_site(SameSite::None).build()),
         message(builder().lifetime(Lifetime::new(Duration::ZERO)).build()),
         message(builder().lifetime(Lifetime::new(seconds(60)).active(Duration::ZERO)).build()),
+        message(builder().lifetime(Lifetime::new(seconds(60)).absolute(Duration::ZERO)).build()),
+        message(builder().lifetime(Lifetime::new(seconds(60)).idle(Duration::ZERO)).build()),
         message(builder().spill_above(2_048).build()),
         message(builder().lifetime(Lifetime::new(seconds(60)).active(seconds(300))).build()),
         message(builder().cookie_name("session").path("shop").build()),

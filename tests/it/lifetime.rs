@@ -5,7 +5,7 @@ use std::time::Duration;
 use sealed_session::{End, InsertError, KeyRing, Lifetime, Origin, Rejection, Session};
 use time::OffsetDateTime;
 
-use crate::support::{Bed, DAY, Jar, MINUTE, MS, key};
+use crate::support::{Bed, DAY, Jar, MINUTE, MS, key, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -344,6 +344,22 @@ async fn a_duration_that_is_set_in_the_active_window_counts_from_now_and_nothing
     })
     .await;
     assert_eq!(bed.see(&jar, Session::remaining).await, 15 * MINUTE);
+}
+
+#[actix_web::test]
+async fn a_duration_of_ones_own_can_be_taken_back_and_the_configured_one_counts_from_then_on() {
+    let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(DAY).fixed()));
+    let mut jar = bed.logged_in().await;
+    assert_eq!(
+        bed.visit(&mut jar, Session::reset_duration).await.set_cookie(),
+        None,
+        "there is none to take back"
+    );
+    bed.visit(&mut jar, |session| session.set_duration(60 * DAY).unwrap()).await;
+    bed.clock.advance(20 * DAY);
+    bed.visit(&mut jar, Session::reset_duration).await;
+    let told = bed.sessions.inspect(jar.value()).unwrap();
+    assert_eq!((told.own_duration, told.duration_ends_at), (None, start() + 21 * DAY));
 }
 
 #[actix_web::test]

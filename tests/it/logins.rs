@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealed_session::{
-    CommitContext, CommitError, InsertError, Origin, Placement, Revocation, Session, Sessions,
+    CommitContext, CommitError, InsertError, Key, Origin, Placement, Revocation, Session, Sessions,
     SessionsBuilder,
 };
 
-use crate::spy::{Spy, guarded};
+use crate::spy::{Fate, Spy, guarded};
 use crate::support::{Bed, DAY, Jar, MINUTE, MS, now, start};
 
 type Login = fn(&Session, &str) -> Result<(), InsertError>;
@@ -157,7 +157,7 @@ async fn each_authentication_draws_a_new_id_and_a_new_birth_and_stamps_the_momen
 async fn a_session_is_fresh_for_as_long_as_was_asked_and_not_for_a_millisecond_more() {
     let bed = Bed::new();
     let mut jar = Jar::default();
-    assert!(!bed.see(&jar, |session| session.is_fresh(DAY)).await, "nobody was authenticated");
+    assert!(!bed.see(&jar, |session| session.is_fresh(Duration::MAX)).await, "nobody was");
     bed.visit(&mut jar, |session| {
         session.authenticate("ada").unwrap();
         assert!(session.is_fresh(MS), "at once");
@@ -183,7 +183,7 @@ async fn who_comes_back_from_being_somebody_else_is_not_fresh() {
         assert_eq!(bed.see(&jar, Session::authenticated_at).await, None);
         bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
         assert_eq!(bed.see(&jar, Session::authenticated_at).await, None);
-        assert!(!bed.see(&jar, |session| session.is_fresh(DAY)).await);
+        assert!(!bed.see(&jar, |session| session.is_fresh(Duration::MAX)).await);
         assert_eq!(keys(&bed, &jar).await, [""; 0], "{place}");
     }
     // Within one request, too.
@@ -302,7 +302,10 @@ async fn what_ada_writes_while_bob_logs_in_stays_hers() {
                 let bob = browser(commit(&bed.sessions, &session).unwrap());
                 assert_eq!(subject(&bed, &bob).await.as_deref(), Some("bob"));
                 let count = bed.see(&bob, |session| session.get::<i64>("count").unwrap()).await;
-                assert_eq!((keys(&bed, &bob).await.len(), count), if writes { (1, Some(1)) } else { (0, None) });
+                assert_eq!(
+                    (keys(&bed, &bob).await.len(), count),
+                    if writes { (1, Some(1)) } else { (0, None) }
+                );
                 assert_ne!(bed.see(&jar, Session::origin).await, Origin::Resumed, "and hers is over");
             }
         }
@@ -446,4 +449,71 @@ async fn a_login_during_which_the_store_fails_is_whole_or_not_at_all() {
         }
     }
     assert!(outcomes.iter().all(|&count| count >= 5), "{outcomes:?}");
+}
+
+/// One handler saves the session or reads it again while another one, with the same session, logs somebody in.
+#[actix_web::test]
+async fn what_is_under_way_when_bob_logs_in_brings_nothing_of_adas() {
+    for login in [AUTHENTICATE, SET_SUBJECT] {
+        for (reads, fails) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (bed, spy) = guarded(|builder| builder);
+            let jar = ada(&bed, "store").await;
+            let session = load(&bed.sessions, &jar);
+            session.insert("more", 1).unwrap();
+            spy.slowly(true);
+            if fails {
+                spy.next([Fate::Fails]);
+            }
+            let clone = session.clone();
+            let at_the_store = async { if reads { session.reload().await } else { session.save().await } };
+            let (outcome, ()) = tokio::join!(at_the_store, async move {
+                login(&clone, "bob").unwrap();
+                clone.insert("bobs", 1).unwrap();
+            });
+            assert_eq!(outcome.is_err(), fails);
+            spy.slowly(false);
+            assert_eq!(session.keys(), ["bobs"]);
+            let bob = browser(commit(&bed.sessions, &session).unwrap());
+            assert_eq!(subject(&bed, &bob).await.as_deref(), Some("bob"));
+            assert_eq!(keys(&bed, &bob).await, ["bobs"]);
+            assert_ne!(bed.see(&jar, Session::origin).await, Origin::Resumed, "and hers is over");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_login_while_the_key_of_the_former_session_is_revoked_succeeds_and_starts_empty() {
+    for place in PLACES {
+        for user in ["bob", "ada"] {
+            let bed = bed(place);
+            let jar = ada(&bed, place).await;
+            let old = bed.sessions.keys().primary();
+            bed.sessions.keys().rotate(Key::generate()).unwrap();
+            let session = load(&bed.sessions, &jar);
+            session.authenticate(user).unwrap();
+            session.insert("after", 1).unwrap();
+            bed.sessions.keys().revoke(old).unwrap();
+            let after = browser(commit(&bed.sessions, &session).unwrap());
+            assert_eq!(subject(&bed, &after).await.as_deref(), Some(user), "{place}");
+            assert_eq!(keys(&bed, &after).await, ["after"], "{place}");
+        }
+    }
+}
+
+/// What has become of the former user must not keep the next one out.
+#[actix_web::test]
+async fn a_row_of_the_former_user_that_cannot_be_read_does_not_stop_a_login() {
+    for user in ["bob", "ada"] {
+        let (bed, spy) = guarded(|builder| builder);
+        bed.sessions.revoke_subject("ada").await.unwrap();
+        let place_of_ada = spy.row_keys()[0];
+        let jar = ada(&bed, "cookie beside a store").await;
+        let session = load(&bed.sessions, &jar);
+        session.authenticate(user).unwrap();
+        spy.overwrite(&place_of_ada, b"garbage").await;
+        let line = bed.sessions.commit(&session, CommitContext::default()).await;
+        let after = browser(line.unwrap());
+        assert_eq!(subject(&bed, &after).await.as_deref(), Some(user));
+        assert_eq!(keys(&bed, &after).await, [""; 0]);
+    }
 }

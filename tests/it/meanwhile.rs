@@ -347,9 +347,28 @@ async fn with_rolling_a_late_answer_to_a_session_that_can_wait_issues_nothing_wh
                 assert_eq!(session.len(), 1);
                 clock.advance(Duration::from_millis(501));
             };
-            let issues = !waits && lifetime != long();
+            // What the absolute limit ends is not prolonged by any cookie.
+            let issues = !waits && lifetime == long().idle(60 * MINUTE);
             assert_eq!(bed.visit(&mut jar, late).await.set_cookie().is_some(), issues, "{lifetime:?}");
         }
+    }
+}
+
+/// Or a late answer would put the cookie from before a login over that of the login, for nothing.
+#[actix_web::test]
+async fn near_the_absolute_end_a_late_answer_issues_nothing_because_it_would_move_nothing() {
+    let day = 24 * 60 * MINUTE;
+    for (days, until) in [(1, 29), (20, 25), (30, 16)] {
+        let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(days * day)).rolling(true));
+        let mut jar = bed.logged_in().await;
+        for _ in 0..=2 * until {
+            bed.clock.advance(day / 2);
+            bed.visit(&mut jar, |session| assert_eq!(session.len(), 1)).await;
+        }
+        let late = bed.sessions.load(jar.0.iter()).await.unwrap();
+        assert_eq!(late.len(), 1);
+        bed.clock.advance(Duration::from_millis(501));
+        assert_eq!(bed.sessions.commit(&late, CommitContext::default()).await.unwrap(), None, "{days} days");
     }
 }
 

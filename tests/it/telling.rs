@@ -32,6 +32,9 @@ async fn a_life_is_told_event_by_event_and_each_of_them_once() {
     assert_eq!(words(&bed), ["resumed", "written"]);
     bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
     assert_eq!(words(&bed), ["resumed", "renewed", "returned"]);
+    // One that never was in the store has not returned from there.
+    bed.visit(&mut jar, Session::renew).await;
+    assert_eq!(words(&bed), ["resumed", "renewed"]);
     let mut before = jar.clone();
     bed.visit(&mut jar, Session::destroy).await;
     assert_eq!(words(&bed), ["resumed", "ended"]);

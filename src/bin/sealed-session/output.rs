@@ -1,6 +1,7 @@
 //! What the tool answers: lines for people, or one JSON document, and the exit code.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -36,11 +37,14 @@ impl Output {
 
     /// Prints it.
     pub(crate) fn print(self, json: bool) -> ExitCode {
-        match (self.raw, json) {
-            (Some(text), _) => print!("{text}"),
-            (None, true) => println!("{:#}", self.document),
-            (None, false) => self.lines.iter().for_each(|line| println!("{line}")),
-        }
+        let text = match (self.raw, json) {
+            (Some(text), _) => text,
+            (None, true) => format!("{:#}\n", self.document),
+            (None, false) => self.lines.iter().map(|line| format!("{line}\n")).collect(),
+        };
+        // Whoever reads the first lines alone, as `head` does, has what they wanted.
+        let mut out = std::io::stdout();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         ExitCode::from(u8::from(self.rejected))
     }
 }
