@@ -76,8 +76,7 @@ impl Inner {
         let name_value = self.limits.name_value(state.plaintext_len());
         let is_late = now.minus(state.now) > SLOW;
         // Near the absolute end a cookie moves nothing any more.
-        let after = lifetime::first_end(&state.sealed_times(&self.limits, now), terms, now).0;
-        let gains = after > end || !state.is_current();
+        let gains = lifetime::first_end(&state.sealed_times(&self.limits, now), terms, now).0 > end;
         (end.minus(now) > spare || !gains) && (is_late || self.head_overrun(name_value, context).is_some())
     }
 }

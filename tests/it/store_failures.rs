@@ -132,7 +132,8 @@ async fn writers_that_never_win_give_up_in_time_with_a_conflict() {
     let began = tokio::time::Instant::now();
     let error = bed.sessions.commit(&session, CommitContext::default()).await.unwrap_err();
     assert!(matches!(error, CommitError::Conflict));
-    assert!(began.elapsed() < Duration::from_millis(60));
+    // The last pause ends before the time is over, and sleeping is exact to the next millisecond.
+    assert!(began.elapsed() <= Duration::from_millis(61), "{:?}", began.elapsed());
     let tries = spy.calls().iter().filter(|call| **call == "write").count();
     assert!((2..40).contains(&tries), "{tries}");
     let told = bed.events();
