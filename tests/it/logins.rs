@@ -302,7 +302,10 @@ async fn what_ada_writes_while_bob_logs_in_stays_hers() {
                 let bob = browser(commit(&bed.sessions, &session).unwrap());
                 assert_eq!(subject(&bed, &bob).await.as_deref(), Some("bob"));
                 let count = bed.see(&bob, |session| session.get::<i64>("count").unwrap()).await;
-                assert_eq!((keys(&bed, &bob).await.len(), count), if writes { (1, Some(1)) } else { (0, None) });
+                assert_eq!(
+                    (keys(&bed, &bob).await.len(), count),
+                    if writes { (1, Some(1)) } else { (0, None) }
+                );
                 assert_ne!(bed.see(&jar, Session::origin).await, Origin::Resumed, "and hers is over");
             }
         }

@@ -1,0 +1,193 @@
+//! Every order of events: two requests over the real code and a store whose every call is a point where the other one
+//! may go first.
+//!
+//! `cargo test --test orders` takes a minute; `ORDERS=long` runs everything. A schedule that fails is printed with the
+//! line that runs it again.
+
+mod explore;
+mod findings;
+mod gate;
+mod invariants;
+mod programs;
+mod schedule;
+mod world;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::explore::{Bounds, Tally, explore};
+use crate::programs::{Op, Program, Setup, Start};
+use crate::schedule::{Finished, read, run, written};
+use crate::world::{Beginning, World};
+
+/// The breaker in front of a store that has failed is closed again.
+const RECOVERED: Duration = Duration::from_secs(5);
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// One of every kind of start, each made once.
+fn beginnings() -> BTreeMap<Start, Rc<Beginning>> {
+    Start::ALL.iter().map(|&start| (start, Rc::new(Beginning::of(start)))).collect()
+}
+
+fn broken(
+    program: &Program,
+    start: &Beginning,
+    time: &Runtime,
+    world: &World,
+    finished: &Finished,
+) -> Vec<String> {
+    if finished.fault.is_some() {
+        time.block_on(tokio::time::advance(RECOVERED));
+    }
+    invariants::broken(program, start, world, finished)
+}
+
+/// Runs one schedule and tells its steps and what does not hold after it.
+fn replay(
+    program: &Program,
+    start: &Rc<Beginning>,
+    time: &Runtime,
+    choices: &str,
+) -> (Finished, Vec<String>) {
+    let world = World::of(program, start);
+    let choices = read(choices);
+    let mut next = choices.iter();
+    let finished = run((program, start, time), &world, true, |_| {
+        let choice =
+            next.next().unwrap_or_else(|| panic!("{program}: more steps are to come than were given"));
+        Some(*choice)
+    });
+    let finished = finished.unwrap();
+    assert!(next.next().is_none(), "{program}: there are fewer steps than were given");
+    let broken = broken(program, start, time, &world, &finished);
+    (finished, broken)
+}
+
+/// The schedule as a list of steps, and the line that runs it again.
+fn told(program: &Program, finished: &Finished, broken: &[String]) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{program}\n");
+    for (number, step) in finished.steps.iter().enumerate() {
+        writeln!(text, "  {number:2} {step}").unwrap();
+    }
+    for who in [0, 1] {
+        let outcome = &finished.told[who].outcome;
+        let answer = match &outcome.answer {
+            Some(programs::Answer::Cookie(_)) => "a cookie".to_owned(),
+            Some(answer) => format!("{answer:?}"),
+            None => "dropped".to_owned(),
+        };
+        let lost = if finished.told[who].lost { ", told that the session is over" } else { "" };
+        writeln!(text, "  {} ({}): {answer}{lost}", programs::NAMES[who], program.ops[who].word()).unwrap();
+    }
+    broken.iter().for_each(|sentence| writeln!(text, "  BROKEN: {sentence}").unwrap());
+    let choices = written(&finished.choices);
+    write!(
+        text,
+        "ORDERS_REPLAY='{program} {choices}' cargo test --features memory --test orders replay -- --nocapture"
+    )
+    .unwrap();
+    text
+}
+
+#[test]
+fn replay_what_the_environment_says() {
+    let Ok(line) = env::var("ORDERS_REPLAY") else { return };
+    let (program, choices) = line.rsplit_once(' ').unwrap();
+    let (program, time) = (Program::parse(program), runtime());
+    let _time = time.enter();
+    let start = Rc::new(Beginning::of(program.start));
+    let (finished, broken) = replay(&program, &start, &time, choices);
+    println!("{}", told(&program, &finished, &broken));
+    assert!(broken.is_empty());
+}
+
+#[test]
+fn every_order_of_two_requests_keeps_what_was_promised() {
+    if env::var("ORDERS_REPLAY").is_ok() {
+        return;
+    }
+    let long = env::var("ORDERS").is_ok_and(|form| form == "long");
+    let jobs = jobs(long);
+    let threads = env::var("ORDERS_THREADS").map_or(1, |threads| threads.parse().unwrap());
+    let next = AtomicUsize::new(0);
+    let (all, failures) = (Mutex::new(Tally::default()), Mutex::new(BTreeMap::new()));
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let time = runtime();
+                let _time = time.enter();
+                let starts = beginnings();
+                while let Some((program, bounds)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let start = &starts[&program.start];
+                    let mut tally = Tally::default();
+                    explore((program, start, &time), *bounds, &mut tally, |world, finished| {
+                        let broken = broken(program, start, &time, world, finished);
+                        let unknown = !broken.is_empty() && !findings::is_known(program, finished, &broken);
+                        if unknown {
+                            let kind = format!(
+                                "{} {} | {}",
+                                program.start.word(),
+                                program.ops.map(Op::word).join(" "),
+                                broken[0]
+                            );
+                            let mut failures = failures.lock().unwrap();
+                            let (count, first) = failures.entry(kind).or_insert_with(|| (0_u64, None));
+                            *count += 1;
+                            let shorter = |known: &(Program, String)| finished.choices.len() < known.1.len();
+                            if first.as_ref().is_none_or(shorter) {
+                                *first = Some((*program, written(&finished.choices)));
+                            }
+                        }
+                        !unknown
+                    });
+                    all.lock().unwrap().add(&tally);
+                }
+            });
+        }
+    });
+    let tally = all.into_inner().unwrap();
+    println!(
+        "{} explorations of {} starts and {} setups: {} schedules, {} of them with a fault, {} pruned, {:.1?}",
+        tally.programs,
+        Start::ALL.len(),
+        Setup::ALL.len(),
+        tally.schedules,
+        tally.faulty,
+        tally.pruned,
+        begun.elapsed()
+    );
+    let failures = failures.into_inner().unwrap();
+    let time = runtime();
+    let _time = time.enter();
+    let starts = beginnings();
+    for (kind, (count, first)) in &failures {
+        let (program, choices) = first.as_ref().unwrap();
+        let (finished, broken) = replay(program, &starts[&program.start], &time, choices);
+        println!("\n{count} times: {kind}\n{}", told(program, &finished, &broken));
+    }
+    assert!(failures.is_empty(), "{} kinds of failures in {} schedules", failures.len(), tally.failed);
+}
+
+/// What is explored, and how far.
+fn jobs(long: bool) -> Vec<(Program, Bounds)> {
+    let filter = env::var("ORDERS_ONLY").unwrap_or_default();
+    let mut jobs = Vec::new();
+    for program in Program::all().filter(|program| program.to_string().contains(&filter)) {
+        let two = program.setup.nodes == 2;
+        let preemptions = if long || two { None } else { Some(1) };
+        jobs.push((program, Bounds { preemptions, faults: false }));
+    }
+    jobs
+}
