@@ -52,7 +52,7 @@ fn options(point: &Point, bounds: Bounds, preemptions: usize, asleep: [bool; 2])
     let mut options = Vec::new();
     for who in [first, 1 - first] {
         let Some(step) = point.next[who] else { continue };
-        let preempts = who != first && point.next[first].is_some();
+        let preempts = point.last == Some(1 - who) && point.next[first].is_some();
         if asleep[who] || (preempts && bounds.preemptions.is_some_and(|most| preemptions >= most)) {
             continue;
         }

@@ -148,12 +148,9 @@ impl Case<'_> {
                     found.push(format!("{name} removes the cookie"));
                 }
             }
-            Some(Answer::Nothing) if !lost && !self.start.stored && !outcome.effects.is_empty() => {
-                let moved = outcome.loaded.as_ref().is_some_and(|view| view.stored);
-                let moves = outcome.left.as_ref().is_some_and(|view| view.stored);
-                if !moved && !moves && !(self.op(who) == Op::Save || ended_by_other) {
-                    found.push(format!("{name} has changed something, which is nowhere"));
-                }
+            // Of a session that was there the cookies tell.
+            Some(Answer::Nothing) if self.start.cookie.is_none() && !outcome.effects.is_empty() => {
+                found.push(format!("{name} has changed something, which is nowhere"));
             }
             _ => {}
         }
@@ -212,7 +209,13 @@ impl Case<'_> {
             if self.op(who) != Op::RevokeSubject {
                 return Some(cookie.id) == self.start.id && (here || cookie.stored);
             }
-            let issuer = cookie.issuer.filter(|&issuer| self.logs_in(issuer));
+            // "Everywhere but here" takes a renewal along that overlaps, so it is one of those that begin.
+            let begins = |issuer: usize| {
+                let with =
+                    self.op(issuer) == Op::Renew && self.program.node(issuer) == self.program.node(who);
+                with || self.logs_in(issuer)
+            };
+            let issuer = cookie.issuer.filter(|&issuer| begins(issuer));
             let earlier = issuer.is_none_or(|issuer| {
                 let (left, began) = (self.told(issuer).left, self.told(who).began);
                 left.is_some() && left < began
