@@ -59,11 +59,12 @@ fn options(point: &Point, bounds: Bounds, preemptions: usize, asleep: [bool; 2])
         let verdicts: &[Verdict] = match step.kind {
             Kind::Acts { reads, .. } if bounds.faults && !point.faulted => match reads {
                 // What was read and not heard of was not read.
-                true => &[Verdict::Applied, Verdict::Refused, Verdict::DroppedBefore],
+                true => &[Verdict::Applied, Verdict::Refused, Verdict::Silent, Verdict::DroppedBefore],
                 false => &[
                     Verdict::Applied,
                     Verdict::Refused,
                     Verdict::Lost,
+                    Verdict::Silent,
                     Verdict::DroppedBefore,
                     Verdict::DroppedAfter,
                 ],

@@ -42,6 +42,8 @@ pub(crate) enum Verdict {
     Refused,
     /// Applied, and the store does not say so.
     Lost,
+    /// Applied, and there is no answer.
+    Silent,
     /// Not applied, and the request's future is dropped at that point.
     DroppedBefore,
     /// Applied, and the request's future is dropped without having heard of it.
@@ -54,6 +56,7 @@ enum Slot {
     Free,
     Asked(RowKey, Call),
     Answered(Result<Reply, StoreError>),
+    Silent,
 }
 
 #[derive(Debug)]
@@ -98,7 +101,7 @@ impl Gate {
 
     pub(crate) fn pending(&self, who: usize) -> Pending {
         match &self.slots()[who] {
-            Slot::Free => Pending::Nothing,
+            Slot::Free | Slot::Silent => Pending::Nothing,
             Slot::Answered(_) => Pending::Answered,
             Slot::Asked(key, call) => {
                 let (reads, what) = match call {
@@ -122,11 +125,11 @@ impl Gate {
         let answer = match verdict {
             Verdict::Refused | Verdict::DroppedBefore => Err(failed(StoreError::Unavailable)),
             Verdict::Applied => self.apply(&key, &call),
-            Verdict::Lost | Verdict::DroppedAfter => {
+            Verdict::Lost | Verdict::Silent | Verdict::DroppedAfter => {
                 self.apply(&key, &call).and(Err(failed(StoreError::Timeout)))
             }
         };
-        self.slots()[who] = Slot::Answered(answer);
+        self.slots()[who] = if verdict == Verdict::Silent { Slot::Silent } else { Slot::Answered(answer) };
     }
 
     /// The request is gone, and with it its call.

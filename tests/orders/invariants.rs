@@ -1,9 +1,12 @@
 //! What has to hold after a schedule, whatever its order was, asked with every cookie that a browser may hold by then.
 
+use std::time::Duration;
+
 use sealed_session::{Origin, Rejection, SessionId};
+use time::OffsetDateTime;
 
 use crate::gate::at_once;
-use crate::programs::{Answer, Effect, Entries, NAMES, Op, Program, Revoking, View, inspected};
+use crate::programs::{Answer, Effect, Entries, Inspected, NAMES, Op, Program, Revoking, View, inspected};
 use crate::schedule::{Finished, Told};
 use crate::world::{Beginning, HEARD, World};
 
@@ -21,6 +24,7 @@ struct Case<'a> {
 struct Cookie {
     issuer: Option<usize>,
     text: String,
+    expires_at: OffsetDateTime,
     id: SessionId,
     subject: Option<String>,
     stored: bool,
@@ -31,7 +35,11 @@ struct Cookie {
 struct Asked {
     node: usize,
     later: bool,
+    when: &'static str,
 }
+
+/// The last moment of a cookie is this much before its end.
+const LAST: Duration = Duration::from_millis(1);
 
 /// Everything that does not hold, in sentences.
 pub(crate) fn broken(
@@ -54,15 +62,20 @@ pub(crate) fn broken(
             case.check_issued(cookie, issuer);
         }
     }
-    for later in [false, true] {
+    for (when, later) in [("at once", false), ("later", true)] {
         if later {
             world.clock.advance(HEARD);
         }
         for node in 0..world.nodes.len() {
             for cookie in &cookies {
-                case.check_cookie(world, cookie, Asked { node, later });
+                case.check_cookie(world, cookie, Asked { node, later, when });
             }
         }
+    }
+    for cookie in &cookies {
+        // What it leads to lasts as long as it does, and so does what ended it.
+        world.clock.set(cookie.expires_at - LAST);
+        case.check_cookie(world, cookie, Asked { node: 0, later: true, when: "at its end" });
     }
     case.failures
 }
@@ -165,8 +178,8 @@ impl Case<'_> {
 
     fn cookies(&self, world: &World) -> Vec<Cookie> {
         let cookie = |issuer: Option<usize>, text: &String| {
-            let (id, subject, stored) = inspected(&world.nodes[0], text);
-            Cookie { issuer, text: text.clone(), id, subject, stored }
+            let Inspected { id, subject, stored, expires_at } = inspected(&world.nodes[0], text);
+            Cookie { issuer, text: text.clone(), expires_at, id, subject, stored }
         };
         let issued = [0, 1].into_iter().filter_map(|who| match &self.told(who).outcome.answer {
             Some(Answer::Cookie(text)) => Some(cookie(Some(who), text)),
@@ -199,7 +212,7 @@ impl Case<'_> {
         self.may_end(who) && self.is_acknowledged(who) && (!self.off() || (has_row && self.start.stored))
     }
 
-    fn must_be_over(&self, cookie: &Cookie, Asked { node, later }: Asked) -> bool {
+    fn must_be_over(&self, cookie: &Cookie, Asked { node, later, .. }: Asked) -> bool {
         [0, 1].into_iter().any(|who| {
             let here =
                 self.program.node(who) == node || later || self.program.setup.revoking == Revoking::Every;
@@ -224,6 +237,18 @@ impl Case<'_> {
         })
     }
 
+    /// Whether a request had begun the commit that ends it when its client went away.
+    fn was_being_ended(&self, cookie: &Cookie) -> bool {
+        [0, 1].into_iter().any(|who| {
+            let Told { outcome, began, handled, .. } = self.told(who);
+            let has_begun = match self.op(who) {
+                Op::Revoke | Op::RevokeSubject => began.is_some(),
+                _ => handled.is_some() && !self.off(),
+            };
+            outcome.answer.is_none() && has_begun && self.may_end(who) && Some(cookie.id) == self.start.id
+        })
+    }
+
     fn may_be_over(&self, cookie: &Cookie) -> bool {
         [0, 1].into_iter().any(|who| match self.op(who) {
             Op::RevokeSubject => cookie.subject.as_deref() == Some("ada"),
@@ -233,8 +258,7 @@ impl Case<'_> {
 
     fn check_cookie(&mut self, world: &World, cookie: &Cookie, asked: Asked) {
         let whose = cookie.issuer.map_or("the first".to_owned(), |who| format!("{}'s", NAMES[who]));
-        let when = if asked.later { "later" } else { "at once" };
-        let head = format!("{whose} cookie, {when} on node {}", asked.node);
+        let head = format!("{whose} cookie, {} on node {}", asked.when, asked.node);
         let view = match at_once(world.nodes[asked.node].load([&cookie.text])) {
             Ok(session) => View::of(&session),
             Err(error) => return self.fail(format!("{head}: {error:?}")),
@@ -242,6 +266,9 @@ impl Case<'_> {
         match view.origin {
             Origin::Resumed if self.must_be_over(cookie, asked) => {
                 self.fail(format!("{head}: opens a session that is over"));
+            }
+            Origin::Resumed if asked.later && self.was_being_ended(cookie) => {
+                self.fail(format!("{head}: opens a session whose end was begun and dropped"));
             }
             Origin::Resumed => {
                 if let Some(what) = foreign(&view) {

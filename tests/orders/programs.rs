@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use sealed_session::{
-    CommitContext, CommitError, Origin, Placement, RevokeError, Session, SessionId, Sessions,
+    CommitContext, CommitError, Inspection, Origin, Placement, RevokeError, Session, SessionId, Sessions,
 };
+use time::OffsetDateTime;
 
 use crate::world::Beginning;
 
@@ -330,8 +331,17 @@ async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome
     }
 }
 
-/// The id of a session, of its cookie `name=value`.
-pub(crate) fn inspected(node: &Sessions, cookie: &str) -> (SessionId, Option<String>, bool) {
-    let seen = node.inspect(cookie.split_once('=').unwrap().1).unwrap();
-    (seen.id, seen.subject, matches!(seen.placement, Placement::Store { .. }))
+/// What a cookie says about itself.
+pub(crate) struct Inspected {
+    pub(crate) id: SessionId,
+    pub(crate) subject: Option<String>,
+    pub(crate) stored: bool,
+    pub(crate) expires_at: OffsetDateTime,
+}
+
+/// Of the cookie `name=value`.
+pub(crate) fn inspected(node: &Sessions, cookie: &str) -> Inspected {
+    let Inspection { id, subject, placement, expires_at, .. } =
+        node.inspect(cookie.split_once('=').unwrap().1).unwrap();
+    Inspected { id, subject, stored: matches!(placement, Placement::Store { .. }), expires_at }
 }

@@ -245,6 +245,7 @@ fn describe(kind: Kind, Choice { who, verdict }: Choice, rows: &mut Vec<RowKey>)
                 Verdict::Applied => "",
                 Verdict::Refused => ": refused",
                 Verdict::Lost => ": applied, but the answer is lost",
+                Verdict::Silent => ": applied, but there is no answer",
                 Verdict::DroppedBefore => ": not applied, and the request is dropped",
                 Verdict::DroppedAfter => ": applied, and the request is dropped",
             };
@@ -254,10 +255,11 @@ fn describe(kind: Kind, Choice { who, verdict }: Choice, rows: &mut Vec<RowKey>)
 }
 
 /// The letters for each verdict behind the name of who takes the step.
-const VERDICTS: [(Verdict, &str); 5] = [
+const VERDICTS: [(Verdict, &str); 6] = [
     (Verdict::Applied, ""),
     (Verdict::Refused, "r"),
     (Verdict::Lost, "l"),
+    (Verdict::Silent, "s"),
     (Verdict::DroppedBefore, "d"),
     (Verdict::DroppedAfter, "D"),
 ];

@@ -111,7 +111,7 @@ impl Beginning {
             clock.advance(DAY - 3 * HEARD);
         }
         Self {
-            id: cookie.as_ref().map(|cookie| inspected(&before, cookie).0),
+            id: cookie.as_ref().map(|cookie| inspected(&before, cookie).id),
             ring: if retired { KeyRing::from_keys([key(2), key(1)]).unwrap() } else { KeyRing::new(key(1)) },
             cookie,
             subject,
