@@ -116,20 +116,25 @@ impl Gate {
         }
     }
 
-    /// Lets the call of this request have its effect, or not.
-    pub(crate) fn judge(&self, who: usize, verdict: Verdict) {
+    /// Lets the call of this request have its effect, or not. Whether it wrote a row and is not told so.
+    pub(crate) fn judge(&self, who: usize, verdict: Verdict) -> bool {
         let Slot::Asked(key, call) = mem::take(&mut self.slots()[who]) else { panic!("nothing was asked") };
         let failed = |error: fn(Box<dyn std::error::Error + Send + Sync>) -> StoreError| {
             error("as the schedule says".into())
         };
         let answer = match verdict {
             Verdict::Refused | Verdict::DroppedBefore => Err(failed(StoreError::Unavailable)),
-            Verdict::Applied => self.apply(&key, &call),
-            Verdict::Lost | Verdict::Silent | Verdict::DroppedAfter => {
-                self.apply(&key, &call).and(Err(failed(StoreError::Timeout)))
-            }
+            _ => self.apply(&key, &call),
         };
-        self.slots()[who] = if verdict == Verdict::Silent { Slot::Silent } else { Slot::Answered(answer) };
+        let wrote = matches!(answer, Ok(Reply::Written(Written::Done)));
+        self.slots()[who] = match verdict {
+            Verdict::Silent => Slot::Silent,
+            Verdict::Lost | Verdict::DroppedAfter => {
+                Slot::Answered(answer.and(Err(failed(StoreError::Timeout))))
+            }
+            Verdict::Applied | Verdict::Refused | Verdict::DroppedBefore => Slot::Answered(answer),
+        };
+        wrote && verdict == Verdict::Lost
     }
 
     /// The request is gone, and with it its call.

@@ -149,7 +149,7 @@ impl Case<'_> {
         match &outcome.answer {
             Some(Answer::Failed("conflict", _)) => {}
             Some(Answer::Failed("ended", _)) if ended_by_other => {}
-            Some(Answer::Failed(kind, error)) if !faulted => {
+            Some(Answer::Failed(kind, error)) if !faulted || self.finished.loses_write => {
                 found.push(format!("{name} fails ({kind}): {error}"))
             }
             Some(Answer::Removal) => {
@@ -188,22 +188,33 @@ impl Case<'_> {
         self.start.cookie.iter().map(|text| cookie(None, text)).chain(issued).collect()
     }
 
-    /// Nobody who begins to commit when the session was ended issues its cookie once more.
+    /// Who begins to commit when the session was ended gets no cookie out of it any more.
     fn check_issued(&mut self, cookie: &Cookie, issuer: usize) {
         let by = 1 - issuer;
-        let knows = self.program.node(issuer) == self.program.node(by) && !self.off();
-        let asks = self.start.stored && self.finished.fault != Some(issuer);
-        if Some(cookie.id) == self.start.id
-            && self.has_ended(by)
-            && self.op(by) != Op::RevokeSubject
-            && (knows || asks)
-            && self.told(by).left < self.told(issuer).handled
-        {
-            self.fail(format!(
-                "{} issues the cookie of a session that {} has ended",
-                NAMES[issuer], NAMES[by]
-            ));
+        if !self.resumed(issuer) || !self.knows_the_end(issuer) || self.logs_in(issuer) {
+            return;
         }
+        let here = self.program.node(issuer) == self.program.node(by);
+        let asks = self.finished.fault != Some(issuer);
+        let prolongs = self.op(issuer) == Op::Touch || self.program.is_due();
+        let of_subject = self.op(by) == Op::RevokeSubject;
+        let renewed = Some(cookie.id) != self.start.id;
+        let must_not = match (renewed, of_subject) {
+            // Mere data asks nothing, and what it is sealed with is refused by then.
+            (false, true) => asks && prolongs,
+            (false, false) => (here && !self.off()) || (asks && (prolongs || self.start.stored)),
+            // "Everywhere but here."
+            (true, true) => asks && !(here && self.op(issuer) == Op::Renew),
+            (true, false) => asks,
+        };
+        if must_not {
+            self.fail(format!("{} issues a cookie of a session that {} has ended", NAMES[issuer], NAMES[by]));
+        }
+    }
+
+    /// Whether the other request had ended the session, and said so, before this one began to commit.
+    fn knows_the_end(&self, who: usize) -> bool {
+        self.has_ended(1 - who) && self.told(1 - who).left < self.told(who).handled
     }
 
     /// Whether it has ended the session that both began with, and said so.
@@ -306,6 +317,9 @@ impl Case<'_> {
             }
             if self.logs_in(issuer) && self.may_end(1 - issuer) {
                 allowed.push(applied(&Entries::new(), &[&outcome.effects]));
+                if self.knows_the_end(issuer) && self.finished.fault != Some(issuer) {
+                    return allowed;
+                }
             }
             if !renewed && !cookie.stored {
                 allowed.extend(outcome.left.as_ref().map(|view| view.entries.clone()));

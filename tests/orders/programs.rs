@@ -53,6 +53,7 @@ words! {
         None = "none", Cookie = "cookie", Stored = "stored", CookieOfAda = "cookie-of-ada",
         StoredOfAda = "stored-of-ada", RetiredCookie = "retired-cookie", RetiredStored = "retired-stored",
         DueCookie = "due-cookie", DueStored = "due-stored", EmptyStored = "empty-stored",
+        EmptyOfAda = "empty-of-ada",
     }
 }
 
@@ -115,6 +116,14 @@ impl Program {
         let Setup { revoking, warm, .. } = self.setup;
         !(self.start == Start::None && (has(Op::Revoke) || warm))
             && !(revoking == Revoking::Off && (has(Op::Revoke) || has(Op::RevokeSubject)))
+    }
+
+    /// Whether it is time to prolong the session or to seal it under another key, whatever a request does.
+    pub(crate) fn is_due(&self) -> bool {
+        matches!(
+            self.start,
+            Start::DueCookie | Start::DueStored | Start::RetiredCookie | Start::RetiredStored
+        )
     }
 
     pub(crate) fn node(&self, who: usize) -> usize {
@@ -286,7 +295,7 @@ async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome
         Op::Read | Op::Revoke | Op::RevokeSubject => {}
         Op::Set => set("a", TOLD),
         Op::Other => set("b", TOLD),
-        Op::Grow => set("large", LARGE),
+        Op::Grow => set(["large", "larger"][who], LARGE),
         Op::Increment => {
             let by = [1, 10][who];
             session.increment("n", by).unwrap();
@@ -310,9 +319,12 @@ async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome
                 _ => session.authenticate(user).unwrap(),
             }
             let empties = subject.is_some_and(|former| former != user);
-            session.insert("login", text(TOLD)).unwrap();
             effects.extend(empties.then_some(Effect::Empties));
-            effects.push(Effect::Set("login", told(NAMES[who], Some(user))));
+            // Who writes nothing has nothing changed either.
+            if op != Op::Impersonate {
+                session.insert("login", text(TOLD)).unwrap();
+                effects.push(Effect::Set("login", told(NAMES[who], Some(user))));
+            }
         }
         Op::Destroy => session.destroy(),
         Op::Touch => session.touch(),

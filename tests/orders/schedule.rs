@@ -83,6 +83,8 @@ pub(crate) struct Told {
 pub(crate) struct Finished {
     pub(crate) told: [Told; 2],
     pub(crate) fault: Option<usize>,
+    /// The fault is that a write was applied, and the store did not say so.
+    pub(crate) loses_write: bool,
     pub(crate) choices: Vec<Choice>,
     pub(crate) steps: Vec<String>,
     /// Who never ends, whatever time passes.
@@ -128,7 +130,7 @@ pub(crate) fn run(
             told: Told::default(),
         }
     });
-    let (mut fault, mut last, mut waited) = (None, None, Duration::ZERO);
+    let (mut fault, mut loses_write, mut last, mut waited) = (None, false, None, Duration::ZERO);
     let (mut choices, mut steps, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let stuck = loop {
         let next = [0, 1]
@@ -160,7 +162,7 @@ pub(crate) fn run(
                     fault = Some(who);
                 }
                 requests[who].dropped = matches!(verdict, Verdict::DroppedBefore | Verdict::DroppedAfter);
-                world.gate.judge(who, verdict);
+                loses_write |= world.gate.judge(who, verdict);
             }
             Kind::Leaves => {
                 requests[who].leaves = false;
@@ -178,7 +180,7 @@ pub(crate) fn run(
     for who in [0, 1] {
         told[who].lost = lost[who];
     }
-    Some(Finished { told, fault, choices, steps, stuck })
+    Some(Finished { told, fault, loses_write, choices, steps, stuck })
 }
 
 impl Request {

@@ -68,10 +68,9 @@ impl Beginning {
         let key = |n| Key::from_bytes([n; 32]);
         let retired = matches!(start, Start::RetiredCookie | Start::RetiredStored);
         let due = matches!(start, Start::DueCookie | Start::DueStored);
-        let stored = matches!(
-            start,
-            Start::Stored | Start::StoredOfAda | Start::RetiredStored | Start::DueStored | Start::EmptyStored
-        );
+        let empty = matches!(start, Start::EmptyStored | Start::EmptyOfAda);
+        let stored = empty
+            || matches!(start, Start::Stored | Start::StoredOfAda | Start::RetiredStored | Start::DueStored);
         let subject = match start {
             Start::None | Start::Cookie | Start::Stored | Start::EmptyStored => None,
             _ => Some("ada"),
@@ -94,7 +93,7 @@ impl Beginning {
             if let Some(subject) = subject {
                 session.authenticate(subject).unwrap();
             }
-            if start != Start::EmptyStored {
+            if !empty {
                 session.insert("a", value('0', subject, 8)).unwrap();
                 session.insert("n", 100).unwrap();
             }
@@ -102,11 +101,8 @@ impl Beginning {
                 session.insert("large", value('0', subject, LARGE)).unwrap();
             }
         });
-        let view = match start {
-            // Its removal is on its way.
-            Start::EmptyStored => visit(cookie.as_ref(), &|session| session.clear()).1,
-            _ => view,
-        };
+        // The removal of what is nobody's is on its way.
+        let view = if empty { visit(cookie.as_ref(), &|session| session.clear()).1 } else { view };
         if due {
             clock.advance(DAY - 3 * HEARD);
         }
