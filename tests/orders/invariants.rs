@@ -161,9 +161,18 @@ impl Case<'_> {
                     found.push(format!("{name} removes the cookie"));
                 }
             }
-            // Of a session that was there the cookies tell.
-            Some(Answer::Nothing) if self.start.cookie.is_none() && !outcome.effects.is_empty() => {
-                found.push(format!("{name} has changed something, which is nowhere"));
+            Some(Answer::Nothing)
+                if !faulted && !lost && !self.start.stored && !outcome.effects.is_empty() =>
+            {
+                // Another node may take the cookie from before for the session.
+                if outcome.loaded.as_ref().is_some_and(|view| view.stored) {
+                    found.push(format!(
+                        "{name} has changed what was moved meanwhile, and gets no reference to it"
+                    ));
+                }
+                if self.start.cookie.is_none() {
+                    found.push(format!("{name} has changed something, which is nowhere"));
+                }
             }
             _ => {}
         }

@@ -83,7 +83,7 @@ pub(crate) struct Told {
 pub(crate) struct Finished {
     pub(crate) told: [Told; 2],
     pub(crate) fault: Option<usize>,
-    /// The fault is that a write was applied, and the store did not say so.
+    /// The fault is that a write was applied, and the store did not say so. Nobody wrote over it since.
     pub(crate) loses_write: bool,
     pub(crate) choices: Vec<Choice>,
     pub(crate) steps: Vec<String>,
@@ -130,7 +130,7 @@ pub(crate) fn run(
             told: Told::default(),
         }
     });
-    let (mut fault, mut loses_write, mut last, mut waited) = (None, false, None, Duration::ZERO);
+    let (mut fault, mut loses_write, mut last, mut waited) = (None, None, None, Duration::ZERO);
     let (mut choices, mut steps, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let stuck = loop {
         let next = [0, 1]
@@ -157,12 +157,16 @@ pub(crate) fn run(
             steps.push(describe(step.kind, choice, &mut rows));
         }
         match step.kind {
-            Kind::Acts { .. } => {
+            Kind::Acts { key, reads, .. } => {
                 if verdict != Verdict::Applied {
                     fault = Some(who);
                 }
                 requests[who].dropped = matches!(verdict, Verdict::DroppedBefore | Verdict::DroppedAfter);
-                loses_write |= world.gate.judge(who, verdict);
+                if world.gate.judge(who, verdict) {
+                    loses_write = Some(key);
+                } else if !reads && fault != Some(who) {
+                    loses_write = loses_write.filter(|written| *written != key);
+                }
             }
             Kind::Leaves => {
                 requests[who].leaves = false;
@@ -180,7 +184,7 @@ pub(crate) fn run(
     for who in [0, 1] {
         told[who].lost = lost[who];
     }
-    Some(Finished { told, fault, loses_write, choices, steps, stuck })
+    Some(Finished { told, fault, loses_write: loses_write.is_some(), choices, steps, stuck })
 }
 
 impl Request {
