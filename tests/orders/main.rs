@@ -12,7 +12,7 @@ mod programs;
 mod schedule;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::rc::Rc;
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::explore::{Bounds, Tally, explore};
-use crate::programs::{Op, Program, Revoking, Setup, Start};
+use crate::programs::{Op, Outcome, Program, Revoking, Setup, Start};
 use crate::schedule::{Finished, read, run, written};
 use crate::world::{Beginning, World};
 
@@ -117,6 +117,35 @@ fn replay_what_the_environment_says() {
     let (finished, broken) = replay(&program, &start, &time, choices);
     println!("{}", told(&program, &finished, &broken));
     assert!(broken.is_empty());
+}
+
+#[test]
+fn what_is_pruned_leads_to_nothing_else() {
+    let time = runtime();
+    let _time = time.enter();
+    // A bound that is never reached switches the pruning off.
+    let [all, pruned] = [Some(usize::MAX), None].map(|preemptions| Bounds { preemptions, faults: false });
+    for text in ["2 default cold cookie set grow", "1 off cold stored increment renew"] {
+        let program = Program::parse(text);
+        let start = Rc::new(Beginning::of(program.start));
+        let outcomes = |bounds| {
+            let (mut outcomes, mut tally) = (BTreeSet::new(), Tally::default());
+            explore((&program, &start, &time), bounds, &mut tally, |_, finished| {
+                let told = finished.told.iter().map(|told| {
+                    let Outcome { loaded, left, answer, .. } = &told.outcome;
+                    let answer = answer.as_ref().map(std::mem::discriminant);
+                    format!("{loaded:?} {left:?} {answer:?} {}", told.lost)
+                });
+                outcomes.insert(told.collect::<Vec<_>>());
+                true
+            });
+            (outcomes, tally.schedules)
+        };
+        let ((expected, most), (found, fewest)) = (outcomes(all), outcomes(pruned));
+        assert_eq!(found, expected, "{text}");
+        assert!(fewest < most, "{text}: {fewest} of {most}");
+        println!("{text}: {fewest} of {most} schedules, {} outcomes", found.len());
+    }
 }
 
 #[test]
