@@ -214,14 +214,14 @@ def at_the_browsers_limit(browser, folder):
         filler = lambda: browser.script(
             "const asked = new XMLHttpRequest(); asked.open('GET', '/state', false); asked.send();"
             "return JSON.parse(asked.responseText).entries.filler.length")
-        submit(browser, "/grow", bytes="2934")
+        submit(browser, "/grow", bytes="2926")
         equal("the whole of it is kept", (seen(browser, "place"), kept()), ("cookie", 4096))
         browser.open(f"http://localhost:{port}/")
-        equal("and comes back", (seen(browser, "origin"), filler()), ("resumed", 2934))
-        submit(browser, "/grow", bytes="2935")
+        equal("and comes back", (seen(browser, "origin"), filler()), ("resumed", 2926))
+        submit(browser, "/grow", bytes="2927")
         equal("the next byte spills it", seen(browser, "place"), "store")
         check("into a reference", kept() < 250, kept())
-        equal("with nothing lost", filler(), 2935)
+        equal("with nothing lost", filler(), 2927)
     finally:
         server.stop()
 
