@@ -37,8 +37,10 @@ impl ResponseError for CommitError {
             Self::Foreign => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut response = failure(self, status);
-        if let Self::NotEnded { set_cookie: Some(line), .. } = self {
-            let line = HeaderValue::try_from(line).expect("the writer emits visible ASCII only");
+        // An application may have made this error itself, with a line that is none.
+        if let Self::NotEnded { set_cookie: Some(line), .. } = self
+            && let Ok(line) = HeaderValue::try_from(line)
+        {
             response.headers_mut().append(SET_COOKIE, line);
             response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }

@@ -7,7 +7,9 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, VARY};
 use actix_web::{HttpResponse, web};
 use sealed_session::store::Store;
-use sealed_session::{CommitContext, CommitError, Event, Origin, Revocation, Session, SessionExt, Sessions};
+use sealed_session::{
+    CommitContext, CommitError, Event, Origin, Revocation, Session, SessionExt, Sessions, StoreError,
+};
 
 use crate::spy::{Fate, Spy, stored};
 use crate::stored::spilled;
@@ -329,4 +331,18 @@ fn overtake(spy: &Arc<Spy>, elsewhere: Sessions, cookie: String, times: u32) {
         now(elsewhere.commit(&other, CommitContext::default())).unwrap();
         overtake(&again, elsewhere, cookie, times - 1);
     });
+}
+
+/// An application may make the error itself.
+#[test]
+fn a_removal_that_is_no_header_is_left_out_of_the_answer() {
+    for (line, sent) in [("s=; Max-Age=0", true), ("s=\r\nx: y", false)] {
+        let error = CommitError::NotEnded {
+            set_cookie: Some(line.to_owned()),
+            source: StoreError::Unavailable("down".into()),
+        };
+        let response = actix_web::ResponseError::error_response(&error);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers().contains_key(SET_COOKIE), sent, "{line:?}");
+    }
 }
