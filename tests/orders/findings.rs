@@ -14,11 +14,6 @@ pub(crate) const KNOWN: &[Finding] = &[
         schedule: "2 default cold cookie read destroy BBBBBdBAAAAA",
         sentence: "opens a session whose end was begun and dropped",
     },
-    Finding {
-        what: "while a subject is revoked under one key after the other, its other requests fail with 503",
-        schedule: "2 default cold retired-cookie revoke-ada touch AAABBBBBBBBBBBBBAAA",
-        sentence: "the subject is just being revoked",
-    },
 ];
 
 /// Whether nothing else is broken.
