@@ -8,13 +8,11 @@ pub(crate) struct Finding {
     sentence: &'static str,
 }
 
-pub(crate) const KNOWN: &[Finding] = &[
-    Finding {
-        what: "a client that goes away keeps its session from being ended, though the commit had begun",
-        schedule: "2 default cold cookie read destroy BBBBBdBAAAAA",
-        sentence: "opens a session whose end was begun and dropped",
-    },
-];
+pub(crate) const KNOWN: &[Finding] = &[Finding {
+    what: "a client that goes away keeps its session from being ended, though the commit had begun",
+    schedule: "2 default cold cookie read destroy BBBBBdBAAAAA",
+    sentence: "opens a session whose end was begun and dropped",
+}];
 
 /// Whether nothing else is broken.
 pub(crate) fn is_known(broken: &[String]) -> bool {
