@@ -91,20 +91,33 @@ impl Dealings<'_> {
         Ok(Fate::Kept)
     }
 
-    /// Sees to it that the row lives as long as the cookie that is about to be issued. Asks last whether the session
-    /// goes on, or a login elsewhere might have its cookie replaced by the one that it ended.
+    /// Sees to it that the row lives as long as the cookie that is about to be issued. It is asked even where the row
+    /// does, because it is the question whether the session goes on: a login elsewhere might else have its cookie
+    /// replaced by the one that it ended.
     pub(crate) async fn extend(&self, work: &State) -> Result<Fate, CommitError> {
         let (id, deadline) = (work.header.id, self.rows.deadline());
         let expires_at = work.row_end(self.limits, self.now);
-        let lasts = work.row.as_ref().is_some_and(|row| row.expires_at >= expires_at);
-        if !lasts && !self.rows.extend(id, expires_at, deadline).await? {
+        let Some(mut at) = work.row.as_ref().map(|row| row.revision) else {
             return Ok(Fate::Lost(Rejection::Missing));
+        };
+        let mut turn = None;
+        for tries in 0.. {
+            if self.rows.extend(id, at, expires_at, deadline).await? {
+                break;
+            }
+            // Somebody writes the session. From here on that is nobody of this process.
+            match turn {
+                None => turn = Some(self.rows.queue(id, deadline).await?),
+                Some(_) => self.rows.pause(tries, deadline).await?,
+            }
+            match self.rows.load(id, deadline).await? {
+                Found::Live(row) if row.expires_at >= expires_at => break,
+                Found::Live(row) => at = row.revision,
+                Found::Ended(_) => return Ok(Fate::Lost(Rejection::Revoked)),
+                Found::Absent | Found::Unreadable(_) => return Ok(Fate::Lost(Rejection::Missing)),
+            }
         }
-        Ok(match self.rows.load(id, deadline).await? {
-            Found::Live(_) => Fate::Kept,
-            Found::Ended(_) => Fate::Lost(Rejection::Revoked),
-            Found::Absent | Found::Unreadable(_) => Fate::Lost(Rejection::Missing),
-        })
+        Ok(Fate::Kept)
     }
 
     /// Gives the session its new id: writes the new row where there is to be one, then ends the old. What others have
@@ -211,10 +224,13 @@ impl Dealings<'_> {
                         expected = Expected::At(revision);
                     }
                     Found::Absent if in_cookie => expected = Expected::Absent,
-                    Found::Ended(_) => {
+                    Found::Ended(by) => {
                         // The mark that is there may be shorter than this one has to be.
-                        self.rows.extend(id, until, deadline).await?;
-                        break;
+                        if self.rows.extend(id, by, until, deadline).await? {
+                            break;
+                        }
+                        self.rows.pause(tries, deadline).await.map_err(out_of_time)?;
+                        continue;
                     }
                     Found::Absent => break,
                 }

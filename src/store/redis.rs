@@ -34,10 +34,10 @@ else
 end
 return 1
 ";
-/// Moves the expiry of a row that is there to later. Arguments: expiry, milliseconds until then.
+/// Moves the expiry of a row of this revision to later. Arguments: expiry, milliseconds until then, revision.
 const EXTEND: &str = r"
+if redis.call('HGET', KEYS[1], 'r') ~= ARGV[3] then return 0 end
 local before = redis.call('PTTL', KEYS[1])
-if before < 0 then return 0 end
 if tonumber(ARGV[2]) > before then
   redis.call('HSET', KEYS[1], 'e', ARGV[1])
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -329,9 +329,15 @@ impl Store for RedisStore {
         Ok(if done { Written::Done } else { Written::Conflict })
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
-        let (at, left) = (Millis::of(expires_at).0.to_string(), self.span_until(expires_at).to_string());
-        self.run(&self.extend, EXTEND, &self.key(key), &[at.as_bytes(), left.as_bytes()]).await
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        let (moment, left) = (Millis::of(expires_at).0.to_string(), self.span_until(expires_at).to_string());
+        let args = [moment.as_bytes(), left.as_bytes(), at.as_bytes()];
+        self.run(&self.extend, EXTEND, &self.key(key), &args).await
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use mongodb::bson::Document;
-use sealed_session::store::{Expected, MemoryStore, NewRow, Row, RowKey, Store, StoreError, Written};
+use sealed_session::store::{
+    Expected, MemoryStore, NewRow, Revision, Row, RowKey, Store, StoreError, Written,
+};
 use sealed_session::{CommitContext, Key, KeyRing, Origin, Rejection, Sessions};
 
 use crate::engines::{Engine, Place, server, sessions_of};
@@ -178,8 +180,13 @@ impl Store for Recorder {
         self.store.write(key, row, expected).await
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: time::OffsetDateTime) -> Result<bool, StoreError> {
-        self.store.extend(key, expires_at).await
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: time::OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        self.store.extend(key, at, expires_at).await
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
