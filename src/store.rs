@@ -56,7 +56,7 @@ pub use crate::error::StoreError;
 /// Length of a [`RowKey`] in bytes.
 pub const ROW_KEY_LEN: usize = 32;
 /// Rows of up to this many bytes end sessions, so a store that is full takes them all the same.
-#[cfg(feature = "memory")]
+#[cfg(any(feature = "memory", feature = "redis"))]
 const SMALL_ROW: usize = 128;
 /// Length of a [`Revision`] in bytes.
 pub const REVISION_LEN: usize = 16;

@@ -132,10 +132,9 @@ async fn redis_dump(url: &str, prefix: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for key in keys.query_async::<Vec<Vec<u8>>>(&mut connection).await.unwrap() {
         bytes.extend_from_slice(&key);
-        let mut all = redis::cmd("HGETALL");
-        all.arg(&key);
-        let fields: Vec<Vec<u8>> = all.query_async(&mut connection).await.unwrap();
-        bytes.extend(fields.concat());
+        let mut get = redis::cmd("GET");
+        get.arg(&key);
+        bytes.extend(get.query_async::<Vec<u8>>(&mut connection).await.unwrap());
     }
     bytes
 }
