@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use sealed_session::store::{Expected, NewRow, Row, RowKey, Store, StoreError, Written, conformance};
+use sealed_session::store::{
+    Expected, NewRow, Revision, Row, RowKey, Store, StoreError, Written, conformance,
+};
 use time::OffsetDateTime;
 
 #[derive(Debug, Default)]
@@ -47,9 +49,14 @@ impl Store for Toy {
         }))
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
         Ok(self.live(|rows| {
-            let row = rows.get_mut(key);
+            let row = rows.get_mut(key).filter(|row| row.revision == at);
             row.map(|row| row.expires_at = row.expires_at.max(expires_at)).is_some()
         }))
     }

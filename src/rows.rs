@@ -196,15 +196,16 @@ impl Rows {
         }
     }
 
-    /// Moves the row's expiry to no earlier than this; false: it is gone.
+    /// Moves the row's expiry to no earlier than this, if it has this revision still; false: it has not.
     pub(crate) async fn extend(
         &self,
         id: SessionId,
+        at: Revision,
         expires_at: Millis,
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
         let key = row_key(id);
-        self.bounded("extend", deadline, self.store.extend(&key, expires_at.to_datetime())).await
+        self.bounded("extend", deadline, self.store.extend(&key, at, expires_at.to_datetime())).await
     }
 
     pub(crate) async fn delete(&self, id: SessionId, deadline: Deadline) -> Result<bool, StoreError> {

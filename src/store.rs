@@ -56,7 +56,7 @@ pub use crate::error::StoreError;
 /// Length of a [`RowKey`] in bytes.
 pub const ROW_KEY_LEN: usize = 32;
 /// Rows of up to this many bytes end sessions, so a store that is full takes them all the same.
-#[cfg(feature = "memory")]
+#[cfg(any(feature = "memory", feature = "redis"))]
 const SMALL_ROW: usize = 128;
 /// Length of a [`Revision`] in bytes.
 pub const REVISION_LEN: usize = 16;
@@ -187,9 +187,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// which is replaced, unless that has expired.
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError>;
 
-    /// Moves the expiry of a row that is there, and only ever to later; its data and revision stay. False: there is
-    /// none.
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError>;
+    /// Moves the expiry of the row to no earlier than this, if it is there with exactly this revision; its data and
+    /// revision stay. True while the row carries that revision, whether the expiry had to be moved or not; false:
+    /// another revision, or no row.
+    ///
+    /// A database counts the rows that matched here, not those that changed.
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError>;
 
     /// Removes the row; whether there was one.
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError>;
@@ -214,8 +222,13 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         (**self).write(key, row, expected).await
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
-        (**self).extend(key, expires_at).await
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        (**self).extend(key, at, expires_at).await
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {

@@ -74,16 +74,28 @@ impl RowProtocol<'_> {
         }
     }
 
-    /// Sees to it that the row lives as long as the cookie that is about to be issued. Asks last whether the session
-    /// goes on, or a login elsewhere might have its cookie replaced by the one that it ended.
+    /// Sees to it that the row lives as long as the cookie that is about to be issued. It is asked even where the row
+    /// does, because it is the question whether the session goes on: a login elsewhere might else have its cookie
+    /// replaced by the one that it ended.
     pub(crate) async fn extend(&self, work: &State) -> Result<(), NotDone> {
         let (id, deadline) = (work.header.id, self.rows.deadline());
         let expires_at = work.row_end(self.limits, self.now);
-        let lasts = work.row.as_ref().is_some_and(|row| row.expires_at >= expires_at);
-        if !lasts && !self.rows.extend(id, expires_at, deadline).await? {
-            return Err(NotDone::Lost(Rejection::Missing));
+        let Some(row) = &work.row else { return Err(NotDone::Lost(Rejection::Missing)) };
+        if self.rows.extend(id, row.revision, expires_at, deadline).await? {
+            return Ok(());
         }
-        self.live(id, deadline).await.map(drop)
+        // Somebody writes the session. From here on that is nobody of this process.
+        let _turn = self.rows.writer(id, None, deadline).await?;
+        let mut tries = 0;
+        loop {
+            let live = self.live(id, deadline).await?;
+            let lasts = live.expires_at >= expires_at;
+            if lasts || self.rows.extend(id, live.revision, expires_at, deadline).await? {
+                return Ok(());
+            }
+            self.rows.pause(tries, deadline).await?;
+            tries += 1;
+        }
     }
 
     /// Gives the session its new id: writes the new row where there is to be one, then ends the old. What others have
@@ -154,9 +166,13 @@ impl RowProtocol<'_> {
             match row.news() {
                 // It lived there alone, and has gone.
                 Some(Found::Absent) if loaded.is_some() => return Ok(()),
-                Some(Found::Ended(_)) => {
+                Some(Found::Ended(by)) => {
                     // The mark that is there may be shorter than this one has to be.
-                    return self.rows.extend(id, until, deadline).await.map(drop);
+                    if self.rows.extend(id, by, until, deadline).await? {
+                        return Ok(());
+                    }
+                    row.look().await?;
+                    continue;
                 }
                 Some(Found::Live(_) | Found::Unreadable(_) | Found::Absent) | None => {}
             }

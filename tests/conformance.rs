@@ -20,6 +20,9 @@ enum Mistake {
     ExtendsToEarlier,
     ExtendCreates,
     ExtendChangesTheRevision,
+    ExtendIgnoresTheRevision,
+    ExtendDeniesWhatLasts,
+    ExtendWritesBack,
     CutsData,
     ForgetsTheRevision,
     DeleteTellsNothing,
@@ -29,7 +32,7 @@ enum Mistake {
     SharesAll,
 }
 
-const ALL: [Mistake; 17] = {
+const ALL: [Mistake; 20] = {
     use Mistake::*;
     [
         LastWriterWins,
@@ -42,6 +45,9 @@ const ALL: [Mistake; 17] = {
         ExtendsToEarlier,
         ExtendCreates,
         ExtendChangesTheRevision,
+        ExtendIgnoresTheRevision,
+        ExtendDeniesWhatLasts,
+        ExtendWritesBack,
         CutsData,
         ForgetsTheRevision,
         DeleteTellsNothing,
@@ -114,14 +120,36 @@ impl Store for Wrong {
         }))
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        if self.is(Mistake::ExtendWritesBack) {
+            let before = self.load(key).await?.filter(|row| row.revision == at);
+            tokio::task::yield_now().await;
+            return Ok(before.is_some_and(|row| {
+                self.with(|rows, _| rows.retain(|(k, _)| k != key));
+                let expires_at = expires_at.max(row.expires_at);
+                self.with(|rows, _| rows.push((*key, Row { expires_at, ..row })));
+                true
+            }));
+        }
         Ok(self.with(|rows, now| {
-            let Some((_, row)) = rows.iter_mut().find(|(k, row)| k == key && row.expires_at > now) else {
+            let any = self.is(Mistake::ExtendIgnoresTheRevision);
+            let found = rows
+                .iter_mut()
+                .find(|(k, row)| k == key && row.expires_at > now && (any || row.revision == at));
+            let Some((_, row)) = found else {
                 if self.is(Mistake::ExtendCreates) {
                     rows.push((*key, Row { data: vec![], revision: Revision::random(), expires_at }));
                 }
                 return false;
             };
+            if row.expires_at >= expires_at && self.is(Mistake::ExtendDeniesWhatLasts) {
+                return false;
+            }
             let later = row.expires_at.max(expires_at);
             row.expires_at = if self.is(Mistake::ExtendsToEarlier) { expires_at } else { later };
             if self.is(Mistake::ExtendChangesTheRevision) {
@@ -181,7 +209,7 @@ async fn run(mistake: Option<Mistake>) {
 }
 
 #[tokio::test]
-async fn the_suite_passes_a_store_without_a_mistake_and_notices_each_of_seventeen() {
+async fn the_suite_passes_a_store_without_a_mistake_and_notices_each_of_twenty() {
     run(None).await;
     std::panic::set_hook(Box::new(|_| {}));
     let mut unnoticed = Vec::new();

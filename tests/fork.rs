@@ -16,7 +16,7 @@ mod unix {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use fork::{Fork, fork, waitpid};
-    use sealed_session::store::{Expected, NewRow, Row, RowKey, Store, Written};
+    use sealed_session::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
     use sealed_session::{
         CommitContext, Key, KeyRing, ManualClock, Revocation, Session, Sessions, StoreError, reseed,
     };
@@ -86,7 +86,7 @@ mod unix {
             Ok(Written::Done)
         }
 
-        async fn extend(&self, _: &RowKey, _: OffsetDateTime) -> Result<bool, StoreError> {
+        async fn extend(&self, _: &RowKey, _: Revision, _: OffsetDateTime) -> Result<bool, StoreError> {
             Ok(true)
         }
 

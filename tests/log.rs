@@ -5,7 +5,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use sealed_session::store::{Expected, MemoryStore, NewRow, Row, RowKey, Store, StoreError, Written};
+use sealed_session::store::{
+    Expected, MemoryStore, NewRow, Revision, Row, RowKey, Store, StoreError, Written,
+};
 use sealed_session::{CommitContext, Key, KeyRing, Revocation, Session, Sessions};
 use time::OffsetDateTime;
 
@@ -41,8 +43,13 @@ impl Store for Failing {
         self.0.write(key, row, expected).await
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
-        self.0.extend(key, expires_at).await
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        self.0.extend(key, at, expires_at).await
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {

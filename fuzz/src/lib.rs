@@ -299,7 +299,7 @@ impl Store for Holding {
         Ok(Written::Done)
     }
 
-    async fn extend(&self, _: &RowKey, _: OffsetDateTime) -> Result<bool, StoreError> {
+    async fn extend(&self, _: &RowKey, _: Revision, _: OffsetDateTime) -> Result<bool, StoreError> {
         Ok(true)
     }
 

@@ -146,7 +146,8 @@ impl RowWriter<'_> {
         Ok((edition == self.rows.sealer.ring().edition()).then_some(row))
     }
 
-    async fn look(&mut self) -> Result<(), StoreError> {
+    /// Reads the row again.
+    pub(crate) async fn look(&mut self) -> Result<(), StoreError> {
         let row = self.rows.load(self.id, self.deadline).await?;
         self.hear(row);
         Ok(())

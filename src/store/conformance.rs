@@ -45,6 +45,7 @@ pub async fn run<S: Store>(factory: impl AsyncFn() -> S) {
     isolation(&factory().await, &factory().await).await;
     parallel_writers(factory().await).await;
     parallel_creators(factory().await).await;
+    parallel_extenders(factory().await).await;
     time_passes(&factory().await).await;
 }
 
@@ -174,7 +175,7 @@ async fn expired(store: &impl Store) {
     expect("expired is absent", store.load(&key).await.unwrap(), None);
     let written = put(store, &key, b"new", Revision::random(), Expected::At(revision)).await;
     expect("write at an expired row", written, Written::Conflict);
-    let extended = store.extend(&key, OffsetDateTime::now_utc() + HOUR).await.unwrap();
+    let extended = store.extend(&key, revision, OffsetDateTime::now_utc() + HOUR).await.unwrap();
     expect("extend an expired row", extended, false);
     expect("delete an expired row", store.delete(&key).await.unwrap(), false);
     expect("expired stays absent", store.load(&key).await.unwrap(), None);
@@ -194,20 +195,31 @@ async fn expired(store: &impl Store) {
 async fn extending(store: &impl Store) {
     let (key, revision) = (key(1), Revision::random());
     let now = OffsetDateTime::now_utc();
-    expect("extend a missing row", store.extend(&key, now + HOUR).await.unwrap(), false);
+    expect("extend a missing row", store.extend(&key, revision, now + HOUR).await.unwrap(), false);
     expect("it creates nothing", store.load(&key).await.unwrap(), None);
     expect("create", put(store, &key, b"data", revision, Expected::Absent).await, Written::Done);
-    for (what, to, expected) in [
-        ("extend to later", now + 2 * HOUR, now + 2 * HOUR),
-        ("extend to earlier", now + HOUR / 2, now + 2 * HOUR),
-        ("extend to the past", now - HOUR, now + 2 * HOUR),
+    let other = Revision::random();
+    for (what, at, to, fine, expected) in [
+        ("extend at another revision", other, now + 2 * HOUR, false, now + HOUR),
+        ("extend at another revision, to earlier", other, now + HOUR / 2, false, now + HOUR),
+        ("extend to later", revision, now + 2 * HOUR, true, now + 2 * HOUR),
+        ("extend to the same", revision, now + 2 * HOUR, true, now + 2 * HOUR),
+        ("extend to earlier", revision, now + HOUR / 2, true, now + 2 * HOUR),
+        ("extend to the past", revision, now - HOUR, true, now + 2 * HOUR),
     ] {
-        expect(what, store.extend(&key, to).await.unwrap(), true);
+        expect(what, store.extend(&key, at, to).await.unwrap(), fine);
         let found =
             store.load(&key).await.unwrap().unwrap_or_else(|| panic!("conformance, {what}: the row is gone"));
         within_a_second(what, found.expires_at, expected);
         expect(what, (found.data, found.revision), (b"data".to_vec(), revision));
     }
+    expect("write", put(store, &key, b"next", other, Expected::At(revision)).await, Written::Done);
+    let late = now + 3 * HOUR;
+    expect("extend at a former revision", store.extend(&key, revision, late).await.unwrap(), false);
+    expect("extend at the present revision", store.extend(&key, other, late).await.unwrap(), true);
+    let found = store.load(&key).await.unwrap().expect("conformance, extend after a write: the row is gone");
+    expect("extend after a write", (found.data, found.revision), (b"next".to_vec(), other));
+    within_a_second("extend after a write", found.expires_at, late);
 }
 
 async fn deleting(store: &impl Store) {
@@ -306,6 +318,35 @@ async fn parallel_creators(store: impl Store) {
     expect("what is there is what the winner wrote", (found.data, found.revision), winners[0].clone());
 }
 
+/// An extension neither undoes a write nor is undone by one.
+async fn parallel_extenders(store: impl Store) {
+    let (store, key) = (Arc::new(store), key(1));
+    let mut present = Revision::random();
+    expect("create", put(&store, &key, b"start", present, Expected::Absent).await, Written::Done);
+    for round in 1..=4 {
+        let next = Revision::random();
+        let mut extends = JoinSet::new();
+        let mut writes = JoinSet::new();
+        for n in 0..WRITERS as u32 {
+            let at = Arc::clone(&store);
+            let until = OffsetDateTime::now_utc() + HOUR + HOUR * round + Duration::from_secs(60) * n;
+            extends.spawn(async move { at.extend(&key, present, until).await.unwrap().then_some(until) });
+            if n == WRITERS as u32 / 2 {
+                let store = Arc::clone(&store);
+                writes.spawn(async move { put(&store, &key, b"next", next, Expected::At(present)).await });
+            }
+        }
+        let until = extends.join_all().await.into_iter().flatten().max();
+        expect("write among extensions", writes.join_all().await, vec![Written::Done]);
+        let found =
+            store.load(&key).await.unwrap().expect("conformance, parallel extenders: the row is gone");
+        expect("an extension undoes no write", (found.data, found.revision), (b"next".to_vec(), next));
+        let short = until.map_or(time::Duration::ZERO, |until| until - found.expires_at);
+        assert!(short < time::Duration::SECOND, "conformance, a write has undone an extension: by {short}");
+        present = next;
+    }
+}
+
 /// A row is there until its expiry, to the second, and not any longer.
 async fn time_passes(store: &impl Store) {
     let (key, revision) = (key(1), Revision::random());
@@ -315,7 +356,7 @@ async fn time_passes(store: &impl Store) {
     let extended = self::key(2);
     let row = NewRow { data: b"data", revision, expires_at };
     expect("create", store.write(&extended, row, Expected::Absent).await.unwrap(), Written::Done);
-    expect("extend", store.extend(&extended, expires_at + HOUR).await.unwrap(), true);
+    expect("extend", store.extend(&extended, revision, expires_at + HOUR).await.unwrap(), true);
 
     while store.load(&key).await.unwrap().is_some() {
         let late = OffsetDateTime::now_utc() - expires_at;

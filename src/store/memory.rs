@@ -167,16 +167,25 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
         self.with(|rows, now| {
-            if rows.live(key, now).is_none() {
-                return Ok(false);
+            let expires_at = Millis::of(expires_at);
+            match rows.live(key, now) {
+                Some(present) if present.revision == at => {
+                    if present.expires_at < expires_at
+                        && let Some(stored) = rows.remove(key)
+                    {
+                        rows.insert(*key, Stored { expires_at, ..stored });
+                    }
+                    Ok(true)
+                }
+                _ => Ok(false),
             }
-            if let Some(mut stored) = rows.remove(key) {
-                stored.expires_at = stored.expires_at.max(Millis::of(expires_at));
-                rows.insert(*key, stored);
-            }
-            Ok(true)
         })
     }
 

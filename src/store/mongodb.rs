@@ -210,8 +210,14 @@ impl Store for MongoStore {
         }
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
-        let filter = doc! { "_id": binary(key.as_bytes()), "e": { "$gt": self.now() } };
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        let at = binary(at.as_bytes());
+        let filter = doc! { "_id": binary(key.as_bytes()), "r": at, "e": { "$gt": self.now() } };
         let update = doc! { "$max": { "e": moment(expires_at) } };
         let done = self.rows.update_one(filter, update).await.map_err(failure)?;
         Ok(done.matched_count > 0)

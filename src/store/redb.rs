@@ -186,7 +186,7 @@ struct Job {
 
 enum Task {
     Write { key: RowKey, data: Vec<u8>, revision: Revision, expires_at: Millis, expected: Expected },
-    Extend { key: RowKey, expires_at: Millis },
+    Extend { key: RowKey, at: Revision, expires_at: Millis },
     Delete { key: RowKey },
     Sweep { limit: usize },
     Clear,
@@ -265,14 +265,15 @@ impl Tables<'_> {
                 self.put(key, *revision, expires_at, data)?;
                 Ok(1)
             }
-            Task::Extend { key, expires_at } => match self.live(key)? {
-                Some((_, before)) if before >= *expires_at => Ok(1),
-                Some((revision, _)) => {
-                    let data = self.rows.get(key.as_bytes())?.map(|row| row.value()[HEAD_LEN..].to_vec());
-                    self.put(key, revision, *expires_at, &data.unwrap_or_default())?;
+            Task::Extend { key, at, expires_at } => match self.live(key)? {
+                Some((present, before)) if present == *at => {
+                    if before < *expires_at {
+                        let data = self.rows.get(key.as_bytes())?.map(|row| row.value()[HEAD_LEN..].to_vec());
+                        self.put(key, present, *expires_at, &data.unwrap_or_default())?;
+                    }
                     Ok(1)
                 }
-                None => Ok(0),
+                _ => Ok(0),
             },
             Task::Delete { key } => {
                 let was_live = self.live(key)?.is_some();
@@ -356,8 +357,13 @@ impl Store for RedbStore {
         Ok(if done == 1 { Written::Done } else { Written::Conflict })
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
-        Ok(self.write(Task::Extend { key: *key, expires_at: Millis::of(expires_at) }).await? == 1)
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        Ok(self.write(Task::Extend { key: *key, at, expires_at: Millis::of(expires_at) }).await? == 1)
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {

@@ -1,46 +1,59 @@
 //! Rows in Redis, a single server or a cluster.
 
+mod connections;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{ConnectionLike as _, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, Value, cmd};
+use redis::{
+    Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value, cmd,
+};
 use time::OffsetDateTime;
 
+use self::connections::Connections;
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::error::StoreError;
-use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
+use crate::store::{Expected, NewRow, REVISION_LEN, Revision, Row, RowKey, SMALL_ROW, Store, Written};
 
-/// Writes a row if what is expected is there; its expiry becomes the later one.
-/// Arguments: data, revision, expiry, milliseconds until then, expected revision or "".
+/// A row is one string: revision, expiry (milliseconds, big-endian), data.
+const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
+/// Writes a row if what is expected is there; the later expiry stays. A small row finds room in a full server as well,
+/// because Redis asks for room no more once a script has deleted something.
+/// Arguments: the row, milliseconds until it expires, expected revision or "".
 const WRITE: &str = r"
-local present = redis.call('HMGET', KEYS[1], 'r', 'e')
-if (present[1] or '') ~= ARGV[5] then return 0 end
-local expiry, left = ARGV[3], tonumber(ARGV[4])
-if present[1] then
-  local before = redis.call('PTTL', KEYS[1])
-  if before > left then expiry, left = present[2], before end
-end
+local head = redis.call('GETRANGE', KEYS[1], 0, 23)
+if #head % 24 ~= 0 or string.sub(head, 1, 16) ~= ARGV[3] then return 0 end
+local left, later = tonumber(ARGV[2]), 0
+if #head == 24 then later = struct.unpack('>i8', head, 17) - struct.unpack('>i8', ARGV[1], 17) end
+if later > 0 then left = left + later end
 if left <= 0 then
   redis.call('DEL', KEYS[1])
-else
-  redis.call('HSET', KEYS[1], 'd', ARGV[1], 'r', ARGV[2], 'e', expiry)
-  redis.call('PEXPIRE', KEYS[1], left)
+  return 1
 end
+local set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
+if set.err and #ARGV[1] <= 152 then
+  redis.call('DEL', KEYS[1])
+  set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
+end
+if set.err then return set end
+if later > 0 then redis.call('SETRANGE', KEYS[1], 16, string.sub(head, 17)) end
 return 1
 ";
-/// Moves the expiry of a row that is there to later. Arguments: expiry, milliseconds until then.
+const _: () = assert!(HEAD_LEN == 24 && HEAD_LEN + SMALL_ROW == 152, "the scripts have the numbers");
+/// Moves the expiry of a row of this revision to later. The time to live comes first, for which no server is too full.
+/// Arguments: revision, expiry as it stands in the row, milliseconds until then.
 const EXTEND: &str = r"
-local before = redis.call('PTTL', KEYS[1])
-if before < 0 then return 0 end
-if tonumber(ARGV[2]) > before then
-  redis.call('HSET', KEYS[1], 'e', ARGV[1])
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local head = redis.call('GETRANGE', KEYS[1], 0, 23)
+if #head < 24 or string.sub(head, 1, 16) ~= ARGV[1] then return 0 end
+if tonumber(ARGV[3]) > 0 and struct.unpack('>i8', ARGV[2]) > struct.unpack('>i8', head, 17) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  redis.call('SETRANGE', KEYS[1], 16, ARGV[2])
 end
 return 1
 ";
@@ -49,19 +62,20 @@ const SCANNED: usize = 500;
 /// How often the cluster's client follows a redirection, or tries again, before it gives up.
 const CLUSTER_RETRIES: u32 = 3;
 
-/// Keeps rows in Redis 6 or later (or Valkey): each a hash under its prefix, with a time to live.
+/// Keeps rows in Redis 6 or later (or Valkey): each a string under its prefix, with a time to live.
 ///
-/// One round trip for a read, one for a write: compare-and-set is one Lua script. Several requests share one
-/// connection, which is made anew, after growing pauses, when it breaks.
+/// One round trip for a read, one for a write: compare-and-set is a Lua script of two commands. Each runtime has one
+/// connection, such as each worker of actix-web, and its requests share it. It is made anew, after growing pauses, when it
+/// breaks, and at once when the server has become a replica.
 ///
 /// # In production
 /// - **Durability.** With Redis as it comes, a crash loses what was written since its last snapshot. What must survive it
 ///   needs `appendonly yes`; `appendfsync always` loses nothing that was acknowledged, `everysec` up to a second.
 ///   Replication is asynchronous: a failover may lose the last writes, and bring back what they ended.
 /// - **Eviction.** `maxmemory-policy noeviction`, in a database of its own. Any other policy may drop living sessions;
-///   with it, a full Redis refuses new ones ([`StoreError::Full`]).
-/// - **Permissions.** `+hmget +hset +pttl +pexpire +del +unlink +eval +evalsha +scan` on `~prefix*`; a cluster's client
-///   also needs `+cluster`.
+///   with it, a full Redis refuses new ones ([`StoreError::Full`]), and takes those small rows that end sessions.
+/// - **Permissions.** `+get +getrange +set +setrange +pexpire +del +unlink +eval +evalsha +scan` on `~prefix*`; a
+///   cluster's client also needs `+cluster`.
 /// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs only the sessions that live on it.
 /// - **TLS.** `rediss://`.
 ///
@@ -78,16 +92,15 @@ const CLUSTER_RETRIES: u32 = 3;
 /// # }
 /// ```
 pub struct RedisStore {
-    connection: Connection,
+    servers: Servers,
     prefix: Vec<u8>,
     write: Script,
     extend: Script,
     clock: Box<dyn Clock>,
 }
 
-#[derive(Clone)]
-enum Connection {
-    Single(ConnectionManager),
+enum Servers {
+    Single(Connections),
     Cluster(ClusterConnection),
 }
 
@@ -137,8 +150,8 @@ impl RedisStoreOptions {
             .set_response_timeout(Some(self.timeout))
             .set_number_of_retries(2)
             .set_max_delay(Duration::from_secs(1));
-        let connection = ConnectionManager::new_with_config(client, config).await.map_err(failure)?;
-        Ok(self.store(Connection::Single(connection)))
+        let connections = Connections::open(client, config).await.map_err(failure)?;
+        Ok(self.store(Servers::Single(connections)))
     }
 
     /// Connects to a cluster, through any of these nodes.
@@ -160,12 +173,12 @@ impl RedisStoreOptions {
             .build()
             .map_err(failure)?;
         let connection = client.get_async_connection().await.map_err(failure)?;
-        Ok(self.store(Connection::Cluster(connection)))
+        Ok(self.store(Servers::Cluster(connection)))
     }
 
-    fn store(self, connection: Connection) -> RedisStore {
+    fn store(self, servers: Servers) -> RedisStore {
         RedisStore {
-            connection,
+            servers,
             prefix: self.prefix.into_bytes(),
             write: Script::new(WRITE),
             extend: Script::new(EXTEND),
@@ -213,11 +226,16 @@ impl RedisStore {
     }
 
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        let answer = match self.connection.clone() {
-            Connection::Single(mut connection) => connection.req_packed_command(command).await,
-            Connection::Cluster(mut connection) => connection.req_packed_command(command).await,
-        };
-        read(answer.and_then(Value::extract_error).map_err(failure)?)
+        read(self.ask(command).await.map_err(failure)?)
+    }
+
+    async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
+        match &self.servers {
+            Servers::Single(connections) => connections.ask(command).await,
+            Servers::Cluster(connection) => {
+                connection.clone().req_packed_command(command).await.and_then(Value::extract_error)
+            }
+        }
     }
 
     /// Runs a script by its hash; a node that does not know it yet is given its text.
@@ -230,12 +248,7 @@ impl RedisStore {
             }
             command
         };
-        let by_hash = command("EVALSHA", script.get_hash());
-        let answer = match self.connection.clone() {
-            Connection::Single(mut connection) => connection.req_packed_command(&by_hash).await,
-            Connection::Cluster(mut connection) => connection.req_packed_command(&by_hash).await,
-        };
-        match answer.and_then(Value::extract_error) {
+        match self.ask(&command("EVALSHA", script.get_hash())).await {
             Ok(value) => read(value),
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 self.query(&command("EVAL", text)).await
@@ -246,7 +259,7 @@ impl RedisStore {
 
     /// The nodes that hold keys: `None` is the single server.
     async fn primaries(&self) -> Result<Vec<Option<SingleNodeRoutingInfo>>, StoreError> {
-        if let Connection::Single(_) = self.connection {
+        if let Servers::Single(_) = self.servers {
             return Ok(vec![None]);
         }
         type Shard = (u16, u16, (String, u16));
@@ -288,8 +301,9 @@ impl Scan {
         let Some(node) = self.nodes.last().cloned() else { return Ok(None) };
         let mut scan = cmd("SCAN");
         scan.arg(&self.cursor).arg("MATCH").arg(&self.pattern).arg("COUNT").arg(SCANNED);
-        let (cursor, keys): (Vec<u8>, HashSet<Vec<u8>>) = match (node, store.connection.clone()) {
-            (Some(node), Connection::Cluster(mut connection)) => {
+        let (cursor, keys): (Vec<u8>, HashSet<Vec<u8>>) = match (node, &store.servers) {
+            (Some(node), Servers::Cluster(connection)) => {
+                let mut connection = connection.clone();
                 let answer = connection.route_command(scan, RoutingInfo::SingleNode(node)).await;
                 read(answer.map_err(failure)?)?
             }
@@ -306,15 +320,14 @@ impl Scan {
 #[async_trait]
 impl Store for RedisStore {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
-        let mut command = cmd("HMGET");
-        command.arg(self.key(key)).arg(&["d", "r", "e"]);
-        let fields: [Option<Vec<u8>>; 3] = self.query(&command).await?;
-        let [Some(data), Some(revision), Some(expires_at)] = fields else { return Ok(None) };
-        let corrupt = || StoreError::Corrupt(format!("the fields of {key:?} are not those of a row").into());
-        let revision = Revision::from_bytes(revision.try_into().map_err(|_| corrupt())?);
-        let expires_at = String::from_utf8(expires_at).ok().and_then(|text| text.parse().ok());
-        let expires_at = Millis(expires_at.ok_or_else(corrupt)?).to_datetime();
-        Ok(Some(Row { data, revision, expires_at }))
+        let mut command = cmd("GET");
+        command.arg(self.key(key));
+        let Some(mut data) = self.query::<Option<Vec<u8>>>(&command).await? else { return Ok(None) };
+        let (revision, expires_at) = split(&data).ok_or_else(|| {
+            StoreError::Corrupt(format!("{key:?} holds {} bytes, which are no row", data.len()).into())
+        })?;
+        data.drain(..HEAD_LEN);
+        Ok(Some(Row { data, revision, expires_at: expires_at.to_datetime() }))
     }
 
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
@@ -322,16 +335,23 @@ impl Store for RedisStore {
             Expected::Absent => &[][..],
             Expected::At(revision) => revision.as_bytes(),
         };
-        let expires_at = Millis::of(row.expires_at).0.to_string();
+        let expires_at = Millis::of(row.expires_at).0.to_be_bytes();
         let left = self.span_until(row.expires_at).to_string();
-        let args = [row.data, row.revision.as_bytes(), expires_at.as_bytes(), left.as_bytes(), expected];
-        let done = self.run(&self.write, WRITE, &self.key(key), &args).await?;
+        let stored = [row.revision.as_bytes(), &expires_at[..], row.data].concat();
+        let done =
+            self.run(&self.write, WRITE, &self.key(key), &[&stored, left.as_bytes(), expected]).await?;
         Ok(if done { Written::Done } else { Written::Conflict })
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
-        let (at, left) = (Millis::of(expires_at).0.to_string(), self.span_until(expires_at).to_string());
-        self.run(&self.extend, EXTEND, &self.key(key), &[at.as_bytes(), left.as_bytes()]).await
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        let left = self.span_until(expires_at).to_string();
+        let args = [at.as_bytes(), &Millis::of(expires_at).0.to_be_bytes()[..], left.as_bytes()];
+        self.run(&self.extend, EXTEND, &self.key(key), &args).await
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
@@ -369,9 +389,9 @@ impl Store for RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.connection {
-            Connection::Single(_) => "single",
-            Connection::Cluster(_) => "cluster",
+        let kind = match self.servers {
+            Servers::Single(_) => "single",
+            Servers::Cluster(_) => "cluster",
         };
         let prefix = String::from_utf8_lossy(&self.prefix);
         f.debug_struct("RedisStore").field("kind", &kind).field("prefix", &prefix).finish_non_exhaustive()
@@ -382,11 +402,23 @@ fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
     T::from_redis_value(value).map_err(|error| StoreError::Corrupt(error.into()))
 }
 
+/// Revision and expiry of a row.
+fn split(row: &[u8]) -> Option<(Revision, Millis)> {
+    let (revision, rest) = row.split_first_chunk()?;
+    let expires_at = rest.first_chunk()?;
+    Some((Revision::from_bytes(*revision), Millis(i64::from_be_bytes(*expires_at))))
+}
+
+/// Whether this is the error, of a command or of one that a script called, where Redis 6 puts a code of its own first.
+fn says(error: &RedisError, code: &str) -> bool {
+    error.code() == Some(code) || error.detail().is_some_and(|text| text.contains(code))
+}
+
 fn failure(error: RedisError) -> StoreError {
-    match error.code() {
-        Some("OOM") => StoreError::Full(error.into()),
-        Some("WRONGTYPE") => StoreError::Corrupt(error.into()),
-        _ if error.is_timeout() => StoreError::Timeout(error.into()),
-        _ => StoreError::Unavailable(error.into()),
+    match () {
+        () if says(&error, "OOM") => StoreError::Full(error.into()),
+        () if says(&error, "WRONGTYPE") => StoreError::Corrupt(error.into()),
+        () if error.is_timeout() => StoreError::Timeout(error.into()),
+        () => StoreError::Unavailable(error.into()),
     }
 }

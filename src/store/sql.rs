@@ -375,18 +375,25 @@ impl Store for SqlStore {
         match written {
             Ok(true) => Ok(Written::Done),
             Ok(false) => Ok(Written::Conflict),
-            // Undone by the database for the sake of another writer: serialization failure, deadlock.
-            Err(error) if matches!(code(&error).as_deref(), Some("40001" | "40P01" | "1213")) => {
-                Ok(Written::Conflict)
-            }
+            Err(error) if is_overtaken(&error) => Ok(Written::Conflict),
             Err(error) => Err(failure(error)),
         }
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
-        let (key, expires_at) = (&key.as_bytes()[..], Millis::of(expires_at).0);
-        let extended = execute!(self.inner, extend, expires_at, key, self.now());
-        Ok(extended.map_err(failure)? > 0)
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        let (key, at, expires_at) = (&key.as_bytes()[..], &at.as_bytes()[..], Millis::of(expires_at).0);
+        // Of MySQL the driver asks for the rows that were found (`CLIENT_FOUND_ROWS`), not for those that changed.
+        match execute!(self.inner, extend, expires_at, key, at, self.now()) {
+            Ok(found) => Ok(found > 0),
+            // Who hears no looks again.
+            Err(error) if is_overtaken(&error) => Ok(false),
+            Err(error) => Err(failure(error)),
+        }
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
@@ -432,6 +439,11 @@ fn code(error: &sqlx::Error) -> Option<String> {
         return Some(error.number().to_string());
     }
     error.code().map(|code| code.into_owned())
+}
+
+/// Whether the database has undone the statement for the sake of another writer: serialization failure, deadlock.
+fn is_overtaken(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("40001" | "40P01" | "1213"))
 }
 
 fn failure(error: sqlx::Error) -> StoreError {

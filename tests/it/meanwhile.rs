@@ -130,13 +130,16 @@ async fn a_spill_over_a_row_that_expires_at_that_moment_makes_another_one() {
 }
 
 #[actix_web::test]
-async fn a_row_that_lives_long_enough_is_not_told_to_live_longer() {
+async fn a_row_that_lives_long_enough_is_asked_whether_it_goes_on_and_lives_no_longer() {
     let (bed, spy) = stored(|builder| builder);
     let mut jar = spilled(&bed).await;
     bed.visit(&mut jar, |session| session.set_duration(30 * DAY).unwrap()).await;
+    let [row] = spy.row_keys()[..] else { panic!("other rows") };
+    let until = spy.rows.load(&row).await.unwrap().unwrap().expires_at;
     spy.calls();
     bed.visit(&mut jar, |session| session.set_duration(DAY).unwrap()).await;
-    assert_eq!(spy.calls(), ["load", "load"], "the second asks whether it goes on");
+    assert_eq!(spy.calls(), ["load", "extend"]);
+    assert_eq!(spy.rows.load(&row).await.unwrap().unwrap().expires_at, until);
     assert_eq!(bed.see(&jar, Session::remaining).await, DAY);
 }
 
@@ -173,9 +176,32 @@ async fn a_poll_of_a_stored_session_on_another_node_that_answers_after_the_login
         bed.clock.advance(Duration::from_millis(100));
         spy.calls();
         assert_eq!(other.sessions.commit(&poll, CommitContext::default()).await.unwrap(), None);
-        assert_eq!(spy.calls(), if lasts { vec!["load"] } else { vec!["extend", "load"] });
+        assert_eq!(spy.calls(), ["extend", "load"]);
         assert_eq!(other.see(&login, Session::subject).await.as_deref(), Some("ada"));
     }
+}
+
+#[actix_web::test]
+async fn an_extension_that_others_write_past_looks_once_and_asks_again_and_ends_in_time() {
+    let (bed, spy) = stored(|builder| builder.rolling(true).store_timeout(Duration::from_millis(50)));
+    let mut jar = spilled(&bed).await;
+    bed.clock.advance(MINUTE);
+    let poll = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    assert_eq!(poll.len(), 2);
+    bed.visit(&mut jar.clone(), |session| session.insert("n", 2).unwrap()).await;
+    bed.clock.advance(MINUTE);
+    spy.calls();
+    assert!(bed.sessions.commit(&poll, CommitContext::default()).await.unwrap().is_some());
+    assert_eq!(spy.calls(), ["extend", "load", "extend"]);
+    // One that is overtaken time and again is left to the next request.
+    bed.clock.advance(MINUTE);
+    let poll = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    assert_eq!(poll.len(), 2);
+    spy.extends_none();
+    tokio::time::pause();
+    assert_eq!(bed.sessions.commit(&poll, CommitContext::default()).await.unwrap(), None);
+    let asked = spy.calls().iter().filter(|call| **call == "extend").count();
+    assert!((2..40).contains(&asked), "{asked}");
 }
 
 #[actix_web::test]

@@ -38,6 +38,7 @@ pub(crate) struct Spy {
     keys: Mutex<BTreeSet<RowKey>>,
     slow: AtomicBool,
     ahead: AtomicBool,
+    overtaken: AtomicBool,
     before: Mutex<Option<(&'static str, Before)>>,
 }
 
@@ -59,6 +60,7 @@ impl Spy {
             keys: Mutex::default(),
             slow: AtomicBool::new(false),
             ahead: AtomicBool::new(false),
+            overtaken: AtomicBool::new(false),
             before: Mutex::default(),
         })
     }
@@ -90,6 +92,11 @@ impl Spy {
     /// From now on somebody else writes each row just before anybody does.
     pub(crate) fn always_ahead(&self) {
         self.ahead.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on each extension comes too late.
+    pub(crate) fn extends_none(&self) {
+        self.overtaken.store(true, Ordering::SeqCst);
     }
 
     /// The next write is applied, and then answered like the second of two of the same.
@@ -154,8 +161,14 @@ impl Store for Spy {
         if twice { self.rows.write(key, row, expected).await } else { Ok(written) }
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
-        self.pass("extend", self.rows.extend(key, expires_at)).await
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        let at = if self.overtaken.load(Ordering::SeqCst) { Revision::random() } else { at };
+        self.pass("extend", self.rows.extend(key, at, expires_at)).await
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {

@@ -23,7 +23,7 @@ thread_local! {
 pub(crate) enum Call {
     Load,
     Write { data: Vec<u8>, revision: Revision, expires_at: OffsetDateTime, expected: Expected },
-    Extend(OffsetDateTime),
+    Extend { at: Revision, expires_at: OffsetDateTime },
     Delete,
 }
 
@@ -108,7 +108,7 @@ impl Gate {
                     Call::Load => (true, "load"),
                     Call::Write { expected: Expected::Absent, .. } => (false, "write if absent"),
                     Call::Write { .. } => (false, "write if unchanged"),
-                    Call::Extend(_) => (false, "extend"),
+                    Call::Extend { .. } => (false, "extend"),
                     Call::Delete => (false, "delete"),
                 };
                 Pending::Asked { key: *key, reads, what }
@@ -150,7 +150,9 @@ impl Gate {
                 self.written.lock().unwrap().insert(*key);
                 Reply::Written(at_once(self.rows.write(key, row, *expected))?)
             }
-            Call::Extend(expires_at) => Reply::WasThere(at_once(self.rows.extend(key, *expires_at))?),
+            Call::Extend { at, expires_at } => {
+                Reply::WasThere(at_once(self.rows.extend(key, *at, *expires_at))?)
+            }
             Call::Delete => Reply::WasThere(at_once(self.rows.delete(key))?),
         })
     }
@@ -190,8 +192,13 @@ impl Store for Gate {
         }
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
-        match self.ask(key, Call::Extend(expires_at)).await? {
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        match self.ask(key, Call::Extend { at, expires_at }).await? {
             Reply::WasThere(was_there) => Ok(was_there),
             other => panic!("{other:?}"),
         }

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use mongodb::bson::Document;
-use sealed_session::store::{Expected, MemoryStore, NewRow, Row, RowKey, Store, StoreError, Written};
+use sealed_session::store::{
+    Expected, MemoryStore, NewRow, Revision, Row, RowKey, Store, StoreError, Written,
+};
 use sealed_session::{CommitContext, Key, KeyRing, Origin, Rejection, Sessions};
 
 use crate::engines::{Engine, Place, server, sessions_of};
@@ -130,10 +132,9 @@ async fn redis_dump(url: &str, prefix: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for key in keys.query_async::<Vec<Vec<u8>>>(&mut connection).await.unwrap() {
         bytes.extend_from_slice(&key);
-        let mut all = redis::cmd("HGETALL");
-        all.arg(&key);
-        let fields: Vec<Vec<u8>> = all.query_async(&mut connection).await.unwrap();
-        bytes.extend(fields.concat());
+        let mut get = redis::cmd("GET");
+        get.arg(&key);
+        bytes.extend(get.query_async::<Vec<u8>>(&mut connection).await.unwrap());
     }
     bytes
 }
@@ -178,8 +179,13 @@ impl Store for Recorder {
         self.store.write(key, row, expected).await
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: time::OffsetDateTime) -> Result<bool, StoreError> {
-        self.store.extend(key, expires_at).await
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: time::OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        self.store.extend(key, at, expires_at).await
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use sealed_session::store::{Expected, NewRow, Row, RowKey, Store, StoreError, Written};
+use sealed_session::store::{Expected, NewRow, Revision, Row, RowKey, Store, StoreError, Written};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
@@ -87,8 +87,13 @@ impl Store for Faulty {
         self.pass(self.store.write(key, row, expected)).await
     }
 
-    async fn extend(&self, key: &RowKey, expires_at: OffsetDateTime) -> Result<bool, StoreError> {
-        self.pass(self.store.extend(key, expires_at)).await
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        self.pass(self.store.extend(key, at, expires_at)).await
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {

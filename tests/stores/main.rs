@@ -8,6 +8,7 @@ mod dump;
 mod faulty;
 mod model;
 mod parallel;
+mod redis;
 mod revocation;
 mod sweep;
 mod trips;

@@ -75,7 +75,8 @@ impl Statements {
                  WHERE id = ? AND revision = ? AND expires_at > ?"
             )),
             extend: text(&format!(
-                "UPDATE {{table}} SET expires_at = {later}(expires_at, ?) WHERE id = ? AND expires_at > ?"
+                "UPDATE {{table}} SET expires_at = {later}(expires_at, ?) \
+                 WHERE id = ? AND revision = ? AND expires_at > ?"
             )),
             delete: text("DELETE FROM {table} WHERE id = ? AND expires_at > ?"),
             // The outer condition is checked again on a row that somebody else has just written anew.

@@ -1,0 +1,329 @@
+//! What happens to Redis: scripts forgotten, rows cut, a demoted primary, slots that move, and no room left. Each test that
+//! does such a thing to a server has one of its own.
+
+use std::net::TcpListener as StdListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use sealed_session::store::{
+    Expected, NewRow, ROW_KEY_LEN, RedisStore, RedisStoreOptions, Revision, RowKey, Store, StoreError,
+    Written,
+};
+use time::OffsetDateTime;
+use tokio::net::{TcpListener, TcpStream};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A server of this test's own.
+struct Server {
+    process: Child,
+    port: u16,
+    folder: PathBuf,
+}
+
+impl Server {
+    async fn start(more: &[&str]) -> Self {
+        let port = StdListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let folder = std::env::temp_dir().join(format!("sealed-session-redis-{port}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let process = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(more)
+            .arg("--dir")
+            .arg(&folder)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { process, port, folder };
+        while server.ask(&["PING"]).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    async fn connection(&self) -> redis::RedisResult<MultiplexedConnection> {
+        redis::Client::open(self.url())?.get_multiplexed_async_connection().await
+    }
+
+    async fn ask(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut self.connection().await?).await
+    }
+
+    async fn says(&self, words: &[&str], section: &str) -> bool {
+        let answer = self.ask(words).await.unwrap();
+        redis::from_redis_value::<String>(answer).unwrap().contains(section)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn key(n: u16) -> RowKey {
+    let mut bytes = [0; ROW_KEY_LEN];
+    bytes[..2].copy_from_slice(&n.to_be_bytes());
+    RowKey::from_bytes(bytes)
+}
+
+fn in_hours(hours: u32) -> OffsetDateTime {
+    OffsetDateTime::now_utc() + HOUR * hours
+}
+
+/// Writes what expires in an hour; the revision that the row has then.
+async fn put(
+    store: &RedisStore,
+    key: &RowKey,
+    data: &[u8],
+    expected: Expected,
+) -> Result<Option<Revision>, StoreError> {
+    let revision = Revision::random();
+    let written = store.write(key, NewRow { data, revision, expires_at: in_hours(1) }, expected).await?;
+    Ok((written == Written::Done).then_some(revision))
+}
+
+#[tokio::test]
+async fn what_is_no_row_is_corrupt_and_not_absent_and_stays() {
+    let server = Server::start(&[]).await;
+    let store = RedisStoreOptions::new().prefix("").connect(&server.url()).await.unwrap();
+    for (n, words) in [(1, vec!["SET", "", "shorter than a head"]), (2, vec!["HSET", "", "r", "v"])] {
+        let (key, revision) = (key(n), Revision::random());
+        let name = key.to_string();
+        let words: Vec<_> =
+            words.into_iter().map(|word| if word.is_empty() { &name } else { word }).collect();
+        server.ask(&words).await.unwrap();
+        assert!(matches!(store.load(&key).await, Err(StoreError::Corrupt(_))), "{words:?}");
+        let foreign =
+            |answer: Result<bool, StoreError>| matches!(answer, Ok(false) | Err(StoreError::Corrupt(_)));
+        for expected in [Expected::Absent, Expected::At(revision)] {
+            let written = put(&store, &key, b"data", expected).await;
+            assert!(foreign(written.map(|written| written.is_some())), "{words:?}");
+        }
+        assert!(foreign(store.extend(&key, revision, in_hours(2)).await), "{words:?}");
+        assert!(matches!(store.load(&key).await, Err(StoreError::Corrupt(_))), "{words:?}");
+        assert!(store.delete(&key).await.unwrap());
+        assert!(put(&store, &key, b"data", Expected::Absent).await.unwrap().is_some());
+    }
+    // The revision alone is no row either, for somebody who knows it.
+    let (key, revision) = (key(3), Revision::from_bytes(*b"sixteen bytes, 1"));
+    server.ask(&["SET", &key.to_string(), "sixteen bytes, 1"]).await.unwrap();
+    assert!(!store.extend(&key, revision, in_hours(2)).await.unwrap());
+    assert!(matches!(put(&store, &key, b"data", Expected::At(revision)).await, Ok(None)));
+    assert!(matches!(store.load(&key).await, Err(StoreError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_its_scripts_is_given_them_again() {
+    let server = Server::start(&[]).await;
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let mut at = put(&store, &key(1), b"data", Expected::Absent).await.unwrap().unwrap();
+    for n in 2..5 {
+        server.ask(&["SCRIPT", "FLUSH"]).await.unwrap();
+        at = put(&store, &key(1), b"more", Expected::At(at)).await.unwrap().unwrap();
+        server.ask(&["SCRIPT", "FLUSH"]).await.unwrap();
+        assert!(store.extend(&key(1), at, in_hours(n)).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn time_to_live_and_expiry_move_together_and_nothing_left_is_no_row() {
+    let server = Server::start(&[]).await;
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let name = format!("session:{}", key(1));
+    let lives =
+        async || -> i64 { redis::from_redis_value(server.ask(&["PTTL", &name]).await.unwrap()).unwrap() };
+    let both = async |hours: i64| {
+        let expires_at = store.load(&key(1)).await.unwrap().unwrap().expires_at;
+        let left = (expires_at - OffsetDateTime::now_utc()).whole_milliseconds();
+        for left in [i128::from(lives().await), left] {
+            let expected = i128::from(hours) * 3_600_000;
+            assert!((expected - 10_000..=expected).contains(&left), "{left} of {expected}");
+        }
+    };
+    let first = put(&store, &key(1), b"data", Expected::Absent).await.unwrap().unwrap();
+    both(1).await;
+    assert!(store.extend(&key(1), first, in_hours(3)).await.unwrap());
+    both(3).await;
+    // The write is of an hour, and the row is of three.
+    let second = put(&store, &key(1), b"next", Expected::At(first)).await.unwrap().unwrap();
+    both(3).await;
+    let third = Revision::random();
+    let row = NewRow { data: b"last", revision: third, expires_at: in_hours(5) };
+    assert_eq!(store.write(&key(1), row, Expected::At(second)).await.unwrap(), Written::Done);
+    both(5).await;
+    assert!(!store.extend(&key(1), second, in_hours(9)).await.unwrap(), "of another revision");
+    both(5).await;
+    let past = NewRow { data: b"gone", revision: first, expires_at: OffsetDateTime::now_utc() - HOUR };
+    assert_eq!(store.write(&key(2), past, Expected::Absent).await.unwrap(), Written::Done);
+    assert_eq!(store.count().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_full_server_refuses_new_rows_and_takes_what_ends_sessions() {
+    let server = Server::start(&["--maxmemory", "4mb", "--maxmemory-policy", "noeviction"]).await;
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let (large, mut last) = (vec![7; 20_000], None);
+    let mut n = 0;
+    let full = loop {
+        match put(&store, &key(n), &large, Expected::Absent).await {
+            Ok(revision) => last = Some((key(n), revision.unwrap())),
+            Err(error) => break error,
+        }
+        n += 1;
+    };
+    assert!(matches!(full, StoreError::Full(_)), "{full:?}");
+    let (present, at) = last.unwrap();
+    assert_eq!(store.load(&present).await.unwrap().unwrap().data, large, "reading goes on");
+    let again = put(&store, &present, &large, Expected::At(at)).await;
+    assert!(matches!(again, Err(StoreError::Full(_))), "{again:?}");
+    assert_eq!(store.load(&present).await.unwrap().unwrap().revision, at, "and what was there is there");
+
+    assert!(store.extend(&present, at, in_hours(2)).await.unwrap(), "no more room is needed for it");
+    let until = store.load(&present).await.unwrap().unwrap().expires_at;
+    assert!(until > in_hours(1) + HOUR / 2);
+    // Fill what the last large one left.
+    for n in 10_000..60_000 {
+        let data = [7; 129];
+        if put(&store, &key(n), &data, Expected::Absent).await.is_err() {
+            break;
+        }
+    }
+    let new_mark = put(&store, &key(9_999), &[1; 128], Expected::Absent).await.unwrap();
+    assert!(new_mark.is_some(), "a session in a cookie is ended");
+    let mark = put(&store, &present, &[1; 128], Expected::At(at)).await.unwrap().unwrap();
+    assert!(store.extend(&present, mark, in_hours(3)).await.unwrap(), "and the mark lasts longer");
+    let stale = put(&store, &present, &[2; 128], Expected::At(at)).await.unwrap();
+    assert_eq!(stale, None);
+    assert_eq!(store.load(&present).await.unwrap().unwrap().data, [1; 128]);
+}
+
+/// An address that leads to this server, and later to another one, as that of a primary does.
+async fn leading_to(target: &Arc<AtomicU16>) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let target = Arc::clone(target);
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut server = TcpStream::connect(("127.0.0.1", target.load(Ordering::SeqCst))).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    format!("redis://127.0.0.1:{port}/")
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_replica_is_left_for_the_one_at_its_address() {
+    let (former, next) = (Server::start(&[]).await, Server::start(&[]).await);
+    let (of_former, of_next) = (former.port.to_string(), next.port.to_string());
+    next.ask(&["REPLICAOF", "127.0.0.1", &of_former]).await.unwrap();
+    while !next.says(&["INFO", "replication"], "master_link_status:up").await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let target = Arc::new(AtomicU16::new(former.port));
+    let store = RedisStore::connect(&leading_to(&target).await).await.unwrap();
+    let at = put(&store, &key(1), b"data", Expected::Absent).await.unwrap().unwrap();
+    former.ask(&["WAIT", "1", "5000"]).await.unwrap();
+
+    next.ask(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    former.ask(&["REPLICAOF", "127.0.0.1", &of_next]).await.unwrap();
+    target.store(next.port, Ordering::SeqCst);
+    let mut refused = 0;
+    let began = std::time::Instant::now();
+    let written = loop {
+        match put(&store, &key(1), b"next", Expected::At(at)).await {
+            Ok(written) => break written,
+            Err(StoreError::Unavailable(_)) => refused += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "it stays with the former one");
+    };
+    assert!(refused > 0 && written.is_some(), "refused, and then written by the new one");
+    assert_eq!(store.load(&key(1)).await.unwrap().unwrap().data, b"next");
+    assert!(store.extend(&key(1), written.unwrap(), in_hours(2)).await.unwrap());
+}
+
+/// Slots wander from node to node while each of many rows is counted up; no step is lost and none is done twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_that_move_while_rows_are_written_lose_nothing() {
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        let bus = StdListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string();
+        let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "5000"];
+        nodes.push(Server::start(&options).await);
+    }
+    let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+    let cluster = async |words: &[&str]| {
+        let mut command = Command::new("redis-cli");
+        command.arg("--cluster").args(words).arg("--cluster-yes").stdout(Stdio::null());
+        let done = tokio::task::spawn_blocking(move || command.status().unwrap().success());
+        assert!(done.await.unwrap(), "{words:?}");
+    };
+    let [one, two, three] = &addresses[..] else { unreachable!() };
+    cluster(&["create", one, two, three, "--cluster-replicas", "0"]).await;
+    for node in &nodes {
+        while !node.says(&["CLUSTER", "INFO"], "cluster_state:ok").await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    let urls = addresses.iter().map(|address| format!("redis://{address}/"));
+    let store = Arc::new(RedisStoreOptions::new().connect_cluster(urls).await.unwrap());
+    let moving = Arc::new(AtomicBool::new(true));
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let (store, moving) = (Arc::clone(&store), Arc::clone(&moving));
+            tokio::spawn(async move {
+                let mut counts = vec![0_u32; 100];
+                while moving.load(Ordering::SeqCst) {
+                    for (n, count) in (0..).zip(&mut counts) {
+                        let key = key(writer * 100 + n);
+                        let found = store.load(&key).await.unwrap();
+                        let seen =
+                            found.as_ref().map(|row| u32::from_be_bytes(row.data[..].try_into().unwrap()));
+                        assert_eq!(seen.unwrap_or(0), *count);
+                        *count += 1;
+                        let expected = found.map_or(Expected::Absent, |row| Expected::At(row.revision));
+                        let at = put(&store, &key, &count.to_be_bytes(), expected).await.unwrap();
+                        assert!(
+                            store
+                                .extend(&key, at.expect("nobody else writes it"), in_hours(2))
+                                .await
+                                .unwrap()
+                        );
+                    }
+                }
+                counts.iter().map(|&count| u64::from(count)).sum::<u64>()
+            })
+        })
+        .collect();
+    let mut ids = Vec::new();
+    for node in &nodes {
+        let id = node.ask(&["CLUSTER", "MYID"]).await.unwrap();
+        ids.push(redis::from_redis_value::<String>(id).unwrap());
+    }
+    for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+        let (from, to) = (&ids[from], &ids[to]);
+        let words = ["reshard", one, "--cluster-from", from, "--cluster-to", to, "--cluster-slots", "1000"];
+        cluster(&words).await;
+    }
+    moving.store(false, Ordering::SeqCst);
+    let mut steps = 0;
+    for writer in writers {
+        steps += writer.await.unwrap();
+    }
+    assert!(steps > 800, "{steps} is too few to have met a slot on its way");
+    assert_eq!(store.count().await.unwrap(), 800);
+}
