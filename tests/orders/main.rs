@@ -130,7 +130,7 @@ fn what_is_known_to_be_broken_still_is() {
         let (finished, broken) = replay((&program, &start, &time), choices);
         println!("{}\n{}\n", finding.what, told(&program, &finished, &broken));
         assert!(!broken.is_empty(), "{}: it holds now, so take it off the list", finding.what);
-        assert!(findings::is_known(&broken), "{}: {broken:?}", finding.what);
+        assert!(findings::is_known(&program, &broken), "{}: {broken:?}", finding.what);
     }
 }
 
@@ -154,7 +154,7 @@ fn every_order_of_requests_keeps_what_was_promised() {
                     let mut tally = Tally::default();
                     explore((program, start, &time), *bounds, &mut tally, |world, finished| {
                         let broken = broken((program, start, &time), world, finished);
-                        let unknown = !broken.is_empty() && !findings::is_known(&broken);
+                        let unknown = !broken.is_empty() && !findings::is_known(program, &broken);
                         if unknown {
                             let mut failures = failures.lock().unwrap();
                             let (count, first) =

@@ -112,7 +112,7 @@ pub(crate) async fn request(who: usize, op: Op, node: Sessions, start: Rc<Beginn
                 pause(&place.at_handler).await;
                 handle(who, op, &session, &place.outcome).await;
                 match node.commit(&session, CommitContext::default()).await {
-                    Ok(Some(line)) if line.contains("Max-Age=0") => Answer::Removal,
+                    Ok(Some(line)) if line.starts_with("s=;") => Answer::Removal,
                     Ok(Some(line)) => Answer::Cookie(line.split(';').next().unwrap().to_owned()),
                     Ok(None) => Answer::Nothing,
                     Err(error) => Answer::Failed(kind(&error), format!("{error:?}")),

@@ -222,8 +222,8 @@ impl Beginning {
                 visit(&other, cookie.as_ref(), &|session| session.insert("b", later.clone()).unwrap());
         }
         match start {
-            // Half of the time without use has gone by, so that a use is written down.
-            _ if special == Special::Idle => clock.advance(HOUR * 2 / 3),
+            // So much of the time without use has gone by that a use is written down.
+            _ if matches!(special, Special::Idle | Special::Rolling) => clock.advance(HOUR * 2 / 3),
             Start::DueCookie | Start::DueStored => clock.advance(DAY - 3 * HEARD),
             _ => {}
         }
