@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::gate::Pending;
 use crate::programs::Program;
 use crate::schedule::{Finished, Point, Ran, run};
-use crate::steps::{Access, Choice, Kind, LATE, Step, Verdict, WORLD, are_independent};
+use crate::steps::{Access, Choice, Kind, LATE, Step, Trace, Verdict, WORLD, are_independent};
 use crate::world::{Beginning, Time, World};
 
 /// Lots decide next to nothing: whether two of 256 groups of ids are one.
@@ -80,7 +80,7 @@ fn verdicts(step: &Step, bounds: Bounds, faulted: bool) -> impl Iterator<Item = 
 
 /// The alternatives at a point: who ran last goes on first, without a fault first.
 fn options(
-    point: &Point<'_>,
+    point: &Point,
     world: &World,
     bounds: Bounds,
     preemptions: usize,
@@ -104,13 +104,13 @@ fn options(
     options
 }
 
-fn preempts(point: &Point<'_>, who: usize) -> bool {
+fn preempts(point: &Point, who: usize) -> bool {
     let goes_on = |last: usize| point.next.iter().any(|step| step.who == last);
     who != LATE && who != WORLD && point.last.is_some_and(|last| last != who && goes_on(last))
 }
 
 /// What has been tried at this point or before, and comes to nothing new after a step that it does not meet.
-fn still_asleep(branch: &Branch, point: &Point<'_>, choice: Choice) -> Vec<Choice> {
+fn still_asleep(branch: &Branch, point: &Point, choice: Choice) -> Vec<Choice> {
     let step = |who| point.next.iter().find(|step: &&Step| step.who == who);
     let Some(taken) = step(choice.who) else { return Vec::new() };
     let tried = branch.asleep.iter().chain(&branch.options[..branch.taken]);
@@ -137,9 +137,11 @@ pub(crate) fn explore(
     loop {
         let world = World::of(program, start, time);
         let (mut depth, mut preemptions, mut asleep) = (0, 0, Vec::new());
+        let mut trace = Trace::default();
         let ran = run((program, start, time), &world, false, |point| {
+            trace.wait_until(point.waited);
             if depth == branches.len() {
-                if remembers && !seen.insert((point.trace.state(), point.last, preemptions)) {
+                if remembers && !seen.insert((trace.state(), point.last, preemptions)) {
                     return None;
                 }
                 let options = options(point, &world, bounds, preemptions, &asleep);
@@ -149,6 +151,9 @@ pub(crate) fn explore(
             depth += 1;
             let choice = *branch.options.get(branch.taken)?;
             preemptions += usize::from(preempts(point, choice.who));
+            if remembers && let Some(step) = point.next.iter().find(|step| step.who == choice.who) {
+                trace.push(*step, choice.verdict);
+            }
             asleep = if sleeps { still_asleep(branch, point, choice) } else { Vec::new() };
             Some(choice)
         });

@@ -20,18 +20,8 @@ const fn faulty(faults: &'static [Verdict]) -> Bounds {
 }
 
 /// What three requests are made of.
-const OF_THREE: &[Op] = &[
-    Op::Read,
-    Op::Set,
-    Op::Increment,
-    Op::Grow,
-    Op::Renew,
-    Op::LoginSame,
-    Op::Destroy,
-    Op::RevokeSubject,
-    Op::Touch,
-    Op::Save,
-];
+const OF_THREE: &[Op] =
+    &[Op::Read, Op::Increment, Op::Grow, Op::Renew, Op::LoginSame, Op::Destroy, Op::RevokeSubject, Op::Touch];
 
 fn pairs(setup: Setup, start: Start, bounds: &[Bounds]) -> Vec<Job> {
     let all = Program::pairs(setup, start, None);
@@ -56,70 +46,88 @@ pub(crate) fn jobs(long: bool) -> Vec<Job> {
     jobs.step_by(every).collect()
 }
 
+/// What belongs together in the figures.
+pub(crate) fn part(program: &Program, bounds: &Bounds) -> String {
+    let Setup { nodes, revoking, special } = program.setup;
+    let happens = if program.happening.is_some() { ", something happens" } else { "" };
+    let preemptions = match bounds.preemptions {
+        None => "every order".to_owned(),
+        Some(most) => format!("{most} preemptions"),
+    };
+    let faults = match bounds.faults {
+        [] => "",
+        [Verdict::Late, ..] => ", rare faults",
+        _ => ", common faults",
+    };
+    format!(
+        "{} requests on {nodes}, {}, {}{happens}, {preemptions}{faults}",
+        program.ops.len(),
+        revoking.word(),
+        special.word()
+    )
+}
+
+/// States that differ most: where the data is, whose it is, and whether something is due.
+const TELLING: &[Start] =
+    &[Start::CookieOfAda, Start::StoredOfAda, Start::DueStored, Start::RetiredCookie, Start::Before];
+
+const TWO: Setup = Setup::of(2, Revoking::Default, Special::Cold);
+const ONE: Setup = Setup::of(1, Revoking::Default, Special::Cold);
+
 fn short() -> Vec<Job> {
-    use Revoking::Default;
-    use Special::{Apart, Behind, Closed, Cold, Idle, Rolling, Warm};
-    let (one, two) = (Setup::of(1, Default, Cold), Setup::of(2, Default, Cold));
     let mut jobs = Vec::new();
     for &start in Start::ALL {
         let bounds: &[Bounds] = match start {
             Start::Cookie | Start::StoredOfAda => &[ORDERS, preempted(0, COMMON), preempted(0, RARE)],
-            _ => &[ORDERS],
-        };
-        jobs.extend(pairs(two, start, bounds));
-        let bounds: &[Bounds] = match start {
-            Start::Stored => &[preempted(1, &[]), preempted(0, COMMON)],
             _ => &[preempted(1, &[])],
         };
-        jobs.extend(pairs(one, start, bounds));
+        jobs.extend(pairs(TWO, start, bounds));
+        let bounds: &[Bounds] = match start {
+            Start::Stored => &[preempted(1, &[]), preempted(0, COMMON)],
+            _ => &[preempted(0, &[])],
+        };
+        jobs.extend(pairs(ONE, start, bounds));
     }
-    for special in [Warm, Rolling, Idle, Closed, Apart, Behind] {
-        let setup = Setup::of(2, Default, special);
-        for start in [Start::CookieOfAda, Start::DueCookie] {
-            jobs.extend(pairs(setup, start, &[preempted(1, &[])]));
-        }
+    for &special in &Special::ALL[1..] {
+        let setup = Setup::of(2, Revoking::Default, special);
+        jobs.extend(pairs(setup, Start::CookieOfAda, &[preempted(0, &[])]));
     }
     for &what in Happening::ALL {
-        for start in [Start::CookieOfAda, Start::Stored] {
-            jobs.extend(happening(two, start, what, preempted(0, &[])));
-        }
+        jobs.extend(happening(TWO, Start::StoredOfAda, what, preempted(0, &[])).into_iter().step_by(3));
     }
-    for start in [Start::CookieOfAda, Start::Stored] {
-        jobs.extend(triples(two, start, OF_THREE, preempted(0, &[])));
-    }
+    jobs.extend(triples(TWO, Start::StoredOfAda, OF_THREE, preempted(0, &[])).into_iter().step_by(3));
     jobs
 }
 
 fn long() -> Vec<Job> {
+    use Revoking::{Default, Every, Off};
     let mut jobs = Vec::new();
-    let setups = |special| {
-        let of = move |nodes| Revoking::ALL.iter().map(move |&revoking| Setup::of(nodes, revoking, special));
-        [1, 2].into_iter().flat_map(of)
-    };
-    for &special in Special::ALL {
-        for setup in setups(special) {
-            if special != Special::Cold && setup.revoking != Revoking::Default {
-                continue;
-            }
-            for &start in Start::ALL {
-                // Requests of one node meet in its memory at each step, so there is less to prune and more to run.
-                let bounds = match (setup.nodes, special) {
-                    (1, Special::Cold) => vec![ORDERS, preempted(1, COMMON), preempted(1, RARE)],
-                    (1, _) => vec![preempted(2, &[]), preempted(0, COMMON)],
-                    (_, Special::Cold) => vec![faulty(COMMON), faulty(RARE)],
-                    _ => vec![faulty(COMMON)],
-                };
-                jobs.extend(pairs(setup, start, &bounds));
-            }
+    for &start in Start::ALL {
+        for revoking in [Default, Every, Off] {
+            let two = Setup::of(2, revoking, Special::Cold);
+            jobs.extend(pairs(two, start, &[faulty(COMMON), faulty(RARE)]));
+            // Requests of one node meet in its memory at each step, so there is less to prune and more to run.
+            let one = Setup::of(1, revoking, Special::Cold);
+            let orders = if revoking == Every { preempted(2, &[]) } else { ORDERS };
+            jobs.extend(pairs(one, start, &[orders, preempted(1, COMMON)]));
+        }
+        jobs.extend(pairs(ONE, start, &[preempted(0, RARE)]));
+        for &what in Happening::ALL {
+            jobs.extend(happening(ONE, start, what, preempted(0, &[])));
+            jobs.extend(happening(TWO, start, what, preempted(0, &[])));
         }
     }
-    for setup in setups(Special::Cold).filter(|setup| setup.revoking == Revoking::Default) {
-        for &start in Start::ALL {
-            for &what in Happening::ALL {
-                jobs.extend(happening(setup, start, what, preempted(1, &[])));
-            }
+    for &start in TELLING {
+        for &special in &Special::ALL[1..] {
+            jobs.extend(pairs(Setup::of(1, Default, special), start, &[preempted(1, &[])]));
+            jobs.extend(pairs(Setup::of(2, Default, special), start, &[faulty(COMMON)]));
         }
-        for &start in Start::ALL {
+        for &what in Happening::ALL {
+            jobs.extend(happening(TWO, start, what, preempted(1, &[])));
+        }
+    }
+    for start in [Start::CookieOfAda, Start::StoredOfAda] {
+        for setup in [ONE, TWO] {
             jobs.extend(triples(setup, start, OF_THREE, preempted(2, &[])));
             jobs.extend(triples(setup, start, OF_THREE, preempted(0, COMMON)));
         }

@@ -1,7 +1,7 @@
 //! A store whose calls wait twice: until the scheduler lets one have its effect, and until it hands over the answer.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::mem;
 use std::pin::{Pin, pin};
@@ -18,6 +18,7 @@ use tokio::task;
 
 use crate::programs::MOST;
 use crate::steps::{Access, Verdict};
+use crate::world::Ahead;
 
 thread_local! {
     /// The request that is being polled. Nobody's calls do not wait.
@@ -71,9 +72,11 @@ enum Late {
 #[derive(Debug)]
 pub(crate) struct Gate {
     rows: MemoryStore,
+    clock: Ahead,
     slots: Mutex<[(Slot, Option<Waker>); MOST]>,
     late: Mutex<Option<Late>>,
-    written: Mutex<BTreeSet<RowKey>>,
+    /// What was written under each key that has ever been, and until when it is there.
+    heads: Mutex<BTreeMap<RowKey, (Revision, OffsetDateTime)>>,
 }
 
 /// What a request has at the store.
@@ -85,13 +88,14 @@ pub(crate) enum Pending {
 }
 
 impl Gate {
-    pub(crate) fn new(clock: impl Clock, rows: &[(RowKey, Row)]) -> Self {
+    pub(crate) fn new(clock: Ahead, rows: &[(RowKey, Row)]) -> Self {
         SPAWNED.with_borrow_mut(HashMap::clear);
         let gate = Self {
-            rows: MemoryStore::new().clock(clock),
+            rows: MemoryStore::new().clock(clock.clone()),
+            clock,
             slots: Mutex::default(),
             late: Mutex::default(),
-            written: Mutex::default(),
+            heads: Mutex::default(),
         };
         rows.iter().for_each(|(key, row)| gate.put(key, row, Expected::Absent));
         gate
@@ -104,12 +108,18 @@ impl Gate {
 
     /// All that is there.
     pub(crate) fn rows(&self) -> Vec<(RowKey, Row)> {
-        let keys = self.written.lock().unwrap();
-        keys.iter().filter_map(|key| Some((*key, self.row(key)?))).collect()
+        let heads = self.heads.lock().unwrap();
+        heads.keys().filter_map(|key| Some((*key, self.row(key)?))).collect()
     }
 
     fn row(&self, key: &RowKey) -> Option<Row> {
         at_once(self.rows.load(key)).unwrap()
+    }
+
+    /// The revision of what is there.
+    fn revision(&self, key: &RowKey) -> Option<Revision> {
+        let head = self.heads.lock().unwrap().get(key).copied();
+        head.filter(|(_, expires_at)| *expires_at > self.clock.now()).map(|(revision, _)| revision)
     }
 
     fn slots(&self) -> MutexGuard<'_, [(Slot, Option<Waker>); MOST]> {
@@ -138,9 +148,9 @@ impl Gate {
         let fails = |fails| if fails { Access::Fails } else { Access::Writes };
         match call {
             Call::Load => Access::Reads,
-            Call::Write { expected: Expected::Absent, .. } => fails(self.row(key).is_some()),
+            Call::Write { expected: Expected::Absent, .. } => fails(self.revision(key).is_some()),
             Call::Write { expected: Expected::At(revision), .. } => {
-                fails(self.row(key).is_none_or(|row| row.revision != *revision))
+                fails(self.revision(key) != Some(*revision))
             }
             Call::Extend(_) => Access::Writes,
             Call::Delete => Access::Removes,
@@ -174,8 +184,8 @@ impl Gate {
                 Slot::Answered(answer)
             }
             Verdict::Forgotten => {
-                if let (Some(before), Some(Row { revision, .. })) = (before, self.row(&key)) {
-                    *self.late.lock().unwrap() = Some(Late::Loses { key, written: revision, before });
+                if let (Some(before), Some(written)) = (before, self.revision(&key)) {
+                    *self.late.lock().unwrap() = Some(Late::Loses { key, written, before });
                 }
                 Slot::Answered(answer)
             }
@@ -200,7 +210,7 @@ impl Gate {
         match self.late.lock().unwrap().take() {
             Some(Late::Applies { key, call, .. }) => drop(self.apply(&key, &call)),
             Some(Late::Loses { key, written, before }) => {
-                if self.row(&key).is_some_and(|row| row.revision == written) {
+                if self.revision(&key) == Some(written) {
                     self.apply(&key, &Call::Delete).unwrap();
                     before.iter().for_each(|row| self.put(&key, row, Expected::Absent));
                 }
@@ -220,11 +230,27 @@ impl Gate {
             Call::Load => Reply::Row(at_once(self.rows.load(key))?),
             Call::Write { data, revision, expires_at, expected } => {
                 let row = NewRow { data, revision: *revision, expires_at: *expires_at };
-                self.written.lock().unwrap().insert(*key);
-                Reply::Written(at_once(self.rows.write(key, row, *expected))?)
+                let before = self.revision(key);
+                let written = at_once(self.rows.write(key, row, *expected))?;
+                if written == Written::Done {
+                    let mut heads = self.heads.lock().unwrap();
+                    let head = heads.entry(*key).or_insert((*revision, *expires_at));
+                    let until = if before.is_some() { head.1.max(*expires_at) } else { *expires_at };
+                    *head = (*revision, until);
+                }
+                Reply::Written(written)
             }
-            Call::Extend(expires_at) => Reply::WasThere(at_once(self.rows.extend(key, *expires_at))?),
-            Call::Delete => Reply::WasThere(at_once(self.rows.delete(key))?),
+            Call::Extend(expires_at) => {
+                let was_there = at_once(self.rows.extend(key, *expires_at))?;
+                if let (true, Some(head)) = (was_there, self.heads.lock().unwrap().get_mut(key)) {
+                    head.1 = head.1.max(*expires_at);
+                }
+                Reply::WasThere(was_there)
+            }
+            Call::Delete => {
+                self.heads.lock().unwrap().remove(key);
+                Reply::WasThere(at_once(self.rows.delete(key))?)
+            }
         })
     }
 

@@ -128,7 +128,14 @@ impl Case<'_> {
     fn is_acknowledged(&self, who: usize) -> bool {
         let Told { outcome, lost, .. } = self.told(who);
         let answered = matches!(outcome.answer, Some(Answer::Cookie(_) | Answer::Removal | Answer::Nothing));
-        (answered && !lost) || outcome.saved
+        (answered && !lost && !self.is_disowned(who)) || outcome.saved
+    }
+
+    /// Whether the key that had sealed its session was revoked before it was done. Nothing comes of what it did.
+    fn is_disowned(&self, who: usize) -> bool {
+        let Finished { happened, .. } = self.finished;
+        let revoked = self.program.happening == Some(Happening::RevokeKey) && happened.is_some();
+        revoked && *happened < self.told(who).done && self.resumed(who)
     }
 
     fn resumed(&self, who: usize) -> bool {
@@ -150,8 +157,10 @@ impl Case<'_> {
         self.finished.fault.is_some_and(|(_, verdict)| verdict != Verdict::Repeated)
     }
 
-    fn is_faulted_of(&self, who: usize) -> bool {
-        self.is_faulted() && self.finished.fault.is_some_and(|(faulty, _)| faulty == who)
+    /// Whether it was so on the node of this request, which leaves the store alone for a while then.
+    fn is_faulted_near(&self, who: usize) -> bool {
+        let node = self.program.node(who);
+        self.is_faulted() && self.finished.fault.is_some_and(|(faulty, _)| self.program.node(faulty) == node)
     }
 
     /// Whether the store has lost what it had acknowledged, so that nothing is promised but safety.
@@ -166,9 +175,13 @@ impl Case<'_> {
 
     /// Whether the commit asks the store whether the session goes on.
     fn prolongs(&self, who: usize) -> bool {
-        let quiet = self.op(who) == Op::SetQuietly && !self.program.start.is_retired();
-        let behind = self.program.setup.special == Special::Behind && self.program.node(who) == 0;
-        matches!(self.op(who), Op::Touch | Op::Shorten) || (self.program.is_due() && !quiet) || behind
+        let resealed = match self.program.setup.special {
+            // For the other node the key is the primary one.
+            Special::Behind => self.program.node(who) == 0,
+            _ => self.program.start.is_retired(),
+        };
+        let is_used = self.program.is_due() && self.op(who) != Op::SetQuietly;
+        matches!(self.op(who), Op::Touch | Op::Shorten) || is_used || resealed
     }
 
     /// Whether it has removed a cookie that held the session, which is known nowhere else.
@@ -221,7 +234,10 @@ impl Case<'_> {
                     .left
                     .as_ref()
                     .is_some_and(|view| view.entries.is_empty() && view.subject.is_none());
-                if self.op(who) != Op::Destroy && !empty {
+                // What is nobody's may have been emptied by another one.
+                let emptied =
+                    self.start.subject.is_none() && self.others(who).any(|other| self.op(other) == Op::Clear);
+                if self.op(who) != Op::Destroy && !empty && !emptied {
                     found.push(format!("{name} removes the cookie"));
                 }
             }
@@ -278,10 +294,7 @@ impl Case<'_> {
         if self.is_forgetful() || !self.resumed(issuer) || self.logs_in(issuer) {
             return;
         }
-        let revoked = self.program.happening == Some(Happening::RevokeKey)
-            && self.finished.happened.is_some()
-            && self.finished.happened < self.told(issuer).done;
-        if revoked {
+        if self.is_disowned(issuer) {
             self.fail(format!("{} issues a cookie of what a revoked key had sealed", NAMES[issuer]));
         }
         let known = self.others(issuer).filter(|&by| self.knows_the_end_by(issuer, by));
@@ -293,7 +306,7 @@ impl Case<'_> {
 
     fn must_not_issue(&self, cookie: &Cookie, issuer: usize, by: usize) -> bool {
         let here = self.program.node(issuer) == self.program.node(by);
-        let asks = !self.is_faulted_of(issuer);
+        let asks = !self.is_faulted_near(issuer);
         let prolongs = self.prolongs(issuer);
         let of_subject = self.op(by) == Op::RevokeSubject;
         let renewed = Some(cookie.id) != self.start.id;
@@ -386,8 +399,12 @@ impl Case<'_> {
                 self.fail(format!("{head}: opens a session whose end was begun and dropped"));
             }
             Origin::Resumed => {
-                let allowed = self.allowed(cookie, asked);
-                if !allowed.contains(&view.entries) {
+                let mut allowed = Vec::new();
+                let is_allowed = |entries: Entries| {
+                    allowed.push(entries);
+                    allowed.last() == Some(&view.entries)
+                };
+                if !self.allows(cookie, asked, is_allowed) {
                     self.fail(format!("{head}: holds {:?}, which is none of {allowed:?}", view.entries));
                 }
             }
@@ -442,26 +459,30 @@ impl Case<'_> {
 
     /// What the session of this cookie may hold: what all began with and what was done to it since, in any order; all
     /// that was acknowledged, and all of a request or nothing.
-    fn allowed(&self, cookie: &Cookie, asked: Asked) -> Vec<Entries> {
+    fn allows(&self, cookie: &Cookie, asked: Asked, mut is: impl FnMut(Entries) -> bool) -> bool {
         let renewed = Some(cookie.id) != self.start.id;
         let base = &self.start.entries;
         let mut may: Vec<(usize, bool)> = Vec::new();
-        let mut allowed = Vec::new();
         if let Some(issuer) = cookie.issuer {
             let Told { outcome, .. } = self.told(issuer);
             // Whose cookie was refused begins another session.
             if outcome.effects.first() == Some(&Effect::Empties) || !self.resumed(issuer) {
-                return vec![applied(&Entries::new(), &[&outcome.effects])];
+                return is(applied(&Entries::new(), &[&outcome.effects]));
             }
             let may_be_over = self.others(issuer).any(|by| self.may_end(by)) || self.is_at_end();
             if self.logs_in(issuer) && may_be_over {
-                allowed.push(applied(&Entries::new(), &[&outcome.effects]));
-                if self.knows_the_end(issuer) && !self.is_faulted_of(issuer) {
-                    return allowed;
+                if is(applied(&Entries::new(), &[&outcome.effects])) {
+                    return true;
+                }
+                if self.knows_the_end(issuer) && !self.is_faulted_near(issuer) {
+                    return false;
                 }
             }
             if !renewed && !cookie.stored {
-                allowed.extend(outcome.left.as_ref().map(|view| view.entries.clone()));
+                let left = outcome.left.as_ref();
+                if left.is_some_and(|view| is(view.entries.clone())) {
+                    return true;
+                }
             }
             may.push((issuer, true));
         }
@@ -490,12 +511,11 @@ impl Case<'_> {
             };
             may.push((who, leads && self.is_acknowledged(who)));
         }
-        allowed.extend(self.orders(&may).into_iter().map(|order| {
+        self.orders(&may).into_iter().any(|order| {
             let effects: Vec<&[Effect]> =
                 order.iter().map(|&who| &self.told(who).outcome.effects[..]).collect();
-            applied(base, &effects)
-        }));
-        allowed
+            is(applied(base, &effects))
+        })
     }
 
     /// Every order of those that must be there and of some of those that may. Who came after another one had its answer

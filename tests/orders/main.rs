@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::explore::{Bounds, COMMON, Tally, explore};
 use crate::invariants::broken;
@@ -144,6 +144,7 @@ fn every_order_of_requests_keeps_what_was_promised() {
     let threads = if long { thread::available_parallelism().unwrap().get() } else { 1 };
     let next = AtomicUsize::new(0);
     let (all, failures) = (Mutex::new(Tally::default()), Mutex::new(BTreeMap::new()));
+    let parts = Mutex::new(BTreeMap::new());
     let begun = Instant::now();
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -151,7 +152,7 @@ fn every_order_of_requests_keeps_what_was_promised() {
                 let (time, starts) = (Time::new(), Beginnings::default());
                 while let Some((program, bounds)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let start = &starts.of(program, &time);
-                    let mut tally = Tally::default();
+                    let (mut tally, since) = (Tally::default(), Instant::now());
                     explore((program, start, &time), *bounds, &mut tally, |world, finished| {
                         let broken = broken((program, start, &time), world, finished);
                         let unknown = !broken.is_empty() && !findings::is_known(program, &broken);
@@ -169,11 +170,23 @@ fn every_order_of_requests_keeps_what_was_promised() {
                         !unknown
                     });
                     all.lock().unwrap().add(&tally);
+                    let mut parts = parts.lock().unwrap();
+                    let (part, time) = parts
+                        .entry(forms::part(program, bounds))
+                        .or_insert_with(|| (Tally::default(), Duration::ZERO));
+                    part.add(&tally);
+                    *time += since.elapsed();
                 }
             });
         }
     });
     let tally = all.into_inner().unwrap();
+    for (part, (tally, time)) in parts.into_inner().unwrap() {
+        let Tally { programs, schedules, faulty, pruned, .. } = tally;
+        println!(
+            "{part}: {programs}, {schedules} schedules, {faulty} with a fault, {pruned} pruned, {time:.1?}"
+        );
+    }
     println!(
         "{} explorations of {} operations, {} starts and {} kinds of nodes: {} schedules, {} of them with a fault, {} \
          pruned, {:.1?}",

@@ -177,13 +177,15 @@ impl Program {
         let none = self.start == Start::None && (has(Op::Revoke) || special != Special::Cold);
         // Where nobody asks, a cookie that holds a session is one.
         let off = revoking == Revoking::Off && (has(Op::Revoke) || has(Op::RevokeSubject) || moved);
-        !none && !off && !(nodes == 1 && self.setup.is_lopsided())
+        // It would be over by then.
+        let due = matches!(self.start, Start::DueCookie | Start::DueStored)
+            && matches!(self.happening, Some(Happening::Forward | Happening::Back));
+        !none && !off && !due && !(nodes == 1 && self.setup.is_lopsided())
     }
 
-    /// Whether it is time to prolong the session or to seal it under another key, whatever a request does.
+    /// Whether it is time to prolong the session, whatever a request does.
     pub(crate) fn is_due(&self) -> bool {
         matches!(self.start, Start::DueCookie | Start::DueStored)
-            || self.start.is_retired()
             || matches!(self.setup.special, Special::Rolling | Special::Idle)
     }
 

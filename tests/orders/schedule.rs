@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::gate::{Pending, WHO};
 use crate::programs::Program;
 use crate::requests::{Outcome, Place, request};
-use crate::steps::{Access, Choice, Kind, LATE, Step, Trace, Verdict, WORLD, describe};
+use crate::steps::{Access, Choice, Kind, LATE, Step, Verdict, WORLD, describe};
 use crate::world::{Beginning, Time, World};
 
 /// Who is woken within this time waits for no store.
@@ -19,13 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(100);
 
 /// Where a choice is to be made.
-pub(crate) struct Point<'a> {
+pub(crate) struct Point {
     /// Who can go on, and how: requests in their order, then the store and the world.
     pub(crate) next: Vec<Step>,
     pub(crate) faulted: bool,
     /// The request that took the last step of one.
     pub(crate) last: Option<usize>,
-    pub(crate) trace: &'a Trace,
+    /// How much time has gone by.
+    pub(crate) waited: Duration,
 }
 
 /// A request as it came out, with the numbers of some of its steps.
@@ -88,7 +89,7 @@ pub(crate) fn run(
     (program, start, time): (&Program, &Rc<Beginning>, &Time),
     world: &World,
     tells: bool,
-    choose: impl FnMut(&Point<'_>) -> Option<Choice>,
+    choose: impl FnMut(&Point) -> Option<Choice>,
 ) -> Ran {
     time.within(|| run_within((program, start, time), world, tells, choose))
 }
@@ -97,7 +98,7 @@ fn run_within(
     (program, start, time): (&Program, &Rc<Beginning>, &Time),
     world: &World,
     tells: bool,
-    mut choose: impl FnMut(&Point<'_>) -> Option<Choice>,
+    mut choose: impl FnMut(&Point) -> Option<Choice>,
 ) -> Ran {
     let mut requests: Vec<Request> = (0..program.ops.len())
         .map(|who| {
@@ -117,7 +118,7 @@ fn run_within(
         .collect();
     let (mut fault, mut loses_write, mut last, mut waited) = (None, None, None, Duration::ZERO);
     let (mut choices, mut steps, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut trace, mut happened) = (Trace::default(), None);
+    let mut happened = None;
     let stuck = loop {
         let mut next: Vec<Step> = Vec::with_capacity(requests.len() + 2);
         for (who, request) in requests.iter().enumerate() {
@@ -147,10 +148,9 @@ fn run_within(
             requests.iter_mut().filter(|request| request.future.is_some()).for_each(|request| {
                 request.told.took += TICK;
             });
-            trace.wait();
             continue;
         }
-        let point = Point { next, faulted: fault.is_some(), last, trace: &trace };
+        let point = Point { next, faulted: fault.is_some(), last, waited };
         let Some(choice @ Choice { who, verdict }) = choose(&point) else { return Ran::Left };
         let Some(&step) = point.next.iter().find(|step| step.who == who) else { return Ran::Strayed };
         let number = choices.len();
@@ -158,7 +158,6 @@ fn run_within(
         if tells {
             steps.push(describe(step, verdict, &mut rows));
         }
-        trace.push(step, verdict);
         if verdict != Verdict::Applied {
             fault = Some((who, verdict));
         }

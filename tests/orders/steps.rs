@@ -2,6 +2,7 @@
 //! no difference.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
 
 use sealed_session::store::RowKey;
 
@@ -138,8 +139,9 @@ pub(crate) struct Trace {
     steps: Vec<(Step, Verdict, u64)>,
     /// Of all steps, in any order.
     sum: u64,
-    /// What had been done when time went by.
+    /// What had been done when time went by, and for how long it has.
     before: u64,
+    waited: Duration,
 }
 
 impl Trace {
@@ -163,10 +165,14 @@ impl Trace {
         self.steps.push((step, verdict, hash));
     }
 
-    /// Time goes by, for all who wait.
-    pub(crate) fn wait(&mut self) {
+    /// Time has gone by, for all who wait.
+    pub(crate) fn wait_until(&mut self, waited: Duration) {
+        if self.waited == waited {
+            return;
+        }
+        self.waited = waited;
         let mut hasher = DefaultHasher::new();
-        (self.sum, "time").hash(&mut hasher);
+        (self.sum, self.before, waited).hash(&mut hasher);
         self.before = hasher.finish();
     }
 

@@ -118,7 +118,8 @@ pub(crate) struct World {
 }
 
 /// A clock that is ahead of another one.
-struct Ahead(ManualClock, Duration);
+#[derive(Debug, Clone)]
+pub(crate) struct Ahead(ManualClock, Duration);
 
 impl Clock for Ahead {
     fn now(&self) -> OffsetDateTime {
@@ -177,7 +178,7 @@ impl Beginning {
             _ => Some("ada"),
         };
         let clock = ManualClock::at(OffsetDateTime::from_unix_timestamp(1_767_225_600).unwrap());
-        let gate = Arc::new(Gate::new(clock.clone(), &[]));
+        let gate = Arc::new(Gate::new(Ahead(clock.clone(), Duration::ZERO), &[]));
         let node = || {
             node(&KeyRing::new(key(1)), &gate, clock.clone(), &Arc::default(), (Revoking::Default, special))
         };
