@@ -15,7 +15,7 @@ use crate::key::{KeyRing, Purpose};
 use crate::lifetime::Lifetime;
 use crate::record;
 use crate::revocation::{FailurePolicy, Revocation, Revoking};
-use crate::rows::{Queues, Rows};
+use crate::rows::{Rows, Writers};
 use crate::sessions::{Inner, Sessions};
 use crate::state::{Limits, StoreLimits};
 use crate::store::Store;
@@ -296,7 +296,7 @@ impl SessionsBuilder {
             sealer: RowSealer::new(self.engine, self.keys.clone(), cookie.name()),
             timeout,
             teller: self.teller.clone(),
-            queues: Queues::default(),
+            writers: Writers::default(),
         });
         Ok(Sessions::new(Inner {
             sealer: Sealer::with_engine(self.engine, self.keys, Purpose::Cookie, cookie.name()),

@@ -1,5 +1,6 @@
 //! Where requests end: `commit` turns the session into the response's cookie, the store first.
 
+mod carried;
 mod confirm;
 mod issue;
 mod late;
@@ -7,6 +8,8 @@ mod revoke;
 mod saving;
 mod sealing;
 mod settle;
+
+use std::sync::Arc;
 
 pub use self::issue::Outcome;
 use crate::clock::Millis;
@@ -54,6 +57,11 @@ impl Action {
         }
     }
 
+    /// Whether a session's id is over with it.
+    fn ends(self) -> bool {
+        matches!(self, Self::Replace | Self::End)
+    }
+
     fn is_for_the_store(self) -> bool {
         match self {
             Self::Keep | Self::Issue(_) | Self::Remove => false,
@@ -66,7 +74,9 @@ impl Sessions {
     /// Ends the session's part in the request. Returns the value of the `Set-Cookie` header to send, if any. The
     /// session can be read afterwards, but not changed; a second commit does nothing.
     ///
-    /// What goes into the store is there when this returns, and the cookie that leads to it only after that.
+    /// What goes into the store is there when this returns, and the cookie that leads to it only after that. What ends a
+    /// session there (`destroy`, `renew`, `authenticate`) is carried to its end once it has begun, also if this future
+    /// is dropped: then in a task of tokio's.
     ///
     /// With a `Set-Cookie` the response needs `Cache-Control: no-store`, and `Vary: Cookie` whenever the session was
     /// loaded; the actix-web middleware sees to both.
@@ -191,7 +201,7 @@ impl Inner {
 
     /// Carries out the plan. Until then a clone of the session may have changed what that is, so both parts ask for it.
     async fn carry_out(
-        &self,
+        self: &Arc<Self>,
         session: &Session,
         context: &CommitContext,
         plan: impl Fn(&State) -> Action,

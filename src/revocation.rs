@@ -15,7 +15,7 @@ use crate::clock::Millis;
 use crate::error::{ConfigError, StoreError};
 use crate::random;
 use crate::record::{Header, SessionId};
-use crate::rows::{Deadline, Found, LiveRow, Queues, Rows, Turn, row_key};
+use crate::rows::{Deadline, Found, LiveRow, RowLock, RowLocks, Rows, row_key};
 use crate::store::{Expected, Revision, RowKey};
 
 /// Of each kind the answers for at most twice as many sessions or subjects are kept: some 25 MiB when full, with what belongs to subjects.
@@ -57,7 +57,7 @@ pub(crate) struct Revoking {
     /// The generations that this process has given.
     given: Answers<RowKey, u64>,
     /// One question per row at a time; who waited finds the answer.
-    asking: Queues,
+    asking: RowLocks<()>,
     breaker: Breaker,
 }
 
@@ -95,7 +95,7 @@ impl Revoking {
             sessions: Answers::new(ANSWERS),
             subjects: Answers::new(ANSWERS),
             given: Answers::new(ANSWERS / 16),
-            asking: Queues::default(),
+            asking: RowLocks::default(),
             breaker: Breaker::default(),
         }
     }
@@ -118,11 +118,11 @@ impl Revoking {
     }
 
     /// Waits for whoever asks the same, whose answer will do. Where each request has to ask there is nothing to wait for.
-    async fn turn(&self, place: RowKey, deadline: Deadline) -> Result<Option<Turn<'_>>, StoreError> {
+    async fn turn(&self, place: RowKey, deadline: Deadline) -> Result<Option<RowLock<'_, ()>>, StoreError> {
         if self.every == Millis::ZERO {
             return Ok(None);
         }
-        self.asking.turn(place, deadline).await.map(Some).ok_or_else(too_busy)
+        self.asking.lock(place, deadline).await.map(Some).ok_or_else(too_busy)
     }
 
     /// Asks for a session in a cookie, unless somebody else has meanwhile.

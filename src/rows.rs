@@ -1,14 +1,17 @@
 //! The rows of sessions: sealed on the way into the store, opened on the way out, bounded in time, one writer per row
 //! and process at a time.
 
-use std::collections::HashMap;
+mod lock;
+mod writer;
+
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub(crate) use self::lock::{RowLock, RowLocks};
+pub(crate) use self::writer::{Done, Writers};
 use crate::clock::Millis;
 use crate::entries::Entries;
 use crate::envelope::RowSealer;
@@ -30,7 +33,7 @@ pub(crate) struct Rows {
     pub(crate) sealer: RowSealer,
     pub(crate) timeout: Duration,
     pub(crate) teller: Teller,
-    pub(crate) queues: Queues,
+    pub(crate) writers: Writers,
 }
 
 /// What a session's id leads to.
@@ -197,11 +200,6 @@ impl Rows {
         self.bounded("delete", deadline, self.store.delete(&key)).await
     }
 
-    /// Waits until no other commit of this process is at the row.
-    pub(crate) async fn queue(&self, id: SessionId, deadline: Deadline) -> Result<Turn<'_>, CommitError> {
-        self.queues.turn(row_key(id), deadline).await.ok_or(CommitError::Conflict)
-    }
-
     /// A pause before the next try, or the end of patience.
     pub(crate) async fn pause(&self, tries: u32, deadline: Deadline) -> Result<(), CommitError> {
         let longest = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
@@ -256,72 +254,5 @@ impl Content<'_> {
             }
             Self::Ended => record::encode_ended(out),
         }
-    }
-}
-
-/// A queue per row that somebody is at.
-#[derive(Debug, Default)]
-pub(crate) struct Queues(Mutex<HashMap<RowKey, Arc<tokio::sync::Mutex<()>>>>);
-
-impl Queues {
-    /// Waits until nobody else is at the row, or until the deadline.
-    pub(crate) async fn turn(&self, key: RowKey, deadline: Deadline) -> Option<Turn<'_>> {
-        let queue = {
-            let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(queues.entry(key).or_default())
-        };
-        let mut turn = Turn { queues: self, key, waited: queue.try_lock().is_err(), guard: None };
-        turn.guard = Some(timeout_at(deadline.0, queue.lock_owned()).await.ok()?);
-        Some(turn)
-    }
-}
-
-/// One's turn in the queue of a row; the last one leaves no trace.
-pub(crate) struct Turn<'a> {
-    queues: &'a Queues,
-    key: RowKey,
-    /// Whether there was somebody before, so that the row is no more what it was when it was loaded.
-    pub(crate) waited: bool,
-    guard: Option<OwnedMutexGuard<()>>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.guard = None;
-        let mut queues = self.queues.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if queues.get(&self.key).is_some_and(|queue| Arc::strong_count(queue) == 1) {
-            queues.remove(&self.key);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn one_at_a_time_is_at_a_row_and_the_last_leaves_no_trace() {
-        let (queues, key) = (Queues::default(), RowKey::hash("row", b"id"));
-        let within = |millis| Deadline(Instant::now() + Duration::from_millis(millis));
-        let known = || queues.0.lock().unwrap().len();
-        let one = queues.turn(key, within(10)).await.unwrap();
-        assert!(!one.waited);
-        assert!(queues.turn(key, within(10)).await.is_none(), "not within its time");
-        let elsewhere = queues.turn(RowKey::hash("row", b"other"), within(10)).await.unwrap();
-        assert!(!elsewhere.waited);
-        drop(elsewhere);
-        assert_eq!(known(), 1);
-        let next = async {
-            let turn = queues.turn(key, within(10)).await.unwrap();
-            assert!(turn.waited);
-            assert_eq!(known(), 1);
-        };
-        let leaves = async {
-            tokio::task::yield_now().await;
-            drop(one);
-            assert_eq!(known(), 1, "somebody waits");
-        };
-        tokio::join!(next, leaves);
-        assert_eq!(known(), 0);
     }
 }

@@ -13,14 +13,17 @@ use crate::state::{Loaded, Reissue, Renewal, State};
 /// What a commit may do.
 pub(super) enum Confirmed {
     Yes,
+    /// Another generation of the subject is known under the primary than under the key that opened the cookie: a
+    /// revocation may be on its way from the one to the other. Under the opener, where it will meet the session, that goes on.
+    Under(KeyId),
     /// The store does not say. The data may be saved where it is, under this key and with the times that it has.
     AsItIs(KeyId),
     /// The store does not say. The data may be written to its row, and the cookie left as it is.
     DataOnly,
     /// The store does not say, and the next request will do for this.
     Later,
-    /// A parallel request has moved the session into this row, and the reference to it may be issued so.
-    Spilled(LiveRow, Reissue),
+    /// A parallel request has moved the session into this row, and the reference to it may be issued so, under this key.
+    Spilled(LiveRow, Reissue, KeyId),
     /// The session is over.
     Lost(Rejection),
 }
@@ -76,21 +79,25 @@ impl Inner {
             true => revoking.unless_down(rows, question).await,
             false => question.await,
         };
-        Ok(match (answer, spilled, as_it_is) {
-            (Ok(Some(Confirmed::Yes)), Some(row), _) => Confirmed::Spilled(row, action.reissue()),
-            (Ok(Some(confirmed)), ..) => confirmed,
+        let confirmed = match (answer, spilled, as_it_is) {
+            (Ok(confirmed), None, _) => confirmed,
+            (Ok(Confirmed::Yes), Some(row), _) => Confirmed::Spilled(row, action.reissue(), moment.1),
+            (Ok(Confirmed::Under(key)), Some(row), _) => Confirmed::Spilled(row, action.reissue(), key),
+            (Ok(confirmed), Some(_), _) => confirmed,
             _ if mere && writes => Confirmed::DataOnly,
             _ if mere => Confirmed::Later,
-            (_, Some(row), Some(_)) => Confirmed::Spilled(row, Reissue::No),
+            (_, Some(row), Some(key)) => Confirmed::Spilled(row, Reissue::No, key),
             (_, None, Some(key)) => Confirmed::AsItIs(key),
-            (Ok(None), ..) => {
-                return Err(StoreError::Timeout("the subject is just being revoked".into()).into());
-            }
             (Err(error), ..) => return Err(error.into()),
+        };
+        Ok(match confirmed {
+            // What was due was another key alone.
+            Confirmed::Under(_) if mere && !work.use_prolongs(&self.limits) && writes => Confirmed::DataOnly,
+            Confirmed::Under(_) if mere && !work.use_prolongs(&self.limits) => Confirmed::Later,
+            confirmed => confirmed,
         })
     }
 
-    /// None: it cannot be told, because a revocation may be under way.
     async fn ask(
         &self,
         (revoking, rows): (&Revoking, &Rows),
@@ -98,14 +105,14 @@ impl Inner {
         action: Action,
         (now, primary): (Millis, KeyId),
         spilled: &mut Option<LiveRow>,
-    ) -> Result<Option<Confirmed>, StoreError> {
+    ) -> Result<Confirmed, StoreError> {
         let deadline = rows.deadline();
         let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
         if same_id && matches!(action, Action::Issue(_)) {
             match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
                 Standing::Fine => {}
-                Standing::Ended => return Ok(Some(Confirmed::Lost(Rejection::Revoked))),
-                Standing::Unreadable => return Ok(Some(Confirmed::Lost(Rejection::Missing))),
+                Standing::Ended => return Ok(Confirmed::Lost(Rejection::Revoked)),
+                Standing::Unreadable => return Ok(Confirmed::Lost(Rejection::Missing)),
                 Standing::Spilled(row) => *spilled = Some(row),
             }
         }
@@ -121,13 +128,13 @@ impl Inner {
                 Err(error) => return Err(error),
             };
             if is_over && !work.authenticated {
-                return Ok(Some(Confirmed::Lost(Rejection::Revoked)));
+                return Ok(Confirmed::Lost(Rejection::Revoked));
             }
             if is_over {
                 work.start_empty();
             }
         }
-        let Some(subject) = work.header.subject.clone() else { return Ok(Some(Confirmed::Yes)) };
+        let Some(subject) = work.header.subject.clone() else { return Ok(Confirmed::Yes) };
         let goes_on =
             |loaded: &&Loaded| !work.authenticated && loaded.header.subject.as_ref() == Some(&subject);
         let loaded = work.loaded.as_ref().filter(goes_on);
@@ -144,18 +151,17 @@ impl Inner {
                 }
                 Err(error) => return Err(error),
             };
-            return Ok(Some(Confirmed::Yes));
+            return Ok(Confirmed::Yes);
         };
         let sealing = generation(primary, &subject).await?;
         let opening = if opener == primary { sealing } else { generation(opener, &subject).await? };
         if opening.is_some_and(|present| present != work.header.generation) {
-            return Ok(Some(Confirmed::Lost(Rejection::Revoked)));
+            return Ok(Confirmed::Lost(Rejection::Revoked));
         }
         if sealing.is_some() && sealing != opening {
-            // The one may be of a revocation that is under way, which has not come to the other yet.
-            return Ok(None);
+            return Ok(Confirmed::Under(opener));
         }
-        Ok(Some(Confirmed::Yes))
+        Ok(Confirmed::Yes)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Ending sessions that are not the request's own.
 
+use super::carried::carried;
 use crate::clock::Millis;
 use crate::error::RevokeError;
 use crate::event::Event;
@@ -8,26 +9,30 @@ use crate::record::SessionId;
 use crate::revocation::Revoking;
 use crate::rows::Rows;
 use crate::sessions::{Inner, Sessions};
-use crate::store::Expected;
-use crate::stored::Dealings;
+use crate::stored::RowProtocol;
 
 impl Sessions {
     /// Ends the session of this id, wherever it is kept: no cookie of it is accepted any more, in this process from now
     /// on, in others within [`Revocation`](crate::Revocation)'s time. An id that never was is as good as any.
     ///
     /// It leaves a mark in the store that lasts for `max_duration`, because nothing is known of the session but its id.
+    /// Once begun it is carried to its end, also if this future is dropped: then in a task of tokio's.
     ///
     /// # Errors
     /// [`RevokeError::Off`] without a store or with [`Revocation::Off`](crate::Revocation::Off);
     /// [`RevokeError::Store`], and the session goes on.
     pub async fn revoke(&self, id: SessionId) -> Result<(), RevokeError> {
-        let (revoking, rows) = self.inner.revoking()?;
-        let now = self.now();
-        let dealings = Dealings { rows, limits: &self.inner.limits, now };
-        dealings.end_row(id, Expected::Absent, self.inner.last_end_of_any(now)).await?;
-        revoking.ended(id, now);
-        self.tell(&Event::Revoked { id });
-        Ok(())
+        let sessions = self.clone();
+        carried(async move {
+            let (revoking, rows) = sessions.inner.revoking()?;
+            let now = sessions.now();
+            let row = RowProtocol { rows, limits: &sessions.inner.limits, now };
+            row.end_row(id, None, sessions.inner.last_end_of_any(now)).await?;
+            revoking.ended(id, now);
+            sessions.tell(&Event::Revoked { id });
+            Ok(())
+        })
+        .await
     }
 
     /// Ends all sessions of a subject, of this cookie's name: in this process from now on, in others within
@@ -35,7 +40,8 @@ impl Sessions {
     ///
     /// "Log out everywhere but here" is this, and then [`Session::renew`](crate::Session::renew) in the same request.
     ///
-    /// It leaves one small row per key of the ring in the store, for `max_duration`.
+    /// It leaves one small row per key of the ring in the store, for `max_duration`. Once begun it is carried to its end
+    /// like [`revoke`](Self::revoke).
     ///
     /// # Errors
     /// Like [`revoke`](Self::revoke); after [`RevokeError::Store`] some sessions may have ended.
@@ -52,11 +58,16 @@ impl Sessions {
     /// }
     /// ```
     pub async fn revoke_subject(&self, subject: &str) -> Result<(), RevokeError> {
-        let (revoking, rows) = self.inner.revoking()?;
-        let now = self.now();
-        revoking.replace_generation(rows, subject, (now, self.inner.last_end_of_any(now))).await?;
-        self.tell(&Event::SubjectRevoked);
-        Ok(())
+        let (sessions, subject) = (self.clone(), subject.to_owned());
+        carried(async move {
+            let (revoking, rows) = sessions.inner.revoking()?;
+            let now = sessions.now();
+            let until = sessions.inner.last_end_of_any(now);
+            revoking.replace_generation(rows, &subject, (now, until)).await?;
+            sessions.tell(&Event::SubjectRevoked);
+            Ok(())
+        })
+        .await
     }
 }
 

@@ -10,7 +10,7 @@ use crate::rows::Rows;
 use crate::session::{Home, Session};
 use crate::sessions::Inner;
 use crate::state::{Stage, State};
-use crate::stored::{Dealings, Fate};
+use crate::stored::{NotDone, RowProtocol};
 
 #[async_trait]
 impl Home for Inner {
@@ -23,15 +23,15 @@ impl Home for Inner {
         });
         let Some(mut work) = work else { return Ok(()) };
         let (id, now, before) = (work.header.id, self.now(), work.clone());
-        let saved = Dealings { rows, limits: &self.limits, now }.write(&mut work).await;
+        let saved = RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await;
         let bytes = Rows::row_len(&work.entries);
         session.with(|state| match saved {
-            Ok(Fate::Kept) => {
+            Ok(()) => {
                 work.entries = work.entries.settled();
                 join(state, work);
                 state.saved = true;
             }
-            Ok(Fate::Lost(_)) | Err(_) => join(state, before),
+            Err(_) => join(state, before),
         });
         self.over(id, saved)?;
         self.teller.tell(&Event::Written { id, bytes });
@@ -56,15 +56,15 @@ impl Home for Inner {
         });
         let Some(mut work) = work else { return Ok(()) };
         let (id, now, before) = (work.header.id, self.now(), work.clone());
-        let found = Dealings { rows, limits: &self.limits, now }.reload(&mut work).await;
+        let found = RowProtocol { rows, limits: &self.limits, now }.reload(&mut work).await;
         session.with(|state| match found {
-            Ok(Fate::Kept) => {
+            Ok(()) => {
                 join(state, work);
                 if state.stage == Stage::Committed {
                     state.stage = Stage::Detached;
                 }
             }
-            Ok(Fate::Lost(_)) | Err(_) => join(state, before),
+            Err(_) => join(state, before),
         });
         self.over(id, found)
     }
@@ -93,13 +93,16 @@ fn join(state: &mut State, became: State) {
 }
 
 impl Inner {
-    fn over(&self, id: SessionId, outcome: Result<Fate, CommitError>) -> Result<(), CommitError> {
-        match outcome.inspect_err(|error| self.tell_failure(id, error))? {
-            Fate::Kept => Ok(()),
-            Fate::Lost(reason) => {
+    fn over(&self, id: SessionId, outcome: Result<(), NotDone>) -> Result<(), CommitError> {
+        outcome.map_err(|not_done| match not_done {
+            NotDone::Lost(reason) => {
                 self.teller.tell(&Event::Lost { id, reason });
-                Err(CommitError::Ended)
+                CommitError::Ended
             }
-        }
+            NotDone::Failed(error) => {
+                self.tell_failure(id, &error);
+                error
+            }
+        })
     }
 }

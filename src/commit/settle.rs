@@ -1,31 +1,34 @@
 //! What a commit does in the store, before the cookie that leads there is issued.
 
+use std::sync::Arc;
+
 use tracing::Instrument as _;
 
 use super::Action;
+use super::carried::carried;
 use super::confirm::Confirmed;
 use crate::clock::Millis;
 use crate::cookie::SetCookie;
 use crate::entries::Entries;
-use crate::error::{CommitError, Rejection};
+use crate::error::{CommitError, Rejection, StoreError};
 use crate::event::Event;
 use crate::key::KeyId;
 use crate::record::{Place, SessionId};
-use crate::rows::{LiveRow, Rows};
+use crate::rows::LiveRow;
 use crate::session::Session;
 use crate::sessions::{CommitContext, Inner};
 use crate::state::{Loaded, Reissue, Renewal, Stage, State};
-use crate::stored::{Dealings, Fate};
+use crate::stored::{NotDone, RowProtocol};
 
 impl Inner {
     /// Carries out what needs the store, and leaves the session as it is there then. `None`: it needs none any more.
     pub(super) async fn settle(
-        &self,
+        self: &Arc<Self>,
         session: &Session,
         context: &CommitContext,
         plan: impl Fn(&State) -> Action,
     ) -> Option<Result<Option<SetCookie>, CommitError>> {
-        let rows = self.rows.as_ref()?;
+        self.rows.as_ref()?;
         let now = self.now();
         let primary = self.sealer.ring().primary();
         let (work, action) = session.with(|state| {
@@ -40,19 +43,26 @@ impl Inner {
         })?;
         let span =
             tracing::debug_span!(target: "sealed_session", "session.commit", session = ?work.header.id);
-        Some(self.settle_now((session, rows), work, action, context, (now, primary)).instrument(span).await)
+        let moment = (now, primary);
+        if !action.ends() {
+            return Some(self.settle_now(session, work, action, *context, moment).instrument(span).await);
+        }
+        let (inner, session, context) = (Arc::clone(self), session.clone(), *context);
+        let end = async move { inner.settle_now(&session, work, action, context, moment).await };
+        Some(carried(end.instrument(span)).await)
     }
 
     async fn settle_now(
         &self,
-        (session, rows): (&Session, &Rows),
+        session: &Session,
         mut work: State,
         action: Action,
-        context: &CommitContext,
+        context: CommitContext,
         (now, primary): (Millis, KeyId),
     ) -> Result<Option<SetCookie>, CommitError> {
+        let (Some(rows), context) = (&self.rows, &context) else { return Ok(None) };
         work.entries.forget_idle_changes();
-        let dealings = Dealings { rows, limits: &self.limits, now };
+        let row = RowProtocol { rows, limits: &self.limits, now };
         let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
         let id = loaded.unwrap_or(work.header.id);
         let mut action = self.in_time(&work, action, context, now);
@@ -61,20 +71,23 @@ impl Inner {
             return Ok(None);
         }
         let was_stored = work.row.is_some();
-        let mut as_it_is = None;
+        let mut key = primary;
+        let mut asked = false;
         if let Some(revoking) =
             self.revoking.as_ref().filter(|_| self.has_to_ask(&work, action, now, primary))
         {
+            asked = work.header.subject.is_some();
             match self.confirm((revoking, rows), &mut work, action, (now, primary)).await? {
                 Confirmed::Yes => {}
-                Confirmed::AsItIs(key) => {
+                Confirmed::Under(opener) => key = opener,
+                Confirmed::AsItIs(opener) => {
                     work.renewal = Renewal::Skip;
-                    as_it_is = Some(key);
+                    key = opener;
                 }
                 Confirmed::DataOnly => action = Action::Write(Reissue::No),
                 Confirmed::Later => return Ok(None),
-                Confirmed::Spilled(row, reissue) => match self.follow(&mut work, row, reissue) {
-                    Some(follows) => action = follows,
+                Confirmed::Spilled(row, reissue, under) => match self.follow(&mut work, row, reissue) {
+                    Some(follows) => (action, key) = (follows, under),
                     None => return Ok(None),
                 },
                 Confirmed::Lost(reason) => {
@@ -83,34 +96,34 @@ impl Inner {
                 }
             }
         }
-        let (fate, reissue) = match action {
+        let (done, reissue) = match action {
             Action::Keep | Action::Remove => return Ok(None),
             Action::Issue(reissue) => {
                 self.stamp(&mut work, now);
-                (Ok(Fate::Kept), reissue)
+                (Ok(()), reissue)
             }
             Action::Spill(reissue) => {
                 self.stamp(&mut work, now);
-                (dealings.spill(&mut work).await, reissue)
+                (row.spill(&mut work).await, reissue)
             }
             Action::Write(reissue) => {
                 if reissue != Reissue::No {
                     self.stamp(&mut work, now);
                 }
-                (dealings.write(&mut work).await, reissue)
+                (row.write(&mut work).await, reissue)
             }
             Action::Extend(reissue) => {
                 self.stamp(&mut work, now);
-                (dealings.extend(&work).await, reissue)
+                (row.extend(&work).await, reissue)
             }
             Action::Replace => {
                 self.stamp(&mut work, now);
                 let place = |state: &State| (!self.is_over(state)).then(|| self.place(state, context));
-                (dealings.replace(&mut work, place).await, Reissue::Wanted)
+                (row.replace(&mut work, place).await, Reissue::Wanted)
             }
             Action::End => {
                 let set_cookie = self.cookie.remove(context.secure);
-                return match dealings.end(&work).await {
+                return match row.end(&work).await {
                     Ok(()) => {
                         self.forget(loaded, now);
                         self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: true }));
@@ -122,20 +135,20 @@ impl Inner {
                 };
             }
         };
-        match fate {
-            Ok(Fate::Kept) if action == Action::Replace => self.forget(loaded, now),
-            Ok(Fate::Kept) if work.header.place == Place::Store => {
+        match done {
+            Ok(()) if action == Action::Replace => self.forget(loaded, now),
+            Ok(()) if work.header.place == Place::Store => {
                 self.revoking.iter().for_each(|revoking| revoking.spilled(work.header.id));
             }
-            Ok(Fate::Kept) => {}
-            Ok(Fate::Lost(reason)) => {
+            Ok(()) => {}
+            Err(NotDone::Lost(reason)) => {
                 if reason == Rejection::Revoked {
                     self.forget(loaded, now);
                 }
                 self.teller.tell(&Event::Lost { id, reason });
                 return Ok(None);
             }
-            Err(error) => {
+            Err(NotDone::Failed(error)) => {
                 if matches!(error, CommitError::Ended) {
                     self.forget(loaded, now);
                 }
@@ -145,14 +158,19 @@ impl Inner {
                 return if mere { Ok(None) } else { Err(error) };
             }
         }
-        // What was asked for was this key. If it is gone by now, the next request prolongs the session under another.
-        let key = as_it_is.unwrap_or(primary);
         if self.is_disowned(&work) && !(work.authenticated && work.entries.are_over_nothing()) {
             // A login is not dropped in silence.
             return if work.authenticated { Err(CommitError::Ended) } else { Ok(None) };
         }
-        if reissue == Reissue::Mere && !self.sealer.ring().opens(key) {
-            return Ok(None);
+        if !self.sealer.ring().opens(key) {
+            // What was asked for was this key. If it is gone by now, the next request prolongs the session under another.
+            match reissue {
+                Reissue::Mere => return Ok(None),
+                Reissue::Wanted if asked => {
+                    return Err(StoreError::Timeout("the keys have changed meanwhile".into()).into());
+                }
+                Reissue::Wanted | Reissue::No => {}
+            }
         }
         let line = if self.is_over(&work) {
             self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: false }));

@@ -1,6 +1,6 @@
 //! What is known to be broken, each by a short schedule that shows it. Who mends one takes it off the list.
 
-use crate::programs::{Happening, Op, Program, Start};
+use crate::programs::{Happening, Program, Start};
 
 pub(crate) struct Finding {
     pub(crate) what: &'static str,
@@ -12,21 +12,9 @@ pub(crate) struct Finding {
 
 pub(crate) const KNOWN: &[Finding] = &[
     Finding {
-        what: "a client that goes away keeps its session from being ended, though the commit had begun",
-        schedule: "2 default cold cookie read destroy BBBBBdBAAAAA",
-        shows: |_, said| said.contains("opens a session whose end was begun and dropped"),
-    },
-    Finding {
-        what: "while a subject is revoked under one key after the other, its other requests fail with 503",
-        schedule: "2 default cold retired-cookie revoke-ada touch AAABBBBBBBBBBBBBAAA",
-        shows: |program, said| {
-            program.ops.contains(&Op::RevokeSubject) && said.contains("the subject is just being revoked")
-        },
-    },
-    Finding {
         what: "of two requests with a cookie that was branched off the one that comes later undoes what the other one \
                has written, though that is over what both began with",
-        schedule: "1 default cold branched other increment AAAAAABBBBAAABBBBBB",
+        schedule: "1 default cold branched other increment AAAAAABBBBAAABBBB",
         shows: |program, said| program.start == Start::Branched && said.contains("which is none of"),
     },
     Finding {

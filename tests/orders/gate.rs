@@ -271,6 +271,10 @@ impl Future for Asking<'_> {
     type Output = Result<Reply, StoreError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(id) = task::try_id() {
+            // The request was dropped, and a task goes on with it.
+            SPAWNED.with_borrow_mut(|known| known.insert(id, Some(self.who)));
+        }
         let (slot, waker) = &mut self.gate.slots()[self.who];
         match mem::take(slot) {
             Slot::Answered(answer) => Poll::Ready(answer),
