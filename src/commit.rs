@@ -148,7 +148,7 @@ impl Inner {
         if self.is_over(state) {
             let removes = state.loaded.is_some() || state.remove_refused;
             return match removes {
-                true if stored && state.entries.changed() => Action::Write(Reissue::No),
+                true if stored && state.differs_from_row() => Action::Write(Reissue::No),
                 // It was empty before, and by now another request may have filled it again.
                 true if stored => Action::Keep,
                 true => Action::Remove,
@@ -156,10 +156,10 @@ impl Inner {
             };
         }
         let mut reissue = state.reissue(&self.limits);
-        if stored && state.outdated && (state.entries.changed() || state.saved) {
+        if stored && state.outdated && (state.differs_from_row() || state.saved) {
             reissue = Reissue::Wanted;
         }
-        if stored && (state.entries.changed() || !state.is_current()) {
+        if stored && (state.differs_from_row() || !state.is_current()) {
             return Action::Write(reissue);
         }
         match reissue {

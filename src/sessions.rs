@@ -17,7 +17,7 @@ use crate::error::{Rejection, StoreError};
 use crate::event::{Event, Teller};
 use crate::key::{KeyId, KeyRing};
 use crate::lifetime;
-use crate::record::{Header, Packed, Place, SessionId};
+use crate::record::{Header, Place, SessionId};
 use crate::revocation::{FailurePolicy, Revoking, Standing};
 use crate::rows::{self, LiveRow, Rows};
 use crate::session::{Home, Placement, Session};
@@ -293,16 +293,13 @@ impl Sessions {
             self.tell(&Event::Ambiguous { id, live });
         }
         let seen = row.as_ref().map(LiveRow::seen);
-        let entries = match row {
-            None => Entries::new(entries),
+        let outdated = seen.is_some() && header.place == Place::Cookie;
+        let entries = Entries::new(match row {
             // Of a cookie from before the session moved into the store nothing counts but whose it is. Only one that
             // was issued since, by a process that had not heard of it, is newer than the row.
-            Some(row) if header.place == Place::Cookie && header.counter > row.counter => {
-                replaced(row.entries, &entries)
-            }
-            Some(row) => Entries::new(row.entries),
-        };
-        let outdated = seen.is_some() && header.place == Place::Cookie;
+            Some(row) if !(outdated && header.counter > row.counter) => row.entries,
+            _ => entries,
+        });
         if outdated {
             header.place = Place::Store;
         }
@@ -399,14 +396,6 @@ impl Sessions {
     pub(crate) fn tell(&self, event: &Event) {
         self.inner.teller.tell(event);
     }
-}
-
-/// The one's entries as a change of the other's.
-fn replaced(old: Packed, new: &Packed) -> Entries {
-    let mut entries = Entries::new(old);
-    entries.clear();
-    new.iter().for_each(|(key, value)| entries.set(key, value.to_vec()));
-    entries
 }
 
 impl fmt::Debug for Sessions {

@@ -259,6 +259,18 @@ impl State {
         self.loaded.as_ref().is_some_and(|loaded| loaded.header.id != self.header.id)
     }
 
+    /// The counter of the cookie in which the session's data came; 0: it came from its row, or in none.
+    pub(crate) fn issued(&self) -> u32 {
+        let in_cookie = self.outdated || self.row.is_none();
+        self.loaded.as_ref().filter(|_| in_cookie).map_or(0, |loaded| loaded.header.counter)
+    }
+
+    /// Whether the row has to become what the session is.
+    pub(crate) fn differs_from_row(&self) -> bool {
+        let replaces = self.row.as_ref().is_some_and(|row| self.issued() > row.counter);
+        self.entries.changed() || replaces
+    }
+
     /// Whether the primary key had sealed all that was loaded.
     pub(crate) fn is_current(&self) -> bool {
         self.loaded.as_ref().is_none_or(|loaded| loaded.current)
@@ -267,7 +279,9 @@ impl State {
 
     /// How long a row has to be kept for a cookie with these times: longer than any node takes it for alive.
     pub(crate) fn row_end(&self, limits: &Limits, now: Millis) -> Millis {
-        lifetime::first_end(&self.header.times, &limits.terms, now).0.plus(SKEW)
+        let times = &self.header.times;
+        // A clock that was set back since the request came is set right again while the cookie lives.
+        lifetime::first_end(times, &limits.terms, now.max(times.anchor)).0.plus(SKEW)
     }
 
     /// Whether the header can be changed, for which a cookie has to be issued.

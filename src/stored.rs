@@ -58,13 +58,8 @@ impl RowProtocol<'_> {
         loop {
             match row.news() {
                 Some(Found::Live(live)) => {
-                    let newer = creates && issued > live.counter;
                     counter = counter.max(live.counter);
-                    // The answer to a former spill was lost and the browser went on with its cookie: what that
-                    // holds is newer than all of the row. Else the row has what others wrote meanwhile.
-                    if !newer {
-                        self.rebase(work, live)?;
-                    }
+                    self.rebase(work, live)?;
                 }
                 Some(Found::Absent) if !creates => return Err(NotDone::Lost(Rejection::Missing)),
                 Some(Found::Absent) | None => {}
@@ -104,7 +99,6 @@ impl RowProtocol<'_> {
     ) -> Result<(), NotDone> {
         let Some((old, ended_until)) = self.old(work) else { return Err(NotDone::Lost(Rejection::Missing)) };
         let in_cookie = work.row.is_none();
-        let issued = work.loaded.as_ref().map_or(0, |loaded| loaded.header.counter);
         let deadline = self.rows.deadline();
         let mut former = self.rows.writer(old, work.row.as_ref(), deadline).await?;
         // Nobody else knows its id yet.
@@ -113,12 +107,7 @@ impl RowProtocol<'_> {
         loop {
             let mut is_over = false;
             match former.news() {
-                Some(Found::Live(live)) => {
-                    // As in `put`: a cookie that was issued since the session moved has all of it.
-                    if !(in_cookie && issued > live.counter) {
-                        self.rebase(work, live)?;
-                    }
-                }
+                Some(Found::Live(live)) => self.rebase(work, live)?,
                 None => {}
                 Some(Found::Absent) if in_cookie => {}
                 // Somebody has ended it meanwhile. Who has been authenticated begins another all the same.
@@ -188,8 +177,12 @@ impl RowProtocol<'_> {
         Some((header.id, lifetime::last_end(&header.times, &self.limits.terms, self.now).plus(SKEW)))
     }
 
-    /// Puts this request's changes over what others have left.
+    /// Puts this request's changes over what others have left. Not where the session came in a cookie that is newer than
+    /// that: the answer to a former spill was lost then, or not heard of, and the browser went on with its cookie.
     fn rebase(&self, work: &mut State, row: LiveRow) -> Result<(), CommitError> {
+        if work.issued() > row.counter {
+            return Ok(());
+        }
         work.entries = work.entries.rebased(row.entries).map_err(|_| CommitError::Conflict)?;
         match self.limits.stored {
             Some(stored) => stored.check(Rows::row_len(&work.entries)).map_err(|_| CommitError::Conflict),

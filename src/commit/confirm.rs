@@ -66,7 +66,7 @@ impl Inner {
         moment: (Millis, KeyId),
     ) -> Result<Confirmed, CommitError> {
         let mere = action.reissue() == Reissue::Mere;
-        let writes = matches!(action, Action::Write(_)) && work.entries.changed();
+        let writes = matches!(action, Action::Write(_)) && work.differs_from_row();
         let as_it_is = match (action, &work.loaded) {
             (Action::Issue(_) | Action::Write(_), Some(loaded)) if is_mere_data(work, loaded) => {
                 Some(loaded.key_id)

@@ -45,7 +45,7 @@ impl Inner {
                 Action::Keep
             }
             Action::Write(reissue) if self.may_wait(state, reissue, context, now) => {
-                if state.entries.changed() { Action::Write(Reissue::No) } else { Action::Keep }
+                if state.differs_from_row() { Action::Write(Reissue::No) } else { Action::Keep }
             }
             action => action,
         }

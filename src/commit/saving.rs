@@ -18,7 +18,7 @@ impl Home for Inner {
         let Some(rows) = &self.rows else { return Ok(()) };
         let _turn = session.turn().await;
         let work = session.with(|state| {
-            let writes = matches!(state.stage, Stage::Open | Stage::Detached) && state.entries.changed();
+            let writes = matches!(state.stage, Stage::Open | Stage::Detached) && state.differs_from_row();
             (writes && is_in_row(state)).then(|| split(state))
         });
         let Some(mut work) = work else { return Ok(()) };

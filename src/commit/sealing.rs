@@ -65,7 +65,7 @@ impl Inner {
         let (id, bytes) = (work.header.id, Rows::row_len(&work.entries));
         match action {
             Action::Spill(_) => self.teller.tell(&Event::Spilled { id, bytes }),
-            Action::Write(_) if work.entries.changed() => self.teller.tell(&Event::Written { id, bytes }),
+            Action::Write(_) if work.differs_from_row() => self.teller.tell(&Event::Written { id, bytes }),
             _ => {}
         }
     }

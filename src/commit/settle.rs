@@ -154,7 +154,7 @@ impl Inner {
                 }
                 self.tell_failure(id, &error);
                 // Nothing was changed but the time that is left, and the next request makes up for that.
-                let mere = reissue == Reissue::Mere && !work.entries.changed();
+                let mere = reissue == Reissue::Mere && !work.differs_from_row();
                 return if mere { Ok(None) } else { Err(error) };
             }
         }
@@ -211,8 +211,7 @@ impl Inner {
 
     /// What to do with a session that a parallel request has moved into this row.
     fn follow(&self, work: &mut State, row: LiveRow, reissue: Reissue) -> Option<Action> {
-        let issued = work.loaded.as_ref().map_or(0, |loaded| loaded.header.counter);
-        if work.entries.changed() || issued > row.counter {
+        if work.entries.changed() || work.issued() > row.counter {
             return Some(Action::Spill(reissue));
         }
         work.row = Some(row.seen());

@@ -5,6 +5,8 @@ mod asking;
 mod commit;
 mod cookies;
 mod errors;
+#[cfg(feature = "memory")]
+mod found;
 mod headers;
 mod hostile;
 mod identity;

@@ -1,0 +1,237 @@
+//! What running every order of events has found, and what holds where many requests meet at one row.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use sealed_session::{Clock as _, CommitContext, Event, KeyRing, Origin, Rejection, Session, Sessions};
+use tokio::task::yield_now;
+
+use crate::spy::{Fate, guarded, stored};
+use crate::stored::spilled;
+use crate::support::{Bed, Jar, MINUTE, key};
+
+async fn loaded(sessions: &Sessions, jar: &Jar) -> Session {
+    sessions.load([jar.0.as_ref().unwrap()]).await.unwrap()
+}
+
+async fn commit(sessions: &Sessions, session: &Session) -> Option<String> {
+    sessions.commit(session, CommitContext::default()).await.unwrap()
+}
+
+fn kept(line: Option<String>) -> Jar {
+    Jar(line.map(|line| line.split(';').next().unwrap().to_owned()))
+}
+
+/// Begins with it, and then goes away.
+async fn abandoned<F: Future>(future: F) {
+    tokio::select! {
+        biased;
+        _ = future => panic!("it had to wait"),
+        () = std::future::ready(()) => {}
+    }
+}
+
+#[actix_web::test]
+async fn what_ends_a_session_is_carried_to_its_end_where_the_client_has_gone() {
+    type End = fn(&Session);
+    let ends: [End; 3] = [Session::destroy, Session::renew, |session| session.authenticate("bob").unwrap()];
+    for in_store in [false, true] {
+        for (number, end) in ends.into_iter().enumerate() {
+            let (bed, spy) = guarded(|builder| builder);
+            let jar = if in_store { spilled(&bed).await } else { bed.logged_in().await };
+            let session = loaded(&bed.sessions, &jar).await;
+            end(&session);
+            spy.slowly(true);
+            abandoned(bed.sessions.commit(&session, CommitContext::default())).await;
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            let other = Bed::on(KeyRing::new(key(1)), bed.clock.clone(), |b| b.store(spy.clone()));
+            let origin = loaded(&other.sessions, &jar).await.origin();
+            assert_eq!(origin, Origin::Rejected(Rejection::Revoked), "{number}, in the store: {in_store}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_revocation_is_carried_to_its_end_where_the_client_has_gone() {
+    let (bed, spy) = guarded(|builder| builder);
+    let (mut jar, mut adas) = (bed.logged_in().await, Jar::default());
+    bed.visit(&mut jar, |session| session.insert("b", 1).unwrap()).await;
+    bed.visit(&mut adas, |session| session.authenticate("ada").unwrap()).await;
+    let id = loaded(&bed.sessions, &jar).await.id();
+    spy.slowly(true);
+    abandoned(bed.sessions.revoke(id)).await;
+    abandoned(bed.sessions.revoke_subject("ada")).await;
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    for jar in [jar, adas] {
+        assert_eq!(loaded(&bed.sessions, &jar).await.origin(), Origin::Rejected(Rejection::Revoked));
+    }
+}
+
+#[actix_web::test]
+async fn while_a_subject_is_revoked_under_one_key_after_the_other_nobody_fails_and_nobody_gets_away() {
+    type Prolong = fn(&Session);
+    for prolong in [Session::touch as Prolong, Session::renew] {
+        let (before, spy) = guarded(|builder| builder);
+        let mut jar = before.logged_in().await;
+        before.visit(&mut jar, |session| session.authenticate("ada").unwrap()).await;
+        // The primary comes first, and its write is all that happens of this.
+        let ring = KeyRing::from_keys([key(2), key(1)]).unwrap();
+        let revokes = Bed::on(ring.clone(), before.clock.clone(), |b| b.store(spy.clone()));
+        let bed = Bed::on(ring, before.clock.clone(), |b| b.store(spy.clone()));
+        spy.next([Fate::Passes, Fate::Fails]);
+        revokes.sessions.revoke_subject("ada").await.unwrap_err();
+
+        let session = loaded(&bed.sessions, &jar).await;
+        assert_eq!(session.subject().as_deref(), Some("ada"));
+        prolong(&session);
+        let jar = kept(commit(&bed.sessions, &session).await);
+        let opener = bed.sessions.inspect(jar.value()).unwrap().key_id;
+        assert_eq!(opener, key(1).id(), "where the rest of the revocation will meet it");
+        assert_eq!(loaded(&bed.sessions, &jar).await.subject().as_deref(), Some("ada"));
+
+        revokes.sessions.revoke_subject("ada").await.unwrap();
+        bed.clock.advance(MINUTE);
+        assert_eq!(loaded(&bed.sessions, &jar).await.origin(), Origin::Rejected(Rejection::Revoked));
+    }
+}
+
+/// A session that another node has moved into the store, with the cookie that this one issued since without having
+/// heard of it.
+async fn branched(bed: &Bed, other: &Bed) -> Jar {
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.insert("b", 1).unwrap()).await;
+    let mut moved = jar.clone();
+    other.visit(&mut moved, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    bed.visit(&mut jar, |session| session.insert("branch", 1).unwrap()).await;
+    jar
+}
+
+#[actix_web::test]
+async fn of_two_requests_with_a_cookie_that_is_newer_than_its_row_each_keeps_what_the_other_writes() {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = Bed::on(KeyRing::new(key(1)), bed.clock.clone(), |b| b.store(spy.clone()));
+    let jar = branched(&bed, &other).await;
+    let (one, two) = (loaded(&other.sessions, &jar).await, loaded(&other.sessions, &jar).await);
+    one.insert("one", 1).unwrap();
+    two.increment("n", 1).unwrap();
+    commit(&other.sessions, &one).await;
+    let jar = kept(commit(&other.sessions, &two).await);
+    let session = loaded(&other.sessions, &jar).await;
+    assert_eq!(session.keys(), ["b", "branch", "n", "one"]);
+    assert_eq!(session.get::<u8>("n").unwrap(), Some(2));
+}
+
+#[actix_web::test]
+async fn a_login_over_a_session_that_was_ended_meanwhile_is_empty_also_where_its_cookie_was_newer_than_its_row()
+ {
+    let (bed, spy) = guarded(|builder| builder);
+    let other = Bed::on(KeyRing::new(key(1)), bed.clock.clone(), |b| b.store(spy.clone()));
+    let jar = branched(&bed, &other).await;
+    let session = loaded(&other.sessions, &jar).await;
+    bed.sessions.revoke(session.id()).await.unwrap();
+    session.authenticate("ada").unwrap();
+    session.insert("mine", 1).unwrap();
+    let jar = kept(commit(&other.sessions, &session).await);
+    assert_eq!(loaded(&other.sessions, &jar).await.keys(), ["mine"]);
+}
+
+#[actix_web::test]
+async fn a_clock_that_is_set_back_during_a_request_does_not_shorten_the_row() {
+    let (bed, _) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    let session = loaded(&bed.sessions, &jar).await;
+    session.renew();
+    bed.clock.set(bed.clock.now() - Duration::from_secs(3600));
+    let jar = kept(commit(&bed.sessions, &session).await);
+    bed.clock.advance(Duration::from_secs(3600));
+    let end = loaded(&bed.sessions, &jar).await.expires_at();
+    bed.clock.set(end - Duration::from_secs(1));
+    assert_eq!(loaded(&bed.sessions, &jar).await.origin(), Origin::Resumed);
+}
+
+#[actix_web::test]
+async fn who_waited_for_a_row_is_told_by_the_one_before_what_is_there() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    let mut sessions = Vec::new();
+    for number in 0..10 {
+        let session = loaded(&bed.sessions, &jar).await;
+        session.increment("n", 1).unwrap();
+        session.insert(format!("of {number}").as_str(), number).unwrap();
+        sessions.push(session);
+    }
+    spy.calls();
+    spy.slowly(true);
+    join_all(sessions.iter().map(|session| commit(&bed.sessions, session))).await;
+    assert_eq!(spy.calls(), ["write"; 10], "none of them reads the row again");
+    let session = loaded(&bed.sessions, &jar).await;
+    assert_eq!(session.get::<u8>("n").unwrap(), Some(11));
+    assert_eq!(session.len(), 12);
+}
+
+#[actix_web::test]
+async fn who_waited_for_a_row_that_was_ended_meanwhile_is_told_so() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    let (ends, writes) = (loaded(&bed.sessions, &jar).await, loaded(&bed.sessions, &jar).await);
+    ends.destroy();
+    writes.insert("late", 1).unwrap();
+    spy.calls();
+    bed.events();
+    spy.slowly(true);
+    tokio::join!(commit(&bed.sessions, &ends), commit(&bed.sessions, &writes));
+    assert_eq!(spy.calls(), ["write"]);
+    let lost = |event: &Event| matches!(event, Event::Lost { reason: Rejection::Revoked, .. });
+    assert!(bed.events().iter().any(lost));
+}
+
+#[actix_web::test]
+async fn nothing_is_handed_on_by_a_write_that_failed_or_under_keys_that_have_changed() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    let loads = async || {
+        let (one, two) = (loaded(&bed.sessions, &jar).await, loaded(&bed.sessions, &jar).await);
+        one.increment("n", 1).unwrap();
+        two.increment("n", 1).unwrap();
+        spy.calls();
+        (one, two)
+    };
+    spy.slowly(true);
+    let (one, two) = loads().await;
+    spy.next([Fate::Fails]);
+    let failed = bed.sessions.commit(&one, CommitContext::default());
+    let (failed, _) = tokio::join!(failed, commit(&bed.sessions, &two));
+    failed.unwrap_err();
+    assert_eq!(spy.calls(), ["write", "load", "load", "write"], "the first looks whether it was applied");
+
+    let (one, two) = loads().await;
+    let ring = bed.sessions.keys().clone();
+    spy.before("write", move || ring.rotate(key(9)).unwrap());
+    tokio::join!(commit(&bed.sessions, &one), commit(&bed.sessions, &two));
+    assert_eq!(spy.calls(), ["write", "load", "write"]);
+    assert_eq!(loaded(&bed.sessions, &jar).await.get::<u8>("n").unwrap(), Some(4));
+}
+
+#[actix_web::test]
+async fn two_nodes_that_are_hot_at_one_row_let_one_another_in() {
+    let (bed, spy) = stored(|builder| builder);
+    let other = Bed::on(KeyRing::new(key(1)), bed.clock.clone(), |b| b.store(spy.clone()));
+    let jar = spilled(&bed).await;
+    spy.slowly(true);
+    let visitor = async |sessions: &Sessions| {
+        for _ in 0..25 {
+            let session = loaded(sessions, &jar).await;
+            session.increment("n", 1).unwrap();
+            commit(sessions, &session).await;
+        }
+    };
+    let visitors =
+        (0..16).map(|number| visitor(if number % 2 == 0 { &bed.sessions } else { &other.sessions }));
+    join_all(visitors).await;
+    let session = loaded(&bed.sessions, &jar).await;
+    assert_eq!(session.get::<u32>("n").unwrap(), Some(401));
+}
