@@ -237,6 +237,7 @@ impl Case<'_> {
                 // What is nobody's may have been emptied by another one.
                 let emptied =
                     self.start.subject.is_none() && self.others(who).any(|other| self.op(other) == Op::Clear);
+                let emptied = emptied || self.is_forgetful();
                 if self.op(who) != Op::Destroy && !empty && !emptied {
                     found.push(format!("{name} removes the cookie"));
                 }
