@@ -16,7 +16,7 @@ use crate::lifetime::Lifetime;
 use crate::record;
 use crate::revocation::{FailurePolicy, Revocation, Revoking};
 use crate::rows::{Rows, Writers};
-use crate::sessions::{Inner, Sessions};
+use crate::sessions::{Core, Sessions};
 use crate::state::{Limits, StoreLimits};
 use crate::store::Store;
 
@@ -298,7 +298,7 @@ impl SessionsBuilder {
             teller: self.teller.clone(),
             writers: Writers::default(),
         });
-        Ok(Sessions::new(Inner {
+        Ok(Sessions::new(Core {
             sealer: Sealer::with_engine(self.engine, self.keys, Purpose::Cookie, cookie.name()),
             cookie,
             limits,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use self::answers::Answers;
 use self::breaker::Breaker;
 use crate::clock::Millis;
-use crate::error::{ConfigError, StoreError};
+use crate::error::{ConfigError, Rejection, StoreError};
 use crate::random;
 use crate::record::{Header, SessionId};
 use crate::rows::{Deadline, Found, LiveRow, RowLock, RowLocks, Rows, row_key};
@@ -59,17 +59,6 @@ pub(crate) struct Revoking {
     /// One question per row at a time; who waited finds the answer.
     asking: RowLocks<()>,
     breaker: Breaker,
-}
-
-/// What the store says of a cookie session.
-pub(crate) enum Standing {
-    /// The cookie is the session.
-    Fine,
-    Ended,
-    /// It lives in a row.
-    Spilled(LiveRow),
-    /// There is a row that cannot be read, so in the cookie it is not.
-    Unreadable,
 }
 
 impl Revocation {
@@ -125,18 +114,19 @@ impl Revoking {
         self.asking.lock(place, deadline).await.map(Some).ok_or_else(too_busy)
     }
 
-    /// Asks for a session in a cookie, unless somebody else has meanwhile.
+    /// Asks for a session in a cookie, unless somebody else has meanwhile: the row that it has moved to, if it has, or why
+    /// it is over.
     pub(crate) async fn ask_session(
         &self,
         rows: &Rows,
         id: SessionId,
         now: Millis,
         deadline: Deadline,
-    ) -> Result<Standing, StoreError> {
+    ) -> Result<Result<Option<LiveRow>, Rejection>, StoreError> {
         let _turn = self.turn(row_key(id), deadline).await?;
         match self.is_ended(id, now) {
-            Some(true) => Ok(Standing::Ended),
-            Some(false) => Ok(Standing::Fine),
+            Some(true) => Ok(Err(Rejection::Revoked)),
+            Some(false) => Ok(Ok(None)),
             None => self.breaker.guard(rows, self.ask_session_now(rows, id, now, deadline)).await,
         }
     }
@@ -148,20 +138,15 @@ impl Revoking {
         id: SessionId,
         now: Millis,
         deadline: Deadline,
-    ) -> Result<Standing, StoreError> {
+    ) -> Result<Result<Option<LiveRow>, Rejection>, StoreError> {
         let epoch = self.sessions.epoch(&id);
-        Ok(match rows.load(id, deadline).await? {
-            Found::Absent => {
-                self.sessions.learn(id, false, now, epoch);
-                Standing::Fine
-            }
-            Found::Ended(_) => {
-                self.ended(id, now);
-                Standing::Ended
-            }
-            Found::Live(row) => Standing::Spilled(row),
-            Found::Unreadable(_) => Standing::Unreadable,
-        })
+        let found = rows.load(id, deadline).await?;
+        match found {
+            Found::Absent => self.sessions.learn(id, false, now, epoch),
+            Found::Ended(_) => self.ended(id, now),
+            Found::Live(_) | Found::Unreadable(_) => {}
+        }
+        Ok(found.live())
     }
 
     /// Whether the subject has been revoked since the session began. Of what is known only what lets the session go on

@@ -15,7 +15,7 @@ pub(crate) use self::writer::{Done, Writers};
 use crate::clock::Millis;
 use crate::entries::Entries;
 use crate::envelope::RowSealer;
-use crate::error::{CommitError, StoreError, in_full};
+use crate::error::{CommitError, Rejection, StoreError, in_full};
 use crate::event::{Event, Teller};
 use crate::key::KeyId;
 use crate::random;
@@ -45,6 +45,18 @@ pub(crate) enum Found {
     /// Something that this ring does not open or that is no row of this version.
     Unreadable(Revision),
     Absent,
+}
+
+impl Found {
+    /// The row of a session, if it has one, or why the session is over.
+    pub(crate) fn live(self) -> Result<Option<LiveRow>, Rejection> {
+        match self {
+            Self::Live(row) => Ok(Some(row)),
+            Self::Absent => Ok(None),
+            Self::Ended(_) => Err(Rejection::Revoked),
+            Self::Unreadable(_) => Err(Rejection::Missing),
+        }
+    }
 }
 
 #[derive(Debug)]

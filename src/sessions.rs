@@ -18,8 +18,8 @@ use crate::event::{Event, Teller};
 use crate::key::{KeyId, KeyRing};
 use crate::lifetime;
 use crate::record::{Header, Place, SessionId};
-use crate::revocation::{FailurePolicy, Revoking, Standing};
-use crate::rows::{self, LiveRow, Rows};
+use crate::revocation::{FailurePolicy, Revoking};
+use crate::rows::{LiveRow, Rows};
 use crate::session::{Home, Placement, Session};
 use crate::state::{Limits, Loaded, Origin, State};
 use crate::store::Store;
@@ -53,10 +53,10 @@ use crate::store::Store;
 /// ```
 #[derive(Clone)]
 pub struct Sessions {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) core: Arc<Core>,
 }
 
-pub(crate) struct Inner {
+pub(crate) struct Core {
     pub(crate) sealer: Sealer,
     pub(crate) cookie: CookieWriter,
     pub(crate) limits: Limits,
@@ -142,7 +142,7 @@ pub struct Inspection {
     pub keys: Vec<String>,
 }
 
-impl Inner {
+impl Core {
     /// What time it is, which the ring hears too.
     pub(crate) fn now(&self) -> Millis {
         let now = self.clock.now();
@@ -171,13 +171,13 @@ impl Inner {
 }
 
 impl Sessions {
-    pub(crate) fn new(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+    pub(crate) fn new(core: Core) -> Self {
+        Self { core: Arc::new(core) }
     }
 
     #[cfg(feature = "actix")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
+        Arc::ptr_eq(&self.core, &other.core)
     }
 
     /// The session of a request with these `Cookie` headers: the one that they carry, or else a new one. Nothing in a
@@ -197,16 +197,16 @@ impl Sessions {
 
     /// Like [`load`](Self::load), as far as there is nothing to wait for.
     pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Opening {
-        let Inner { sealer, cookie, limits, .. } = &*self.inner;
+        let Core { sealer, cookie, limits, .. } = &*self.core;
         let now = self.now();
         let Found { outcome, cookies, live, ambiguous, reload } =
             candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
-        self.inner.teller.looked(sealer.ring(), reload);
+        self.core.teller.looked(sealer.ring(), reload);
         match outcome {
             Some(Ok(candidate)) => {
-                let known = self.inner.known(&candidate, now);
+                let known = self.core.known(&candidate, now);
                 let reference = Reference { candidate, cookies, live, ambiguous, now };
-                match (known, reference.candidate.header.place, &self.inner.rows) {
+                match (known, reference.candidate.header.place, &self.core.rows) {
                     (Known::Revoked, ..) => {
                         Opening::Ready(self.reject(Rejection::Revoked, false, cookies, now))
                     }
@@ -235,25 +235,22 @@ impl Sessions {
         let Reference { candidate, cookies, now, .. } = &reference;
         // A late answer to an older cookie must not remove a newer one, so these stay in the browser.
         let over = |reason| Ok(self.reject(reason, false, *cookies, *now));
-        let Some(rows) = &self.inner.rows else { return over(Rejection::Missing) };
+        let Some(rows) = &self.core.rows else { return over(Rejection::Missing) };
         let deadline = rows.deadline();
-        let (id, revoking) = (candidate.header.id, &self.inner.revoking);
+        let (id, revoking) = (candidate.header.id, &self.core.revoking);
         let row = match (candidate.header.place, revoking) {
-            (Place::Cookie, None) => None,
+            (Place::Cookie, None) => Ok(None),
             (Place::Cookie, Some(revoking)) => {
                 let asked = revoking.ask_session(rows, id, *now, deadline).await;
-                match self.or_else(asked, Standing::Fine, id, revoking)? {
-                    Standing::Fine => None,
-                    Standing::Spilled(row) => Some(row),
-                    Standing::Ended => return over(Rejection::Revoked),
-                    Standing::Unreadable => return over(Rejection::Missing),
-                }
+                self.or_else(asked, Ok(None), id, revoking)?
             }
-            (Place::Store, _) => match rows.load(id, deadline).await? {
-                rows::Found::Live(row) => Some(row),
-                rows::Found::Ended(_) => return over(Rejection::Revoked),
-                rows::Found::Absent | rows::Found::Unreadable(_) => return over(Rejection::Missing),
-            },
+            (Place::Store, _) => {
+                rows.load(id, deadline).await?.live().and_then(|row| row.ok_or(Rejection::Missing)).map(Some)
+            }
+        };
+        let row = match row {
+            Ok(row) => row,
+            Err(reason) => return over(reason),
         };
         let subject = candidate.header.subject.as_deref();
         if let (Some(revoking), Some(subject)) = (revoking, subject)
@@ -311,15 +308,15 @@ impl Sessions {
 
     fn reject(&self, reason: Rejection, remove: bool, cookies: usize, now: Millis) -> Session {
         self.tell(&Event::Rejected { reason });
-        let mut state = State::new(Origin::Rejected(reason), &self.inner.limits.terms, now);
+        let mut state = State::new(Origin::Rejected(reason), &self.core.limits.terms, now);
         state.remove_refused = remove;
         self.session(state, cookies)
     }
 
     pub(crate) fn session(&self, mut state: State, cookies: usize) -> Session {
         state.cookies = cookies;
-        let home = self.inner.rows.is_some().then(|| Arc::clone(&self.inner) as Arc<dyn Home>);
-        Session::new(state, self.inner.limits, home)
+        let home = self.core.rows.is_some().then(|| Arc::clone(&self.core) as Arc<dyn Home>);
+        Session::new(state, self.core.limits, home)
     }
 
     /// What a cookie's value says about itself, now. As in a `Cookie` header, it may stand in double quotes.
@@ -329,7 +326,7 @@ impl Sessions {
     pub fn inspect(&self, cookie_value: impl AsRef<[u8]>) -> Result<Inspection, Rejection> {
         let now = self.now();
         let value = unquoted(cookie_value.as_ref());
-        let Inner { sealer, limits, .. } = &*self.inner;
+        let Core { sealer, limits, .. } = &*self.core;
         let candidate =
             candidates::judge(value, sealer, &limits.terms, now).map_err(|refusal| refusal.reason)?;
         let Candidate { header, entries, key_id, current, .. } = candidate;
@@ -362,46 +359,46 @@ impl Sessions {
     /// The ring that seals and opens; rotate it here.
     #[must_use]
     pub fn keys(&self) -> &KeyRing {
-        self.inner.sealer.ring()
+        self.core.sealer.ring()
     }
 
     /// For integrations: whether responses are to get `Vary` and `Cache-Control`, as configured.
     #[must_use]
     pub fn cache_headers(&self) -> bool {
-        self.inner.cache_headers
+        self.core.cache_headers
     }
 
     /// For integrations: the configured [`Secure`]. Only for [`Secure::Auto`] does [`CommitContext::secure`] matter.
     #[must_use]
     pub fn secure(&self) -> Secure {
-        self.inner.cookie.secure()
+        self.core.cookie.secure()
     }
 
     /// For integrations: whether [`CommitContext::response_head_bytes`] is looked at, which it is with a store.
     #[must_use]
     pub fn counts_response_head(&self) -> bool {
-        self.inner.rows.is_some()
+        self.core.rows.is_some()
     }
 
     /// The store, if there is one.
     #[must_use]
     pub fn store(&self) -> Option<&Arc<dyn Store>> {
-        self.inner.rows.as_ref().map(|rows| &rows.store)
+        self.core.rows.as_ref().map(|rows| &rows.store)
     }
 
     pub(crate) fn now(&self) -> Millis {
-        self.inner.now()
+        self.core.now()
     }
 
     pub(crate) fn tell(&self, event: &Event) {
-        self.inner.teller.tell(event);
+        self.core.teller.tell(event);
     }
 }
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions")
-            .field("cookie", &self.inner.cookie)
+            .field("cookie", &self.core.cookie)
             .field("keys", self.keys())
             .finish_non_exhaustive()
     }

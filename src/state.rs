@@ -91,15 +91,17 @@ pub(crate) struct LoadedRow {
     pub(crate) current: bool,
 }
 
-/// Why the cookie has to be issued again.
+/// What becomes of the cookie in the browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reissue {
-    /// It has not.
-    No,
-    /// Nothing but its times or its key changes, so an answer that is late may leave it out.
-    Mere,
-    /// Its data changes, or the handler asked for it.
-    Wanted,
+pub(crate) enum CookieStep {
+    /// It stays as it is.
+    Leave,
+    /// It is issued for its times or its key alone, so an answer that is late may leave it out.
+    Prolong,
+    /// It is issued: its data changes, or the handler asked for it.
+    Issue,
+    /// The browser forgets it.
+    Remove,
 }
 
 /// A session's state, reached only through [`Session::with`].
@@ -200,16 +202,17 @@ impl State {
         lifetime::covered(&lifetime::reseal(&used, &limits.terms, now))
     }
 
-    pub(crate) fn reissue(&self, limits: &Limits) -> Reissue {
-        let Some(loaded) = &self.loaded else { return Reissue::Wanted };
+    /// What the session asks of its cookie.
+    pub(crate) fn cookie_step(&self, limits: &Limits) -> CookieStep {
+        let Some(loaded) = &self.loaded else { return CookieStep::Issue };
         // Entries in the store are no part of the cookie.
         let data_changed = self.header.place == Place::Cookie && self.entries.changed();
         if self.header != loaded.header || data_changed || self.renewal == Renewal::Touch {
-            Reissue::Wanted
+            CookieStep::Issue
         } else if self.use_prolongs(limits) || !self.is_current() {
-            Reissue::Mere
+            CookieStep::Prolong
         } else {
-            Reissue::No
+            CookieStep::Leave
         }
     }
 
@@ -225,9 +228,9 @@ impl State {
 
     /// When the session ends if this request is its last use.
     pub(crate) fn end(&self, limits: &Limits) -> Millis {
-        let times = match self.reissue(limits) {
-            Reissue::No => self.header.times,
-            Reissue::Mere | Reissue::Wanted => self.sealed_times(limits, self.now),
+        let times = match self.cookie_step(limits) {
+            CookieStep::Leave | CookieStep::Remove => self.header.times,
+            CookieStep::Prolong | CookieStep::Issue => self.sealed_times(limits, self.now),
         };
         lifetime::first_end(&times, &limits.terms, self.now).0
     }

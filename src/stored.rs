@@ -8,7 +8,7 @@ use crate::clock::Millis;
 use crate::error::{CommitError, Rejection, StoreError};
 use crate::lifetime::{self, SKEW};
 use crate::record::{Place, SessionId};
-use crate::rows::{Content, Done, Found, LiveRow, Rows};
+use crate::rows::{Content, Deadline, Done, Found, LiveRow, Rows};
 use crate::state::{Limits, LoadedRow, State};
 
 /// Why a session is not in the store as its request wanted it to be.
@@ -83,11 +83,7 @@ impl RowProtocol<'_> {
         if !lasts && !self.rows.extend(id, expires_at, deadline).await? {
             return Err(NotDone::Lost(Rejection::Missing));
         }
-        match self.rows.load(id, deadline).await? {
-            Found::Live(_) => Ok(()),
-            Found::Ended(_) => Err(NotDone::Lost(Rejection::Revoked)),
-            Found::Absent | Found::Unreadable(_) => Err(NotDone::Lost(Rejection::Missing)),
-        }
+        self.live(id, deadline).await.map(drop)
     }
 
     /// Gives the session its new id: writes the new row where there is to be one, then ends the old. What others have
@@ -192,16 +188,16 @@ impl RowProtocol<'_> {
 
     /// Reads the row again; this request's changes go over what is there.
     pub(crate) async fn reload(&self, work: &mut State) -> Result<(), NotDone> {
-        match self.rows.load(work.header.id, self.rows.deadline()).await? {
-            Found::Live(row) => {
-                let seen = row.seen();
-                self.rebase(work, row)?;
-                work.row = Some(seen);
-                Ok(())
-            }
-            Found::Ended(_) => Err(NotDone::Lost(Rejection::Revoked)),
-            Found::Absent | Found::Unreadable(_) => Err(NotDone::Lost(Rejection::Missing)),
-        }
+        let row = self.live(work.header.id, self.rows.deadline()).await?;
+        let seen = row.seen();
+        self.rebase(work, row)?;
+        work.row = Some(seen);
+        Ok(())
+    }
+
+    async fn live(&self, id: SessionId, deadline: Deadline) -> Result<LiveRow, NotDone> {
+        let found = self.rows.load(id, deadline).await?;
+        found.live().and_then(|row| row.ok_or(Rejection::Missing)).map_err(NotDone::Lost)
     }
 }
 

@@ -1,119 +1,90 @@
 //! What is asked of the store before a session is prolonged or moved: whether it may be still. Cached answers do not
 //! count here, or a session that was ended elsewhere could get out of the reach of what ended it.
 
-use super::Action;
+use super::{Plan, RowStep};
 use crate::clock::Millis;
+use crate::entries::Entries;
 use crate::error::{CommitError, Rejection, StoreError};
 use crate::key::KeyId;
-use crate::revocation::{Revoking, Standing};
+use crate::record::Place;
+use crate::revocation::Revoking;
 use crate::rows::{LiveRow, Rows};
-use crate::sessions::Inner;
-use crate::state::{Loaded, Reissue, Renewal, State};
+use crate::sessions::Core;
+use crate::state::{CookieStep, Loaded, Renewal, State};
 
-/// What a commit may do.
-pub(super) enum Confirmed {
-    Yes,
-    /// Another generation of the subject is known under the primary than under the key that opened the cookie: a
-    /// revocation may be on its way from the one to the other. Under the opener, where it will meet the session, that goes on.
-    Under(KeyId),
-    /// The store does not say. The data may be saved where it is, under this key and with the times that it has.
-    AsItIs(KeyId),
-    /// The store does not say. The data may be written to its row, and the cookie left as it is.
-    DataOnly,
-    /// The store does not say, and the next request will do for this.
-    Later,
-    /// A parallel request has moved the session into this row, and the reference to it may be issued so, under this key.
-    Spilled(LiveRow, Reissue, KeyId),
-    /// The session is over.
-    Lost(Rejection),
-}
+/// What is left of a plan, and the key for its cookie; or why the session is over.
+pub(super) type Confirmed = Result<(Plan, KeyId), Rejection>;
 
-impl Inner {
-    /// Whether the commit has to ask before this action.
-    pub(super) fn has_to_ask(&self, state: &State, action: Action, now: Millis, primary: KeyId) -> bool {
-        if self.revoking.is_none() {
-            return false;
-        }
-        match action {
-            Action::Issue(_) => self.moves(state, now, primary),
-            Action::Write(Reissue::No) | Action::Keep | Action::Remove | Action::End => false,
-            // These meet the session's row anyway.
-            Action::Write(_) | Action::Extend(_) => {
-                state.header.subject.is_some() && self.moves(state, now, primary)
-            }
-            Action::Spill(_) | Action::Replace => state.header.subject.is_some(),
-        }
-    }
-
-    /// Whether the cookie that is about to be issued reaches further than the one that was loaded.
-    fn moves(&self, state: &State, now: Millis, primary: KeyId) -> bool {
-        let Some(loaded) = &state.loaded else { return state.header.subject.is_some() };
-        let (before, after) = (&loaded.header.times, state.sealed_times(&self.limits, now));
-        let refreshed = self.limits.terms.idle.is_some() && state.use_prolongs(&self.limits);
-        state.renewal == Renewal::Touch
-            || loaded.header.id != state.header.id
-            || loaded.key_id != primary
-            || (before.anchor, before.duration, before.own) != (after.anchor, after.duration, after.own)
-            || refreshed
-    }
-
-    /// Asks, and gives the session the generation of its subject that it is to be sealed with.
+impl Core {
+    /// Asks, and gives the session the generation of its subject that it is to be sealed with. Where the store does not
+    /// say, what remains of the plan is what needs no answer.
     pub(super) async fn confirm(
         &self,
         (revoking, rows): (&Revoking, &Rows),
         work: &mut State,
-        action: Action,
-        moment: (Millis, KeyId),
+        plan: Plan,
+        (now, primary): (Millis, KeyId),
     ) -> Result<Confirmed, CommitError> {
-        let mere = action.reissue() == Reissue::Mere;
-        let writes = matches!(action, Action::Write(_)) && work.differs_from_row();
-        let as_it_is = match (action, &work.loaded) {
-            (Action::Issue(_) | Action::Write(_), Some(loaded)) if is_mere_data(work, loaded) => {
-                Some(loaded.key_id)
-            }
-            _ => None,
-        };
+        let mere = plan.cookie == CookieStep::Prolong;
+        let moves_nothing = matches!(plan.row, RowStep::Leave | RowStep::Write);
+        let opener = work.loaded.as_ref().filter(|loaded| moves_nothing && is_mere_data(work, loaded));
+        let opener = opener.map(|loaded| loaded.key_id);
         let mut spilled = None;
-        let question = self.ask((revoking, rows), work, action, moment, &mut spilled);
-        let answer = match mere || as_it_is.is_some() {
+        let question = self.ask((revoking, rows), work, plan, (now, primary), &mut spilled);
+        let answer = match mere || opener.is_some() {
             true => revoking.unless_down(rows, question).await,
             false => question.await,
         };
-        let confirmed = match (answer, spilled, as_it_is) {
-            (Ok(confirmed), None, _) => confirmed,
-            (Ok(Confirmed::Yes), Some(row), _) => Confirmed::Spilled(row, action.reissue(), moment.1),
-            (Ok(Confirmed::Under(key)), Some(row), _) => Confirmed::Spilled(row, action.reissue(), key),
-            (Ok(confirmed), Some(_), _) => confirmed,
-            _ if mere && writes => Confirmed::DataOnly,
-            _ if mere => Confirmed::Later,
-            (_, Some(row), Some(key)) => Confirmed::Spilled(row, Reissue::No, key),
-            (_, None, Some(key)) => Confirmed::AsItIs(key),
-            (Err(error), ..) => return Err(error.into()),
+        let (key, cookie) = match (answer, opener) {
+            (Ok(Err(over)), _) => return Ok(Err(over)),
+            // What was due may have been another key alone.
+            (Ok(Ok(key)), _) if key != primary && mere && !work.use_prolongs(&self.limits) => {
+                return Ok(Ok((plan.without_cookie(work), primary)));
+            }
+            (Ok(Ok(key)), _) => (key, plan.cookie),
+            (Err(_), _) if mere => return Ok(Ok((plan.without_cookie(work), primary))),
+            // The data may be saved where it is, under the key and with the times that it has.
+            (Err(_), Some(opener)) if spilled.is_some() => (opener, CookieStep::Leave),
+            (Err(_), Some(opener)) => {
+                work.renewal = Renewal::Skip;
+                (opener, plan.cookie)
+            }
+            (Err(error), None) => return Err(error.into()),
         };
-        Ok(match confirmed {
-            // What was due was another key alone.
-            Confirmed::Under(_) if mere && !work.use_prolongs(&self.limits) && writes => Confirmed::DataOnly,
-            Confirmed::Under(_) if mere && !work.use_prolongs(&self.limits) => Confirmed::Later,
-            confirmed => confirmed,
-        })
+        let plan = match spilled {
+            Some(row) => self.moved(work, row, cookie),
+            None => Plan { cookie, ..plan },
+        };
+        Ok(Ok((plan, key)))
     }
 
+    /// What to do with a session that a parallel request has moved into this row.
+    fn moved(&self, work: &mut State, row: LiveRow, cookie: CookieStep) -> Plan {
+        if work.entries.changed() || work.issued() > row.counter {
+            return Plan { row: RowStep::Create, cookie };
+        }
+        work.row = Some(row.seen());
+        work.entries = Entries::new(row.entries);
+        work.header.place = Place::Store;
+        // If it is empty, another request may be filling it.
+        if self.is_over(work) { Plan::NOTHING } else { Plan { row: RowStep::Extend, cookie } }
+    }
+
+    /// The key to seal under, or why the session is over.
     async fn ask(
         &self,
         (revoking, rows): (&Revoking, &Rows),
         work: &mut State,
-        action: Action,
+        plan: Plan,
         (now, primary): (Millis, KeyId),
         spilled: &mut Option<LiveRow>,
-    ) -> Result<Confirmed, StoreError> {
+    ) -> Result<Result<KeyId, Rejection>, StoreError> {
         let deadline = rows.deadline();
         let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
-        if same_id && matches!(action, Action::Issue(_)) {
+        if same_id && plan.row == RowStep::Leave {
             match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
-                Standing::Fine => {}
-                Standing::Ended => return Ok(Confirmed::Lost(Rejection::Revoked)),
-                Standing::Unreadable => return Ok(Confirmed::Lost(Rejection::Missing)),
-                Standing::Spilled(row) => *spilled = Some(row),
+                Ok(row) => *spilled = row,
+                Err(over) => return Ok(Err(over)),
             }
         }
         let generation = async |key: KeyId, subject: &str| match rows.sealer.subject_row(key, subject) {
@@ -128,13 +99,13 @@ impl Inner {
                 Err(error) => return Err(error),
             };
             if is_over && !work.authenticated {
-                return Ok(Confirmed::Lost(Rejection::Revoked));
+                return Ok(Err(Rejection::Revoked));
             }
             if is_over {
                 work.start_empty();
             }
         }
-        let Some(subject) = work.header.subject.clone() else { return Ok(Confirmed::Yes) };
+        let Some(subject) = work.header.subject.clone() else { return Ok(Ok(primary)) };
         let goes_on =
             |loaded: &&Loaded| !work.authenticated && loaded.header.subject.as_ref() == Some(&subject);
         let loaded = work.loaded.as_ref().filter(goes_on);
@@ -151,17 +122,17 @@ impl Inner {
                 }
                 Err(error) => return Err(error),
             };
-            return Ok(Confirmed::Yes);
+            return Ok(Ok(primary));
         };
         let sealing = generation(primary, &subject).await?;
         let opening = if opener == primary { sealing } else { generation(opener, &subject).await? };
         if opening.is_some_and(|present| present != work.header.generation) {
-            return Ok(Confirmed::Lost(Rejection::Revoked));
+            return Ok(Err(Rejection::Revoked));
         }
-        if sealing.is_some() && sealing != opening {
-            return Ok(Confirmed::Under(opener));
-        }
-        Ok(Confirmed::Yes)
+        // Where they differ a revocation may be on its way from the one key to the other. It will meet the session under
+        // the key that it came with.
+        let differs = sealing.is_some() && sealing != opening;
+        Ok(Ok(if differs { opener } else { primary }))
     }
 }
 

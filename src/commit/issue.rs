@@ -1,10 +1,10 @@
 //! Sessions outside of a request.
 
-use super::Action;
+use super::Plan;
 use crate::error::{CommitError, InsertError, IssueError};
 use crate::session::Session;
 use crate::sessions::{CommitContext, Sessions};
-use crate::state::{Origin, Reissue, Stage, State};
+use crate::state::{CookieStep, Origin, Stage, State};
 
 impl Sessions {
     /// Makes a session outside of a request and returns its cookie as `name=value`: for tests of handlers, and for
@@ -20,18 +20,18 @@ impl Sessions {
     /// }
     /// ```
     pub async fn issue<O: Outcome>(&self, fill: impl FnOnce(&Session) -> O) -> Result<String, IssueError> {
-        let state = State::new(Origin::New, &self.inner.limits.terms, self.now());
+        let state = State::new(Origin::New, &self.core.limits.terms, self.now());
         let session = self.session(state, 0);
         fill(&session).into_result()?;
         let context = CommitContext { response_head_bytes: 0, secure: true };
         let plan = |state: &State| match state.stage {
-            Stage::Open => self.inner.placed(state, Reissue::Wanted, &context),
-            _ => Action::Keep,
+            Stage::Open => Plan::placed(&self.core, state, CookieStep::Issue, &context),
+            _ => Plan::NOTHING,
         };
         if session.with(|state| state.stage == Stage::Destroyed) {
             return Err(IssueError::Destroyed);
         }
-        let line = self.inner.carry_out(&session, &context, plan).await?;
+        let line = self.core.carry_out(&session, &context, plan).await?;
         let line = line.ok_or(IssueError::Commit(CommitError::Ended))?.into_text();
         let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
         Ok(pair.to_owned())

@@ -8,7 +8,7 @@ use crate::lifetime::{self, SKEW};
 use crate::record::SessionId;
 use crate::revocation::Revoking;
 use crate::rows::Rows;
-use crate::sessions::{Inner, Sessions};
+use crate::sessions::{Core, Sessions};
 use crate::stored::RowProtocol;
 
 impl Sessions {
@@ -24,10 +24,10 @@ impl Sessions {
     pub async fn revoke(&self, id: SessionId) -> Result<(), RevokeError> {
         let sessions = self.clone();
         carried(async move {
-            let (revoking, rows) = sessions.inner.revoking()?;
+            let (revoking, rows) = sessions.core.revoking()?;
             let now = sessions.now();
-            let row = RowProtocol { rows, limits: &sessions.inner.limits, now };
-            row.end_row(id, None, sessions.inner.last_end_of_any(now)).await?;
+            let row = RowProtocol { rows, limits: &sessions.core.limits, now };
+            row.end_row(id, None, sessions.core.last_end_of_any(now)).await?;
             revoking.ended(id, now);
             sessions.tell(&Event::Revoked { id });
             Ok(())
@@ -60,9 +60,9 @@ impl Sessions {
     pub async fn revoke_subject(&self, subject: &str) -> Result<(), RevokeError> {
         let (sessions, subject) = (self.clone(), subject.to_owned());
         carried(async move {
-            let (revoking, rows) = sessions.inner.revoking()?;
+            let (revoking, rows) = sessions.core.revoking()?;
             let now = sessions.now();
-            let until = sessions.inner.last_end_of_any(now);
+            let until = sessions.core.last_end_of_any(now);
             revoking.replace_generation(rows, &subject, (now, until)).await?;
             sessions.tell(&Event::SubjectRevoked);
             Ok(())
@@ -71,7 +71,7 @@ impl Sessions {
     }
 }
 
-impl Inner {
+impl Core {
     fn revoking(&self) -> Result<(&Revoking, &Rows), RevokeError> {
         self.revoking.as_ref().zip(self.rows.as_ref()).ok_or(RevokeError::Off)
     }

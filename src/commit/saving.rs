@@ -8,12 +8,12 @@ use crate::event::Event;
 use crate::record::SessionId;
 use crate::rows::Rows;
 use crate::session::{Home, Session};
-use crate::sessions::Inner;
+use crate::sessions::Core;
 use crate::state::{Stage, State};
 use crate::stored::{NotDone, RowProtocol};
 
 #[async_trait]
-impl Home for Inner {
+impl Home for Core {
     async fn save(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
         let _turn = session.turn().await;
@@ -92,7 +92,7 @@ fn join(state: &mut State, became: State) {
     state.row = became.row;
 }
 
-impl Inner {
+impl Core {
     fn over(&self, id: SessionId, outcome: Result<(), NotDone>) -> Result<(), CommitError> {
         outcome.map_err(|not_done| match not_done {
             NotDone::Lost(reason) => {

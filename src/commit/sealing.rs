@@ -1,6 +1,6 @@
 //! The cookie that goes out, and what is told of it.
 
-use super::Action;
+use super::RowStep;
 use crate::clock::Millis;
 use crate::cookie::SetCookie;
 use crate::event::Event;
@@ -8,10 +8,10 @@ use crate::key::KeyId;
 use crate::lifetime;
 use crate::record::{self, Extent, Place};
 use crate::rows::Rows;
-use crate::sessions::Inner;
-use crate::state::{Reissue, State};
+use crate::sessions::Core;
+use crate::state::{CookieStep, State};
 
-impl Inner {
+impl Core {
     /// Seals the session, stamped at `now`, under this key: the whole `Set-Cookie` value, and how many bytes of it are
     /// name + value. `clock` is what the clock shows at this moment, which may be later.
     pub(super) fn seal(
@@ -43,7 +43,7 @@ impl Inner {
     pub(super) fn issued(
         &self,
         state: &State,
-        reissue: Reissue,
+        step: CookieStep,
         bytes: usize,
         to: KeyId,
     ) -> [Option<Event>; 2] {
@@ -51,7 +51,7 @@ impl Inner {
         let Some(before) = &state.loaded else { return [Some(Event::Started { id, bytes }), None] };
         let change = if before.header.id != id {
             Some(Event::Renewed { from: before.header.id, to: id })
-        } else if reissue == Reissue::Wanted {
+        } else if step == CookieStep::Issue {
             Some(Event::Reissued { id, bytes })
         } else {
             state.use_prolongs(&self.limits).then_some(Event::Extended { id })
@@ -61,11 +61,11 @@ impl Inner {
         [change, resealed]
     }
 
-    pub(super) fn tell_stored(&self, work: &State, action: Action) {
+    pub(super) fn tell_stored(&self, work: &State, step: RowStep) {
         let (id, bytes) = (work.header.id, Rows::row_len(&work.entries));
-        match action {
-            Action::Spill(_) => self.teller.tell(&Event::Spilled { id, bytes }),
-            Action::Write(_) if work.differs_from_row() => self.teller.tell(&Event::Written { id, bytes }),
+        match step {
+            RowStep::Create => self.teller.tell(&Event::Spilled { id, bytes }),
+            RowStep::Write if work.differs_from_row() => self.teller.tell(&Event::Written { id, bytes }),
             _ => {}
         }
     }

@@ -4,51 +4,48 @@ use std::sync::Arc;
 
 use tracing::Instrument as _;
 
-use super::Action;
 use super::carried::carried;
-use super::confirm::Confirmed;
+use super::{Plan, RowStep};
 use crate::clock::Millis;
 use crate::cookie::SetCookie;
-use crate::entries::Entries;
 use crate::error::{CommitError, Rejection, StoreError};
 use crate::event::Event;
 use crate::key::KeyId;
 use crate::record::{Place, SessionId};
-use crate::rows::LiveRow;
 use crate::session::Session;
-use crate::sessions::{CommitContext, Inner};
-use crate::state::{Loaded, Reissue, Renewal, Stage, State};
+use crate::sessions::{CommitContext, Core};
+use crate::state::{CookieStep, Loaded, Stage, State};
 use crate::stored::{NotDone, RowProtocol};
 
-impl Inner {
+impl Core {
     /// Carries out what needs the store, and leaves the session as it is there then. `None`: it needs none any more.
     pub(super) async fn settle(
         self: &Arc<Self>,
         session: &Session,
         context: &CommitContext,
-        plan: impl Fn(&State) -> Action,
+        plan: impl Fn(&State) -> Plan,
     ) -> Option<Result<Option<SetCookie>, CommitError>> {
         self.rows.as_ref()?;
         let now = self.now();
         let primary = self.sealer.ring().primary();
-        let (work, action) = session.with(|state| {
+        let (work, plan) = session.with(|state| {
             self.leave_behind(state);
-            let action = plan(state);
-            self.waits(state, action, now, primary).then(|| {
+            let plan = plan(state);
+            plan.waits(self, state, now, primary).then(|| {
                 state.identify();
                 let before = state.clone();
                 state.stage = Stage::Committed;
-                (before, action)
+                (before, plan)
             })
         })?;
         let span =
             tracing::debug_span!(target: "sealed_session", "session.commit", session = ?work.header.id);
         let moment = (now, primary);
-        if !action.ends() {
-            return Some(self.settle_now(session, work, action, *context, moment).instrument(span).await);
+        if !plan.ends() {
+            return Some(self.settle_now(session, work, plan, *context, moment).instrument(span).await);
         }
-        let (inner, session, context) = (Arc::clone(self), session.clone(), *context);
-        let end = async move { inner.settle_now(&session, work, action, context, moment).await };
+        let (core, session, context) = (Arc::clone(self), session.clone(), *context);
+        let end = async move { core.settle_now(&session, work, plan, context, moment).await };
         Some(carried(end.instrument(span)).await)
     }
 
@@ -56,87 +53,59 @@ impl Inner {
         &self,
         session: &Session,
         mut work: State,
-        action: Action,
+        plan: Plan,
         context: CommitContext,
         (now, primary): (Millis, KeyId),
     ) -> Result<Option<SetCookie>, CommitError> {
         let (Some(rows), context) = (&self.rows, &context) else { return Ok(None) };
         work.entries.forget_idle_changes();
-        let row = RowProtocol { rows, limits: &self.limits, now };
+        let protocol = RowProtocol { rows, limits: &self.limits, now };
         let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
         let id = loaded.unwrap_or(work.header.id);
-        let mut action = self.in_time(&work, action, context, now);
-        if matches!(action, Action::Issue(_) | Action::Extend(_)) && self.is_known_to_be_over(&work, now) {
-            self.teller.tell(&Event::Lost { id, reason: Rejection::Revoked });
+        let lost = |reason| self.teller.tell(&Event::Lost { id, reason });
+        let mut plan = plan.in_time(self, &work, context, now);
+        if matches!(plan.row, RowStep::Leave | RowStep::Extend) && self.is_known_to_be_over(&work, now) {
+            lost(Rejection::Revoked);
             return Ok(None);
         }
         let was_stored = work.row.is_some();
         let mut key = primary;
-        let mut asked = false;
-        if let Some(revoking) =
-            self.revoking.as_ref().filter(|_| self.has_to_ask(&work, action, now, primary))
-        {
-            asked = work.header.subject.is_some();
-            match self.confirm((revoking, rows), &mut work, action, (now, primary)).await? {
-                Confirmed::Yes => {}
-                Confirmed::Under(opener) => key = opener,
-                Confirmed::AsItIs(opener) => {
-                    work.renewal = Renewal::Skip;
-                    key = opener;
-                }
-                Confirmed::DataOnly => action = Action::Write(Reissue::No),
-                Confirmed::Later => return Ok(None),
-                Confirmed::Spilled(row, reissue, under) => match self.follow(&mut work, row, reissue) {
-                    Some(follows) => (action, key) = (follows, under),
-                    None => return Ok(None),
-                },
-                Confirmed::Lost(reason) => {
-                    self.teller.tell(&Event::Lost { id, reason });
-                    return if action == Action::Replace { Err(CommitError::Ended) } else { Ok(None) };
+        let asks = self.revoking.as_ref().filter(|_| plan.has_to_ask(self, &work, now, primary));
+        if let Some(revoking) = asks {
+            match self.confirm((revoking, rows), &mut work, plan, (now, primary)).await? {
+                Ok(confirmed) => (plan, key) = confirmed,
+                Err(reason) => {
+                    lost(reason);
+                    return if plan.row == RowStep::Replace { Err(CommitError::Ended) } else { Ok(None) };
                 }
             }
         }
-        let (done, reissue) = match action {
-            Action::Keep | Action::Remove => return Ok(None),
-            Action::Issue(reissue) => {
-                self.stamp(&mut work, now);
-                (Ok(()), reissue)
-            }
-            Action::Spill(reissue) => {
-                self.stamp(&mut work, now);
-                (row.spill(&mut work).await, reissue)
-            }
-            Action::Write(reissue) => {
-                if reissue != Reissue::No {
-                    self.stamp(&mut work, now);
-                }
-                (row.write(&mut work).await, reissue)
-            }
-            Action::Extend(reissue) => {
-                self.stamp(&mut work, now);
-                (row.extend(&work).await, reissue)
-            }
-            Action::Replace => {
-                self.stamp(&mut work, now);
+        if plan.issues() {
+            self.stamp(&mut work, now);
+        }
+        let done = match plan.row {
+            RowStep::Leave if !plan.issues() => return Ok(None),
+            RowStep::Leave => Ok(()),
+            RowStep::Create => protocol.spill(&mut work).await,
+            RowStep::Write => protocol.write(&mut work).await,
+            RowStep::Extend => protocol.extend(&work).await,
+            RowStep::Replace => {
                 let place = |state: &State| (!self.is_over(state)).then(|| self.place(state, context));
-                (row.replace(&mut work, place).await, Reissue::Wanted)
+                protocol.replace(&mut work, place).await
             }
-            Action::End => {
+            RowStep::End => {
                 let set_cookie = self.cookie.remove(context.secure);
-                return match row.end(&work).await {
-                    Ok(()) => {
-                        self.forget(loaded, now);
-                        self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: true }));
-                        Ok(Some(set_cookie))
-                    }
-                    Err(source) => {
-                        Err(CommitError::NotEnded { set_cookie: Some(set_cookie.into_text()), source })
-                    }
-                };
+                if let Err(source) = protocol.end(&work).await {
+                    let set_cookie = Some(set_cookie.into_text());
+                    return Err(CommitError::NotEnded { set_cookie, source });
+                }
+                self.forget(loaded, now);
+                self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: true }));
+                return Ok(Some(set_cookie));
             }
         };
         match done {
-            Ok(()) if action == Action::Replace => self.forget(loaded, now),
+            Ok(()) if plan.row == RowStep::Replace => self.forget(loaded, now),
             Ok(()) if work.header.place == Place::Store => {
                 self.revoking.iter().for_each(|revoking| revoking.spilled(work.header.id));
             }
@@ -145,7 +114,7 @@ impl Inner {
                 if reason == Rejection::Revoked {
                     self.forget(loaded, now);
                 }
-                self.teller.tell(&Event::Lost { id, reason });
+                lost(reason);
                 return Ok(None);
             }
             Err(NotDone::Failed(error)) => {
@@ -154,7 +123,7 @@ impl Inner {
                 }
                 self.tell_failure(id, &error);
                 // Nothing was changed but the time that is left, and the next request makes up for that.
-                let mere = reissue == Reissue::Mere && !work.differs_from_row();
+                let mere = plan.cookie == CookieStep::Prolong && !work.differs_from_row();
                 return if mere { Ok(None) } else { Err(error) };
             }
         }
@@ -162,25 +131,24 @@ impl Inner {
             // A login is not dropped in silence.
             return if work.authenticated { Err(CommitError::Ended) } else { Ok(None) };
         }
-        if !self.sealer.ring().opens(key) {
+        if plan.issues() && !self.sealer.ring().opens(key) {
             // What was asked for was this key. If it is gone by now, the next request prolongs the session under another.
-            match reissue {
-                Reissue::Mere => return Ok(None),
-                Reissue::Wanted if asked => {
-                    return Err(StoreError::Timeout("the keys have changed meanwhile".into()).into());
-                }
-                Reissue::Wanted | Reissue::No => {}
+            if plan.cookie == CookieStep::Prolong {
+                return Ok(None);
+            }
+            if asks.is_some() && work.header.subject.is_some() {
+                return Err(StoreError::Timeout("the keys have changed meanwhile".into()).into());
             }
         }
         let line = if self.is_over(&work) {
             self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: false }));
             Some(self.cookie.remove(context.secure))
         } else {
-            self.tell_stored(&work, action);
-            (reissue != Reissue::No).then(|| {
+            self.tell_stored(&work, plan.row);
+            plan.issues().then(|| {
                 let (line, bytes) = self.seal(&work, (now, self.clock.now()), context.secure, key);
-                self.tell_all(self.issued(&work, reissue, bytes, key));
-                if action == Action::Replace && was_stored && work.header.place == Place::Cookie {
+                self.tell_all(self.issued(&work, plan.cookie, bytes, key));
+                if plan.row == RowStep::Replace && was_stored && work.header.place == Place::Cookie {
                     self.teller.tell(&Event::Returned { id: work.header.id, bytes });
                 }
                 if let (Place::Store, Some((head, budget))) =
@@ -191,7 +159,10 @@ impl Inner {
                 line
             })
         };
-        self.leave(session, work, key);
+        // The session as it is after the commit: what a `reload` in a stream goes on from.
+        work.loaded = Some(Loaded { header: work.header.clone(), due: None, key_id: key, current: true });
+        work.stage = Stage::Committed;
+        session.with(|state| *state = work);
         Ok(line)
     }
 
@@ -200,25 +171,6 @@ impl Inner {
         if let (Some(revoking), Some(id)) = (&self.revoking, ended) {
             revoking.ended(id, now);
         }
-    }
-
-    /// The session as it is after the commit: what a `reload` in a stream goes on from.
-    fn leave(&self, session: &Session, mut work: State, key_id: KeyId) {
-        work.loaded = Some(Loaded { header: work.header.clone(), due: None, key_id, current: true });
-        work.stage = Stage::Committed;
-        session.with(|state| *state = work);
-    }
-
-    /// What to do with a session that a parallel request has moved into this row.
-    fn follow(&self, work: &mut State, row: LiveRow, reissue: Reissue) -> Option<Action> {
-        if work.entries.changed() || work.issued() > row.counter {
-            return Some(Action::Spill(reissue));
-        }
-        work.row = Some(row.seen());
-        work.entries = Entries::new(row.entries);
-        work.header.place = Place::Store;
-        // If it is empty, another request may be filling it.
-        (!self.is_over(work)).then_some(Action::Extend(reissue))
     }
 
     /// The store's own failures were told where they happened.
