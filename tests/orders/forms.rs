@@ -77,23 +77,20 @@ const ONE: Setup = Setup::of(1, Revoking::Default, Special::Cold);
 fn short() -> Vec<Job> {
     let mut jobs = Vec::new();
     for &start in Start::ALL {
-        let bounds: &[Bounds] = match start {
-            Start::Cookie | Start::StoredOfAda => &[ORDERS, preempted(0, COMMON), preempted(0, RARE)],
-            _ => &[preempted(1, &[])],
-        };
-        jobs.extend(pairs(TWO, start, bounds));
-        let bounds: &[Bounds] = match start {
-            Start::Stored => &[preempted(1, &[]), preempted(0, COMMON)],
-            _ => &[preempted(0, &[])],
-        };
-        jobs.extend(pairs(ONE, start, bounds));
+        let some = if TELLING.contains(&start) { 1 } else { 3 };
+        jobs.extend(pairs(TWO, start, &[preempted(1, &[])]).into_iter().step_by(some));
+        jobs.extend(pairs(ONE, start, &[preempted(1, &[])]).into_iter().step_by(4));
+    }
+    for (setup, start) in [(TWO, Start::CookieOfAda), (TWO, Start::StoredOfAda), (ONE, Start::Stored)] {
+        jobs.extend(pairs(setup, start, &[preempted(0, COMMON)]).into_iter().step_by(2));
+        jobs.extend(pairs(setup, start, &[preempted(0, RARE)]).into_iter().step_by(3));
     }
     for &special in &Special::ALL[1..] {
         let setup = Setup::of(2, Revoking::Default, special);
         jobs.extend(pairs(setup, Start::CookieOfAda, &[preempted(0, &[])]));
     }
     for &what in Happening::ALL {
-        jobs.extend(happening(TWO, Start::StoredOfAda, what, preempted(0, &[])).into_iter().step_by(3));
+        jobs.extend(happening(TWO, Start::StoredOfAda, what, preempted(0, &[])).into_iter().step_by(5));
     }
     jobs.extend(triples(TWO, Start::StoredOfAda, OF_THREE, preempted(0, &[])).into_iter().step_by(3));
     jobs
@@ -105,12 +102,12 @@ fn long() -> Vec<Job> {
     for &start in Start::ALL {
         for revoking in [Default, Every, Off] {
             let two = Setup::of(2, revoking, Special::Cold);
-            jobs.extend(pairs(two, start, &[faulty(COMMON), faulty(RARE)]));
+            jobs.extend(pairs(two, start, &[faulty(COMMON)]));
             // Requests of one node meet in its memory at each step, so there is less to prune and more to run.
             let one = Setup::of(1, revoking, Special::Cold);
-            let orders = if revoking == Every { preempted(2, &[]) } else { ORDERS };
-            jobs.extend(pairs(one, start, &[orders, preempted(1, COMMON)]));
+            jobs.extend(pairs(one, start, &[preempted(2, &[]), preempted(0, COMMON)]));
         }
+        jobs.extend(pairs(TWO, start, &[faulty(RARE)]));
         jobs.extend(pairs(ONE, start, &[preempted(0, RARE)]));
         for &what in Happening::ALL {
             jobs.extend(happening(ONE, start, what, preempted(0, &[])));
@@ -118,6 +115,7 @@ fn long() -> Vec<Job> {
         }
     }
     for &start in TELLING {
+        jobs.extend(pairs(ONE, start, &[preempted(1, COMMON)]));
         for &special in &Special::ALL[1..] {
             jobs.extend(pairs(Setup::of(1, Default, special), start, &[preempted(1, &[])]));
             jobs.extend(pairs(Setup::of(2, Default, special), start, &[faulty(COMMON)]));
@@ -127,6 +125,7 @@ fn long() -> Vec<Job> {
         }
     }
     for start in [Start::CookieOfAda, Start::StoredOfAda] {
+        jobs.extend(pairs(ONE, start, &[ORDERS]));
         for setup in [ONE, TWO] {
             jobs.extend(triples(setup, start, OF_THREE, preempted(2, &[])));
             jobs.extend(triples(setup, start, OF_THREE, preempted(0, COMMON)));
