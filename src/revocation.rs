@@ -13,6 +13,7 @@ use self::answers::Answers;
 use self::breaker::Breaker;
 use crate::clock::Millis;
 use crate::error::{ConfigError, Rejection, StoreError};
+use crate::key::KeyId;
 use crate::random;
 use crate::record::{Header, SessionId};
 use crate::rows::{Deadline, Found, LiveRow, RowLock, RowLocks, Rows, row_key};
@@ -231,7 +232,9 @@ impl Revoking {
         let deadline = rows.deadline();
         // Zero is what sessions have that began before the subject had any.
         let generation = u64::from_ne_bytes(random::from_system()).max(1);
-        for (key, place) in rows.sealer.subject_rows(subject) {
+        let mut written: Vec<KeyId> = Vec::new();
+        // A key that comes meanwhile may have sealed a session by the time that the others' rows are written.
+        while let Some((key, place)) = next_row(rows, subject, &written) {
             let mut expected = Expected::Absent;
             for tries in 0.. {
                 let stamp = (Revision::random(), until);
@@ -248,6 +251,7 @@ impl Revoking {
             }
             self.subjects.put(place, Some(generation), now);
             self.given.put(place, generation, now);
+            written.push(key);
         }
         Ok(generation)
     }
@@ -261,6 +265,11 @@ impl Revoking {
     fn is_fresh(&self, asked: Millis, now: Millis) -> bool {
         now.minus(asked).0.abs() < self.every.0
     }
+}
+
+/// The row of the subject under a key of the ring that is none of these.
+fn next_row(rows: &Rows, subject: &str, but: &[KeyId]) -> Option<(KeyId, RowKey)> {
+    rows.sealer.subject_rows(subject).into_iter().find(|(key, _)| !but.contains(key))
 }
 
 fn differs(present: Option<u64>, generation: u64) -> bool {

@@ -1,5 +1,6 @@
 //! What running every order of events has found, and what holds where many requests meet at one row.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,7 +9,7 @@ use tokio::task::yield_now;
 
 use crate::spy::{Fate, guarded, stored};
 use crate::stored::spilled;
-use crate::support::{Bed, Jar, MINUTE, key};
+use crate::support::{Bed, Jar, MINUTE, key, now};
 
 async fn loaded(sessions: &Sessions, jar: &Jar) -> Session {
     sessions.load([jar.0.as_ref().unwrap()]).await.unwrap()
@@ -97,6 +98,26 @@ async fn while_a_subject_is_revoked_under_one_key_after_the_other_nobody_fails_a
         bed.clock.advance(MINUTE);
         assert_eq!(loaded(&bed.sessions, &jar).await.origin(), Origin::Rejected(Rejection::Revoked));
     }
+}
+
+#[actix_web::test]
+async fn a_key_that_comes_while_a_subject_is_revoked_keeps_none_of_its_sessions() {
+    let (bed, spy) = guarded(|builder| builder);
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| session.authenticate("ada").unwrap()).await;
+    let session = loaded(&bed.sessions, &jar).await;
+    // It is sealed under the new key before the revocation has written anything under the old one.
+    session.touch();
+    let (sessions, moved) = (bed.sessions.clone(), Arc::new(Mutex::new(Jar::default())));
+    let sealed = Arc::clone(&moved);
+    spy.before("write", move || {
+        sessions.keys().rotate(key(2)).unwrap();
+        *sealed.lock().unwrap() = kept(now(commit(&sessions, &session)));
+    });
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    let jar = moved.lock().unwrap().clone();
+    assert_eq!(bed.sessions.inspect(jar.value()).unwrap().key_id, key(2).id());
+    assert_eq!(loaded(&bed.sessions, &jar).await.origin(), Origin::Rejected(Rejection::Revoked));
 }
 
 /// A session that another node has moved into the store, with the cookie that this one issued since without having
