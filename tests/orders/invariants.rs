@@ -2,25 +2,27 @@
 
 use std::time::Duration;
 
-use sealed_session::{Origin, Rejection, SessionId};
+use sealed_session::{Clock as _, CommitContext, Origin, Rejection, SessionId};
 use time::OffsetDateTime;
 
-use crate::gate::at_once;
-use crate::programs::{Answer, Effect, Entries, Inspected, NAMES, Op, Program, Revoking, View, inspected};
+use crate::programs::{Happening, NAMES, Op, Program, Revoking, Special};
+use crate::requests::{Answer, Effect, Entries, Inspected, View, inspected};
 use crate::schedule::{Finished, Told};
-use crate::world::{Beginning, HEARD, World};
+use crate::steps::Verdict;
+use crate::world::{Beginning, HEARD, Time, World};
 
 /// A schedule that is over, and what is known of it.
 struct Case<'a> {
     program: &'a Program,
     start: &'a Beginning,
     finished: &'a Finished,
+    time: &'a Time,
     /// Whether the answer's cookie holds the session itself, so that what it did is nowhere else.
-    in_cookie: [bool; 2],
+    in_cookie: Vec<bool>,
     failures: Vec<String>,
 }
 
-/// A cookie that a browser may hold: the one that both requests carried, or that of an answer.
+/// A cookie that a browser may hold: the one that all requests carried, or that of an answer.
 struct Cookie {
     issuer: Option<usize>,
     text: String,
@@ -41,24 +43,32 @@ struct Asked {
 /// The last moment of a cookie is this much before its end.
 const LAST: Duration = Duration::from_millis(1);
 
+/// The most that a request may take: its load, its question, its write, and the look for it, each in the store's time.
+const LONGEST: Duration = Duration::from_secs(4 * 2);
+
 /// Everything that does not hold, in sentences.
 pub(crate) fn broken(
-    program: &Program,
-    start: &Beginning,
+    (program, start, time): (&Program, &Beginning, &Time),
     world: &World,
     finished: &Finished,
 ) -> Vec<String> {
-    let mut case = Case { program, start, finished, in_cookie: [false; 2], failures: Vec::new() };
     if finished.stuck {
         return vec!["a request never ends".to_owned()];
     }
-    for who in [0, 1] {
+    if finished.fault.is_some() {
+        time.recover();
+    }
+    program.happening.iter().for_each(|what| world.mend(*what));
+    let in_cookie = vec![false; program.ops.len()];
+    let mut case = Case { program, start, finished, time, in_cookie, failures: Vec::new() };
+    for who in case.all() {
+        case.in_cookie[who] = case.removes_mere_cookie(who);
         case.check_request(who);
     }
     let cookies = case.cookies(world);
     for cookie in &cookies {
         if let Some(issuer) = cookie.issuer {
-            case.in_cookie[issuer] = !cookie.stored;
+            case.in_cookie[issuer] |= !cookie.stored;
             case.check_issued(cookie, issuer);
         }
     }
@@ -72,15 +82,30 @@ pub(crate) fn broken(
             }
         }
     }
-    for cookie in &cookies {
+    let mut cookies = cookies;
+    cookies.sort_by_key(|cookie| cookie.expires_at);
+    let now = world.clock.now();
+    for cookie in cookies.iter().filter(|cookie| cookie.expires_at - LAST > now) {
         // What it leads to lasts as long as it does, and so does what ended it.
         world.clock.set(cookie.expires_at - LAST);
         case.check_cookie(world, cookie, Asked { node: 0, later: true, when: "at its end" });
+    }
+    let last = cookies.last().map(|cookie| cookie.expires_at);
+    for cookie in cookies.iter().filter(|cookie| Some(cookie.expires_at) == last) {
+        case.check_follow_up(world, cookie);
     }
     case.failures
 }
 
 impl Case<'_> {
+    fn all(&self) -> std::ops::Range<usize> {
+        0..self.program.ops.len()
+    }
+
+    fn others(&self, who: usize) -> impl Iterator<Item = usize> + use<> {
+        self.all().filter(move |&other| other != who)
+    }
+
     fn told(&self, who: usize) -> &Told {
         &self.finished.told[who]
     }
@@ -103,7 +128,14 @@ impl Case<'_> {
     fn is_acknowledged(&self, who: usize) -> bool {
         let Told { outcome, lost, .. } = self.told(who);
         let answered = matches!(outcome.answer, Some(Answer::Cookie(_) | Answer::Removal | Answer::Nothing));
-        (answered && !lost) || outcome.saved
+        (answered && !lost && !self.is_disowned(who)) || outcome.saved
+    }
+
+    /// Whether the key that had sealed its session was revoked before it was done. Nothing comes of what it did.
+    fn is_disowned(&self, who: usize) -> bool {
+        let Finished { happened, .. } = self.finished;
+        let revoked = self.program.happening == Some(Happening::RevokeKey) && happened.is_some();
+        revoked && *happened < self.told(who).done && self.resumed(who)
     }
 
     fn resumed(&self, who: usize) -> bool {
@@ -116,30 +148,73 @@ impl Case<'_> {
 
     /// Whether it gives the session another id, or means to.
     fn renews(&self, who: usize) -> bool {
-        self.op(who) == Op::Renew || self.op(who) == Op::Impersonate || self.logs_in(who)
+        let becomes_bob = self.op(who) == Op::Impersonate && self.start.subject != Some("bob");
+        self.op(who) == Op::Renew || becomes_bob || self.logs_in(who)
+    }
+
+    /// Whether something went wrong that is no mere repetition, which is to be noticed by nobody.
+    fn is_faulted(&self) -> bool {
+        self.finished.fault.is_some_and(|(_, verdict)| verdict != Verdict::Repeated)
+    }
+
+    /// Whether it was so on the node of this request, which leaves the store alone for a while then.
+    fn is_faulted_near(&self, who: usize) -> bool {
+        let node = self.program.node(who);
+        self.is_faulted() && self.finished.fault.is_some_and(|(faulty, _)| self.program.node(faulty) == node)
+    }
+
+    /// Whether the store has lost what it had acknowledged, so that nothing is promised but safety.
+    fn is_forgetful(&self) -> bool {
+        self.finished.fault.is_some_and(|(_, verdict)| verdict == Verdict::Forgotten)
+    }
+
+    /// Whether sessions end for other reasons than what requests do.
+    fn is_at_end(&self) -> bool {
+        self.finished.happened.is_some() && self.program.happening.is_some_and(|what| !what.spares())
+    }
+
+    /// Whether the commit asks the store whether the session goes on.
+    fn prolongs(&self, who: usize) -> bool {
+        let resealed = match self.program.setup.special {
+            // For the other node the key is the primary one.
+            Special::Behind => self.program.node(who) == 0,
+            _ => self.program.start.is_retired(),
+        };
+        let is_used = self.program.is_due() && self.op(who) != Op::SetQuietly;
+        matches!(self.op(who), Op::Touch | Op::Shorten) || is_used || resealed
+    }
+
+    /// Whether it has removed a cookie that held the session, which is known nowhere else.
+    fn removes_mere_cookie(&self, who: usize) -> bool {
+        let Told { outcome, .. } = self.told(who);
+        let in_row = outcome.left.as_ref().is_some_and(|view| view.stored);
+        self.op(who) != Op::Destroy && outcome.answer == Some(Answer::Removal) && !in_row
     }
 
     /// Whether it may have ended the session that both began with.
     fn may_end(&self, who: usize) -> bool {
         match self.op(who) {
             Op::Revoke => true,
-            Op::RevokeSubject => self.start.subject.is_some(),
+            Op::RevokeSubject => self.start.subject == Some("ada"),
             Op::Destroy => self.resumed(who),
             _ => self.renews(who) && self.resumed(who),
         }
     }
 
     fn check_request(&mut self, who: usize) {
-        let (name, other) = (NAMES[who], 1 - who);
-        let Told { outcome, lost, left, .. } = self.told(who);
-        let faulted = self.finished.fault.is_some();
-        let ended_by_other = self.may_end(other);
+        let name = NAMES[who];
+        let Told { outcome, lost, left, took, .. } = self.told(who);
+        let faulted = self.is_faulted();
+        let ended_by_other =
+            self.others(who).any(|other| self.may_end(other)) || self.is_at_end() || self.is_forgetful();
         let mut found = Vec::new();
         if let Some(view) = &outcome.loaded {
             let fine = match (self.start.cookie.is_some(), view.origin) {
                 (false, Origin::New) | (true, Origin::Resumed) => true,
                 (true, Origin::Rejected(Rejection::Revoked)) => ended_by_other,
-                _ => false,
+                // Its clock is wrong at this moment.
+                (true, Origin::Rejected(_)) if self.program.happening == Some(Happening::Back) => true,
+                _ => self.is_at_end() || self.is_forgetful(),
             };
             if !fine {
                 found.push(format!("{name} meets {:?}", view.origin));
@@ -149,6 +224,8 @@ impl Case<'_> {
         match &outcome.answer {
             Some(Answer::Failed("conflict", _)) => {}
             Some(Answer::Failed("ended", _)) if ended_by_other => {}
+            // Under which key it was to be sealed is not known any more.
+            Some(Answer::Failed("store", _)) if self.program.happening == Some(Happening::RevokeKey) => {}
             Some(Answer::Failed(kind, error)) if !faulted || self.finished.loses_write => {
                 found.push(format!("{name} fails ({kind}): {error}"))
             }
@@ -157,12 +234,20 @@ impl Case<'_> {
                     .left
                     .as_ref()
                     .is_some_and(|view| view.entries.is_empty() && view.subject.is_none());
-                if self.op(who) != Op::Destroy && !empty {
+                // What is nobody's may have been emptied by another one.
+                let emptied =
+                    self.start.subject.is_none() && self.others(who).any(|other| self.op(other) == Op::Clear);
+                let emptied = emptied || self.is_forgetful();
+                if self.op(who) != Op::Destroy && !empty && !emptied {
                     found.push(format!("{name} removes the cookie"));
                 }
             }
             Some(Answer::Nothing)
-                if !faulted && !lost && !self.start.stored && !outcome.effects.is_empty() =>
+                if !faulted
+                    && !self.is_at_end()
+                    && !lost
+                    && !self.start.stored
+                    && !outcome.effects.is_empty() =>
             {
                 // Another node may take the cookie from before for the session.
                 if outcome.loaded.as_ref().is_some_and(|view| view.stored) {
@@ -176,6 +261,9 @@ impl Case<'_> {
             }
             _ => {}
         }
+        if *took > LONGEST {
+            found.push(format!("{name} takes {took:?}"));
+        }
         if *lost && !ended_by_other {
             found.push(format!("{name} is told that the session is over"));
         }
@@ -187,43 +275,59 @@ impl Case<'_> {
 
     fn cookies(&self, world: &World) -> Vec<Cookie> {
         let cookie = |issuer: Option<usize>, text: &String| {
-            let Inspected { id, subject, stored, expires_at } = inspected(&world.nodes[0], text);
-            Cookie { issuer, text: text.clone(), expires_at, id, subject, stored }
+            // What is refused whatever it leads to leads nowhere.
+            let told = match issuer {
+                None => self.start.told.clone(),
+                Some(_) => inspected(&world.nodes[0], text).ok(),
+            };
+            let Inspected { id, subject, stored, expires_at } = told?;
+            Some(Cookie { issuer, text: text.clone(), expires_at, id, subject, stored })
         };
-        let issued = [0, 1].into_iter().filter_map(|who| match &self.told(who).outcome.answer {
-            Some(Answer::Cookie(text)) => Some(cookie(Some(who), text)),
+        let issued = self.all().filter_map(|who| match &self.told(who).outcome.answer {
+            Some(Answer::Cookie(text)) => cookie(Some(who), text),
             _ => None,
         });
-        self.start.cookie.iter().map(|text| cookie(None, text)).chain(issued).collect()
+        self.start.cookie.iter().filter_map(|text| cookie(None, text)).chain(issued).collect()
     }
 
     /// Who begins to commit when the session was ended gets no cookie out of it any more.
     fn check_issued(&mut self, cookie: &Cookie, issuer: usize) {
-        let by = 1 - issuer;
-        if !self.resumed(issuer) || !self.knows_the_end(issuer) || self.logs_in(issuer) {
+        if self.is_forgetful() || !self.resumed(issuer) || self.logs_in(issuer) {
             return;
         }
+        if self.is_disowned(issuer) {
+            self.fail(format!("{} issues a cookie of what a revoked key had sealed", NAMES[issuer]));
+        }
+        let known = self.others(issuer).filter(|&by| self.knows_the_end_by(issuer, by));
+        let must_not: Vec<usize> = known.filter(|&by| self.must_not_issue(cookie, issuer, by)).collect();
+        for by in must_not {
+            self.fail(format!("{} issues a cookie of a session that {} has ended", NAMES[issuer], NAMES[by]));
+        }
+    }
+
+    fn must_not_issue(&self, cookie: &Cookie, issuer: usize, by: usize) -> bool {
         let here = self.program.node(issuer) == self.program.node(by);
-        let asks = self.finished.fault != Some(issuer);
-        let prolongs = self.op(issuer) == Op::Touch || self.program.is_due();
+        let asks = !self.is_faulted_near(issuer);
+        let prolongs = self.prolongs(issuer);
         let of_subject = self.op(by) == Op::RevokeSubject;
         let renewed = Some(cookie.id) != self.start.id;
-        let must_not = match (renewed, of_subject) {
+        match (renewed, of_subject) {
             // Mere data asks nothing, and what it is sealed with is refused by then.
             (false, true) => asks && prolongs,
             (false, false) => (here && !self.off()) || (asks && (prolongs || self.start.stored)),
             // "Everywhere but here."
             (true, true) => asks && !(here && self.op(issuer) == Op::Renew),
             (true, false) => asks,
-        };
-        if must_not {
-            self.fail(format!("{} issues a cookie of a session that {} has ended", NAMES[issuer], NAMES[by]));
         }
     }
 
-    /// Whether the other request had ended the session, and said so, before this one began to commit.
+    /// Whether another request had ended the session, and said so, before this one began to commit.
     fn knows_the_end(&self, who: usize) -> bool {
-        self.has_ended(1 - who) && self.told(1 - who).left < self.told(who).handled
+        self.others(who).any(|by| self.knows_the_end_by(who, by))
+    }
+
+    fn knows_the_end_by(&self, who: usize, by: usize) -> bool {
+        self.has_ended(by) && self.told(by).left < self.told(who).handled
     }
 
     /// Whether it has ended the session that both began with, and said so.
@@ -233,7 +337,7 @@ impl Case<'_> {
     }
 
     fn must_be_over(&self, cookie: &Cookie, Asked { node, later, .. }: Asked) -> bool {
-        [0, 1].into_iter().any(|who| {
+        self.all().any(|who| {
             let here =
                 self.program.node(who) == node || later || self.program.setup.revoking == Revoking::Every;
             if !self.has_ended(who) {
@@ -259,7 +363,7 @@ impl Case<'_> {
 
     /// Whether a request had begun the commit that ends it when its client went away.
     fn was_being_ended(&self, cookie: &Cookie) -> bool {
-        [0, 1].into_iter().any(|who| {
+        self.all().any(|who| {
             let Told { outcome, began, handled, .. } = self.told(who);
             let has_begun = match self.op(who) {
                 Op::Revoke | Op::RevokeSubject => began.is_some(),
@@ -270,7 +374,7 @@ impl Case<'_> {
     }
 
     fn may_be_over(&self, cookie: &Cookie) -> bool {
-        [0, 1].into_iter().any(|who| match self.op(who) {
+        self.all().any(|who| match self.op(who) {
             Op::RevokeSubject => cookie.subject.as_deref() == Some("ada"),
             _ => self.may_end(who) && Some(cookie.id) == self.start.id,
         })
@@ -279,11 +383,16 @@ impl Case<'_> {
     fn check_cookie(&mut self, world: &World, cookie: &Cookie, asked: Asked) {
         let whose = cookie.issuer.map_or("the first".to_owned(), |who| format!("{}'s", NAMES[who]));
         let head = format!("{whose} cookie, {} on node {}", asked.when, asked.node);
-        let view = match at_once(world.nodes[asked.node].load([&cookie.text])) {
+        let view = match self.time.wait(world.nodes[asked.node].load([&cookie.text])) {
             Ok(session) => View::of(&session),
             Err(error) => return self.fail(format!("{head}: {error:?}")),
         };
+        let (forgetful, at_end) = (self.is_forgetful(), self.is_at_end());
+        if view.origin == Origin::Resumed {
+            self.check_safety(&head, cookie, &view);
+        }
         match view.origin {
+            _ if forgetful => {}
             Origin::Resumed if self.must_be_over(cookie, asked) => {
                 self.fail(format!("{head}: opens a session that is over"));
             }
@@ -291,51 +400,94 @@ impl Case<'_> {
                 self.fail(format!("{head}: opens a session whose end was begun and dropped"));
             }
             Origin::Resumed => {
-                if let Some(what) = foreign(&view) {
-                    self.fail(format!("{head}: {what}"));
-                }
-                if view.subject != cookie.subject {
-                    self.fail(format!("{head}: is {:?}'s", view.subject));
-                }
-                if Some(cookie.id) == self.start.id && view.entries.contains_key("login") {
-                    self.fail(format!("{head}: from before the login, and opens what came after it"));
-                }
-                let allowed = self.allowed(cookie, asked);
-                if !allowed.contains(&view.entries) {
+                let mut allowed = Vec::new();
+                let is_allowed = |entries: Entries| {
+                    allowed.push(entries);
+                    allowed.last() == Some(&view.entries)
+                };
+                if !self.allows(cookie, asked, is_allowed) {
                     self.fail(format!("{head}: holds {:?}, which is none of {allowed:?}", view.entries));
                 }
             }
+            _ if at_end => {}
             Origin::Rejected(Rejection::Missing) => self.fail(format!("{head}: leads nowhere")),
             origin if !self.may_be_over(cookie) => self.fail(format!("{head}: {origin:?}")),
             _ => {}
         }
     }
 
-    /// What the session of this cookie may hold: what both began with and what was done to it since, in any order; all
+    /// What holds whatever the store does.
+    fn check_safety(&mut self, head: &str, cookie: &Cookie, view: &View) {
+        if let Some(what) = foreign(view) {
+            self.fail(format!("{head}: {what}"));
+        }
+        if view.subject != cookie.subject {
+            self.fail(format!("{head}: is {:?}'s", view.subject));
+        }
+        if Some(cookie.id) == self.start.id && view.entries.contains_key("login") {
+            self.fail(format!("{head}: from before the login, and opens what came after it"));
+        }
+    }
+
+    /// A request that comes with this cookie later goes on with what it opens.
+    fn check_follow_up(&mut self, world: &World, cookie: &Cookie) {
+        const KEY: &str = "after";
+        let node = &world.nodes[0];
+        let outcome = self.time.wait(async {
+            let session = node.load([&cookie.text]).await.map_err(|error| format!("{error:?}"))?;
+            if session.origin() != Origin::Resumed {
+                return Ok(None);
+            }
+            session.insert(KEY, "1").map_err(|error| format!("{error:?}"))?;
+            let expected = View::of(&session).entries;
+            let line = node.commit(&session, CommitContext::default()).await;
+            let line = line.map_err(|error| format!("{error:?}"))?;
+            let next = line.as_ref().map_or(&cookie.text[..], |line| line.split(';').next().unwrap());
+            let session = node.load([next]).await.map_err(|error| format!("{error:?}"))?;
+            Ok::<_, String>(Some((View::of(&session), expected)))
+        });
+        match outcome {
+            Ok(None) => {}
+            Ok(Some((view, expected))) if view.entries == expected => {}
+            _ if self.is_forgetful() => {}
+            Ok(Some((view, expected))) => self.fail(format!(
+                "the next request leaves {:?} {:?} instead of {expected:?}",
+                view.origin, view.entries
+            )),
+            Err(error) => self.fail(format!("the next request fails: {error}")),
+        }
+    }
+
+    /// What the session of this cookie may hold: what all began with and what was done to it since, in any order; all
     /// that was acknowledged, and all of a request or nothing.
-    fn allowed(&self, cookie: &Cookie, asked: Asked) -> Vec<Entries> {
+    fn allows(&self, cookie: &Cookie, asked: Asked, mut is: impl FnMut(Entries) -> bool) -> bool {
         let renewed = Some(cookie.id) != self.start.id;
         let base = &self.start.entries;
         let mut may: Vec<(usize, bool)> = Vec::new();
-        let mut allowed = Vec::new();
         if let Some(issuer) = cookie.issuer {
             let Told { outcome, .. } = self.told(issuer);
             // Whose cookie was refused begins another session.
             if outcome.effects.first() == Some(&Effect::Empties) || !self.resumed(issuer) {
-                return vec![applied(&Entries::new(), &[&outcome.effects])];
+                return is(applied(&Entries::new(), &[&outcome.effects]));
             }
-            if self.logs_in(issuer) && self.may_end(1 - issuer) {
-                allowed.push(applied(&Entries::new(), &[&outcome.effects]));
-                if self.knows_the_end(issuer) && self.finished.fault != Some(issuer) {
-                    return allowed;
+            let may_be_over = self.others(issuer).any(|by| self.may_end(by)) || self.is_at_end();
+            if self.logs_in(issuer) && may_be_over {
+                if is(applied(&Entries::new(), &[&outcome.effects])) {
+                    return true;
+                }
+                if self.knows_the_end(issuer) && !self.is_faulted_near(issuer) {
+                    return false;
                 }
             }
             if !renewed && !cookie.stored {
-                allowed.extend(outcome.left.as_ref().map(|view| view.entries.clone()));
+                let left = outcome.left.as_ref();
+                if left.is_some_and(|view| is(view.entries.clone())) {
+                    return true;
+                }
             }
             may.push((issuer, true));
         }
-        for who in [0, 1] {
+        for who in self.all() {
             let Told { outcome, .. } = self.told(who);
             // Who has another session by now, or none, has nothing to do with this one.
             if cookie.issuer == Some(who)
@@ -360,23 +512,36 @@ impl Case<'_> {
             };
             may.push((who, leads && self.is_acknowledged(who)));
         }
-        let effects = |who: usize| &self.told(who).outcome.effects[..];
-        match may[..] {
-            [] => allowed.push(base.clone()),
-            [(one, must)] => {
-                allowed.push(applied(base, &[effects(one)]));
-                allowed.extend((!must).then(|| base.clone()));
+        self.orders(&may).into_iter().any(|order| {
+            let effects: Vec<&[Effect]> =
+                order.iter().map(|&who| &self.told(who).outcome.effects[..]).collect();
+            is(applied(base, &effects))
+        })
+    }
+
+    /// Every order of those that must be there and of some of those that may. Who came after another one had its answer
+    /// comes after it. A write that the driver repeats is one attempt more, if somebody has written over the first.
+    fn orders(&self, may: &[(usize, bool)]) -> Vec<Vec<usize>> {
+        let mut orders = vec![Vec::new()];
+        let mut whole = Vec::new();
+        while let Some(order) = orders.pop() {
+            let repeated = self.finished.fault.filter(|(_, verdict)| *verdict == Verdict::Repeated);
+            let once_more = |who: usize| {
+                let again = repeated.is_some_and(|(faulty, _)| faulty == who) && order.last() != Some(&who);
+                order.iter().filter(|&&done| done == who).count() < if again { 2 } else { 1 }
+            };
+            for &(who, _) in may.iter().filter(|(who, _)| once_more(*who)) {
+                let Told { left, .. } = self.told(who);
+                let too_late = |&before: &usize| left.is_some() && *left < self.told(before).began;
+                if !order.iter().any(too_late) {
+                    orders.push([&order[..], &[who]].concat());
+                }
             }
-            [(one, must_one), (other, must_other)] => {
-                allowed.push(applied(base, &[effects(one), effects(other)]));
-                allowed.push(applied(base, &[effects(other), effects(one)]));
-                allowed.extend((!must_other).then(|| applied(base, &[effects(one)])));
-                allowed.extend((!must_one).then(|| applied(base, &[effects(other)])));
-                allowed.extend((!must_one && !must_other).then(|| base.clone()));
+            if may.iter().all(|(who, must)| !must || order.contains(who)) {
+                whole.push(order);
             }
-            _ => unreachable!("there are two requests"),
         }
-        allowed
+        whole
     }
 }
 
@@ -394,7 +559,7 @@ fn applied(base: &Entries, effects: &[&[Effect]]) -> Entries {
     let mut entries = base.clone();
     for effect in effects.iter().copied().flatten() {
         match effect {
-            Effect::Empties => entries.clear(),
+            Effect::Empties | Effect::Clears => entries.clear(),
             Effect::Set(key, value) => drop(entries.insert((*key).to_owned(), value.clone())),
             Effect::Unset(key) => drop(entries.remove(*key)),
             Effect::Add(key, by) => {

@@ -1,26 +1,15 @@
-//! What two requests may do, from where, and on what: the words that programs are made of.
+//! What requests may do, from where, and on what: the words that programs are made of.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::rc::Rc;
-use std::task::Poll;
-
-use sealed_session::{
-    CommitContext, CommitError, Inspection, Origin, Placement, RevokeError, Session, SessionId, Sessions,
-};
-use time::OffsetDateTime;
-
-use crate::world::Beginning;
-
-pub(crate) const NAMES: [char; 2] = ['A', 'B'];
+pub(crate) const NAMES: [char; 3] = ['A', 'B', 'C'];
+/// So many requests at most.
+pub(crate) const MOST: usize = NAMES.len();
 
 /// Declares a fieldless enum whose values have the names by which a program is replayed.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($value:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $value:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub(crate) enum $name { $($value),+ }
+        pub(crate) enum $name { $($(#[$of])* $value),+ }
 
         impl $name {
             pub(crate) const ALL: &[Self] = &[$(Self::$value),+];
@@ -43,17 +32,25 @@ words! {
         Read = "read", Set = "set", Other = "other", Increment = "increment", Grow = "grow", Shrink = "shrink",
         Remove = "remove", Renew = "renew", LoginSame = "login-ada", LoginOther = "login-bob",
         Impersonate = "impersonate-bob", Destroy = "destroy", Revoke = "revoke", RevokeSubject = "revoke-ada",
-        Touch = "touch", Save = "save",
+        Touch = "touch", Save = "save", Clear = "clear",
+        /// Gives the session half of its duration.
+        Shorten = "shorten",
+        /// Writes, and is no sign of a user.
+        SetQuietly = "set-quietly",
     }
 }
 
 words! {
-    /// What the browser has when it sends both.
+    /// What the browser has when it sends all of them.
     Start {
         None = "none", Cookie = "cookie", Stored = "stored", CookieOfAda = "cookie-of-ada",
         StoredOfAda = "stored-of-ada", RetiredCookie = "retired-cookie", RetiredStored = "retired-stored",
         DueCookie = "due-cookie", DueStored = "due-stored", EmptyStored = "empty-stored",
-        EmptyOfAda = "empty-of-ada",
+        EmptyOfAda = "empty-of-ada", CookieOfBob = "cookie-of-bob",
+        /// A cookie from before the session moved into the store.
+        Before = "before-the-move",
+        /// A cookie that was issued since, by a node that had not heard of it.
+        Branched = "branched",
     }
 }
 
@@ -61,69 +58,135 @@ words! {
     Revoking { Default = "default", Every = "every", Off = "off" }
 }
 
-/// Where the requests go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Setup {
-    /// 1 or 2. Of two each gets one of the requests.
-    pub(crate) nodes: usize,
-    pub(crate) revoking: Revoking,
-    /// Whether the nodes have seen the session before, and so know it to be fine.
-    pub(crate) warm: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Program {
-    pub(crate) setup: Setup,
-    pub(crate) start: Start,
-    pub(crate) ops: [Op; 2],
-}
-
-impl Setup {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::of(1, Revoking::Default, false),
-        Self::of(1, Revoking::Default, true),
-        Self::of(1, Revoking::Every, false),
-        Self::of(1, Revoking::Off, false),
-        Self::of(2, Revoking::Default, false),
-        Self::of(2, Revoking::Default, true),
-        Self::of(2, Revoking::Every, false),
-        Self::of(2, Revoking::Off, false),
-    ];
-
-    pub(crate) const fn of(nodes: usize, revoking: Revoking, warm: bool) -> Self {
-        Self { nodes, revoking, warm }
+words! {
+    /// What is special about the nodes.
+    Special {
+        /// They have not seen the session before.
+        Cold = "cold",
+        /// They have, and so know it to be fine.
+        Warm = "warm",
+        Rolling = "rolling",
+        Idle = "idle",
+        /// A store that does not answer is 503.
+        Closed = "closed",
+        /// The clock of the second node, and that of the store, are a minute ahead of the first.
+        Apart = "apart",
+        /// The second node is behind in a rotation: what is the primary key of the first is pending there.
+        Behind = "behind",
     }
 }
 
+words! {
+    /// What happens once, between any two steps.
+    Happening {
+        Rotate = "rotate",
+        /// The key that had sealed the session is revoked.
+        RevokeKey = "revoke-key",
+        /// The session's cookie is over.
+        End = "end",
+        /// Its row is over as well.
+        Gone = "gone",
+        Forward = "forward",
+        Back = "back",
+    }
+}
+
+impl Start {
+    /// Whether a retired key had sealed it.
+    pub(crate) fn is_retired(self) -> bool {
+        matches!(self, Self::RetiredCookie | Self::RetiredStored)
+    }
+}
+
+impl Happening {
+    /// Whether no session ends by it.
+    pub(crate) fn spares(self) -> bool {
+        matches!(self, Self::Rotate | Self::Forward | Self::Back)
+    }
+}
+
+/// Where the requests go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Setup {
+    /// 1 or 2. Of two the second one gets the second request.
+    pub(crate) nodes: usize,
+    pub(crate) revoking: Revoking,
+    pub(crate) special: Special,
+}
+
+impl Setup {
+    pub(crate) const fn of(nodes: usize, revoking: Revoking, special: Special) -> Self {
+        Self { nodes, revoking, special }
+    }
+
+    /// Whether it matters which node gets which request.
+    fn is_lopsided(self) -> bool {
+        matches!(self.special, Special::Apart | Special::Behind)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Program {
+    pub(crate) setup: Setup,
+    pub(crate) start: Start,
+    pub(crate) ops: Vec<Op>,
+    pub(crate) happening: Option<Happening>,
+}
+
 impl Program {
-    /// Every one that makes sense. Requests are alike, so of two orders of naming them one is enough.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        let pairs = || {
-            Op::ALL.iter().flat_map(|&one| {
-                Op::ALL.iter().filter(move |&&other| one <= other).map(move |&other| [one, other])
-            })
-        };
-        Setup::ALL.into_iter().flat_map(move |setup| {
-            Start::ALL
-                .iter()
-                .flat_map(move |&start| pairs().map(move |ops| Self { setup, start, ops }))
-                .filter(Self::makes_sense)
-        })
+    /// Every one of two requests that makes sense. Requests are alike, so of two orders of naming them one is enough,
+    /// unless the nodes differ.
+    pub(crate) fn pairs(setup: Setup, start: Start, happening: Option<Happening>) -> Vec<Self> {
+        let pairs = Op::ALL.iter().flat_map(|&one| Op::ALL.iter().map(move |&other| vec![one, other]));
+        pairs
+            .filter(|ops| ops[0] <= ops[1] || setup.is_lopsided())
+            .map(|ops| Self { setup, start, ops, happening })
+            .filter(Self::makes_sense)
+            .collect()
+    }
+
+    /// Every one of three requests out of these.
+    pub(crate) fn triples(setup: Setup, start: Start, of: &[Op]) -> Vec<Self> {
+        let mut programs = Vec::new();
+        for (first, one) in of.iter().enumerate() {
+            for (second, other) in of.iter().enumerate().skip(first) {
+                for third in &of[second..] {
+                    // Of two nodes the first has two of the requests, so there are three ways to deal them.
+                    let mut dealt = vec![[*one, *other, *third]];
+                    if setup.nodes > 1 {
+                        dealt.extend([[*other, *one, *third], [*one, *third, *other]]);
+                        dealt.dedup();
+                    }
+                    programs.extend(dealt.into_iter().map(|ops| Self {
+                        setup,
+                        start,
+                        ops: ops.to_vec(),
+                        happening: None,
+                    }));
+                }
+            }
+        }
+        programs.retain(Self::makes_sense);
+        programs
     }
 
     fn makes_sense(&self) -> bool {
         let has = |op| self.ops.contains(&op);
-        let Setup { revoking, warm, .. } = self.setup;
-        !(self.start == Start::None && (has(Op::Revoke) || warm))
-            && !(revoking == Revoking::Off && (has(Op::Revoke) || has(Op::RevokeSubject)))
+        let Setup { revoking, special, nodes } = self.setup;
+        let moved = matches!(self.start, Start::Before | Start::Branched);
+        let none = self.start == Start::None && (has(Op::Revoke) || special != Special::Cold);
+        // Where nobody asks, a cookie that holds a session is one.
+        let off = revoking == Revoking::Off && (has(Op::Revoke) || has(Op::RevokeSubject) || moved);
+        // It would be over by then.
+        let due = matches!(self.start, Start::DueCookie | Start::DueStored)
+            && matches!(self.happening, Some(Happening::Forward | Happening::Back));
+        !none && !off && !due && !(nodes == 1 && self.setup.is_lopsided())
     }
 
-    /// Whether it is time to prolong the session or to seal it under another key, whatever a request does.
+    /// Whether it is time to prolong the session, whatever a request does.
     pub(crate) fn is_due(&self) -> bool {
-        matches!(
-            self.start,
-            Start::DueCookie | Start::DueStored | Start::RetiredCookie | Start::RetiredStored
-        )
+        matches!(self.start, Start::DueCookie | Start::DueStored)
+            || matches!(self.setup.special, Special::Rolling | Special::Idle)
     }
 
     pub(crate) fn node(&self, who: usize) -> usize {
@@ -132,228 +195,28 @@ impl Program {
 
     pub(crate) fn parse(text: &str) -> Self {
         let words: Vec<&str> = text.split(' ').collect();
-        let [nodes, revoking, warm, start, one, other] = words[..] else {
+        let [nodes, revoking, special, start, ops @ ..] = &words[..] else {
             panic!("{text:?} is no program such as \"1 default cold cookie set renew\"")
         };
+        let (happening, ops): (Vec<&str>, Vec<&str>) = ops.iter().partition(|word| word.starts_with('+'));
         Self {
             setup: Setup {
                 nodes: nodes.parse().unwrap(),
                 revoking: Revoking::parse(revoking),
-                warm: warm == "warm",
+                special: Special::parse(special),
             },
             start: Start::parse(start),
-            ops: [Op::parse(one), Op::parse(other)],
+            ops: ops.into_iter().map(Op::parse).collect(),
+            happening: happening.first().map(|word| Happening::parse(&word[1..])),
         }
     }
 }
 
 impl std::fmt::Display for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { setup: Setup { nodes, revoking, warm }, start, ops: [one, other] } = self;
-        let warm = if *warm { "warm" } else { "cold" };
-        write!(f, "{nodes} {} {warm} {} {} {}", revoking.word(), start.word(), one.word(), other.word())
+        let Self { setup: Setup { nodes, revoking, special }, start, ops, happening } = self;
+        write!(f, "{nodes} {} {} {}", revoking.word(), special.word(), start.word())?;
+        ops.iter().try_for_each(|op| write!(f, " {}", op.word()))?;
+        happening.iter().try_for_each(|what| write!(f, " +{}", what.word()))
     }
-}
-
-/// What a request does to the entries, as far as it is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// The entries of the former user are gone.
-    Empties,
-    Set(&'static str, String),
-    Add(&'static str, i64),
-    Unset(&'static str),
-}
-
-/// What somebody sees of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct View {
-    pub(crate) origin: Origin,
-    pub(crate) subject: Option<String>,
-    pub(crate) entries: Entries,
-    pub(crate) stored: bool,
-}
-
-pub(crate) type Entries = BTreeMap<String, String>;
-
-/// The first letters of values tell who wrote them, for whom.
-const TOLD: usize = 8;
-
-impl View {
-    pub(crate) fn of(session: &Session) -> Self {
-        let short = |value: serde_json::Value| match value {
-            serde_json::Value::String(text) => text[..text.len().min(TOLD)].to_owned(),
-            other => other.to_string(),
-        };
-        Self {
-            origin: session.origin(),
-            subject: session.subject(),
-            entries: session.entries().into_iter().map(|(key, value)| (key, short(value))).collect(),
-            stored: matches!(session.placement(), Placement::Store { .. }),
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// The cookie as `name=value`.
-    Cookie(String),
-    Removal,
-    Nothing,
-    Failed(&'static str, String),
-}
-
-/// What became of a request, as it tells itself.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    pub(crate) loaded: Option<View>,
-    pub(crate) effects: Vec<Effect>,
-    /// What the handler left.
-    pub(crate) left: Option<View>,
-    /// Its `save` was acknowledged, and the session is in the store.
-    pub(crate) saved: bool,
-    /// `None`: it was dropped.
-    pub(crate) answer: Option<Answer>,
-}
-
-/// How far a request has come, as the scheduler has to know.
-#[derive(Debug, Default)]
-pub(crate) struct Place {
-    pub(crate) at_handler: Cell<bool>,
-    pub(crate) outcome: RefCell<Outcome>,
-}
-
-/// A value that is `len` long and tells who wrote it for whom.
-pub(crate) fn value(who: char, subject: Option<&str>, len: usize) -> String {
-    format!("{:.<len$}", format!("{who}@{}", subject.unwrap_or("-")))
-}
-
-/// More than a cookie may hold, by the configuration of the world.
-pub(crate) const LARGE: usize = 700;
-
-pub(crate) fn told(who: char, subject: Option<&str>) -> String {
-    value(who, subject, TOLD)
-}
-
-/// One request, from its arrival to its answer.
-pub(crate) async fn request(who: usize, op: Op, node: Sessions, start: Rc<Beginning>, place: Rc<Place>) {
-    let answer = match op {
-        Op::Revoke => revoked(node.revoke(start.id.unwrap()).await),
-        Op::RevokeSubject => revoked(node.revoke_subject("ada").await),
-        _ => match node.load(start.cookie.iter()).await {
-            Err(error) => Answer::Failed("load", error.to_string()),
-            Ok(session) => {
-                place.outcome.borrow_mut().loaded = Some(View::of(&session));
-                pause(&place.at_handler).await;
-                handle(who, op, &session, &place.outcome).await;
-                match node.commit(&session, CommitContext::default()).await {
-                    Ok(Some(line)) if line.contains("Max-Age=0") => Answer::Removal,
-                    Ok(Some(line)) => Answer::Cookie(line.split(';').next().unwrap().to_owned()),
-                    Ok(None) => Answer::Nothing,
-                    Err(error) => Answer::Failed(kind(&error), format!("{error:?}")),
-                }
-            }
-        },
-    };
-    place.outcome.borrow_mut().answer = Some(answer);
-}
-
-fn revoked(outcome: Result<(), RevokeError>) -> Answer {
-    match outcome {
-        Ok(()) => Answer::Nothing,
-        Err(error) => Answer::Failed("revoke", format!("{error:?}")),
-    }
-}
-
-fn kind(error: &CommitError) -> &'static str {
-    match error {
-        CommitError::Store(_) => "store",
-        CommitError::NotEnded { .. } => "not ended",
-        CommitError::Conflict => "conflict",
-        CommitError::Ended => "ended",
-        _ => "other",
-    }
-}
-
-/// A point where anything else may go first.
-async fn pause(at: &Cell<bool>) {
-    at.set(true);
-    let mut first = true;
-    poll_fn(|_| if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }).await;
-    at.set(false);
-}
-
-async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome>) {
-    let subject = session.subject();
-    let text = |len| value(NAMES[who], session.subject().as_deref(), len);
-    let mut effects = Vec::new();
-    let mut set = |key: &'static str, len| {
-        session.insert(key, text(len)).unwrap();
-        effects.push(Effect::Set(key, told(NAMES[who], session.subject().as_deref())));
-    };
-    match op {
-        Op::Read | Op::Revoke | Op::RevokeSubject => {}
-        Op::Set => set("a", TOLD),
-        Op::Other => set("b", TOLD),
-        Op::Grow => set(["large", "larger"][who], LARGE),
-        Op::Increment => {
-            let by = [1, 10][who];
-            session.increment("n", by).unwrap();
-            effects.push(Effect::Add("n", by));
-        }
-        Op::Shrink | Op::Remove => {
-            let key = if op == Op::Shrink { "large" } else { "a" };
-            if session.remove(key) {
-                effects.push(Effect::Unset(key));
-            }
-        }
-        Op::Renew => {
-            // Comes to nothing, also over what the other one writes meanwhile.
-            session.retain(|_| true);
-            session.renew();
-        }
-        Op::LoginSame | Op::LoginOther | Op::Impersonate => {
-            let user = if op == Op::LoginSame { "ada" } else { "bob" };
-            match op {
-                Op::Impersonate => session.set_subject(user).unwrap(),
-                _ => session.authenticate(user).unwrap(),
-            }
-            let empties = subject.is_some_and(|former| former != user);
-            effects.extend(empties.then_some(Effect::Empties));
-            // Who writes nothing has nothing changed either.
-            if op != Op::Impersonate {
-                session.insert("login", text(TOLD)).unwrap();
-                effects.push(Effect::Set("login", told(NAMES[who], Some(user))));
-            }
-        }
-        Op::Destroy => session.destroy(),
-        Op::Touch => session.touch(),
-        Op::Save => set("saved", TOLD),
-    }
-    {
-        let mut outcome = outcome.borrow_mut();
-        outcome.effects = effects;
-        outcome.left = Some(View::of(session));
-    }
-    if op == Op::Save {
-        let in_row = matches!(session.placement(), Placement::Store { .. });
-        outcome.borrow_mut().saved = session.save().await.is_ok() && in_row;
-        // What it reads is looked at by the next request.
-        let _ = session.reload().await;
-    }
-}
-
-/// What a cookie says about itself.
-pub(crate) struct Inspected {
-    pub(crate) id: SessionId,
-    pub(crate) subject: Option<String>,
-    pub(crate) stored: bool,
-    pub(crate) expires_at: OffsetDateTime,
-}
-
-/// Of the cookie `name=value`.
-pub(crate) fn inspected(node: &Sessions, cookie: &str) -> Inspected {
-    let Inspection { id, subject, placement, expires_at, .. } =
-        node.inspect(cookie.split_once('=').unwrap().1).unwrap();
-    Inspected { id, subject, stored: matches!(placement, Placement::Store { .. }), expires_at }
 }

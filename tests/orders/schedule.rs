@@ -1,6 +1,5 @@
-//! One schedule: two requests, polled by hand in the order that is chosen step by step, and what became of them.
+//! One schedule: requests, polled by hand in the order that is chosen step by step, and what became of them.
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,65 +8,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use sealed_session::store::RowKey;
-use tokio::runtime::Runtime;
-
-use crate::gate::{Pending, Verdict, WHO};
-use crate::programs::{NAMES, Outcome, Place, Program, request};
-use crate::world::{Beginning, World};
+use crate::gate::{Pending, WHO};
+use crate::programs::Program;
+use crate::requests::{Outcome, Place, request};
+use crate::steps::{Access, Choice, Kind, LATE, Step, Verdict, WORLD, describe};
+use crate::world::{Beginning, Time, World};
 
 /// Who is woken within this time waits for no store.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(100);
-
-/// What a request would do next, and what others could notice of it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Step {
-    pub(crate) kind: Kind,
-    node: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// It arrives, or the handler begins, which ends in a commit.
-    Begins(&'static str),
-    /// It goes on with the answer to its call, or with its turn.
-    GoesOn,
-    /// Its call has its effect.
-    Acts { key: RowKey, reads: bool, what: &'static str },
-    /// Its answer leaves.
-    Leaves,
-}
-
-impl Step {
-    /// Whether the order of the two makes no difference to anybody: they meet neither in a row nor in the memory of a
-    /// node, nor does the one begin when the other is known to be over.
-    pub(crate) fn is_independent_of(&self, other: &Self) -> bool {
-        match (self.kind, other.kind) {
-            (Kind::Acts { key, reads, .. }, Kind::Acts { key: others, reads: other_reads, .. }) => {
-                key != others || (reads && other_reads)
-            }
-            (Kind::Acts { .. }, _) | (_, Kind::Acts { .. }) => true,
-            (Kind::Leaves, Kind::Begins(_)) | (Kind::Begins(_), Kind::Leaves) => false,
-            (Kind::Leaves, _) | (_, Kind::Leaves) => true,
-            _ => self.node != other.node,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Choice {
-    pub(crate) who: usize,
-    /// Of a call that acts.
-    pub(crate) verdict: Verdict,
-}
 
 /// Where a choice is to be made.
 pub(crate) struct Point {
-    /// What each request would do next; `None`: it waits for the other one, or is over.
-    pub(crate) next: [Option<Step>; 2],
+    /// Who can go on, and how: requests in their order, then the store and the world.
+    pub(crate) next: Vec<Step>,
     pub(crate) faulted: bool,
+    /// The request that took the last step of one.
     pub(crate) last: Option<usize>,
+    /// How much time has gone by.
+    pub(crate) waited: Duration,
 }
 
 /// A request as it came out, with the numbers of some of its steps.
@@ -77,18 +36,34 @@ pub(crate) struct Told {
     pub(crate) lost: bool,
     pub(crate) began: Option<usize>,
     pub(crate) handled: Option<usize>,
+    /// When it was done with, but for the way back.
+    pub(crate) done: Option<usize>,
     pub(crate) left: Option<usize>,
+    /// How much time went by.
+    pub(crate) took: Duration,
 }
 
 pub(crate) struct Finished {
-    pub(crate) told: [Told; 2],
-    pub(crate) fault: Option<usize>,
+    pub(crate) told: Vec<Told>,
+    /// Whose call or future it was that went wrong, and how.
+    pub(crate) fault: Option<(usize, Verdict)>,
     /// The fault is that a write was applied, and the store did not say so. Nobody wrote over it since.
     pub(crate) loses_write: bool,
+    /// The number of the step at which something happened to all nodes.
+    pub(crate) happened: Option<usize>,
     pub(crate) choices: Vec<Choice>,
     pub(crate) steps: Vec<String>,
-    /// Who never ends, whatever time passes.
+    /// Somebody never ends, whatever time passes.
     pub(crate) stuck: bool,
+}
+
+/// How a run ended.
+pub(crate) enum Ran {
+    Whole(Finished),
+    /// `choose` did not go along any further.
+    Left,
+    /// What was chosen cannot be, because something is drawn by lot and came out otherwise this time.
+    Strayed,
 }
 
 struct Flag(AtomicBool);
@@ -111,80 +86,117 @@ struct Request {
 
 /// Runs one schedule, or as much of it as `choose` goes along with.
 pub(crate) fn run(
-    (program, start, time): (&Program, &Rc<Beginning>, &Runtime),
+    (program, start, time): (&Program, &Rc<Beginning>, &Time),
+    world: &World,
+    tells: bool,
+    choose: impl FnMut(&Point) -> Option<Choice>,
+) -> Ran {
+    time.within(|| run_within((program, start, time), world, tells, choose))
+}
+
+fn run_within(
+    (program, start, time): (&Program, &Rc<Beginning>, &Time),
     world: &World,
     tells: bool,
     mut choose: impl FnMut(&Point) -> Option<Choice>,
-) -> Option<Finished> {
-    let mut requests = [0, 1].map(|who| {
-        let place = Rc::new(Place::default());
-        let node = world.nodes[program.node(who)].clone();
-        let future = Box::pin(request(who, program.ops[who], node, Rc::clone(start), Rc::clone(&place)));
-        Request {
-            future: Some(future),
-            place,
-            woken: Arc::new(Flag(AtomicBool::new(false))),
-            began: false,
-            leaves: false,
-            dropped: false,
-            told: Told::default(),
-        }
-    });
+) -> Ran {
+    let mut requests: Vec<Request> = (0..program.ops.len())
+        .map(|who| {
+            let place = Rc::new(Place::default());
+            let node = world.nodes[program.node(who)].clone();
+            let future = request(who, program.ops[who], node, Rc::clone(start), Rc::clone(&place));
+            Request {
+                future: Some(Box::pin(future)),
+                place,
+                woken: Arc::new(Flag(AtomicBool::new(false))),
+                began: false,
+                leaves: false,
+                dropped: false,
+                told: Told::default(),
+            }
+        })
+        .collect();
     let (mut fault, mut loses_write, mut last, mut waited) = (None, None, None, Duration::ZERO);
     let (mut choices, mut steps, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    let mut happened = None;
     let stuck = loop {
-        let next = [0, 1]
-            .map(|who| requests[who].next(world, who).map(|kind| Step { kind, node: program.node(who) }));
-        if next.iter().all(Option::is_none) {
-            if requests.iter().all(|request| request.future.is_none()) {
+        let mut next: Vec<Step> = Vec::with_capacity(requests.len() + 2);
+        for (who, request) in requests.iter().enumerate() {
+            let kind = request.next(world, who);
+            next.extend(kind.map(|kind| Step { who, node: program.node(who), kind }));
+        }
+        let late = world.gate.late(|who| requests[who].future.is_none());
+        next.extend(late.map(|(key, access, what)| {
+            let kind = Kind::Acts { key, access, what };
+            Step { who: LATE, node: 0, kind }
+        }));
+        // What happens when all is over makes no difference.
+        if !next.is_empty() && happened.is_none() {
+            let kind = program.happening.map(|what| Kind::Happens(what.word()));
+            next.extend(kind.map(|kind| Step { who: WORLD, node: 0, kind }));
+        }
+        if next.is_empty() {
+            if requests.iter().all(|request| request.future.is_none()) && !time.has_tasks() {
                 break false;
             }
             if waited >= PATIENCE {
                 break true;
             }
             // Nobody can go on, so time goes by.
-            time.block_on(tokio::time::advance(TICK));
+            time.pass(TICK);
             waited += TICK;
+            requests.iter_mut().filter(|request| request.future.is_some()).for_each(|request| {
+                request.told.took += TICK;
+            });
             continue;
         }
-        let point = Point { next, faulted: fault.is_some(), last };
-        let choice @ Choice { who, verdict } = choose(&point)?;
-        let step = next[who].expect("who is chosen can go on");
+        let point = Point { next, faulted: fault.is_some(), last, waited };
+        let Some(choice @ Choice { who, verdict }) = choose(&point) else { return Ran::Left };
+        let Some(&step) = point.next.iter().find(|step| step.who == who) else { return Ran::Strayed };
         let number = choices.len();
         choices.push(choice);
-        last = Some(who);
         if tells {
-            steps.push(describe(step.kind, choice, &mut rows));
+            steps.push(describe(step, verdict, &mut rows));
         }
-        match step.kind {
-            Kind::Acts { key, reads, .. } => {
-                if verdict != Verdict::Applied {
-                    fault = Some(who);
-                }
-                requests[who].dropped = matches!(verdict, Verdict::DroppedBefore | Verdict::DroppedAfter);
+        if verdict != Verdict::Applied {
+            fault = Some((who, verdict));
+        }
+        match (who, step.kind) {
+            (LATE, _) => world.gate.do_late(),
+            (WORLD, _) => {
+                happened = Some(number);
+                world.happen(program.happening.expect("something happens"));
+            }
+            (_, Kind::Acts { key, access, .. }) => {
+                requests[who].dropped |= verdict.drops();
                 if world.gate.judge(who, verdict) {
                     loses_write = Some(key);
-                } else if !reads && fault != Some(who) {
+                } else if !matches!(access, Access::Reads) && fault.is_none_or(|(faulty, _)| faulty != who) {
                     loses_write = loses_write.filter(|written| *written != key);
                 }
             }
-            Kind::Leaves => {
+            (_, Kind::Leaves) => {
                 requests[who].leaves = false;
                 requests[who].told.left = Some(number);
             }
-            kind => requests[who].go_on(world, who, kind, number),
+            (_, kind) => {
+                requests[who].dropped |= verdict.drops();
+                requests[who].go_on((world, time), who, kind, number);
+            }
+        }
+        if who < requests.len() {
+            last = Some(who);
         }
     };
     let lost = *world.lost.lock().unwrap();
-    let mut told = requests.map(|request| {
+    let told = requests.into_iter().zip(lost).map(|(request, lost)| {
         let Request { future, place, told, .. } = request;
         drop(future);
-        Told { outcome: place.outcome.take(), ..told }
+        Told { outcome: place.outcome.take(), lost, ..told }
     });
-    for who in [0, 1] {
-        told[who].lost = lost[who];
-    }
-    Some(Finished { told, fault, loses_write: loses_write.is_some(), choices, steps, stuck })
+    let told = told.collect();
+    let loses_write = loses_write.is_some();
+    Ran::Whole(Finished { told, fault, loses_write, happened, choices, steps, stuck })
 }
 
 impl Request {
@@ -192,19 +204,23 @@ impl Request {
         if self.leaves {
             return Some(Kind::Leaves);
         }
-        self.future.as_ref()?;
         if !self.began {
             return Some(Kind::Begins("arrives"));
         }
+        if self.dropped && self.future.is_some() {
+            return Some(Kind::GoesOn);
+        }
         match world.gate.pending(who) {
-            Pending::Asked { key, reads, what } => Some(Kind::Acts { key, reads, what }),
+            Pending::Asked { key, access, what } => Some(Kind::Acts { key, access, what }),
             Pending::Answered => Some(Kind::GoesOn),
+            // What a task of it waits for comes by itself.
+            Pending::Nothing if self.future.is_none() => None,
             Pending::Nothing if self.place.at_handler.get() => Some(Kind::Begins("is handled and commits")),
             Pending::Nothing => self.woken.0.load(Ordering::SeqCst).then_some(Kind::GoesOn),
         }
     }
 
-    fn go_on(&mut self, world: &World, who: usize, kind: Kind, number: usize) {
+    fn go_on(&mut self, (world, time): (&World, &Time), who: usize, kind: Kind, number: usize) {
         match kind {
             Kind::Begins(_) if !self.began => {
                 self.began = true;
@@ -213,83 +229,27 @@ impl Request {
             Kind::Begins(_) => self.told.handled = Some(number),
             _ => {}
         }
-        if self.dropped {
-            world.gate.forget(who);
-            as_(who, || drop(self.future.take()));
-            return;
+        WHO.set(Some(who));
+        if std::mem::take(&mut self.dropped) {
+            drop(self.future.take());
+        } else {
+            world.gate.wake(who);
         }
-        self.woken.0.store(false, Ordering::SeqCst);
-        let waker = Waker::from(Arc::clone(&self.woken));
-        let Some(future) = &mut self.future else { return };
-        if as_(who, || future.as_mut().poll(&mut Context::from_waker(&waker))).is_ready() {
-            self.future = None;
-            self.leaves = true;
-        }
-    }
-}
-
-fn as_<R>(who: usize, work: impl FnOnce() -> R) -> R {
-    WHO.set(Some(who));
-    let out = work();
-    WHO.set(None);
-    out
-}
-
-fn describe(kind: Kind, Choice { who, verdict }: Choice, rows: &mut Vec<RowKey>) -> String {
-    let name = NAMES[who];
-    match kind {
-        Kind::Begins(what) => format!("{name} {what}"),
-        Kind::GoesOn => format!("{name} goes on"),
-        Kind::Leaves => format!("{name} answers"),
-        Kind::Acts { key, what, .. } => {
-            let known = rows.iter().position(|known| *known == key);
-            let row = known.unwrap_or_else(|| {
-                rows.push(key);
-                rows.len() - 1
-            });
-            let becomes = match verdict {
-                Verdict::Applied => "",
-                Verdict::Refused => ": refused",
-                Verdict::Lost => ": applied, but the answer is lost",
-                Verdict::Silent => ": applied, but there is no answer",
-                Verdict::DroppedBefore => ": not applied, and the request is dropped",
-                Verdict::DroppedAfter => ": applied, and the request is dropped",
-            };
-            format!("{name} {what}, row {row}{becomes}")
-        }
-    }
-}
-
-/// The letters for each verdict behind the name of who takes the step.
-const VERDICTS: [(Verdict, &str); 6] = [
-    (Verdict::Applied, ""),
-    (Verdict::Refused, "r"),
-    (Verdict::Lost, "l"),
-    (Verdict::Silent, "s"),
-    (Verdict::DroppedBefore, "d"),
-    (Verdict::DroppedAfter, "D"),
-];
-
-pub(crate) fn written(choices: &[Choice]) -> String {
-    choices.iter().fold(String::new(), |mut text, choice| {
-        let letter =
-            VERDICTS.iter().find(|(verdict, _)| *verdict == choice.verdict).map_or("", |known| known.1);
-        write!(text, "{}{letter}", NAMES[choice.who]).unwrap();
-        text
-    })
-}
-
-pub(crate) fn read(text: &str) -> Vec<Choice> {
-    let mut choices: Vec<Choice> = Vec::new();
-    for letter in text.chars() {
-        match NAMES.iter().position(|name| *name == letter) {
-            Some(who) => choices.push(Choice { who, verdict: Verdict::Applied }),
-            None => {
-                let known = VERDICTS.iter().find(|(_, known)| *known == letter.to_string());
-                let last = choices.last_mut().expect("a verdict stands behind a step");
-                last.verdict = known.unwrap_or_else(|| panic!("{letter:?} is no verdict")).0;
+        time.let_tasks_run();
+        // The answer may be for a task of it, whose end is what it waits for.
+        while let Some(future) = &mut self.future {
+            self.woken.0.store(false, Ordering::SeqCst);
+            let waker = Waker::from(Arc::clone(&self.woken));
+            if future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                self.future = None;
+                self.leaves = true;
+                self.told.done = Some(number);
+            }
+            time.let_tasks_run();
+            if !self.woken.0.load(Ordering::SeqCst) {
+                break;
             }
         }
+        WHO.set(None);
     }
-    choices
 }

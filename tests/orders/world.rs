@@ -1,24 +1,96 @@
 //! A fresh store, its nodes and a clock, with a browser's session in it: where each schedule begins.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sealed_session::store::{Row, RowKey};
 use sealed_session::{
-    Clock as _, CommitContext, Event, Key, KeyRing, ManualClock, Revocation, Session, SessionId, Sessions,
+    Clock, CommitContext, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock, Revocation, Session,
+    SessionId, Sessions,
 };
 use time::OffsetDateTime;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::advance;
 
-use crate::gate::{Gate, WHO, at_once};
-use crate::programs::{Entries, LARGE, Program, Revoking, Setup, Start, View, inspected, value};
+use crate::gate::{Gate, Shared, caller};
+use crate::programs::{Happening, MOST, Program, Revoking, Special, Start};
+use crate::requests::{Entries, Inspected, LARGE, View, inspected, value};
 
+const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const MS: Duration = Duration::from_millis(1);
 /// For how long the other node may not have heard of an end, where nothing else is said.
 pub(crate) const HEARD: Duration = Duration::from_secs(60);
+/// How far clocks may be apart.
+const SKEW: Duration = Duration::from_secs(60);
+/// By which a clock jumps.
+const JUMP: Duration = Duration::from_secs(3600);
+/// The breaker in front of a store that has failed is closed again.
+const RECOVERED: Duration = Duration::from_secs(5);
+
+fn key(n: u8) -> Key {
+    Key::from_bytes([n; 32])
+}
+
+/// The runtime: its time stands still unless it is told to pass, and tasks run when they are let.
+pub(crate) struct Time(RefCell<Runtime>);
+
+impl Time {
+    pub(crate) fn new() -> Self {
+        Self(RefCell::new(Self::fresh()))
+    }
+
+    fn fresh() -> Runtime {
+        Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+    }
+
+    /// Does the work within the runtime, and ends the tasks that it leaves.
+    pub(crate) fn within<R>(&self, work: impl FnOnce() -> R) -> R {
+        let out = {
+            let runtime = self.0.borrow();
+            let _entered = runtime.enter();
+            work()
+        };
+        if self.has_tasks() {
+            *self.0.borrow_mut() = Self::fresh();
+        }
+        out
+    }
+
+    pub(crate) fn wait<F: Future>(&self, future: F) -> F::Output {
+        self.0.borrow().block_on(future)
+    }
+
+    pub(crate) fn pass(&self, by: Duration) {
+        self.wait(advance(by));
+    }
+
+    pub(crate) fn recover(&self) {
+        self.pass(RECOVERED);
+    }
+
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.0.borrow().metrics().num_alive_tasks() > 0
+    }
+
+    /// Lets tasks go on until each waits for something.
+    pub(crate) fn let_tasks_run(&self) {
+        const ROUNDS: usize = 8;
+        if self.has_tasks() {
+            self.wait(async {
+                for _ in 0..ROUNDS {
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+    }
+}
 
 /// A session as it was made once, to begin from many times.
 pub(crate) struct Beginning {
-    ring: KeyRing,
     pub(crate) cookie: Option<String>,
     pub(crate) id: Option<SessionId>,
     pub(crate) subject: Option<&'static str>,
@@ -26,32 +98,50 @@ pub(crate) struct Beginning {
     pub(crate) entries: Entries,
     rows: Vec<(RowKey, Row)>,
     at: OffsetDateTime,
+    pub(crate) told: Option<Inspected>,
 }
+
+/// Beginnings, each made once.
+#[derive(Default)]
+pub(crate) struct Beginnings(RefCell<BTreeMap<(Start, Special), Rc<Beginning>>>);
 
 /// What the schedules of one program happen in.
 pub(crate) struct World {
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) gate: Shared,
     pub(crate) nodes: Vec<Sessions>,
     pub(crate) clock: ManualClock,
+    ring: KeyRing,
+    /// When the cookie is over.
+    ends: Option<OffsetDateTime>,
     /// Whether a request was told that its changes are lost with the session.
-    pub(crate) lost: Arc<Mutex<[bool; 2]>>,
+    pub(crate) lost: Arc<Mutex<[bool; MOST]>>,
+}
+
+/// A clock that is ahead of another one.
+#[derive(Debug, Clone)]
+pub(crate) struct Ahead(ManualClock, Duration);
+
+impl Clock for Ahead {
+    fn now(&self) -> OffsetDateTime {
+        self.0.now() + self.1
+    }
 }
 
 fn node(
     ring: &KeyRing,
-    gate: &Arc<Gate>,
-    clock: &ManualClock,
-    lost: &Arc<Mutex<[bool; 2]>>,
-    revoking: Revoking,
+    gate: &Shared,
+    clock: impl Clock,
+    lost: &Arc<Mutex<[bool; MOST]>>,
+    (revoking, special): (Revoking, Special),
 ) -> Sessions {
     let lost = Arc::clone(lost);
     let builder = Sessions::builder(ring.clone())
         .cookie_name("s")
-        .clock(clock.clone())
+        .clock(clock)
         .spill_above(LARGE)
         .store(Arc::clone(gate))
         .on_event(move |event| {
-            if let (Event::Lost { .. }, Some(who)) = (event, WHO.get()) {
+            if let (Event::Lost { .. }, Some(who)) = (event, caller()) {
                 lost.lock().unwrap()[who] = true;
             }
         });
@@ -60,33 +150,48 @@ fn node(
         Revoking::Every => builder.revocation(Revocation::EveryRequest),
         Revoking::Off => builder.revocation(Revocation::Off),
     };
+    let builder = match special {
+        Special::Rolling => builder.rolling(true),
+        Special::Idle => builder.lifetime(Lifetime::new(DAY).idle(HOUR)),
+        Special::Closed => builder.revocation_failure(FailurePolicy::Closed),
+        Special::Cold | Special::Warm | Special::Apart | Special::Behind => builder,
+    };
     builder.build().unwrap()
 }
 
+impl Beginnings {
+    pub(crate) fn of(&self, program: &Program, time: &Time) -> Rc<Beginning> {
+        let of = (program.start, program.setup.special);
+        Rc::clone(self.0.borrow_mut().entry(of).or_insert_with(|| Rc::new(Beginning::of(of, time))))
+    }
+}
+
 impl Beginning {
-    pub(crate) fn of(start: Start) -> Self {
-        let key = |n| Key::from_bytes([n; 32]);
-        let retired = matches!(start, Start::RetiredCookie | Start::RetiredStored);
-        let due = matches!(start, Start::DueCookie | Start::DueStored);
+    fn of((start, special): (Start, Special), time: &Time) -> Self {
+        let moved = matches!(start, Start::Before | Start::Branched);
         let empty = matches!(start, Start::EmptyStored | Start::EmptyOfAda);
         let stored = empty
             || matches!(start, Start::Stored | Start::StoredOfAda | Start::RetiredStored | Start::DueStored);
         let subject = match start {
             Start::None | Start::Cookie | Start::Stored | Start::EmptyStored => None,
+            Start::CookieOfBob => Some("bob"),
             _ => Some("ada"),
         };
         let clock = ManualClock::at(OffsetDateTime::from_unix_timestamp(1_767_225_600).unwrap());
-        let gate = Arc::new(Gate::new(&clock, &[]));
-        let before = node(&KeyRing::new(key(1)), &gate, &clock, &Arc::default(), Revoking::Default);
-        let visit = |cookie: Option<&String>, work: &dyn Fn(&Session)| {
-            at_once(async {
-                let session = before.load(cookie).await.unwrap();
+        let gate = Arc::new(Gate::new(Ahead(clock.clone(), Duration::ZERO), &[]));
+        let node = || {
+            node(&KeyRing::new(key(1)), &gate, clock.clone(), &Arc::default(), (Revoking::Default, special))
+        };
+        let (before, other) = (node(), node());
+        let visit = |node: &Sessions, cookie: Option<&String>, work: &dyn Fn(&Session)| {
+            time.wait(async {
+                let session = node.load(cookie).await.unwrap();
                 work(&session);
-                let line = before.commit(&session, CommitContext::default()).await.unwrap();
+                let line = node.commit(&session, CommitContext::default()).await.unwrap();
                 (line.map(|line| line.split(';').next().unwrap().to_owned()), View::of(&session))
             })
         };
-        let (cookie, view) = visit(None, &|session| {
+        let (mut cookie, mut view) = visit(&before, None, &|session| {
             if start == Start::None {
                 return;
             }
@@ -101,17 +206,35 @@ impl Beginning {
                 session.insert("large", value('0', subject, LARGE)).unwrap();
             }
         });
-        // The removal of what is nobody's is on its way.
-        let view = if empty { visit(cookie.as_ref(), &|session| session.clear()).1 } else { view };
-        if due {
-            clock.advance(DAY - 3 * HEARD);
+        if empty {
+            // The removal of what is nobody's is on its way.
+            view = visit(&before, cookie.as_ref(), &|session| session.clear()).1;
         }
+        if moved {
+            // Another node knows it to be fine.
+            visit(&other, cookie.as_ref(), &|_| {});
+            let grown = value('0', subject, LARGE);
+            view =
+                visit(&before, cookie.as_ref(), &|session| session.insert("large", grown.clone()).unwrap()).1;
+        }
+        if start == Start::Branched {
+            let later = value('0', subject, 8);
+            (cookie, view) =
+                visit(&other, cookie.as_ref(), &|session| session.insert("b", later.clone()).unwrap());
+        }
+        match start {
+            // So much of the time without use has gone by that a use is written down.
+            _ if matches!(special, Special::Idle | Special::Rolling) => clock.advance(HOUR * 2 / 3),
+            Start::DueCookie | Start::DueStored => clock.advance(DAY - 3 * HEARD),
+            _ => {}
+        }
+        let told = cookie.as_ref().map(|cookie| inspected(&before, cookie).unwrap());
         Self {
-            id: cookie.as_ref().map(|cookie| inspected(&before, cookie).id),
-            ring: if retired { KeyRing::from_keys([key(2), key(1)]).unwrap() } else { KeyRing::new(key(1)) },
+            id: told.as_ref().map(|told| told.id),
+            told,
             cookie,
             subject,
-            stored,
+            stored: stored || moved,
             entries: view.entries,
             rows: gate.rows(),
             at: clock.now(),
@@ -120,16 +243,58 @@ impl Beginning {
 }
 
 impl World {
-    pub(crate) fn of(program: &Program, start: &Beginning) -> Self {
-        let Setup { nodes, revoking, warm } = program.setup;
+    pub(crate) fn of(program: &Program, start: &Beginning, time: &Time) -> Self {
+        let (setup, special) = (program.setup, program.setup.special);
         let clock = ManualClock::at(start.at);
-        let gate = Arc::new(Gate::new(&clock, &start.rows));
+        let ahead = if special == Special::Apart { SKEW } else { Duration::ZERO };
+        let gate = Arc::new(Gate::new(Ahead(clock.clone(), ahead), &start.rows));
+        let first = match program.start.is_retired() || special == Special::Behind {
+            true => KeyRing::from_keys([key(2), key(1)]).unwrap(),
+            false => KeyRing::new(key(1)),
+        };
+        let second = match special {
+            Special::Behind => {
+                let ring = KeyRing::new(key(1));
+                ring.schedule(key(2), start.at + DAY * 365).unwrap();
+                ring
+            }
+            // They share a file.
+            _ => first.clone(),
+        };
         let lost = Arc::default();
-        let nodes: Vec<Sessions> =
-            (0..nodes).map(|_| node(&start.ring, &gate, &clock, &lost, revoking)).collect();
-        if warm {
-            nodes.iter().for_each(|node| drop(at_once(node.load(start.cookie.iter())).unwrap()));
+        let nodes: Vec<Sessions> = [(&first, Duration::ZERO), (&second, ahead)][..setup.nodes]
+            .iter()
+            .map(|(ring, ahead)| {
+                node(ring, &gate, Ahead(clock.clone(), *ahead), &lost, (setup.revoking, special))
+            })
+            .collect();
+        if special == Special::Warm {
+            nodes.iter().for_each(|node| drop(time.wait(node.load(start.cookie.iter())).unwrap()));
         }
-        Self { gate, nodes, clock, lost }
+        Self { gate, nodes, clock, ring: first, ends: start.told.as_ref().map(|told| told.expires_at), lost }
+    }
+
+    pub(crate) fn happen(&self, what: Happening) {
+        let ends = || self.ends.unwrap_or(self.clock.now() + DAY);
+        match what {
+            Happening::Rotate => self.ring.rotate(key(3)).unwrap(),
+            Happening::RevokeKey => {
+                if self.ring.primary() == key(1).id() {
+                    self.ring.rotate(key(3)).unwrap();
+                }
+                self.ring.revoke(key(1).id()).unwrap();
+            }
+            Happening::End => self.clock.set(ends() + MS),
+            Happening::Gone => self.clock.set(ends() + SKEW + MS),
+            Happening::Forward => self.clock.advance(JUMP),
+            Happening::Back => self.clock.set(self.clock.now() - JUMP),
+        }
+    }
+
+    /// The clock shows the right time again.
+    pub(crate) fn mend(&self, what: Happening) {
+        if what == Happening::Back {
+            self.clock.advance(JUMP);
+        }
     }
 }

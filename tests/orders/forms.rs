@@ -1,0 +1,135 @@
+//! The two forms: what is explored and how far, in a minute and in an hour.
+
+use std::env;
+
+use crate::explore::{Bounds, COMMON, RARE};
+use crate::programs::{Happening, Op, Program, Revoking, Setup, Special, Start};
+use crate::steps::Verdict;
+
+type Job = (Program, Bounds);
+
+/// Every order.
+const ORDERS: Bounds = Bounds { preemptions: None, faults: &[], prunes: true };
+
+const fn preempted(preemptions: usize, faults: &'static [Verdict]) -> Bounds {
+    Bounds { preemptions: Some(preemptions), faults, prunes: true }
+}
+
+const fn faulty(faults: &'static [Verdict]) -> Bounds {
+    Bounds { preemptions: None, faults, prunes: true }
+}
+
+/// What three requests are made of.
+const OF_THREE: &[Op] =
+    &[Op::Read, Op::Increment, Op::Grow, Op::Renew, Op::LoginSame, Op::Destroy, Op::RevokeSubject, Op::Touch];
+
+fn pairs(setup: Setup, start: Start, bounds: &[Bounds]) -> Vec<Job> {
+    let all = Program::pairs(setup, start, None);
+    all.iter().flat_map(|program| bounds.iter().map(|bounds| (program.clone(), *bounds))).collect()
+}
+
+fn happening(setup: Setup, start: Start, what: Happening, bounds: Bounds) -> Vec<Job> {
+    Program::pairs(setup, start, Some(what)).into_iter().map(|program| (program, bounds)).collect()
+}
+
+fn triples(setup: Setup, start: Start, of: &[Op], bounds: Bounds) -> Vec<Job> {
+    Program::triples(setup, start, of).into_iter().map(|program| (program, bounds)).collect()
+}
+
+/// What is explored, and how far. A part of it by `ORDERS_ONLY`, which is a part of the program's name, or by
+/// `ORDERS_EVERY`, which takes one of so many.
+pub(crate) fn jobs(long: bool) -> Vec<Job> {
+    let only = env::var("ORDERS_ONLY").unwrap_or_default();
+    let every = env::var("ORDERS_EVERY").map_or(1, |every| every.parse().unwrap());
+    let jobs = if long { self::long() } else { short() };
+    let jobs = jobs.into_iter().filter(|(program, _)| program.to_string().contains(&only));
+    jobs.step_by(every).collect()
+}
+
+/// What belongs together in the figures.
+pub(crate) fn part(program: &Program, bounds: &Bounds) -> String {
+    let Setup { nodes, revoking, special } = program.setup;
+    let happens = if program.happening.is_some() { ", something happens" } else { "" };
+    let preemptions = match bounds.preemptions {
+        None => "every order".to_owned(),
+        Some(most) => format!("{most} preemptions"),
+    };
+    let faults = match bounds.faults {
+        [] => "",
+        [Verdict::Late, ..] => ", rare faults",
+        _ => ", common faults",
+    };
+    format!(
+        "{} requests on {nodes}, {}, {}{happens}, {preemptions}{faults}",
+        program.ops.len(),
+        revoking.word(),
+        special.word()
+    )
+}
+
+/// States that differ most: where the data is, whose it is, and whether something is due.
+const TELLING: &[Start] =
+    &[Start::CookieOfAda, Start::StoredOfAda, Start::DueStored, Start::RetiredCookie, Start::Before];
+
+const TWO: Setup = Setup::of(2, Revoking::Default, Special::Cold);
+const ONE: Setup = Setup::of(1, Revoking::Default, Special::Cold);
+
+fn short() -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for &start in Start::ALL {
+        let some = if TELLING.contains(&start) { 1 } else { 3 };
+        jobs.extend(pairs(TWO, start, &[preempted(1, &[])]).into_iter().step_by(some));
+        jobs.extend(pairs(ONE, start, &[preempted(1, &[])]).into_iter().step_by(4));
+    }
+    for (setup, start) in [(TWO, Start::CookieOfAda), (TWO, Start::StoredOfAda), (ONE, Start::Stored)] {
+        jobs.extend(pairs(setup, start, &[preempted(0, COMMON)]).into_iter().step_by(2));
+        jobs.extend(pairs(setup, start, &[preempted(0, RARE)]).into_iter().step_by(3));
+    }
+    for &special in &Special::ALL[1..] {
+        let setup = Setup::of(2, Revoking::Default, special);
+        jobs.extend(pairs(setup, Start::CookieOfAda, &[preempted(0, &[])]));
+    }
+    for &what in Happening::ALL {
+        jobs.extend(happening(TWO, Start::StoredOfAda, what, preempted(0, &[])).into_iter().step_by(5));
+    }
+    jobs.extend(triples(TWO, Start::StoredOfAda, OF_THREE, preempted(0, &[])).into_iter().step_by(3));
+    jobs
+}
+
+fn long() -> Vec<Job> {
+    use Revoking::{Default, Every, Off};
+    let mut jobs = Vec::new();
+    for &start in Start::ALL {
+        for revoking in [Default, Every, Off] {
+            let two = Setup::of(2, revoking, Special::Cold);
+            jobs.extend(pairs(two, start, &[faulty(COMMON)]));
+            // Requests of one node meet in its memory at each step, so there is less to prune and more to run.
+            let one = Setup::of(1, revoking, Special::Cold);
+            jobs.extend(pairs(one, start, &[preempted(2, &[]), preempted(0, COMMON)]));
+        }
+        jobs.extend(pairs(TWO, start, &[faulty(RARE)]));
+        jobs.extend(pairs(ONE, start, &[preempted(0, RARE)]));
+        for &what in Happening::ALL {
+            jobs.extend(happening(ONE, start, what, preempted(0, &[])));
+            jobs.extend(happening(TWO, start, what, preempted(0, &[])));
+        }
+    }
+    for &start in TELLING {
+        jobs.extend(pairs(ONE, start, &[preempted(1, COMMON)]));
+        for &special in &Special::ALL[1..] {
+            jobs.extend(pairs(Setup::of(1, Default, special), start, &[preempted(1, &[])]));
+            jobs.extend(pairs(Setup::of(2, Default, special), start, &[faulty(COMMON)]));
+        }
+        for &what in Happening::ALL {
+            jobs.extend(happening(TWO, start, what, preempted(1, &[])));
+        }
+    }
+    for start in [Start::CookieOfAda, Start::StoredOfAda] {
+        jobs.extend(pairs(ONE, start, &[ORDERS]));
+        for setup in [ONE, TWO] {
+            jobs.extend(triples(setup, start, OF_THREE, preempted(2, &[])));
+            jobs.extend(triples(setup, start, OF_THREE, preempted(0, COMMON)));
+        }
+    }
+    jobs
+}

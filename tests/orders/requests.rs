@@ -1,0 +1,236 @@
+//! One request, from its arrival to its answer, and what it says of itself.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use sealed_session::{
+    CommitContext, CommitError, Inspection, Origin, Placement, Rejection, RevokeError, Session, SessionId,
+    Sessions,
+};
+use time::OffsetDateTime;
+
+use crate::programs::{NAMES, Op};
+use crate::world::Beginning;
+
+/// What a request does to the entries, as far as it is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// The entries of the former user are gone.
+    Empties,
+    /// All entries are removed.
+    Clears,
+    Set(&'static str, String),
+    Add(&'static str, i64),
+    Unset(&'static str),
+}
+
+/// What somebody sees of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) origin: Origin,
+    pub(crate) subject: Option<String>,
+    pub(crate) entries: Entries,
+    pub(crate) stored: bool,
+}
+
+pub(crate) type Entries = BTreeMap<String, String>;
+
+/// The first letters of values tell who wrote them, for whom.
+const TOLD: usize = 8;
+
+impl View {
+    pub(crate) fn of(session: &Session) -> Self {
+        let short = |value: serde_json::Value| match value {
+            serde_json::Value::String(text) => text[..text.len().min(TOLD)].to_owned(),
+            other => other.to_string(),
+        };
+        Self {
+            origin: session.origin(),
+            subject: session.subject(),
+            entries: session.entries().into_iter().map(|(key, value)| (key, short(value))).collect(),
+            stored: matches!(session.placement(), Placement::Store { .. }),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The cookie as `name=value`.
+    Cookie(String),
+    Removal,
+    Nothing,
+    Failed(&'static str, String),
+}
+
+/// What became of a request, as it tells itself.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) loaded: Option<View>,
+    pub(crate) effects: Vec<Effect>,
+    /// What the handler left.
+    pub(crate) left: Option<View>,
+    /// Its `save` was acknowledged, and the session is in the store.
+    pub(crate) saved: bool,
+    /// `None`: it was dropped.
+    pub(crate) answer: Option<Answer>,
+}
+
+/// How far a request has come, as the scheduler has to know.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) at_handler: Cell<bool>,
+    pub(crate) outcome: RefCell<Outcome>,
+}
+
+/// A value that is `len` long and tells who wrote it for whom.
+pub(crate) fn value(who: char, subject: Option<&str>, len: usize) -> String {
+    format!("{:.<len$}", format!("{who}@{}", subject.unwrap_or("-")))
+}
+
+const HALF_A_DAY: Duration = Duration::from_secs(12 * 3600);
+
+/// More than a cookie may hold, by the configuration of the world.
+pub(crate) const LARGE: usize = 700;
+
+pub(crate) fn told(who: char, subject: Option<&str>) -> String {
+    value(who, subject, TOLD)
+}
+
+/// One request, from its arrival to its answer.
+pub(crate) async fn request(who: usize, op: Op, node: Sessions, start: Rc<Beginning>, place: Rc<Place>) {
+    let answer = match op {
+        Op::Revoke => revoked(node.revoke(start.id.unwrap()).await),
+        Op::RevokeSubject => revoked(node.revoke_subject("ada").await),
+        _ => match node.load(start.cookie.iter()).await {
+            Err(error) => Answer::Failed("load", error.to_string()),
+            Ok(session) => {
+                place.outcome.borrow_mut().loaded = Some(View::of(&session));
+                pause(&place.at_handler).await;
+                handle(who, op, &session, &place.outcome).await;
+                match node.commit(&session, CommitContext::default()).await {
+                    Ok(Some(line)) if line.starts_with("s=;") => Answer::Removal,
+                    Ok(Some(line)) => Answer::Cookie(line.split(';').next().unwrap().to_owned()),
+                    Ok(None) => Answer::Nothing,
+                    Err(error) => Answer::Failed(kind(&error), format!("{error:?}")),
+                }
+            }
+        },
+    };
+    place.outcome.borrow_mut().answer = Some(answer);
+}
+
+fn revoked(outcome: Result<(), RevokeError>) -> Answer {
+    match outcome {
+        Ok(()) => Answer::Nothing,
+        Err(error) => Answer::Failed("revoke", format!("{error:?}")),
+    }
+}
+
+fn kind(error: &CommitError) -> &'static str {
+    match error {
+        CommitError::Store(_) => "store",
+        CommitError::NotEnded { .. } => "not ended",
+        CommitError::Conflict => "conflict",
+        CommitError::Ended => "ended",
+        _ => "other",
+    }
+}
+
+/// A point where anything else may go first.
+async fn pause(at: &Cell<bool>) {
+    at.set(true);
+    let mut first = true;
+    poll_fn(|_| if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }).await;
+    at.set(false);
+}
+
+async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome>) {
+    let subject = session.subject();
+    let text = |len| value(NAMES[who], session.subject().as_deref(), len);
+    let mut effects = Vec::new();
+    let mut set = |key: &'static str, len| {
+        session.insert(key, text(len)).unwrap();
+        effects.push(Effect::Set(key, told(NAMES[who], session.subject().as_deref())));
+    };
+    match op {
+        Op::Read | Op::Revoke | Op::RevokeSubject => {}
+        Op::Set => set("a", TOLD),
+        Op::SetQuietly => {
+            session.skip_renewal();
+            set("a", TOLD);
+        }
+        Op::Other => set("b", TOLD),
+        Op::Grow => set(["large", "larger", "largest"][who], LARGE),
+        Op::Increment => {
+            let by = [1, 10, 100][who];
+            session.increment("n", by).unwrap();
+            effects.push(Effect::Add("n", by));
+        }
+        Op::Shrink | Op::Remove => {
+            let key = if op == Op::Shrink { "large" } else { "a" };
+            if session.remove(key) {
+                effects.push(Effect::Unset(key));
+            }
+        }
+        Op::Clear => {
+            if !session.is_empty() {
+                session.clear();
+                effects.push(Effect::Clears);
+            }
+        }
+        Op::Shorten => session.set_duration(HALF_A_DAY).unwrap(),
+        Op::Renew => {
+            // Comes to nothing, also over what the other one writes meanwhile.
+            session.retain(|_| true);
+            session.renew();
+        }
+        Op::LoginSame | Op::LoginOther | Op::Impersonate => {
+            let user = if op == Op::LoginSame { "ada" } else { "bob" };
+            match op {
+                Op::Impersonate => session.set_subject(user).unwrap(),
+                _ => session.authenticate(user).unwrap(),
+            }
+            let empties = subject.is_some_and(|former| former != user);
+            effects.extend(empties.then_some(Effect::Empties));
+            // Who writes nothing has nothing changed either.
+            if op != Op::Impersonate {
+                session.insert("login", text(TOLD)).unwrap();
+                effects.push(Effect::Set("login", told(NAMES[who], Some(user))));
+            }
+        }
+        Op::Destroy => session.destroy(),
+        Op::Touch => session.touch(),
+        Op::Save => set("saved", TOLD),
+    }
+    {
+        let mut outcome = outcome.borrow_mut();
+        outcome.effects = effects;
+        outcome.left = Some(View::of(session));
+    }
+    if op == Op::Save {
+        let in_row = matches!(session.placement(), Placement::Store { .. });
+        outcome.borrow_mut().saved = session.save().await.is_ok() && in_row;
+        // What it reads is looked at by the next request.
+        let _ = session.reload().await;
+    }
+}
+
+/// What a cookie says about itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Inspected {
+    pub(crate) id: SessionId,
+    pub(crate) subject: Option<String>,
+    pub(crate) stored: bool,
+    pub(crate) expires_at: OffsetDateTime,
+}
+
+/// Of the cookie `name=value`, unless it is refused.
+pub(crate) fn inspected(node: &Sessions, cookie: &str) -> Result<Inspected, Rejection> {
+    let Inspection { id, subject, placement, expires_at, .. } =
+        node.inspect(cookie.split_once('=').unwrap().1)?;
+    Ok(Inspected { id, subject, stored: matches!(placement, Placement::Store { .. }), expires_at })
+}
