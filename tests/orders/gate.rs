@@ -152,7 +152,7 @@ impl Gate {
             Call::Write { expected: Expected::At(revision), .. } => {
                 fails(self.revision(key) != Some(*revision))
             }
-            Call::Extend(_) => Access::Writes,
+            Call::Extend { at, .. } => fails(self.revision(key) != Some(*at)),
             Call::Delete => Access::Removes,
         }
     }
