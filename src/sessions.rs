@@ -175,7 +175,7 @@ impl Sessions {
         Self { inner: Arc::new(inner) }
     }
 
-    #[cfg(feature = "actix")]
+    #[cfg(any(feature = "actix", feature = "tower"))]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }

@@ -1,10 +1,14 @@
-//! The behaviours of the library, seen from outside: a file per family, a sentence per test.
+//! The behaviours of the library, seen from outside: a file per family, a sentence per test. What goes through a framework
+//! goes through actix-web here, and through axum in `axum.rs`.
 
+mod actix_alone;
 mod adversarial;
 mod asking;
 mod commit;
 mod cookies;
 mod errors;
+#[path = "on_actix.rs"]
+mod framework;
 mod headers;
 mod hostile;
 mod identity;
