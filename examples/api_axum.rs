@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::to_bytes;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
@@ -125,7 +125,8 @@ async fn slow(session: Session, wait: Asked<Wait>, entry: Asked<Entry>) -> Answe
 }
 
 /// A session is committed with every response, that of an error included.
-async fn status(session: Session, Path(code): Path<u16>, entry: Asked<Entry>) -> Answer {
+async fn status(session: Session, code: Result<Path<u16>, PathRejection>, entry: Asked<Entry>) -> Answer {
+    let Ok(Path(code)) = code else { return Ok(StatusCode::NOT_FOUND.into_response()) };
     let Query(entry) = entry?;
     let status = interface::wanted_status(code)?;
     session.insert(&entry.key, entry.value)?;
@@ -159,9 +160,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
         }
         let body = to_bytes(request.into_body(), MAX_BODY).await;
         let body = body.map_err(|error| Refusal::new(413, error.to_string()))?;
-        let value = serde_json::from_slice(&body).map_err(|error| {
-            Refusal::new(if error.is_data() { 422 } else { 400 }, format!("not the JSON asked for: {error}"))
-        })?;
+        let value = serde_json::from_slice(&body);
+        let value = value.map_err(|error| Refusal::bad(format!("not the JSON asked for: {error}")))?;
         Ok(Self(value))
     }
 }

@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 
 use super::failure;
 use crate::error::StoreError;
-use crate::response::{INTERNAL, UNAVAILABLE};
+use crate::response::UNAVAILABLE;
 
 /// Why an extractor, or [`SessionExt`](super::SessionExt), has no session to give. As a response each has an empty body.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +40,9 @@ impl SessionRejection {
     #[must_use]
     pub fn to_response<B: Default>(&self) -> Response<B> {
         match self {
-            Self::NotLayered => failure(self, INTERNAL),
             Self::Store(error) => failure(error, UNAVAILABLE),
-            // Nothing went wrong, so the log hears nothing.
-            Self::NotAuthenticated => {
+            // Of a missing layer the log has heard already, and of nobody it needs not.
+            Self::NotLayered | Self::NotAuthenticated => {
                 let mut response = Response::new(B::default());
                 *response.status_mut() = self.status();
                 response
