@@ -27,7 +27,7 @@ async fn an_error_of_the_service_passes_through_and_the_session_stays_as_it_was(
     let (bed, _) = stored(|builder| builder);
     let jar = bed.logged_in().await;
     bed.events();
-    let failing = service_fn(async |request: Request| {
+    let failing = service_fn(|request: Request| async move {
         request.session().await.unwrap().insert("large", "x".repeat(5_000)).unwrap();
         Err::<Response, _>("the connection is gone")
     });
@@ -41,7 +41,7 @@ async fn an_error_of_the_service_passes_through_and_the_session_stays_as_it_was(
 async fn an_optional_session_is_there_only_for_whom_a_former_request_began_one() {
     let bed = Bed::new();
     let jar = bed.logged_in().await;
-    let look = service_fn(async |request: Request| {
+    let look = service_fn(|request: Request| async move {
         let (mut parts, _) = request.into_parts();
         let session =
             <Option<Session> as axum::extract::FromRequestParts<()>>::from_request_parts(&mut parts, &());
