@@ -52,11 +52,11 @@ impl Request {
 }
 
 /// What a handler returns that fails.
-pub(crate) struct Failure(Response);
+pub(crate) struct Failure(Box<Response>);
 
 impl<E: IntoResponse> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self(error.into_response())
+        Self(Box::new(error.into_response()))
     }
 }
 
@@ -69,7 +69,7 @@ impl fmt::Debug for Failure {
 impl Failure {
     /// An error of an application, which is answered with 418 and a body.
     pub(crate) fn teapot() -> Self {
-        Self((axum::http::StatusCode::IM_A_TEAPOT, "short and stout").into_response())
+        Self(Box::new((axum::http::StatusCode::IM_A_TEAPOT, "short and stout").into_response()))
     }
 }
 
@@ -93,7 +93,7 @@ where
         async move {
             Ok::<_, Infallible>(match handler(request).await {
                 Ok(answer) => response(answer),
-                Err(Failure(response)) => response,
+                Err(Failure(response)) => *response,
             })
         }
     });
