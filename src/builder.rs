@@ -52,6 +52,7 @@ pub struct SessionsBuilder {
     store: Option<Arc<dyn Store>>,
     spill_above: Option<usize>,
     response_head_budget: Option<usize>,
+    response_head_reserve: Option<usize>,
     max_stored_bytes: Option<usize>,
     store_timeout: Option<Duration>,
     revocation: Option<Revocation>,
@@ -81,6 +82,7 @@ impl SessionsBuilder {
             store: None,
             spill_above: None,
             response_head_budget: None,
+            response_head_reserve: None,
             max_stored_bytes: None,
             store_timeout: None,
             revocation: None,
@@ -218,6 +220,14 @@ impl SessionsBuilder {
         self
     }
 
+    /// What is left of [`response_head_budget`](Self::response_head_budget) to headers that are added after the session was
+    /// committed, by middleware around this one or a proxy, in bytes; the default is 0. The budget less this must be at
+    /// least 512.
+    pub fn response_head_reserve(mut self, bytes: usize) -> Self {
+        self.response_head_reserve = Some(bytes);
+        self
+    }
+
     /// The largest row, in bytes as it is stored; the default is 1 MiB. From 8 KiB to 15 MiB.
     pub fn max_stored_bytes(mut self, bytes: usize) -> Self {
         self.max_stored_bytes = Some(bytes);
@@ -334,15 +344,18 @@ impl SessionsBuilder {
         };
         let empty = record::encoded_len(None, record::Extent::default());
         let smallest = self.cookie.name.len() + sealed_len(empty);
+        let head_budget = bytes(
+            "response_head_budget",
+            self.response_head_budget,
+            HEAD_BUDGET,
+            MIN_HEAD_BUDGET,
+            MAX_HEAD_BUDGET,
+        )?;
+        let most = head_budget - MIN_HEAD_BUDGET;
+        let reserve = bytes("response_head_reserve", self.response_head_reserve, 0, 0, most)?;
         let limits = StoreLimits {
             spill_above: bytes("spill_above", self.spill_above, SPILL_ABOVE, smallest, MAX_NAME_VALUE_BYTES)?,
-            head_budget: bytes(
-                "response_head_budget",
-                self.response_head_budget,
-                HEAD_BUDGET,
-                MIN_HEAD_BUDGET,
-                MAX_HEAD_BUDGET,
-            )?,
+            head_budget: head_budget - reserve,
             max_row: bytes(
                 "max_stored_bytes",
                 self.max_stored_bytes,
@@ -363,6 +376,7 @@ impl SessionsBuilder {
         let settings = [
             ("spill_above", self.spill_above.is_some()),
             ("response_head_budget", self.response_head_budget.is_some()),
+            ("response_head_reserve", self.response_head_reserve.is_some()),
             ("max_stored_bytes", self.max_stored_bytes.is_some()),
             ("store_timeout", self.store_timeout.is_some()),
         ];

@@ -129,7 +129,7 @@ pub enum Event {
         id: SessionId,
         /// What the response head comes to in bytes, at most.
         bytes: usize,
-        /// The configured `response_head_budget`.
+        /// The configured `response_head_budget`, less `response_head_reserve`.
         budget: usize,
     },
     /// The store failed. What that cost is another matter: reading the session, writing it, or nothing but an

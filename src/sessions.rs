@@ -175,7 +175,7 @@ impl Sessions {
         Self { core: Arc::new(core) }
     }
 
-    #[cfg(feature = "actix")]
+    #[cfg(any(feature = "actix", feature = "tower"))]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.core, &other.core)
     }
