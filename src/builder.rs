@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::browser::{MAX_AGE, MAX_NAME_VALUE_BYTES};
-use crate::clock::{Clock, Watch};
+use crate::clock::{Clock, ClockSource};
 use crate::cookie::{CookieConfig, CookieWriter, SameSite, Secure};
 use crate::envelope::{Engine, RowSealer, Sealer, sealed_len};
 use crate::error::ConfigError;
-use crate::event::{Event, Teller};
+use crate::event::{Event, EventSink};
 use crate::key::{KeyRing, Purpose};
 use crate::lifetime::Lifetime;
 use crate::record;
@@ -47,8 +47,8 @@ pub struct SessionsBuilder {
     rolling: bool,
     issue_empty: bool,
     cache_headers: bool,
-    clock: Watch,
-    teller: Teller,
+    clock: ClockSource,
+    sink: EventSink,
     store: Option<Arc<dyn Store>>,
     spill_above: Option<usize>,
     response_head_budget: Option<usize>,
@@ -77,8 +77,8 @@ impl SessionsBuilder {
             rolling: false,
             issue_empty: false,
             cache_headers: true,
-            clock: Watch::System,
-            teller: Teller::default(),
+            clock: ClockSource::System,
+            sink: EventSink::default(),
             store: None,
             spill_above: None,
             response_head_budget: None,
@@ -263,13 +263,13 @@ impl SessionsBuilder {
 
     /// Where the time comes from; the default is [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Watch::Given(Box::new(clock));
+        self.clock = ClockSource::Given(Box::new(clock));
         self
     }
 
     /// Is called with each [`Event`], in the thread of the request: it must be quick. By default nothing is called.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        self.teller = Teller(Some(Arc::new(hook)));
+        self.sink = EventSink(Some(Arc::new(hook)));
         self
     }
 
@@ -305,7 +305,7 @@ impl SessionsBuilder {
             store,
             sealer: RowSealer::new(self.engine, self.keys.clone(), cookie.name()),
             timeout,
-            teller: self.teller.clone(),
+            sink: self.sink.clone(),
             writers: Writers::default(),
         });
         Ok(Sessions::new(Core {
@@ -315,7 +315,7 @@ impl SessionsBuilder {
             issue_empty: self.issue_empty,
             cache_headers: self.cache_headers,
             clock: self.clock,
-            teller: self.teller,
+            sink: self.sink,
             rows,
             revoking,
         }))

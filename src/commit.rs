@@ -141,7 +141,7 @@ impl Core {
                 }
             })
         })?;
-        events.iter().flatten().for_each(|event| self.teller.tell(event));
+        events.iter().flatten().for_each(|event| self.sink.tell(event));
         Some(line)
     }
 
