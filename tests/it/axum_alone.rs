@@ -114,6 +114,20 @@ fn errors_are_responses_with_an_empty_body() {
     assert_eq!(ended.headers()["cache-control"], "no-store");
 }
 
+/// Server functions of leptos and dioxus extract without a state, and show or send the rejection.
+#[test]
+fn server_functions_that_have_no_state_extract_what_handlers_do() {
+    fn extracted<T>()
+    where
+        T: axum::extract::FromRequestParts<()> + Send + 'static,
+        T::Rejection: axum::response::IntoResponse + std::error::Error + Send + Sync + 'static,
+    {
+    }
+    extracted::<Session>();
+    extracted::<sealed_session::Scoped<crate::support::Admin>>();
+    extracted::<sealed_session::Subject>();
+}
+
 fn http_body_len(response: &Response) -> Option<u64> {
     axum::body::HttpBody::size_hint(response.body()).exact()
 }
