@@ -28,15 +28,17 @@ use crate::store::{
 /// A row is one string: revision, expiry (milliseconds, big-endian), data.
 const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
 /// Writes a row if what is expected is there; the later expiry stays. A small row finds room in a full server as well,
-/// because Redis asks for room no more once a script has deleted something.
-/// Arguments: the row, milliseconds until it expires, expected revision or "".
+/// because Redis asks for room no more once a script has deleted something. Lua has no more to do than it must: mostly
+/// neither revision nor expiry is another one, and one comparison tells.
+/// Arguments: the row, milliseconds until it expires, expected revision and the new expiry or "".
 const WRITE: &str = r"
-local head = redis.call('GETRANGE', KEYS[1], 0, 23)
-if #head % 24 ~= 0 or string.sub(head, 1, 16) ~= ARGV[3] then return 0 end
-local left, later = tonumber(ARGV[2]), 0
-if #head == 24 then later = struct.unpack('>i8', head, 17) - struct.unpack('>i8', ARGV[1], 17) end
-if later > 0 then left = left + later end
-if left <= 0 then
+local head, left, later = redis.call('GETRANGE', KEYS[1], 0, 23), ARGV[2], 0
+if head ~= ARGV[3] then
+  if #head ~= 24 or string.sub(head, 1, 16) ~= string.sub(ARGV[3], 1, 16) then return 0 end
+  later = struct.unpack('>i8', head, 17) - struct.unpack('>i8', ARGV[3], 17)
+  if later > 0 then left = left + later end
+end
+if tonumber(left) <= 0 then
   redis.call('DEL', KEYS[1])
   return 1
 end
@@ -354,14 +356,14 @@ impl Store for RedisStore {
     }
 
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
-        let expected = match &expected {
-            Expected::Absent => &[][..],
-            Expected::At(revision) => revision.as_bytes(),
-        };
         let expires_at = Millis::of(row.expires_at).0.to_be_bytes();
         let left = self.span_until(row.expires_at).to_string();
         let stored = [row.revision.as_bytes(), &expires_at[..], row.data];
-        let done = self.run(&self.write, WRITE, key, &[&stored, &[left.as_bytes()], &[expected]]).await?;
+        let head: &[&[u8]] = match &expected {
+            Expected::Absent => &[],
+            Expected::At(revision) => &[revision.as_bytes(), &expires_at],
+        };
+        let done = self.run(&self.write, WRITE, key, &[&stored, &[left.as_bytes()], head]).await?;
         Ok(if done { Written::Done } else { Written::Conflict })
     }
 
