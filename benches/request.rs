@@ -1,4 +1,5 @@
-//! What the middleware adds to an in-process request: `cargo bench --bench request`.
+//! What the middleware adds to an in-process request: `cargo bench --bench request`, and with `--features axum` also what the
+//! layer adds to one of axum, in the same run.
 //!
 //! The session holds one struct of an id, an e-mail address, two roles and six cart lines.
 
@@ -66,9 +67,9 @@ const ROUNDS: usize = 60;
 const CALLS: usize = 1_000;
 
 /// Nanoseconds of one round. The requests are built before.
-async fn round<S>(app: &S, path: &str, cookie: Option<&str>) -> f64
+async fn round<S, B>(app: &S, path: &str, cookie: Option<&str>) -> f64
 where
-    S: Service<Request, Response = ServiceResponse, Error = Error>,
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
 {
     let build = || {
         let request = test::TestRequest::with_uri(path);
@@ -98,7 +99,7 @@ async fn main() {
             .route("/change", web::get().to(change));
     };
     let bare = test::init_service(App::new().configure(routes)).await;
-    let ours = App::new().wrap(SessionMiddleware::new(sessions)).configure(routes);
+    let ours = App::new().wrap(SessionMiddleware::new(sessions.clone())).configure(routes);
     let ours = test::init_service(ours).await;
 
     let cookie = Some(cookie.as_str());
@@ -117,8 +118,68 @@ async fn main() {
         }
     }
     println!("cookie: {} bytes of name + value", cookie.map_or(0, str::len) - 1);
-    println!("{:<22} {:>8} {:>8} {:>9}", "request", "bare ns", "ns", "above ns");
+    print("actix-web", &cases, best);
+    #[cfg(feature = "axum")]
+    print("axum", &cases, on_axum::measure(sessions, &cases).await);
+}
+
+type Case<'a> = (&'a str, &'a str, Option<&'a str>);
+
+fn print(framework: &str, cases: &[Case<'_>], best: [[f64; 2]; 5]) {
+    println!("{framework:<22} {:>8} {:>8} {:>9}", "bare ns", "ns", "above ns");
     for ((what, _, _), [bare, ours]) in cases.iter().zip(best) {
         println!("{what:<22} {bare:>8.0} {ours:>8.0} {:>9.0}", ours - bare);
+    }
+}
+
+#[cfg(feature = "axum")]
+mod on_axum {
+    use std::hint::black_box;
+    use std::time::Instant;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::Request;
+    use axum::routing::{RouterIntoService, get};
+    use sealed_session::{SessionLayer, Sessions};
+    use tower::Service;
+
+    use super::{CALLS, Case, ROUNDS, change, read, untouched, write};
+
+    async fn round(app: &mut RouterIntoService<Body>, path: &str, cookie: Option<&str>) -> f64 {
+        let build = || {
+            let request = Request::get(path);
+            let request = match cookie {
+                Some(cookie) => request.header("cookie", cookie),
+                None => request,
+            };
+            request.body(Body::empty()).unwrap()
+        };
+        let requests: Vec<Request<Body>> = (0..CALLS).map(|_| build()).collect();
+        let start = Instant::now();
+        for request in requests {
+            black_box(app.call(request).await.unwrap());
+        }
+        start.elapsed().as_nanos() as f64 / CALLS as f64
+    }
+
+    pub(super) async fn measure(sessions: Sessions, cases: &[Case<'_>; 5]) -> [[f64; 2]; 5] {
+        let routes = || {
+            Router::new()
+                .route("/untouched", get(untouched))
+                .route("/read", get(read))
+                .route("/write", get(write))
+                .route("/change", get(change))
+        };
+        let mut bare = routes().into_service();
+        let mut ours = routes().layer(SessionLayer::new(sessions)).into_service();
+        let mut best = [[f64::MAX; 2]; 5];
+        for _ in 0..ROUNDS {
+            for ((_, path, cookie), best) in cases.iter().zip(&mut best) {
+                best[0] = best[0].min(round(&mut bare, "/untouched", *cookie).await);
+                best[1] = best[1].min(round(&mut ours, path, *cookie).await);
+            }
+        }
+        best
     }
 }

@@ -17,7 +17,6 @@
 
 mod errors;
 mod extract;
-mod headers;
 
 use std::any::type_name;
 use std::fmt;
@@ -27,22 +26,21 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready as poll_ready};
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use actix_web::http::header::{HeaderValue, SET_COOKIE};
-use actix_web::{Error, HttpMessage};
+use actix_web::http::header::{DATE, HeaderMap};
+use actix_web::{Error, HttpMessage, HttpResponse};
 use pin_project_lite::pin_project;
 
-pub use self::extract::{Loading, Scoped, SessionExt};
+pub use self::extract::{Loading, SessionExt};
 use self::extract::{LocalBox, Slot, SlotInner};
-use self::headers::{Additions, UNKNOWN_HEAD, head_bytes};
 use crate::cookie::SetCookie;
 use crate::error::CommitError;
+pub use crate::extract::{Scoped, Site, Subject};
+use crate::response::{Additions, Length, UNKNOWN_HEAD, head_bytes, headers_of, outlives_failure};
 use crate::sessions::{CommitContext, Sessions};
 
-/// The scope of a session that was not given one.
-#[derive(Debug)]
-pub enum Site {}
+headers_of!(actix_web::http::header);
 
 /// The middleware that gives requests a [`Session`](crate::Session) and commits it with the response, whatever its status.
 ///
@@ -118,7 +116,7 @@ where
     N::Future: 'static,
     B: MessageBody + 'static,
 {
-    type Response = ServiceResponse<B>;
+    type Response = ServiceResponse<EitherBody<B>>;
     type Error = Error;
     type Transform = SessionService<N, S>;
     type InitError = ();
@@ -151,7 +149,7 @@ where
     N::Future: 'static,
     B: MessageBody + 'static,
 {
-    type Response = ServiceResponse<B>;
+    type Response = ServiceResponse<EitherBody<B>>;
     type Error = Error;
     type Future = SessionFuture<N::Future, B>;
 
@@ -210,7 +208,7 @@ where
     F: Future<Output = Result<ServiceResponse<B>, Error>>,
     B: MessageBody,
 {
-    type Output = Result<ServiceResponse<B>, Error>;
+    type Output = Result<ServiceResponse<EitherBody<B>>, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -218,11 +216,11 @@ where
             Some(committing) => committing,
             None => {
                 let response = poll_ready!(this.inner.poll(context));
-                let Some(slot) = this.slot.take() else { return Poll::Ready(response) };
-                let Some(loaded) = slot.loaded.get() else { return Poll::Ready(response) };
+                let Some(slot) = this.slot.take() else { return Poll::Ready(unchanged(response)) };
+                let Some(loaded) = slot.loaded.get() else { return Poll::Ready(unchanged(response)) };
                 let counted = slot.sessions.counts_response_head();
                 let response_head_bytes = match &response {
-                    Ok(response) if counted => head_bytes(response),
+                    Ok(response) if counted => head_of(response),
                     Err(_) if counted => UNKNOWN_HEAD,
                     _ => 0,
                 };
@@ -241,15 +239,21 @@ where
     }
 }
 
+fn unchanged<B>(
+    response: Result<ServiceResponse<B>, Error>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    response.map(ServiceResponse::map_into_left_body)
+}
+
 /// The response with what the session adds to it.
 fn finish<B>(
     sessions: &Sessions,
     mut response: Result<ServiceResponse<B>, Error>,
     outcome: Result<Option<SetCookie>, CommitError>,
-) -> Result<ServiceResponse<B>, Error> {
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let additions = match outcome {
-        Ok(line) => Additions::new(sessions, line),
-        Err(error) => return Err(replace(response, error)),
+        Ok(line) => Additions::new::<HeaderMap>(sessions, line),
+        Err(error) => return replace(response, error),
     };
     match &mut response {
         Ok(response) => additions.attach(response.headers_mut()),
@@ -258,19 +262,33 @@ fn finish<B>(
             response
         }),
     }
-    response
+    unchanged(response)
 }
 
-/// The error that takes the place of a response whose session could not be saved. Cookies that other scopes have set
-/// stay with it.
-fn replace<B>(outcome: Result<ServiceResponse<B>, Error>, error: CommitError) -> Error {
-    let mut replacement = Error::from(error);
-    if let Ok(response) = outcome {
-        let kept: Vec<HeaderValue> = response.headers().get_all(SET_COOKIE).cloned().collect();
-        replacement.add_response_mapper(move |mut response| {
-            kept.iter().for_each(|line| response.headers_mut().append(SET_COOKIE, line.clone()));
-            response
-        });
+/// What takes the place of a response whose session could not be saved. It is a response itself, so that middleware around
+/// this one, such as that for CORS, treats it as one.
+fn replace<B>(
+    outcome: Result<ServiceResponse<B>, Error>,
+    error: CommitError,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let Ok(response) = outcome else { return Err(error.into()) };
+    let mut failure = HttpResponse::from_error(error);
+    for (name, value) in response.headers() {
+        if outlives_failure(name.as_str()) {
+            failure.headers_mut().append(name.clone(), value.clone());
+        }
     }
-    replacement
+    Ok(response.into_response(failure).map_into_right_body())
+}
+
+/// The size of a response's head.
+fn head_of<B: MessageBody>(response: &ServiceResponse<B>) -> usize {
+    let (head, headers) = (response.response().head(), response.headers());
+    let body = match response.response().body().size() {
+        BodySize::None => Length::Said,
+        BodySize::Sized(bytes) => Length::Known(bytes),
+        BodySize::Stream => Length::Unknown,
+    };
+    let lines = headers.iter().map(|(name, value)| (name.as_str().len(), value.len()));
+    head_bytes(head.reason(), body, headers.contains_key(DATE), lines)
 }

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::browser::{MAX_AGE, MAX_NAME_VALUE_BYTES};
-use crate::clock::{Clock, Watch};
+use crate::clock::{Clock, ClockSource};
 use crate::cookie::{CookieConfig, CookieWriter, SameSite, Secure};
 use crate::envelope::{Engine, RowSealer, Sealer, sealed_len};
 use crate::error::ConfigError;
-use crate::event::{Event, Teller};
+use crate::event::{Event, EventSink};
 use crate::key::{KeyRing, Purpose};
 use crate::lifetime::Lifetime;
 use crate::record;
@@ -47,11 +47,12 @@ pub struct SessionsBuilder {
     rolling: bool,
     issue_empty: bool,
     cache_headers: bool,
-    clock: Watch,
-    teller: Teller,
+    clock: ClockSource,
+    sink: EventSink,
     store: Option<Arc<dyn Store>>,
     spill_above: Option<usize>,
     response_head_budget: Option<usize>,
+    response_head_reserve: Option<usize>,
     max_stored_bytes: Option<usize>,
     store_timeout: Option<Duration>,
     revocation: Option<Revocation>,
@@ -76,11 +77,12 @@ impl SessionsBuilder {
             rolling: false,
             issue_empty: false,
             cache_headers: true,
-            clock: Watch::System,
-            teller: Teller::default(),
+            clock: ClockSource::System,
+            sink: EventSink::default(),
             store: None,
             spill_above: None,
             response_head_budget: None,
+            response_head_reserve: None,
             max_stored_bytes: None,
             store_timeout: None,
             revocation: None,
@@ -218,6 +220,14 @@ impl SessionsBuilder {
         self
     }
 
+    /// What is left of [`response_head_budget`](Self::response_head_budget) to headers that are added after the session was
+    /// committed, by middleware around this one or a proxy, in bytes; the default is 0. The budget less this must be at
+    /// least 512.
+    pub fn response_head_reserve(mut self, bytes: usize) -> Self {
+        self.response_head_reserve = Some(bytes);
+        self
+    }
+
     /// The largest row, in bytes as it is stored; the default is 1 MiB. From 8 KiB to 15 MiB.
     pub fn max_stored_bytes(mut self, bytes: usize) -> Self {
         self.max_stored_bytes = Some(bytes);
@@ -253,13 +263,13 @@ impl SessionsBuilder {
 
     /// Where the time comes from; the default is [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Watch::Given(Box::new(clock));
+        self.clock = ClockSource::Given(Box::new(clock));
         self
     }
 
     /// Is called with each [`Event`], in the thread of the request: it must be quick. By default nothing is called.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        self.teller = Teller(Some(Arc::new(hook)));
+        self.sink = EventSink(Some(Arc::new(hook)));
         self
     }
 
@@ -295,7 +305,7 @@ impl SessionsBuilder {
             store,
             sealer: RowSealer::new(self.engine, self.keys.clone(), cookie.name()),
             timeout,
-            teller: self.teller.clone(),
+            sink: self.sink.clone(),
             writers: Writers::default(),
         });
         Ok(Sessions::new(Core {
@@ -305,7 +315,7 @@ impl SessionsBuilder {
             issue_empty: self.issue_empty,
             cache_headers: self.cache_headers,
             clock: self.clock,
-            teller: self.teller,
+            sink: self.sink,
             rows,
             revoking,
         }))
@@ -334,15 +344,18 @@ impl SessionsBuilder {
         };
         let empty = record::encoded_len(None, record::Extent::default());
         let smallest = self.cookie.name.len() + sealed_len(empty);
+        let head_budget = bytes(
+            "response_head_budget",
+            self.response_head_budget,
+            HEAD_BUDGET,
+            MIN_HEAD_BUDGET,
+            MAX_HEAD_BUDGET,
+        )?;
+        let most = head_budget - MIN_HEAD_BUDGET;
+        let reserve = bytes("response_head_reserve", self.response_head_reserve, 0, 0, most)?;
         let limits = StoreLimits {
             spill_above: bytes("spill_above", self.spill_above, SPILL_ABOVE, smallest, MAX_NAME_VALUE_BYTES)?,
-            head_budget: bytes(
-                "response_head_budget",
-                self.response_head_budget,
-                HEAD_BUDGET,
-                MIN_HEAD_BUDGET,
-                MAX_HEAD_BUDGET,
-            )?,
+            head_budget: head_budget - reserve,
             max_row: bytes(
                 "max_stored_bytes",
                 self.max_stored_bytes,
@@ -363,6 +376,7 @@ impl SessionsBuilder {
         let settings = [
             ("spill_above", self.spill_above.is_some()),
             ("response_head_budget", self.response_head_budget.is_some()),
+            ("response_head_reserve", self.response_head_reserve.is_some()),
             ("max_stored_bytes", self.max_stored_bytes.is_some()),
             ("store_timeout", self.store_timeout.is_some()),
         ];

@@ -23,13 +23,13 @@ impl Clock for SystemClock {
 }
 
 /// The clock that the sessions go by.
-pub(crate) enum Watch {
+pub(crate) enum ClockSource {
     /// The computer's, read without the way over a date.
     System,
     Given(Box<dyn Clock>),
 }
 
-impl Watch {
+impl ClockSource {
     pub(crate) fn now(&self) -> Millis {
         match self {
             Self::System => match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -129,9 +129,12 @@ mod tests {
 
     #[test]
     fn the_watch_shows_what_the_clock_of_the_computer_does() {
-        let (before, now) = (Millis::of(SystemClock.now()), Watch::System.now());
+        let (before, now) = (Millis::of(SystemClock.now()), ClockSource::System.now());
         assert!(before <= now && now <= Millis::of(SystemClock.now()));
-        assert_eq!(Watch::Given(Box::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH))).now(), Millis::ZERO);
+        assert_eq!(
+            ClockSource::Given(Box::new(ManualClock::at(OffsetDateTime::UNIX_EPOCH))).now(),
+            Millis::ZERO
+        );
     }
 
     #[test]

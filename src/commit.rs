@@ -54,7 +54,7 @@ impl Sessions {
     }
 
     /// Like [`conclude`](Self::conclude), if there is nothing to wait for.
-    #[cfg(feature = "actix")]
+    #[cfg(any(feature = "actix", feature = "tower"))]
     pub(crate) fn try_conclude(
         &self,
         session: &Session,
@@ -141,7 +141,7 @@ impl Core {
                 }
             })
         })?;
-        events.iter().flatten().for_each(|event| self.teller.tell(event));
+        events.iter().flatten().for_each(|event| self.sink.tell(event));
         Some(line)
     }
 

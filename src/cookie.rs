@@ -162,7 +162,7 @@ impl CookieConfig {
 pub(crate) struct SetCookie(Vec<u8>);
 
 impl SetCookie {
-    #[cfg(feature = "actix")]
+    #[cfg(any(feature = "actix", feature = "tower"))]
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }

@@ -129,7 +129,7 @@ pub enum Event {
         id: SessionId,
         /// What the response head comes to in bytes, at most.
         bytes: usize,
-        /// The configured `response_head_budget`.
+        /// The configured `response_head_budget`, less `response_head_reserve`.
         budget: usize,
     },
     /// The store failed. What that cost is another matter: reading the session, writing it, or nothing but an
@@ -338,7 +338,7 @@ impl fmt::Display for Event {
 
 /// Tells events to the log, to the metrics and to the hook.
 #[derive(Clone, Default)]
-pub(crate) struct Teller(pub(crate) Option<EventHook>);
+pub(crate) struct EventSink(pub(crate) Option<EventHook>);
 
 pub(crate) type EventHook = Arc<dyn Fn(&Event) + Send + Sync>;
 
@@ -364,7 +364,7 @@ macro_rules! log {
     };
 }
 
-impl Teller {
+impl EventSink {
     pub(crate) fn tell(&self, event: &Event) {
         if event.is_warning() {
             log!(WARN, event);
@@ -403,8 +403,8 @@ impl Teller {
     }
 }
 
-impl fmt::Debug for Teller {
+impl fmt::Debug for EventSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Teller({})", if self.0.is_some() { "hook" } else { "no hook" })
+        write!(f, "EventSink({})", if self.0.is_some() { "hook" } else { "no hook" })
     }
 }

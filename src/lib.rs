@@ -31,6 +31,8 @@
 //! }
 //! ```
 //!
+//! On axum it is `SessionLayer` instead, with the same extractors: see the module `tower`.
+//!
 //! # The life of a request
 //!
 #![doc = include_str!("../docs/life-of-a-request.svg")]
@@ -61,14 +63,16 @@
 //!
 //! | feature | default | unlocks |
 //! |---|---|---|
-//! | `actix` | yes | `SessionMiddleware`, the extractors `Session` and `Scoped`, `SessionExt` |
+//! | `actix` | yes | for actix-web 4: `SessionMiddleware`, the extractors `Session`, `Scoped` and `Subject`, the module `actix` |
+//! | `axum` | no | for axum 0.8: `SessionLayer`, the same extractors, the module `tower` |
+//! | `tower` | no | `SessionLayer` without the extractors, for tonic and other services of tower |
 //! | `memory`, `redb`, `redis`, `mongodb`, `postgres`, `mysql`, `sqlite` | no | the [`store`] of that name |
 //! | `conformance` | no | `store::conformance`, the tests that every store has to pass |
 //! | `metrics` | no | counters and histograms of what happens, see [`Event`] |
 //! | `cli` | no | the command line tool `sealed-session` |
 //! | `aws-lc-rs` | no | AES-256-GCM by AWS-LC: the same cookies, sealed in two thirds of the time or less; needs a C compiler |
 //!
-//! Without `actix` [`Sessions::load`] and [`Sessions::commit`] serve any framework.
+//! Without any of the first three [`Sessions::load`] and [`Sessions::commit`] serve any framework.
 //!
 //! # Guides
 //!
@@ -83,7 +87,7 @@
 #[path = "fuzzing.rs"]
 pub mod __fuzz;
 #[cfg(feature = "actix")]
-mod actix;
+pub mod actix;
 mod browser;
 mod builder;
 mod candidates;
@@ -94,12 +98,16 @@ mod entries;
 mod envelope;
 mod error;
 mod event;
+#[cfg(any(feature = "actix", feature = "tower"))]
+mod extract;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod key;
 mod lifetime;
 mod random;
 mod record;
+#[cfg(any(feature = "actix", feature = "tower"))]
+mod response;
 mod revocation;
 mod rows;
 mod session;
@@ -107,10 +115,14 @@ mod sessions;
 mod state;
 pub mod store;
 mod stored;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod value;
 
 #[cfg(feature = "actix")]
-pub use actix::{Loading, Scoped, SessionExt, SessionFuture, SessionMiddleware, SessionService, Site};
+pub use self::actix::{SessionExt, SessionMiddleware};
+#[cfg(feature = "tower")]
+pub use self::tower::SessionLayer;
 pub use browser::MAX_NAME_VALUE_BYTES;
 pub use builder::SessionsBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -123,6 +135,8 @@ pub use error::{
     StoreError, ValueError,
 };
 pub use event::Event;
+#[cfg(any(feature = "actix", feature = "tower"))]
+pub use extract::{Scoped, Site, Subject};
 pub use key::{KEY_LEN, Key, KeyId, KeyInfo, KeyRing, KeySource, KeyState};
 pub use lifetime::Lifetime;
 pub use random::reseed;
@@ -134,11 +148,11 @@ pub use state::Origin;
 pub use zeroize::Zeroizing;
 
 /// The README, whose code is compiled with the tests.
-#[cfg(all(doctest, feature = "actix"))]
+#[cfg(all(doctest, feature = "actix", feature = "axum"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
 /// The migration guide, likewise.
-#[cfg(all(doctest, feature = "actix"))]
+#[cfg(all(doctest, feature = "actix", feature = "axum"))]
 #[doc = include_str!("../docs/migration.md")]
 struct Migration;

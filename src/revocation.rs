@@ -4,13 +4,13 @@
 //! A cookie session has no row. Whether one was written to end it, or because another request moved it into the store,
 //! has to be asked; and so has its subject's generation. The answers are kept for as long as the configuration allows.
 
-mod answers;
 mod breaker;
+mod cache;
 
 use std::time::Duration;
 
-use self::answers::Answers;
 use self::breaker::Breaker;
+use self::cache::AnswerCache;
 use crate::clock::Millis;
 use crate::error::{ConfigError, Rejection, StoreError};
 use crate::key::KeyId;
@@ -53,10 +53,10 @@ pub enum FailurePolicy {
 pub(crate) struct Revoking {
     every: Millis,
     pub(crate) on_failure: FailurePolicy,
-    sessions: Answers<SessionId, bool>,
-    subjects: Answers<RowKey, Option<u64>>,
+    sessions: AnswerCache<SessionId, bool>,
+    subjects: AnswerCache<RowKey, Option<u64>>,
     /// The generations that this process has given.
-    given: Answers<RowKey, u64>,
+    given: AnswerCache<RowKey, u64>,
     /// One question per row at a time; who waited finds the answer.
     asking: RowLocks<()>,
     breaker: Breaker,
@@ -82,9 +82,9 @@ impl Revoking {
         Self {
             every,
             on_failure,
-            sessions: Answers::new(ANSWERS),
-            subjects: Answers::new(ANSWERS),
-            given: Answers::new(ANSWERS / 16),
+            sessions: AnswerCache::new(ANSWERS),
+            subjects: AnswerCache::new(ANSWERS),
+            given: AnswerCache::new(ANSWERS / 16),
             asking: RowLocks::default(),
             breaker: Breaker::default(),
         }

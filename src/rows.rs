@@ -16,7 +16,7 @@ use crate::clock::Millis;
 use crate::entries::Entries;
 use crate::envelope::RowSealer;
 use crate::error::{CommitError, Rejection, StoreError, in_full};
-use crate::event::{Event, Teller};
+use crate::event::{Event, EventSink};
 use crate::key::KeyId;
 use crate::random;
 use crate::record::{self, NotARecord, Packed, RowContent, SessionId};
@@ -32,7 +32,7 @@ pub(crate) struct Rows {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) sealer: RowSealer,
     pub(crate) timeout: Duration,
-    pub(crate) teller: Teller,
+    pub(crate) sink: EventSink,
     pub(crate) writers: Writers,
 }
 
@@ -134,7 +134,7 @@ impl Rows {
         if self.sealer.lacks_key_of(&data) {
             // Another process may have rotated a moment ago, and written this row since.
             let ring = self.sealer.ring();
-            self.teller.looked(ring, ring.look_for_unknown(None));
+            self.sink.looked(ring, ring.look_for_unknown(None));
         }
         let opened = self.sealer.open(id, data);
         let current = opened.as_ref().is_ok_and(|opened| opened.current);
@@ -243,7 +243,7 @@ impl Rows {
     }
 
     fn failed(&self, operation: &'static str, error: &StoreError) {
-        self.teller.tell(&Event::StoreFailed { operation, kind: error.as_str(), error: in_full(error) });
+        self.sink.tell(&Event::StoreFailed { operation, kind: error.as_str(), error: in_full(error) });
     }
 }
 

@@ -41,7 +41,7 @@ pub enum Placement {
 
 /// What a session asks of where it came from. [`Session`] knows no store by itself.
 #[async_trait]
-pub(crate) trait Home: Send + Sync {
+pub(crate) trait Backend: Send + Sync {
     async fn save(&self, session: &Session) -> Result<(), CommitError>;
     async fn reload(&self, session: &Session) -> Result<(), CommitError>;
     /// The generation of a subject whose former one this process has revoked since then.
@@ -72,13 +72,13 @@ struct Inner {
 }
 
 struct Stored {
-    home: Arc<dyn Home>,
+    home: Arc<dyn Backend>,
     /// One use of the store at a time, or two saves of one session would conflict with each other.
     gate: Gate,
 }
 
 impl Session {
-    pub(crate) fn new(state: State, limits: Limits, home: Option<Arc<dyn Home>>) -> Self {
+    pub(crate) fn new(state: State, limits: Limits, home: Option<Arc<dyn Backend>>) -> Self {
         let stored = home.map(|home| Box::new(Stored { home, gate: Gate::new(()) }));
         Self { inner: Arc::new(Inner { state: Mutex::new(state), limits, stored }) }
     }
@@ -87,7 +87,7 @@ impl Session {
         self.inner.stored.as_deref().map(|stored| &stored.gate)
     }
 
-    fn home(&self) -> Option<&Arc<dyn Home>> {
+    fn home(&self) -> Option<&Arc<dyn Backend>> {
         self.inner.stored.as_deref().map(|stored| &stored.home)
     }
 

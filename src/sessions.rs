@@ -9,18 +9,18 @@ use time::OffsetDateTime;
 use tracing::Instrument as _;
 
 use crate::candidates::{self, Candidate, Found, Refusal};
-use crate::clock::{Millis, Watch};
+use crate::clock::{ClockSource, Millis};
 use crate::cookie::{CookieWriter, Secure, unquoted};
 use crate::entries::Entries;
 use crate::envelope::Sealer;
 use crate::error::{Rejection, StoreError};
-use crate::event::{Event, Teller};
+use crate::event::{Event, EventSink};
 use crate::key::{KeyId, KeyRing};
 use crate::lifetime;
 use crate::record::{Header, Place, SessionId};
 use crate::revocation::{FailurePolicy, Revoking};
 use crate::rows::{LiveRow, Rows};
-use crate::session::{Home, Placement, Session};
+use crate::session::{Backend, Placement, Session};
 use crate::state::{Limits, Loaded, Origin, State};
 use crate::store::Store;
 
@@ -62,8 +62,8 @@ pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) issue_empty: bool,
     pub(crate) cache_headers: bool,
-    pub(crate) clock: Watch,
-    pub(crate) teller: Teller,
+    pub(crate) clock: ClockSource,
+    pub(crate) sink: EventSink,
     /// With a store.
     pub(crate) rows: Option<Rows>,
     /// With a store, unless it is off.
@@ -147,7 +147,7 @@ impl Core {
     pub(crate) fn now(&self) -> Millis {
         let now = self.clock.now();
         let ring = self.sealer.ring();
-        self.teller.looked(ring, ring.tick(now));
+        self.sink.looked(ring, ring.tick(now));
         now
     }
 
@@ -175,7 +175,7 @@ impl Sessions {
         Self { core: Arc::new(core) }
     }
 
-    #[cfg(feature = "actix")]
+    #[cfg(any(feature = "actix", feature = "tower"))]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.core, &other.core)
     }
@@ -201,7 +201,7 @@ impl Sessions {
         let now = self.now();
         let Found { outcome, cookies, live, ambiguous, reload } =
             candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
-        self.core.teller.looked(sealer.ring(), reload);
+        self.core.sink.looked(sealer.ring(), reload);
         match outcome {
             Some(Ok(candidate)) => {
                 let known = self.core.known(&candidate, now);
@@ -315,7 +315,7 @@ impl Sessions {
 
     pub(crate) fn session(&self, mut state: State, cookies: usize) -> Session {
         state.cookies = cookies;
-        let home = self.core.rows.is_some().then(|| Arc::clone(&self.core) as Arc<dyn Home>);
+        let home = self.core.rows.is_some().then(|| Arc::clone(&self.core) as Arc<dyn Backend>);
         Session::new(state, self.core.limits, home)
     }
 
@@ -391,7 +391,7 @@ impl Sessions {
     }
 
     pub(crate) fn tell(&self, event: &Event) {
-        self.core.teller.tell(event);
+        self.core.sink.tell(event);
     }
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Does what the README says, in an empty folder, with its commands and its code: a login that survives a restart.
+"""Does what the README says, in an empty folder, with its commands and its code: a login that survives a restart, on
+actix-web and on axum.
 
 usage: tests/first_steps.py
 """
@@ -40,9 +41,8 @@ def start(binary, folder):
             time.sleep(0.02)
 
 
-def main():
-    section = README[README.index("## Thirty lines"):]
-    steps, code, calls = re.findall(r"```(?:sh|rust,no_run)\n(.*?)```", section, re.S)[:3]
+def follow(steps, code, calls):
+    """Makes the application, and makes the calls; how many lines it has."""
     # Port 8080 may be taken.
     code, calls = code.replace("8080", str(PORT)), calls.replace("8080", str(PORT))
     lines = len(code.strip().splitlines())
@@ -61,6 +61,9 @@ def main():
         run("cargo build --quiet", shop)
         binary = os.path.join(folder, "bin")
         shutil.copy(ROOT / "target/debug/shop", binary)
+        tree = subprocess.run(["cargo", "tree", "--edges", "normal"], cwd=shop, check=True, capture_output=True, text=True).stdout
+        if "axum" in steps and "actix" in tree:
+            sys.exit("FAILED: an application on axum has a crate of actix")
 
         jar = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(secure_protocols=("http", "https")))
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar))
@@ -84,7 +87,18 @@ def main():
         ignored = subprocess.run(["git", "status", "--porcelain"], cwd=shop, check=True, capture_output=True, text=True).stdout
         if "session.keys" in ignored or not os.path.exists(os.path.join(shop, "session.keys")):
             sys.exit("FAILED: git would take the keys")
-    print(f"ok  the README, in {lines} lines and an empty folder")
+    return lines
+
+
+def main():
+    section = README[README.index("## Thirty lines"):]
+    blocks = re.findall(r"```(?:sh|rust,no_run)\n(.*?)```", section, re.S)
+    calls = blocks[4]
+    for framework, (steps, code) in [("actix-web", blocks[0:2]), ("axum", blocks[2:4])]:
+        if framework not in section[: section.index(code)]:
+            sys.exit(f"FAILED: there is nothing for {framework}")
+        lines = follow(steps, code, calls)
+        print(f"ok  the README on {framework}, in {lines} lines and an empty folder")
 
 
 main()

@@ -5,7 +5,6 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -15,9 +14,9 @@ use actix_web::http::header::{COOKIE, HeaderValue};
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
 use tokio::sync::Mutex;
 
-use super::Site;
-use super::errors::NotWrapped;
+use super::errors::{NotAuthenticated, NotWrapped};
 use crate::cookie::Secure;
+use crate::extract::{Scoped, Site, Subject};
 use crate::session::Session;
 use crate::sessions::{Opening, Sessions};
 
@@ -88,13 +87,13 @@ impl<T> Loading<T> {
         Self::Ready(ready(outcome))
     }
 
-    fn map<U: 'static>(self, f: impl FnOnce(T) -> U + 'static) -> Loading<U>
+    fn and_then<U: 'static>(self, f: impl FnOnce(T) -> Result<U, Error> + 'static) -> Loading<U>
     where
         T: 'static,
     {
         match self {
-            Self::Ready(outcome) => Loading::ready(outcome.into_inner().map(f)),
-            Self::Stored(future) => Loading::Stored(Box::pin(async move { future.await.map(f) })),
+            Self::Ready(outcome) => Loading::ready(outcome.into_inner().and_then(f)),
+            Self::Stored(future) => Loading::Stored(Box::pin(async move { future.await.and_then(f) })),
         }
     }
 }
@@ -116,41 +115,6 @@ impl<T> fmt::Debug for Loading<T> {
     }
 }
 
-/// The extractor of an independent session: that of [`SessionMiddleware::scoped`](crate::SessionMiddleware::scoped) with the same type. Derefs to
-/// [`Session`].
-pub struct Scoped<S> {
-    session: Session,
-    scope: PhantomData<fn() -> S>,
-}
-
-impl<S> Scoped<S> {
-    /// The session itself.
-    #[must_use]
-    pub fn into_inner(self) -> Session {
-        self.session
-    }
-}
-
-impl<S> Clone for Scoped<S> {
-    fn clone(&self) -> Self {
-        Self { session: self.session.clone(), scope: PhantomData }
-    }
-}
-
-impl<S> Deref for Scoped<S> {
-    type Target = Session;
-
-    fn deref(&self) -> &Session {
-        &self.session
-    }
-}
-
-impl<S> fmt::Debug for Scoped<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scoped<{}>({:?})", type_name::<S>(), self.session)
-    }
-}
-
 impl FromRequest for Session {
     type Error = Error;
     type Future = Loading<Self>;
@@ -165,7 +129,17 @@ impl<S: 'static> FromRequest for Scoped<S> {
     type Future = Loading<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        load::<S>(request).map(|session| Self { session, scope: PhantomData })
+        load::<S>(request).and_then(|session| Ok(Self::new(session)))
+    }
+}
+
+impl FromRequest for Subject {
+    type Error = Error;
+    type Future = Loading<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        load::<Site>(request)
+            .and_then(|session| session.subject().map(Self).ok_or_else(|| NotAuthenticated.into()))
     }
 }
 

@@ -7,19 +7,19 @@ use crate::error::CommitError;
 use crate::event::Event;
 use crate::record::SessionId;
 use crate::rows::Rows;
-use crate::session::{Home, Session};
+use crate::session::{Backend, Session};
 use crate::sessions::Core;
 use crate::state::{Stage, State};
 use crate::stored::{NotDone, RowProtocol};
 
 #[async_trait]
-impl Home for Core {
+impl Backend for Core {
     async fn save(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
         let _turn = session.turn().await;
         let work = session.with(|state| {
             let writes = matches!(state.stage, Stage::Open | Stage::Detached) && state.differs_from_row();
-            (writes && is_in_row(state)).then(|| split(state))
+            (writes && is_in_row(state)).then(|| checkpoint(state))
         });
         let Some(mut work) = work else { return Ok(()) };
         let (id, now, before) = (work.header.id, self.now(), work.clone());
@@ -28,13 +28,13 @@ impl Home for Core {
         session.with(|state| match saved {
             Ok(()) => {
                 work.entries = work.entries.settled();
-                join(state, work);
+                merge_since(state, work);
                 state.saved = true;
             }
-            Err(_) => join(state, before),
+            Err(_) => merge_since(state, before),
         });
         self.over(id, saved)?;
-        self.teller.tell(&Event::Written { id, bytes });
+        self.sink.tell(&Event::Written { id, bytes });
         Ok(())
     }
 
@@ -52,19 +52,19 @@ impl Home for Core {
                 // Its changes are in the row.
                 state.entries = state.entries.settled();
             }
-            reads.then(|| split(state))
+            reads.then(|| checkpoint(state))
         });
         let Some(mut work) = work else { return Ok(()) };
         let (id, now, before) = (work.header.id, self.now(), work.clone());
         let found = RowProtocol { rows, limits: &self.limits, now }.reload(&mut work).await;
         session.with(|state| match found {
             Ok(()) => {
-                join(state, work);
+                merge_since(state, work);
                 if state.stage == Stage::Committed {
                     state.stage = Stage::Detached;
                 }
             }
-            Err(_) => join(state, before),
+            Err(_) => merge_since(state, before),
         });
         self.over(id, found)
     }
@@ -76,15 +76,15 @@ fn is_in_row(state: &State) -> bool {
 }
 
 /// Takes the state as it is, so that what is changed from now on can be told apart.
-fn split(state: &mut State) -> State {
+fn checkpoint(state: &mut State) -> State {
     let before = state.clone();
     state.entries = before.entries.settled();
     before
 }
 
-/// Puts what was changed since the [`split`] over what became of the state. To another subject, whose session it may have
+/// Puts what was changed since the [`checkpoint`] over what became of the state. To another subject, whose session it may have
 /// become since, nothing of it belongs.
-fn join(state: &mut State, became: State) {
+fn merge_since(state: &mut State, became: State) {
     if !state.entries.are_over_nothing() {
         let since = std::mem::replace(&mut state.entries, became.entries);
         state.entries.replay(&since);
@@ -96,7 +96,7 @@ impl Core {
     fn over(&self, id: SessionId, outcome: Result<(), NotDone>) -> Result<(), CommitError> {
         outcome.map_err(|not_done| match not_done {
             NotDone::Lost(reason) => {
-                self.teller.tell(&Event::Lost { id, reason });
+                self.sink.tell(&Event::Lost { id, reason });
                 CommitError::Ended
             }
             NotDone::Failed(error) => {

@@ -35,7 +35,7 @@ impl Core {
         let max_age = persistent.then(|| lifetime::max_age(end, now));
         let bytes = limits.name_value(plaintext);
         let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(Some(key), clock, write, out));
-        self.teller.issued(bytes);
+        self.sink.issued(bytes);
         (line, bytes)
     }
 
@@ -64,13 +64,13 @@ impl Core {
     pub(super) fn tell_stored(&self, work: &State, step: RowStep) {
         let (id, bytes) = (work.header.id, Rows::row_len(&work.entries));
         match step {
-            RowStep::Create => self.teller.tell(&Event::Spilled { id, bytes }),
-            RowStep::Write if work.differs_from_row() => self.teller.tell(&Event::Written { id, bytes }),
+            RowStep::Create => self.sink.tell(&Event::Spilled { id, bytes }),
+            RowStep::Write if work.differs_from_row() => self.sink.tell(&Event::Written { id, bytes }),
             _ => {}
         }
     }
 
     pub(super) fn tell_all(&self, events: impl IntoIterator<Item = impl Into<Option<Event>>>) {
-        events.into_iter().filter_map(Into::into).for_each(|event| self.teller.tell(&event));
+        events.into_iter().filter_map(Into::into).for_each(|event| self.sink.tell(&event));
     }
 }

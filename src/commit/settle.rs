@@ -62,7 +62,7 @@ impl Core {
         let protocol = RowProtocol { rows, limits: &self.limits, now };
         let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
         let id = loaded.unwrap_or(work.header.id);
-        let lost = |reason| self.teller.tell(&Event::Lost { id, reason });
+        let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
         let mut plan = plan.in_time(self, &work, context, now);
         if matches!(plan.row, RowStep::Leave | RowStep::Extend) && self.is_known_to_be_over(&work, now) {
             lost(Rejection::Revoked);
@@ -149,12 +149,12 @@ impl Core {
                 let (line, bytes) = self.seal(&work, (now, self.clock.now()), context.secure, key);
                 self.tell_all(self.issued(&work, plan.cookie, bytes, key));
                 if plan.row == RowStep::Replace && was_stored && work.header.place == Place::Cookie {
-                    self.teller.tell(&Event::Returned { id: work.header.id, bytes });
+                    self.sink.tell(&Event::Returned { id: work.header.id, bytes });
                 }
                 if let (Place::Store, Some((head, budget))) =
                     (work.header.place, self.head_overrun(bytes, context))
                 {
-                    self.teller.tell(&Event::HeadOverBudget { id: work.header.id, bytes: head, budget });
+                    self.sink.tell(&Event::HeadOverBudget { id: work.header.id, bytes: head, budget });
                 }
                 line
             })
@@ -176,8 +176,8 @@ impl Core {
     /// The store's own failures were told where they happened.
     pub(super) fn tell_failure(&self, id: SessionId, error: &CommitError) {
         match error {
-            CommitError::Conflict => self.teller.tell(&Event::Conflicted { id }),
-            CommitError::Ended => self.teller.tell(&Event::Lost { id, reason: Rejection::Revoked }),
+            CommitError::Conflict => self.sink.tell(&Event::Conflicted { id }),
+            CommitError::Ended => self.sink.tell(&Event::Lost { id, reason: Rejection::Revoked }),
             CommitError::Store(_) | CommitError::NotEnded { .. } | CommitError::Foreign => {}
         }
     }

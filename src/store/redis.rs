@@ -4,6 +4,7 @@ mod connections;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io::Write as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,14 +13,17 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value, cmd,
+    Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, RedisWrite as _, Script,
+    ServerErrorKind, Value, cmd,
 };
 use time::OffsetDateTime;
 
 use self::connections::Connections;
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::error::StoreError;
-use crate::store::{Expected, NewRow, REVISION_LEN, Revision, Row, RowKey, SMALL_ROW, Store, Written};
+use crate::store::{
+    Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, SMALL_ROW, Store, Written,
+};
 
 /// A row is one string: revision, expiry (milliseconds, big-endian), data.
 const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
@@ -216,8 +220,11 @@ impl RedisStore {
         RedisStoreOptions::new().connect(url).await
     }
 
-    fn key(&self, key: &RowKey) -> Vec<u8> {
-        [&self.prefix[..], key.to_string().as_bytes()].concat()
+    /// Adds the name of a row's key to a command.
+    fn name(&self, key: &RowKey, command: &mut Cmd) {
+        let mut name = command.writer_for_next_arg();
+        let written = name.write_all(&self.prefix).and_then(|()| write!(name, "{key}"));
+        written.expect("a command grows");
     }
 
     /// Milliseconds from now on, which may be none any more.
@@ -238,13 +245,23 @@ impl RedisStore {
         }
     }
 
-    /// Runs a script by its hash; a node that does not know it yet is given its text.
-    async fn run(&self, script: &Script, text: &str, key: &[u8], args: &[&[u8]]) -> Result<bool, StoreError> {
+    /// Runs a script by its hash; a node that does not know it yet is given its text. Each argument is in pieces.
+    async fn run(
+        &self,
+        script: &Script,
+        text: &str,
+        key: &RowKey,
+        args: &[&[&[u8]]],
+    ) -> Result<bool, StoreError> {
         let command = |name: &str, script: &str| {
-            let mut command = cmd(name);
-            command.arg(script).arg(1).arg(key);
-            for arg in args {
-                command.arg(*arg);
+            let len = args.iter().copied().flatten().map(|piece| piece.len()).sum::<usize>();
+            let room = name.len() + script.len() + 1 + self.prefix.len() + 2 * ROW_KEY_LEN + len;
+            let mut command = Cmd::with_capacity(4 + args.len(), room);
+            command.arg(name).arg(script).arg(1);
+            self.name(key, &mut command);
+            for pieces in args {
+                let mut arg = command.writer_for_next_arg();
+                pieces.iter().try_for_each(|piece| arg.write_all(piece)).expect("a command grows");
             }
             command
         };
@@ -321,8 +338,14 @@ impl Scan {
 impl Store for RedisStore {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
         let mut command = cmd("GET");
-        command.arg(self.key(key));
-        let Some(mut data) = self.query::<Option<Vec<u8>>>(&command).await? else { return Ok(None) };
+        self.name(key, &mut command);
+        let mut data = match self.ask(&command).await.map_err(failure)? {
+            Value::BulkString(data) => data,
+            Value::Nil => return Ok(None),
+            _ => {
+                return Err(StoreError::Corrupt("GET was answered with something else than a string".into()));
+            }
+        };
         let (revision, expires_at) = split(&data).ok_or_else(|| {
             StoreError::Corrupt(format!("{key:?} holds {} bytes, which are no row", data.len()).into())
         })?;
@@ -337,9 +360,8 @@ impl Store for RedisStore {
         };
         let expires_at = Millis::of(row.expires_at).0.to_be_bytes();
         let left = self.span_until(row.expires_at).to_string();
-        let stored = [row.revision.as_bytes(), &expires_at[..], row.data].concat();
-        let done =
-            self.run(&self.write, WRITE, &self.key(key), &[&stored, left.as_bytes(), expected]).await?;
+        let stored = [row.revision.as_bytes(), &expires_at[..], row.data];
+        let done = self.run(&self.write, WRITE, key, &[&stored, &[left.as_bytes()], &[expected]]).await?;
         Ok(if done { Written::Done } else { Written::Conflict })
     }
 
@@ -350,13 +372,13 @@ impl Store for RedisStore {
         expires_at: OffsetDateTime,
     ) -> Result<bool, StoreError> {
         let left = self.span_until(expires_at).to_string();
-        let args = [at.as_bytes(), &Millis::of(expires_at).0.to_be_bytes()[..], left.as_bytes()];
-        self.run(&self.extend, EXTEND, &self.key(key), &args).await
+        let expires_at = Millis::of(expires_at).0.to_be_bytes();
+        self.run(&self.extend, EXTEND, key, &[&[at.as_bytes()], &[&expires_at], &[left.as_bytes()]]).await
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
         let mut command = cmd("UNLINK");
-        command.arg(self.key(key));
+        self.name(key, &mut command);
         self.query(&command).await
     }
 

@@ -3,28 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::SET_COOKIE;
-use actix_web::{App, HttpRequest, HttpResponse, ResponseError, test, web};
-use sealed_session::{CommitContext, CommitError, InsertError, SessionExt as _, SessionMiddleware};
+use actix_web::http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
+use sealed_session::{CommitContext, CommitError, InsertError, Scoped, Session, Subject};
 
-use crate::support::{Bed, futures_of};
+use crate::framework::ask;
+use crate::support::{Admin, Answer, Bed, Failure, Jar, Request, Wrapped, futures_of};
 
-#[derive(Debug)]
-struct Teapot;
-
-impl std::fmt::Display for Teapot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("short and stout")
-    }
-}
-
-impl ResponseError for Teapot {
-    fn status_code(&self) -> StatusCode {
-        StatusCode::IM_A_TEAPOT
-    }
-}
-
-fn write(request: &HttpRequest) {
+fn write(request: &Request) {
     futures_of(request.session()).insert("n", 1).unwrap();
 }
 
@@ -35,7 +20,7 @@ async fn the_session_is_committed_whatever_the_status() {
         let bed = Bed::new();
         let reply = bed.call(&[], move |request| {
             write(&request);
-            Ok(HttpResponse::new(status))
+            Ok(Answer::new(status))
         });
         let reply = reply.await;
         assert_eq!(reply.status, status);
@@ -48,7 +33,7 @@ async fn the_session_is_committed_when_the_handler_returns_an_error() {
     let bed = Bed::new();
     let reply = bed.call(&[], |request| {
         write(&request);
-        Err(Teapot.into())
+        Err(Failure::teapot())
     });
     let reply = reply.await;
     assert_eq!(reply.status, StatusCode::IM_A_TEAPOT);
@@ -57,37 +42,14 @@ async fn the_session_is_committed_when_the_handler_returns_an_error() {
 }
 
 #[actix_web::test]
-async fn the_session_is_committed_when_an_inner_middleware_returns_an_error() {
-    let bed = Bed::new();
-    let app = App::new()
-        .wrap_fn(|request, _| {
-            write(request.request());
-            async { Err::<actix_web::dev::ServiceResponse, _>(Teapot.into()) }
-        })
-        .wrap(SessionMiddleware::new(bed.sessions.clone()))
-        .default_service(web::to(HttpResponse::Ok));
-    let app = test::init_service(app).await;
-    let error = test::try_call_service(&app, test::TestRequest::get().to_request()).await.unwrap_err();
-    let response = error.error_response();
-    assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
-    assert_eq!(response.headers().get_all(SET_COOKIE).count(), 1);
-    assert_eq!(response.headers().get("vary").unwrap(), "Cookie");
-    assert_eq!(response.headers().get("cache-control").unwrap(), "no-store");
-}
-
-#[actix_web::test]
 async fn the_same_sessions_wrapped_twice_commit_once() {
     let bed = Bed::new();
-    let app = App::new()
-        .wrap(SessionMiddleware::new(bed.sessions.clone()))
-        .wrap(SessionMiddleware::new(bed.sessions.clone()))
-        .default_service(web::to(|request: HttpRequest| {
-            write(&request);
-            HttpResponse::Ok()
-        }));
-    let app = test::init_service(app).await;
-    let response = test::call_service(&app, test::TestRequest::get().to_request()).await;
-    assert_eq!(response.headers().get_all(SET_COOKIE).count(), 1);
+    let reply = ask(Wrapped::Twice(&bed.sessions, &bed.sessions), &[], async |request| {
+        write(&request);
+        Ok(Answer::ok())
+    })
+    .await;
+    assert_eq!(reply.all(SET_COOKIE).len(), 1);
 }
 
 #[derive(Clone, Default)]
@@ -139,14 +101,9 @@ async fn different_sessions_wrapped_under_one_scope_are_a_mistake_that_the_log_n
     let (bed, other) = (Bed::new(), Bed::new());
     for (inner, mistakes) in [(&bed, 0), (&other, 1)] {
         let (log, _guard) = listen();
-        let app = App::new()
-            .wrap(SessionMiddleware::new(inner.sessions.clone()))
-            .wrap(SessionMiddleware::new(bed.sessions.clone()))
-            .default_service(web::to(HttpResponse::Ok));
-        let app = test::init_service(app).await;
-        test::call_service(&app, test::TestRequest::get().to_request()).await;
+        ask(Wrapped::Twice(&inner.sessions, &bed.sessions), &[], async |_| Ok(Answer::ok())).await;
         let text = log.text();
-        assert_eq!(text.matches("two different `Sessions` are wrapped under one scope").count(), mistakes);
+        assert_eq!(text.matches("under one scope, and the inner one is ignored").count(), mistakes);
     }
 }
 
@@ -181,15 +138,60 @@ async fn a_session_is_committed_only_where_it_was_loaded() {
 }
 
 #[actix_web::test]
-async fn a_forgotten_middleware_answers_500_with_an_empty_body() {
-    for path in ["/session", "/scoped"] {
-        let app = App::new()
-            .route("/session", web::to(async |_: sealed_session::Session| HttpResponse::Ok()))
-            .route("/scoped", web::to(async |_: sealed_session::Scoped<Teapot>| HttpResponse::Ok()));
-        let app = test::init_service(app).await;
-        let response = test::call_service(&app, test::TestRequest::with_uri(path).to_request()).await;
-        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(response.headers().get(SET_COOKIE), None);
-        assert!(test::read_body(response).await.is_empty());
+async fn a_forgotten_middleware_answers_500_with_an_empty_body_and_the_log_says_what_to_add() {
+    let (log, _guard) = listen();
+    let replies = [
+        ask(Wrapped::Not, &[], async |request| request.session().await.map(|_| Answer::ok())).await,
+        ask(Wrapped::Not, &[], async |request| request.extract::<Session>().await.map(|_| Answer::ok()))
+            .await,
+        ask(Wrapped::Not, &[], async |request| request.extract::<Subject>().await.map(|_| Answer::ok()))
+            .await,
+        ask(Wrapped::Not, &[], async |request| {
+            request.extract::<Scoped<Admin>>().await.map(|_| Answer::ok())
+        })
+        .await,
+    ];
+    for reply in replies {
+        assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(reply.all(SET_COOKIE), Vec::<&str>::new());
+        assert_eq!(reply.body, b"");
     }
+    let text = log.text();
+    assert_eq!(text.matches("::new(sessions))`").count(), 4, "{text}");
+    assert_eq!(text.matches("support::Admin").count(), 1, "{text}");
+}
+
+#[actix_web::test]
+async fn a_handler_for_users_answers_401_with_an_empty_body_before_anybody_has_logged_in() {
+    let bed = Bed::new();
+    let account = async |request: Request| {
+        let Subject(user) = request.extract().await?;
+        assert_eq!(user, "ada");
+        Ok(Answer::ok().body("hello"))
+    };
+    let reply = ask(Wrapped::Once(&bed.sessions), &[], account).await;
+    assert_eq!((reply.status, reply.body.as_slice()), (StatusCode::UNAUTHORIZED, &b""[..]));
+    assert_eq!(reply.all(VARY), ["Cookie"], "it depends on who asks");
+    assert_eq!(reply.all(SET_COOKIE), Vec::<&str>::new());
+
+    let mut jar = Jar::default();
+    bed.visit(&mut jar, |session| session.authenticate("ada").unwrap()).await;
+    let cookie = jar.0.unwrap();
+    let reply = ask(Wrapped::Once(&bed.sessions), &[cookie.as_bytes()], account).await;
+    assert_eq!((reply.status, reply.body.as_slice()), (StatusCode::OK, &b"hello"[..]));
+    assert_eq!(reply.all(CACHE_CONTROL), Vec::<&str>::new());
+}
+
+#[actix_web::test]
+async fn a_handler_for_everybody_is_told_whether_somebody_has_logged_in() {
+    let bed = Bed::new();
+    let look = async |request: Request| {
+        let user: Option<Subject> = request.extract_option().await?;
+        Ok(Answer::ok().body(if user.is_some_and(|user| &*user == "ada") { "ada" } else { "nobody" }))
+    };
+    assert_eq!(ask(Wrapped::Once(&bed.sessions), &[], look).await.body, b"nobody");
+    let mut jar = Jar::default();
+    bed.visit(&mut jar, |session| session.authenticate("ada").unwrap()).await;
+    let cookie = jar.0.unwrap();
+    assert_eq!(ask(Wrapped::Once(&bed.sessions), &[cookie.as_bytes()], look).await.body, b"ada");
 }

@@ -204,7 +204,12 @@ async fn of_refusals() -> Vec<String> {
     messages
 }
 
-#[cfg(feature = "actix")]
+#[cfg(feature = "axum")]
+fn of_layers() -> [String; 2] {
+    use sealed_session::tower::SessionRejection;
+    [SessionRejection::NotLayered.to_string(), SessionRejection::NotAuthenticated.to_string()]
+}
+
 async fn without_middleware() -> String {
     use actix_web::{App, test, web};
     let app = App::new().route("/", web::get().to(|_: sealed_session::Session| async { "" }));
@@ -243,8 +248,9 @@ async fn every_message_is_in_the_book_and_the_book_has_no_other() {
     messages.extend(of_sessions().await);
     messages.extend(of_stores().await);
     messages.extend(of_refusals().await);
-    #[cfg(feature = "actix")]
     messages.push(without_middleware().await);
+    #[cfg(feature = "axum")]
+    messages.extend(of_layers());
     #[cfg(feature = "memory")]
     messages.extend(with_a_store().await);
     #[cfg(feature = "redb")]
@@ -256,7 +262,7 @@ async fn every_message_is_in_the_book_and_the_book_has_no_other() {
     let said: BTreeSet<&str> = messages.iter().map(String::as_str).collect();
     let missing: Vec<_> = said.difference(&book).collect();
     assert!(missing.is_empty(), "not in docs/errors.md:\n    {}", join(&missing));
-    if cfg!(all(feature = "memory", feature = "redb")) {
+    if cfg!(all(feature = "axum", feature = "memory", feature = "redb")) {
         let unknown: Vec<_> = book.difference(&said).collect();
         assert!(unknown.is_empty(), "only in docs/errors.md:\n    {}", join(&unknown));
     }

@@ -1,10 +1,8 @@
 //! `Vary` and `Cache-Control`, merged with those of the application and never weakened.
 
-use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, HeaderName, VARY};
-use sealed_session::SessionExt as _;
 
-use crate::support::{Bed, Reply, futures_of};
+use crate::support::{Answer, Bed, Reply, futures_of};
 
 async fn reply(bed: &Bed, writes: bool, name: HeaderName, values: &'static [&'static str]) -> Reply {
     bed.call(&[], move |request| {
@@ -12,11 +10,7 @@ async fn reply(bed: &Bed, writes: bool, name: HeaderName, values: &'static [&'st
         if writes {
             session.insert("n", 1).unwrap();
         }
-        let mut response = HttpResponse::Ok();
-        values.iter().for_each(|value| {
-            response.append_header((name.clone(), *value));
-        });
-        Ok(response.finish())
+        Ok(values.iter().fold(Answer::ok(), |answer, value| answer.with(name.clone(), value)))
     })
     .await
 }

@@ -1,11 +1,10 @@
 //! No work and no header for what did not happen.
 
-use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
 use sealed_session::Event;
 use serde::{Deserialize, Serialize};
 
-use crate::support::{Bed, Jar};
+use crate::support::{Answer, Bed, Jar, futures_of};
 
 #[actix_web::test]
 async fn a_request_that_never_asks_for_the_session_gets_no_header_whatever_its_cookie() {
@@ -13,7 +12,7 @@ async fn a_request_that_never_asks_for_the_session_gets_no_header_whatever_its_c
     let jar = bed.logged_in().await;
     let good = jar.0.clone().unwrap();
     for cookies in [&[][..], &[good.as_bytes()], &[b"s=garbage"], &[b"s=\xff"], &[b"s=1; s=2"]] {
-        let reply = bed.call(cookies, |_| Ok(HttpResponse::Ok().finish())).await;
+        let reply = bed.call(cookies, |_| Ok(Answer::ok())).await;
         for header in [SET_COOKIE, VARY, CACHE_CONTROL] {
             assert!(!reply.headers.contains_key(&header), "{header}");
         }
@@ -86,13 +85,10 @@ async fn other_cookies_that_the_application_sets_are_kept_and_ours_appears_once(
     let bed = Bed::new();
     let reply = bed
         .call(&[], |request| {
-            let session = crate::support::futures_of(sealed_session::SessionExt::session(&request));
+            let session = futures_of(request.session());
             session.insert("n", 1).unwrap();
             session.insert("m", 2).unwrap();
-            Ok(HttpResponse::Ok()
-                .append_header((SET_COOKIE, "theme=dark"))
-                .append_header((SET_COOKIE, "lang=eo"))
-                .finish())
+            Ok(Answer::ok().with(SET_COOKIE, "theme=dark").with(SET_COOKIE, "lang=eo"))
         })
         .await;
     let lines = reply.all(SET_COOKIE);

@@ -1,5 +1,7 @@
-//! The behaviours of the library, seen from outside: a file per family, a sentence per test.
+//! The behaviours of the library, seen from outside: a file per family, a sentence per test. What goes through a framework
+//! goes through actix-web here, and through axum in `axum.rs`.
 
+mod actix_alone;
 mod adversarial;
 mod asking;
 mod commit;
@@ -7,6 +9,8 @@ mod cookies;
 mod errors;
 #[cfg(feature = "memory")]
 mod found;
+#[path = "on_actix.rs"]
+mod framework;
 mod headers;
 mod hostile;
 mod identity;

@@ -1,22 +1,21 @@
 //! What one request does while another one waits, in an order that a review found to go wrong.
 
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use actix_web::http::header::{COOKIE, SET_COOKIE};
-use actix_web::{App, HttpRequest, HttpResponse, test, web};
+use actix_web::http::header::SET_COOKIE;
 use sealed_session::store::{Expected, NewRow, Revision, Store, Written};
 use sealed_session::{
     Clock, CommitContext, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock, Origin, Placement,
-    Rejection, Revocation, Session, SessionExt as _, SessionMiddleware, Sessions, SessionsBuilder,
+    Rejection, Revocation, Session, Sessions, SessionsBuilder,
 };
 use time::OffsetDateTime;
 
+use crate::framework::ask;
 use crate::spy::{Fate, guarded, stored};
 use crate::stored::spilled;
-use crate::support::{Bed, DAY, MINUTE, NAME, key, now, start};
+use crate::support::{Answer, Bed, DAY, MINUTE, NAME, Wrapped, key, now, start};
 
 #[actix_web::test]
 async fn a_write_is_not_dropped_with_the_prolongation_that_cannot_be_asked_for() {
@@ -184,12 +183,15 @@ async fn a_poll_of_a_stored_session_on_another_node_that_answers_after_the_login
 #[actix_web::test]
 async fn an_extension_that_others_write_past_looks_once_and_asks_again_and_ends_in_time() {
     let (bed, spy) = stored(|builder| builder.rolling(true).store_timeout(Duration::from_millis(50)));
-    let mut jar = spilled(&bed).await;
+    let jar = spilled(&bed).await;
     bed.clock.advance(MINUTE);
     let poll = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
     assert_eq!(poll.len(), 2);
-    bed.visit(&mut jar.clone(), |session| session.insert("n", 2).unwrap()).await;
-    bed.clock.advance(MINUTE);
+    let writes = |session: &Session| {
+        session.skip_renewal();
+        session.insert("n", 2).unwrap();
+    };
+    bed.visit(&mut jar.clone(), writes).await;
     spy.calls();
     assert!(bed.sessions.commit(&poll, CommitContext::default()).await.unwrap().is_some());
     assert_eq!(spy.calls(), ["extend", "load", "extend"]);
@@ -599,26 +601,21 @@ async fn a_request_has_one_session_also_where_the_store_was_asked_for_one_who_ca
     let poll = bed.sessions.load(jar.0.iter()).await.unwrap();
     bed.clock.advance(MINUTE);
     spy.slowly(true);
-    let (sessions, poll) = (bed.sessions.clone(), Rc::new(poll));
-    let handle = move |request: HttpRequest| {
-        let (sessions, poll) = (sessions.clone(), Rc::clone(&poll));
-        async move {
-            let mut first = Box::pin(request.session());
-            assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-            // Another request of the session hears meanwhile that all is fine.
-            let _ = sessions.commit(&poll, CommitContext::default()).await.unwrap();
-            let second = now(request.session()).unwrap();
-            let first = first.await.unwrap();
-            first.insert("one", 1).unwrap();
-            second.insert("other", 1).unwrap();
-            assert_eq!(first.keys(), ["n", "one", "other"]);
-            HttpResponse::Ok().finish()
-        }
-    };
-    let app = App::new().wrap(SessionMiddleware::new(bed.sessions.clone())).default_service(web::to(handle));
-    let app = test::init_service(app).await;
-    let request = test::TestRequest::get().insert_header((COOKIE, jar.0.clone().unwrap())).to_request();
-    assert!(test::call_service(&app, request).await.headers().contains_key(SET_COOKIE));
+    let sessions = bed.sessions.clone();
+    let cookie = [jar.0.as_ref().unwrap().as_bytes()];
+    let reply = ask(Wrapped::Once(&bed.sessions), &cookie, async move |request| {
+        let mut first = Box::pin(request.session());
+        assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        // Another request of the session hears meanwhile that all is fine.
+        let _ = sessions.commit(&poll, CommitContext::default()).await.unwrap();
+        let second = now(request.session())?;
+        let first = first.await?;
+        first.insert("one", 1)?;
+        second.insert("other", 1)?;
+        assert_eq!(first.keys(), ["n", "one", "other"]);
+        Ok(Answer::ok())
+    });
+    assert!(reply.await.headers.contains_key(SET_COOKIE));
 }
 
 #[actix_web::test]

@@ -4,16 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use sealed_session::store::{Expected, MemoryStore, NewRow, Revision, Store};
 use sealed_session::{
     CommitContext, CommitError, ConfigError, Event, FailurePolicy, Key, KeyRing, Lifetime, Origin, Placement,
-    Rejection, Revocation, RevokeError, Session, SessionExt, Sessions, SessionsBuilder,
+    Rejection, Revocation, RevokeError, Session, Sessions, SessionsBuilder,
 };
 
 use crate::spy::{Fate, Spy, guarded};
-use crate::support::{Bed, DAY, Jar, MINUTE, MS, key, now};
+use crate::support::{Answer, Bed, DAY, Jar, MINUTE, MS, key, now};
 
 const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
 
@@ -40,7 +39,7 @@ async fn status(bed: &Bed, jar: &mut Jar, work: impl Fn(&Session) + 'static) -> 
     let reply = bed
         .call(&cookies, move |request| {
             work(&now(request.session())?);
-            Ok(HttpResponse::Ok().finish())
+            Ok(Answer::ok())
         })
         .await;
     jar.keep(&reply);
@@ -223,7 +222,7 @@ async fn a_request_that_does_not_use_the_session_asks_nothing() {
     let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
     let jar = login(&bed, "ada").await;
     spy.calls();
-    bed.call(&[jar.0.as_ref().unwrap().as_bytes()], |_| Ok(HttpResponse::Ok().finish())).await;
+    bed.call(&[jar.0.as_ref().unwrap().as_bytes()], |_| Ok(Answer::ok())).await;
     assert_eq!(spy.calls(), [""; 0]);
 }
 

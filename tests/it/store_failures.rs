@@ -4,26 +4,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, RETRY_AFTER, SET_COOKIE, VARY};
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::{CACHE_CONTROL, LOCATION, RETRY_AFTER, SET_COOKIE, VARY};
 use sealed_session::store::Store;
-use sealed_session::{
-    CommitContext, CommitError, Event, Origin, Revocation, Session, SessionExt, Sessions, StoreError,
-};
+use sealed_session::{CommitContext, CommitError, Event, Origin, Revocation, Session, Sessions, StoreError};
 
+use crate::framework::ask;
 use crate::spy::{Fate, Spy, stored};
 use crate::stored::spilled;
-use crate::support::{Bed, DAY, Jar, MINUTE, Reply, now};
+use crate::support::{Answer, Bed, DAY, Jar, MINUTE, Reply, Wrapped, now};
 
 /// One request whose handler also sets a cookie of its own, a redirect and a body.
 async fn visit(bed: &Bed, jar: &Jar, work: impl Fn(&Session) + 'static) -> Reply {
     let cookies: Vec<&[u8]> = jar.0.iter().map(String::as_bytes).collect();
     bed.call(&cookies, move |request| {
         work(&now(request.session())?);
-        Ok(HttpResponse::SeeOther()
-            .insert_header((SET_COOKIE, "theme=dark"))
-            .insert_header(("location", "/there"))
-            .body("all is well"))
+        let answer = Answer::new(StatusCode::SEE_OTHER).with(SET_COOKIE, "theme=dark");
+        Ok(answer.with(LOCATION, "/there").body("all is well"))
     })
     .await
 }
@@ -86,6 +82,48 @@ async fn a_store_that_fails_while_a_session_spills_is_503_before_any_header_and_
     spy.go_down(false);
     assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(1));
     assert_eq!(spy.rows.count().await.unwrap(), 0);
+}
+
+#[actix_web::test]
+async fn a_failed_commit_keeps_of_the_response_what_lets_a_page_of_another_origin_read_the_status() {
+    let kept = [
+        ("access-control-allow-origin", "https://shop.example"),
+        ("access-control-allow-credentials", "true"),
+        ("access-control-expose-headers", "retry-after"),
+        ("cross-origin-resource-policy", "cross-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("timing-allow-origin", "*"),
+        ("set-cookie", "theme=dark"),
+        ("set-cookie", "lang=eo"),
+        ("vary", "Origin"),
+        ("vary", "Accept-Encoding"),
+    ];
+    let dropped = [
+        ("etag", "\"1\""),
+        ("content-type", "text/html"),
+        ("content-encoding", "gzip"),
+        ("cache-control", "public, max-age=60"),
+        ("location", "/there"),
+        ("x-access-control-allow-origin", "*"),
+    ];
+    let (bed, spy) = stored(|builder| builder);
+    spy.go_down(true);
+    let reply = bed
+        .call(&[], move |request| {
+            now(request.session())?.insert("large", "x".repeat(5_000))?;
+            let headers = kept.iter().chain(&dropped);
+            let answer = Answer::new(StatusCode::CREATED).body("all is well");
+            Ok(headers.fold(answer, |answer, (name, value)| answer.with(name.parse().unwrap(), value)))
+        })
+        .await;
+    is_503(&reply);
+    for (name, _) in kept {
+        let expected: Vec<_> = kept.iter().filter(|(other, _)| *other == name).map(|(_, v)| *v).collect();
+        assert_eq!(reply.all(name.parse().unwrap()), expected, "{name}");
+    }
+    for (name, _) in dropped {
+        assert!(!reply.headers.contains_key(name), "{name}");
+    }
 }
 
 #[actix_web::test]
@@ -220,20 +258,14 @@ async fn a_redirect_leaves_only_after_the_store_has_the_data_also_where_it_is_sl
     let (bed, spy) = stored(|builder| builder);
     let mut jar = spilled(&bed).await;
     // The store takes its time: whatever follows the redirect reads what was written.
-    let app = actix_web::App::new().wrap(sealed_session::SessionMiddleware::new(bed.sessions.clone())).route(
-        "/write",
-        web::get().to(async |session: Session| {
-            session.insert("n", 2).unwrap();
-            HttpResponse::SeeOther().insert_header(("location", "/read")).finish()
-        }),
-    );
-    let app = actix_web::test::init_service(app).await;
     spy.slowly(true);
-    let request = actix_web::test::TestRequest::get().uri("/write");
-    let request = request.insert_header(("cookie", jar.0.clone().unwrap())).to_request();
-    let response = actix_web::test::call_service(&app, request).await;
-    assert_eq!(response.status(), 303);
-    assert_eq!(response.headers().get(VARY).unwrap(), "Cookie");
+    let reply = ask(Wrapped::Once(&bed.sessions), &[jar.0.as_ref().unwrap().as_bytes()], async |request| {
+        request.extract::<Session>().await?.insert("n", 2)?;
+        Ok(Answer::new(StatusCode::SEE_OTHER).with(LOCATION, "/read"))
+    })
+    .await;
+    assert_eq!(reply.status, StatusCode::SEE_OTHER);
+    assert_eq!(reply.all(VARY), ["Cookie"]);
     spy.slowly(false);
     assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(2));
     bed.visit(&mut jar, |_| {}).await;
@@ -243,20 +275,16 @@ async fn a_redirect_leaves_only_after_the_store_has_the_data_also_where_it_is_sl
 async fn extractors_that_ask_at_once_share_one_call_and_one_session() {
     let (bed, spy) = stored(|builder| builder);
     let jar = spilled(&bed).await;
-    let app = actix_web::App::new().wrap(sealed_session::SessionMiddleware::new(bed.sessions.clone())).route(
-        "/",
-        web::get().to(async |one: Session, other: Session| {
-            one.insert("a", 1).unwrap();
-            assert!(other.contains_key("a"));
-            HttpResponse::Ok().finish()
-        }),
-    );
-    let app = actix_web::test::init_service(app).await;
     spy.calls();
     spy.slowly(true);
-    let request = actix_web::test::TestRequest::get();
-    let request = request.insert_header(("cookie", jar.0.clone().unwrap())).to_request();
-    assert_eq!(actix_web::test::call_service(&app, request).await.status(), 200);
+    let reply = ask(Wrapped::Once(&bed.sessions), &[jar.0.as_ref().unwrap().as_bytes()], async |request| {
+        let (one, other) = tokio::join!(request.extract::<Session>(), request.extract::<Session>());
+        one?.insert("a", 1)?;
+        assert!(other?.contains_key("a"));
+        Ok(Answer::ok())
+    })
+    .await;
+    assert_eq!(reply.status, StatusCode::OK);
     assert_eq!(spy.calls(), ["load", "write"]);
 }
 

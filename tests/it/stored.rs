@@ -171,6 +171,36 @@ async fn a_response_head_that_would_be_over_its_budget_makes_the_session_spill()
     assert_eq!(told(), Some((4_097, 4_096)));
 }
 
+/// The longest text with which a session stays in its cookie, as responses that carry this header besides.
+async fn longest(bed: &Bed, header: &'static str) -> usize {
+    let (mut fits, mut spills) = (0, 3_000);
+    while fits + 1 < spills {
+        let len = (fits + spills) / 2;
+        let reply = bed
+            .call(&[], move |request| {
+                now(request.session())?.insert("text", "x".repeat(len))?;
+                Ok(crate::support::Answer::ok().with(actix_web::http::header::LINK, header))
+            })
+            .await;
+        let cookie = reply.set_cookie().unwrap().split(';').next().unwrap().to_owned();
+        match bed.see(&Jar(Some(cookie)), is_stored).await {
+            true => spills = len,
+            false => fits = len,
+        }
+    }
+    fits
+}
+
+#[actix_web::test]
+async fn what_is_reserved_of_the_head_is_left_to_others_byte_by_byte() {
+    let long: &'static str = Box::leak("x".repeat(700).into_boxed_str());
+    let short = &long[..700 - 256];
+    let (bed, _) = stored(|builder| builder.response_head_budget(2_000));
+    let (reserving, _) = stored(|builder| builder.response_head_budget(2_000).response_head_reserve(256));
+    assert_eq!(longest(&bed, long).await, longest(&reserving, short).await);
+    assert!(longest(&bed, short).await > longest(&reserving, short).await);
+}
+
 #[actix_web::test]
 async fn a_mere_extension_that_does_not_fit_the_head_waits_as_long_as_it_can_and_then_spills() {
     let lifetime = Lifetime::new(60 * MINUTE).active(10 * MINUTE);
@@ -250,7 +280,7 @@ async fn reading_a_stored_session_is_one_call_writing_it_one_more_and_neither_is
     let write = bed.peek(&jar, |session| session.insert("n", 2).unwrap()).await;
     assert_eq!((write.set_cookie(), spy.calls()), (None, vec!["load", "write"]));
     assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(2));
-    bed.call(&[jar.0.as_ref().unwrap().as_bytes()], |_| Ok(actix_web::HttpResponse::Ok().finish())).await;
+    bed.call(&[jar.0.as_ref().unwrap().as_bytes()], |_| Ok(crate::support::Answer::ok())).await;
     assert_eq!(spy.calls(), ["load"], "of the look before; an untouched request makes none");
 }
 
@@ -644,6 +674,7 @@ async fn settings_that_need_a_store_or_are_out_of_range_are_errors() {
     for (setting, builder) in [
         ("spill_above", Sessions::builder(ring()).spill_above(1_000)),
         ("response_head_budget", Sessions::builder(ring()).response_head_budget(4_096)),
+        ("response_head_reserve", Sessions::builder(ring()).response_head_reserve(100)),
         ("max_stored_bytes", Sessions::builder(ring()).max_stored_bytes(1 << 20)),
         ("store_timeout", Sessions::builder(ring()).store_timeout(MINUTE)),
     ] {
@@ -654,6 +685,8 @@ async fn settings_that_need_a_store_or_are_out_of_range_are_errors() {
         ("spill_above", with().spill_above(4_097)),
         ("spill_above", with().spill_above(10)),
         ("response_head_budget", with().response_head_budget(511)),
+        ("response_head_reserve", with().response_head_reserve(4_096 - 511)),
+        ("response_head_reserve", with().response_head_budget(1_000).response_head_reserve(489)),
         ("max_stored_bytes", with().max_stored_bytes(4_095)),
         ("max_stored_bytes", with().max_stored_bytes(16 << 20)),
     ] {

@@ -1,18 +1,17 @@
 //! A small application around one session, a browser for it, and a clock that moves when told to.
 
-use std::future::{Future, ready};
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix_web::dev::Service as _;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use actix_web::{App, Error, HttpRequest, HttpResponse, test, web};
-use sealed_session::{
-    Event, Key, KeyRing, ManualClock, Rejection, Session, SessionMiddleware, Sessions, SessionsBuilder,
-};
+use actix_web::http::header::{HeaderMap, HeaderName, SET_COOKIE};
+use sealed_session::{Event, Key, KeyRing, ManualClock, Rejection, Session, Sessions, SessionsBuilder};
 use time::OffsetDateTime;
+
+use crate::framework;
+pub(crate) use crate::framework::{Failure, Request};
 
 pub(crate) const NAME: &str = "s";
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -28,6 +27,49 @@ pub(crate) struct Bed {
     pub(crate) sessions: Sessions,
     pub(crate) clock: ManualClock,
     events: Arc<Mutex<Vec<Event>>>,
+}
+
+/// The scope of independent sessions.
+pub(crate) struct Admin;
+
+/// What stands around the handler.
+#[derive(Clone, Copy)]
+pub(crate) enum Wrapped<'a> {
+    Not,
+    Once(&'a Sessions),
+    /// First the inner one.
+    Twice(&'a Sessions, &'a Sessions),
+    Scoped {
+        site: &'a Sessions,
+        of_admin: &'a Sessions,
+    },
+}
+
+/// What a handler answers.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Vec<(HeaderName, &'static str)>,
+    pub(crate) body: &'static str,
+}
+
+impl Answer {
+    pub(crate) fn ok() -> Self {
+        Self::new(StatusCode::OK)
+    }
+
+    pub(crate) fn new(status: StatusCode) -> Self {
+        Self { status, headers: Vec::new(), body: "" }
+    }
+
+    pub(crate) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(crate) fn body(mut self, body: &'static str) -> Self {
+        self.body = body;
+        self
+    }
 }
 
 /// What came back.
@@ -116,31 +158,9 @@ impl Bed {
     /// One request with these `Cookie` headers to a handler that is the closure.
     pub(crate) async fn call<F>(&self, cookies: &[&[u8]], handler: F) -> Reply
     where
-        F: Fn(HttpRequest) -> Result<HttpResponse, Error> + 'static,
+        F: Fn(Request) -> Result<Answer, Failure> + 'static,
     {
-        let handler = Rc::new(handler);
-        let handle = move |request: HttpRequest| ready(handler(request));
-        let app =
-            App::new().wrap(SessionMiddleware::new(self.sessions.clone())).default_service(web::to(handle));
-        let app = test::init_service(app).await;
-        let mut request = test::TestRequest::get();
-        for cookie in cookies {
-            request = request.append_header((COOKIE, HeaderValue::from_bytes(cookie).unwrap()));
-        }
-        // What is an error here becomes the response that it stands for, as in the server.
-        let (status, headers, body) = match app.call(request.to_request()).await {
-            Ok(response) => {
-                let (status, headers) = (response.status(), response.headers().clone());
-                (status, headers, test::read_body(response).await.to_vec())
-            }
-            Err(error) => {
-                let response = error.error_response();
-                let (status, headers) = (response.status(), response.headers().clone());
-                let body = actix_web::body::to_bytes(response.into_body()).await.unwrap_or_default();
-                (status, headers, body.to_vec())
-            }
-        };
-        Reply { status, headers, body }
+        framework::ask(Wrapped::Once(&self.sessions), cookies, async move |request| handler(request)).await
     }
 
     /// One request to a handler that does `work` with the session and answers 200.
@@ -160,8 +180,8 @@ impl Bed {
     pub(crate) async fn raw(&self, cookies: &[&[u8]], work: impl Fn(&Session) + 'static) -> Reply {
         let reply = self
             .call(cookies, move |request| {
-                work(&futures_of(sealed_session::SessionExt::session(&request)));
-                Ok(HttpResponse::Ok().finish())
+                work(&futures_of(request.session()));
+                Ok(Answer::ok())
             })
             .await;
         assert_eq!(reply.status, StatusCode::OK);
@@ -186,7 +206,7 @@ impl Bed {
 }
 
 /// Without a store nothing waits, and for a [`Spy`] neither, so a future is ready when first asked.
-pub(crate) fn futures_of(future: impl Future<Output = Result<Session, Error>>) -> Session {
+pub(crate) fn futures_of(future: impl Future<Output = Result<Session, Failure>>) -> Session {
     now(future).unwrap()
 }
 

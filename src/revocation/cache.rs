@@ -10,7 +10,7 @@ use crate::clock::Millis;
 const EPOCHS: usize = 256;
 
 /// Answers with the moments at which they were given. Bounded: when one half is full, the older half is dropped.
-pub(super) struct Answers<K, A> {
+pub(super) struct AnswerCache<K, A> {
     capacity: usize,
     known: Mutex<Halves<K, A>>,
 }
@@ -23,7 +23,7 @@ struct Halves<K, A> {
     hasher: RandomState,
 }
 
-impl<K: Eq + Hash + Copy, A: Copy> Answers<K, A> {
+impl<K: Eq + Hash + Copy, A: Copy> AnswerCache<K, A> {
     pub(super) fn new(capacity: usize) -> Self {
         let halves = [HashMap::new(), HashMap::new()];
         let known = Halves { halves, epochs: Box::new([0; EPOCHS]), hasher: RandomState::new() };
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_was_under_way_does_not_undo_what_was_known_meanwhile() {
-        let answers = Answers::new(10);
+        let answers = AnswerCache::new(10);
         let asked = answers.epoch(&1);
         answers.put(1, true, Millis(0));
         answers.learn(1, false, Millis(1), asked);
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn an_answer_for_one_key_is_not_disturbed_by_what_becomes_of_another() {
-        let answers = Answers::new(1_000);
+        let answers = AnswerCache::new(1_000);
         let asked: Vec<u64> = (0..100_u32).map(|n| answers.epoch(&n)).collect();
         answers.forget(&1_000);
         (0..100_u32).for_each(|n| answers.learn(n, false, Millis(1), asked[n as usize]));
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn answers_are_bounded_and_the_newest_are_kept() {
-        let answers = Answers::new(10);
+        let answers = AnswerCache::new(10);
         (1_000..1_100_u32).for_each(|n| answers.put(n, n, Millis(0)));
         for n in 0..1_000_u32 {
             assert!(answers.with(|halves| halves.halves.iter().map(HashMap::len).sum::<usize>()) <= 20);

@@ -1,0 +1,160 @@
+//! What the interface takes and answers, whatever framework it is served by.
+
+use sealed_session::{InsertError, Origin, ParseSessionIdError, Placement, Session, SessionId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use time::macros::format_description;
+
+/// More than any session may hold, so that the session's own limit is the one that answers.
+pub(crate) const MAX_BODY: usize = 2 << 20;
+
+/// What `GET /session` answers.
+pub(crate) fn describe(session: &Session) -> Value {
+    let authenticated_at = session.authenticated_at();
+    let fresh = authenticated_at.map(|at| (time::OffsetDateTime::now_utc() - at).whole_milliseconds() as i64);
+    let (origin, rejection) = match session.origin() {
+        Origin::New => ("new", None),
+        Origin::Resumed => ("resumed", None),
+        Origin::Rejected(reason) => ("rejected", Some(reason.as_str())),
+        _ => ("unknown", None),
+    };
+    let (placement, bytes) = match session.placement() {
+        Placement::Cookie { bytes } => ("cookie", bytes),
+        Placement::Store { bytes } => ("store", bytes),
+        _ => ("unknown", 0),
+    };
+    json!({
+        "id": session.id().to_string(),
+        "origin": origin,
+        "rejection": rejection,
+        "placement": placement,
+        "bytes": bytes,
+        "created_at": rfc3339(session.created_at()),
+        "expires_at": rfc3339(session.expires_at()),
+        "remaining_ms": session.remaining().as_millis() as u64,
+        "subject": session.subject(),
+        "authenticated_at": authenticated_at.map(rfc3339),
+        "fresh_ms": fresh.map(|ms| ms.max(0)),
+        "entries": session.entries(),
+    })
+}
+
+fn rfc3339(at: time::OffsetDateTime) -> String {
+    at.format(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"))
+        .expect("a moment in UTC has all these parts")
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Subject {
+    pub(crate) subject: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct OwnDuration {
+    pub(crate) ms: u64,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Persistent {
+    pub(crate) on: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub(crate) enum Whom {
+    Id { id: String },
+    Subject { subject: String },
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Wait {
+    pub(crate) ms: u64,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Head {
+    pub(crate) bytes: usize,
+}
+
+impl Head {
+    /// Headers of that many bytes in all.
+    pub(crate) fn padding(&self) -> Result<impl Iterator<Item = (String, String)>, Refusal> {
+        const SHORTEST: usize = "x-pad-0: \r\n".len();
+        const LONGEST: usize = 64 << 10;
+        const LINE: usize = 1024;
+
+        let bytes = self.bytes;
+        if bytes != 0 && !(SHORTEST..=LONGEST).contains(&bytes) {
+            return Err(Refusal::bad(format!(
+                "bytes is {bytes}, and neither 0 nor from {SHORTEST} to {LONGEST}"
+            )));
+        }
+        let lines = bytes.div_ceil(LINE);
+        Ok((0..lines).map(move |n| {
+            let length = bytes / lines + usize::from(n < bytes % lines);
+            let name = format!("x-pad-{n}");
+            let value = "x".repeat(length - name.len() - ": \r\n".len());
+            (name, value)
+        }))
+    }
+}
+
+/// What the client has to do otherwise.
+#[derive(Debug, thiserror::Error)]
+#[error("{body}")]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: u16, error: String) -> Self {
+        Self { status, body: json!({ "error": error }) }
+    }
+
+    pub(crate) fn bad(error: String) -> Self {
+        Self::new(400, error)
+    }
+
+    pub(crate) fn absent(key: &str) -> Self {
+        Self::new(404, format!("no entry {key:?}"))
+    }
+
+    pub(crate) fn too_large(error: String, size: usize, limit: usize) -> Self {
+        Self { status: 413, body: json!({ "error": error, "size": size, "limit": limit }) }
+    }
+}
+
+/// The session that `POST /revoke` names.
+pub(crate) fn session_id(text: &str) -> Result<SessionId, Refusal> {
+    text.parse().map_err(|error: ParseSessionIdError| Refusal::bad(error.to_string()))
+}
+
+/// The status that `GET /status/{code}` asks for; `None`: the handler is to fail.
+pub(crate) fn wanted_status(code: u16) -> Result<Option<u16>, Refusal> {
+    match code {
+        0 => Ok(None),
+        200..=599 => Ok(Some(code)),
+        other => Err(Refusal::bad(format!("status {other} is neither 0 nor from 200 to 599"))),
+    }
+}
+
+impl From<InsertError> for Refusal {
+    fn from(error: InsertError) -> Self {
+        let message = error.to_string();
+        match error {
+            InsertError::TooLarge { size, limit } => Self::too_large(message, size, limit),
+            InsertError::NotCountable { .. } => Self::new(409, message),
+            InsertError::Encode { .. } | InsertError::Duration { .. } | InsertError::EmptySubject => {
+                Self::bad(message)
+            }
+            _ => Self::new(500, message),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What is possible with actix-web alone.
+
+use actix_web::dev::ServiceResponse;
+use actix_web::error::ErrorImATeapot;
+use actix_web::http::StatusCode;
+use actix_web::http::header::SET_COOKIE;
+use actix_web::middleware::DefaultHeaders;
+use actix_web::{App, HttpResponse, test, web};
+use sealed_session::actix::SessionExt as _;
+use sealed_session::{Session, SessionMiddleware};
+
+use crate::support::{Bed, now};
+
+#[actix_web::test]
+async fn the_session_is_committed_when_an_inner_middleware_returns_an_error() {
+    let bed = Bed::new();
+    let app = App::new()
+        .wrap_fn(|request, _| {
+            now(request.session()).unwrap().insert("n", 1).unwrap();
+            async { Err::<ServiceResponse, _>(ErrorImATeapot("short and stout")) }
+        })
+        .wrap(SessionMiddleware::new(bed.sessions.clone()))
+        .default_service(web::to(HttpResponse::Ok));
+    let app = test::init_service(app).await;
+    let error = test::try_call_service(&app, test::TestRequest::get().to_request()).await.unwrap_err();
+    let response = error.error_response();
+    assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
+    assert_eq!(response.headers().get_all(SET_COOKIE).count(), 1);
+    assert_eq!(response.headers().get("vary").unwrap(), "Cookie");
+    assert_eq!(response.headers().get("cache-control").unwrap(), "no-store");
+}
+
+/// As `actix-cors` does it: headers for a response, and none for an error.
+#[actix_web::test]
+async fn middleware_around_this_one_sees_a_response_where_the_session_could_not_be_saved() {
+    let (bed, spy) = crate::spy::stored(|builder| builder);
+    spy.go_down(true);
+    let app = App::new()
+        .wrap(SessionMiddleware::new(bed.sessions.clone()))
+        .wrap(DefaultHeaders::new().add(("access-control-allow-origin", "https://shop.example")))
+        .default_service(web::to(async |session: Session| {
+            session.insert("large", "x".repeat(5_000)).map(|()| HttpResponse::Created().body("all is well"))
+        }));
+    let app = test::init_service(app).await;
+    let response = test::call_service(&app, test::TestRequest::get().to_request()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers().get("access-control-allow-origin").unwrap(), "https://shop.example");
+    assert_eq!(response.headers().get("retry-after").unwrap(), "1");
+    assert!(response.response().error().is_some(), "loggers may ask what went wrong");
+    assert!(test::read_body(response).await.is_empty());
+}

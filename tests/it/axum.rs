@@ -1,0 +1,30 @@
+//! The behaviours that go through a framework, through axum: the same tests as in `main.rs`.
+
+mod adversarial;
+mod asking;
+mod axum_alone;
+mod commit;
+mod cookies;
+#[path = "on_axum.rs"]
+mod framework;
+mod headers;
+mod hostile;
+mod http2;
+mod identity;
+mod interface;
+mod layers;
+mod lazy;
+mod lifetime;
+mod logins;
+mod meanwhile;
+mod races;
+mod rejections;
+mod revocation;
+mod scopes;
+mod server;
+mod size;
+mod spy;
+mod store_failures;
+mod stored;
+mod support;
+mod telling;

@@ -1,0 +1,119 @@
+//! What is possible with tower and axum alone.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::{COOKIE, SET_COOKIE, VARY};
+use axum::response::{IntoResponse as _, Response};
+use sealed_session::tower::{SessionExt as _, SessionRejection};
+use sealed_session::{CommitError, Origin, RevokeError, Session, SessionLayer, StoreError, ValueError};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+use crate::spy::stored;
+use crate::support::{Bed, Jar, now};
+
+fn visit(jar: &Jar) -> Request {
+    let mut request = Request::new(Body::empty());
+    if let Some(cookie) = &jar.0 {
+        request.headers_mut().append(COOKIE, cookie.parse().unwrap());
+    }
+    request
+}
+
+#[tokio::test]
+async fn an_error_of_the_service_passes_through_and_the_session_stays_as_it_was() {
+    let (bed, _) = stored(|builder| builder);
+    let jar = bed.logged_in().await;
+    bed.events();
+    let failing = service_fn(|request: Request| async move {
+        request.session().await.unwrap().insert("large", "x".repeat(5_000)).unwrap();
+        Err::<Response, _>("the connection is gone")
+    });
+    let outcome = SessionLayer::new(bed.sessions.clone()).layer(failing).oneshot(visit(&jar)).await;
+    assert_eq!(outcome.unwrap_err(), "the connection is gone");
+    assert_eq!(bed.events().len(), 1, "it was resumed, and nothing else");
+    assert_eq!(bed.see(&jar, Session::keys).await, ["n"]);
+}
+
+#[tokio::test]
+async fn an_optional_session_is_there_only_for_whom_a_former_request_began_one() {
+    let bed = Bed::new();
+    let jar = bed.logged_in().await;
+    let look = service_fn(|request: Request| async move {
+        let (mut parts, _) = request.into_parts();
+        let session =
+            <Option<Session> as axum::extract::FromRequestParts<()>>::from_request_parts(&mut parts, &());
+        Ok::<_, Infallible>(match session.await {
+            Ok(session) => Response::new(Body::from(session.map_or("none", |session| {
+                assert_eq!(session.origin(), Origin::Resumed);
+                "one"
+            }))),
+            Err(rejection) => rejection.into_response(),
+        })
+    });
+    let layered = SessionLayer::new(bed.sessions.clone()).layer(look);
+    for (jar, expected) in
+        [(&jar, "one"), (&Jar::default(), "none"), (&Jar(Some("s=garbage".into())), "none")]
+    {
+        let response = layered.clone().oneshot(visit(jar)).await.unwrap();
+        assert_eq!(response.headers()[VARY], "Cookie");
+        let body = axum::body::to_bytes(response.into_body(), 10).await.unwrap();
+        assert_eq!(body, expected);
+    }
+    let forgotten = look.oneshot(visit(&jar)).await.unwrap();
+    assert_eq!(forgotten.status(), StatusCode::INTERNAL_SERVER_ERROR, "also where it is optional");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_503_also_for_who_asks_for_an_optional_subject() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = crate::stored::spilled(&bed).await;
+    spy.go_down(true);
+    let reply = crate::framework::ask(
+        crate::support::Wrapped::Once(&bed.sessions),
+        &[jar.0.as_ref().unwrap().as_bytes()],
+        async |request| {
+            let _: Option<sealed_session::Subject> = request.extract_option().await?;
+            unreachable!()
+        },
+    )
+    .await;
+    assert_eq!(reply.status, 503);
+}
+
+#[test]
+fn errors_are_responses_with_an_empty_body() {
+    let store = || StoreError::Unavailable("refused".into());
+    let removal = || Some("s=; Max-Age=0".to_owned());
+    let wrong = || -> ValueError {
+        let session = now(Bed::new().sessions.load(["a=1"])).unwrap();
+        session.insert("n", "one").unwrap();
+        session.get::<u8>("n").unwrap_err()
+    };
+    for (response, status) in [
+        (SessionRejection::NotLayered.into_response(), 500),
+        (SessionRejection::from(store()).into_response(), 503),
+        (SessionRejection::NotAuthenticated.into_response(), 401),
+        (store().into_response(), 503),
+        (CommitError::Conflict.into_response(), 503),
+        (CommitError::NotEnded { set_cookie: removal(), source: store() }.into_response(), 503),
+        (CommitError::Foreign.into_response(), 500),
+        (RevokeError::Off.into_response(), 500),
+        (RevokeError::Store(store()).into_response(), 503),
+        (wrong().into_response(), 500),
+        (sealed_session::InsertError::from(wrong()).into_response(), 500),
+    ] {
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+        assert_eq!(http_body_len(&response), Some(0));
+    }
+    let ended = CommitError::NotEnded { set_cookie: removal(), source: store() }.into_response();
+    assert_eq!(ended.headers()[SET_COOKIE], "s=; Max-Age=0");
+    assert_eq!(ended.headers()["cache-control"], "no-store");
+}
+
+fn http_body_len(response: &Response) -> Option<u64> {
+    axum::body::HttpBody::size_hint(response.body()).exact()
+}
