@@ -101,21 +101,27 @@ fn long() -> Vec<Job> {
     let mut jobs = Vec::new();
     for &start in Start::ALL {
         for revoking in [Default, Every, Off] {
-            let two = Setup::of(2, revoking, Special::Cold);
-            jobs.extend(pairs(two, start, &[faulty(COMMON)]));
             // Requests of one node meet in its memory at each step, so there is less to prune and more to run.
             let one = Setup::of(1, revoking, Special::Cold);
             jobs.extend(pairs(one, start, &[preempted(2, &[]), preempted(0, COMMON)]));
         }
-        jobs.extend(pairs(TWO, start, &[faulty(RARE)]));
         jobs.extend(pairs(ONE, start, &[preempted(0, RARE)]));
+        jobs.extend(pairs(TWO, start, &[faulty(COMMON)]));
+        jobs.extend(pairs(Setup::of(2, Off, Special::Cold), start, &[faulty(COMMON)]));
         for &what in Happening::ALL {
-            jobs.extend(happening(ONE, start, what, preempted(0, &[])));
             jobs.extend(happening(TWO, start, what, preempted(0, &[])));
         }
     }
     for &start in TELLING {
         jobs.extend(pairs(ONE, start, &[preempted(1, COMMON)]));
+        jobs.extend(pairs(TWO, start, &[faulty(RARE)]));
+        jobs.extend(pairs(Setup::of(2, Every, Special::Cold), start, &[faulty(COMMON)]));
+        for &what in Happening::ALL {
+            jobs.extend(happening(ONE, start, what, preempted(0, &[])));
+        }
+    }
+    for start in [Start::CookieOfAda, Start::StoredOfAda] {
+        jobs.extend(pairs(ONE, start, &[ORDERS]));
         for &special in &Special::ALL[1..] {
             jobs.extend(pairs(Setup::of(1, Default, special), start, &[preempted(1, &[])]));
             jobs.extend(pairs(Setup::of(2, Default, special), start, &[faulty(COMMON)]));
@@ -123,9 +129,6 @@ fn long() -> Vec<Job> {
         for &what in Happening::ALL {
             jobs.extend(happening(TWO, start, what, preempted(1, &[])));
         }
-    }
-    for start in [Start::CookieOfAda, Start::StoredOfAda] {
-        jobs.extend(pairs(ONE, start, &[ORDERS]));
         for setup in [ONE, TWO] {
             jobs.extend(triples(setup, start, OF_THREE, preempted(2, &[])));
             jobs.extend(triples(setup, start, OF_THREE, preempted(0, COMMON)));

@@ -1,4 +1,18 @@
-//! What has to hold after a schedule, whatever its order was, asked with every cookie that a browser may hold by then.
+//! What has to hold after a schedule, whatever its order was, asked with every cookie that a browser may hold by then, since
+//! either of the answers may be the last one that it received.
+//!
+//! | what was promised | where it is asserted |
+//! |---|---|
+//! | an acknowledged change is there unless the session ended or a later change of that key replaced it; a sum lies between the acknowledged and the attempted increments; a request's changes are there all or none | `allows`, `orders` |
+//! | the last answer that the browser received is the session | `check_cookie` of each answer's cookie, and `check_follow_up` |
+//! | what was ended is refused at once here, elsewhere after the stated time | `must_be_over`, asked at once, later and at the cookie's end; no new cookie comes of it: `check_issued` |
+//! | without a fault nobody is logged out, with one at most the session that a request was renewing or ending | `check_request`, and `may_be_over` in `check_cookie` |
+//! | no request sees an entry written under another subject; no cookie from before a login opens what came after it | `foreign` in `check_request`, `check_safety` |
+//! | every reference that a browser holds leads to a live row or one that was ended; row and mark outlive every cookie of the id | `check_cookie`, the last time a moment before the cookie's end |
+//! | every request ends within its deadline, on every node | `stuck` and `LONGEST` |
+//! | no failure without a fault | `check_request` |
+//! | a commit that ends a session and has begun is carried to its end | `was_being_ended` |
+//! | nothing leaves a request under a good key that a revoked one had sealed | `is_disowned` in `check_issued` |
 
 use std::time::Duration;
 
@@ -222,7 +236,6 @@ impl Case<'_> {
             found.extend(foreign(view).map(|what| format!("{name} {what}")));
         }
         match &outcome.answer {
-            Some(Answer::Failed("conflict", _)) => {}
             Some(Answer::Failed("ended", _)) if ended_by_other => {}
             // Under which key it was to be sealed is not known any more.
             Some(Answer::Failed("store", _)) if self.program.happening == Some(Happening::RevokeKey) => {}

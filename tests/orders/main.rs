@@ -31,6 +31,8 @@ use crate::schedule::{Finished, Ran, run};
 use crate::steps::{read, written};
 use crate::world::{Beginning, Beginnings, Time, World};
 
+/// How far it has come is told after so many explorations.
+const TOLD_EVERY: u64 = 1000;
 /// So many kinds of failures are shown with their steps.
 const SHOWN: usize = 40;
 
@@ -169,7 +171,12 @@ fn every_order_of_requests_keeps_what_was_promised() {
                         }
                         !unknown
                     });
-                    all.lock().unwrap().add(&tally);
+                    let mut all = all.lock().unwrap();
+                    all.add(&tally);
+                    if all.programs % TOLD_EVERY == 0 {
+                        let (failed, time) = (all.failed, begun.elapsed());
+                        println!("{} of {}, {failed} failures, {time:.0?}", all.programs, jobs.len());
+                    }
                     let mut parts = parts.lock().unwrap();
                     let (part, time) = parts
                         .entry(forms::part(program, bounds))

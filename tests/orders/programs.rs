@@ -180,7 +180,7 @@ impl Program {
         // It would be over by then.
         let due = matches!(self.start, Start::DueCookie | Start::DueStored)
             && matches!(self.happening, Some(Happening::Forward | Happening::Back));
-        !none && !off && !due && !(nodes == 1 && self.setup.is_lopsided())
+        !(none || off || due || nodes == 1 && self.setup.is_lopsided())
     }
 
     /// Whether it is time to prolong the session, whatever a request does.
