@@ -439,10 +439,13 @@ fn says(error: &RedisError, code: &str) -> bool {
 }
 
 fn failure(error: RedisError) -> StoreError {
-    match () {
-        () if says(&error, "OOM") => StoreError::Full(error.into()),
-        () if says(&error, "WRONGTYPE") => StoreError::Corrupt(error.into()),
-        () if error.is_timeout() => StoreError::Timeout(error.into()),
-        () => StoreError::Unavailable(error.into()),
+    if says(&error, "OOM") {
+        StoreError::Full(error.into())
+    } else if says(&error, "WRONGTYPE") {
+        StoreError::Corrupt(error.into())
+    } else if error.is_timeout() {
+        StoreError::Timeout(error.into())
+    } else {
+        StoreError::Unavailable(error.into())
     }
 }
