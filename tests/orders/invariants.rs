@@ -80,6 +80,11 @@ pub(crate) fn broken(
         case.check_request(who);
     }
     let cookies = case.cookies(world);
+    for who in case.all() {
+        // It is over already, so what it held is not known.
+        let has_one = matches!(case.told(who).outcome.answer, Some(Answer::Cookie(_)));
+        case.in_cookie[who] |= has_one && cookies.iter().all(|cookie| cookie.issuer != Some(who));
+    }
     for cookie in &cookies {
         if let Some(issuer) = cookie.issuer {
             case.in_cookie[issuer] |= !cookie.stored;
