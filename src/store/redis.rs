@@ -106,7 +106,7 @@ pub struct RedisStore {
 }
 
 enum Servers {
-    Single(Connections),
+    Single(Box<Connections>),
     Cluster(ClusterConnection),
 }
 
@@ -157,7 +157,7 @@ impl RedisStoreOptions {
             .set_number_of_retries(2)
             .set_max_delay(Duration::from_secs(1));
         let connections = Connections::open(client, config).await.map_err(failure)?;
-        Ok(self.store(Servers::Single(connections)))
+        Ok(self.store(Servers::Single(Box::new(connections))))
     }
 
     /// Connects to a cluster, through any of these nodes.
