@@ -1,7 +1,7 @@
 //! Every order of events: two or three requests over the real code and a store whose every call is a point where the other one
 //! may go first.
 //!
-//! `cargo test --test orders` takes a minute; `ORDERS=long` runs everything. A schedule that fails is printed with the
+//! `cargo test --test orders` takes a minute or two; `ORDERS=long` runs everything. A schedule that fails is printed with the
 //! line that runs it again.
 
 mod explore;
@@ -143,7 +143,7 @@ fn every_order_of_requests_keeps_what_was_promised() {
     }
     let long = env::var("ORDERS").is_ok_and(|form| form == "long");
     let jobs = forms::jobs(long);
-    let threads = if long { thread::available_parallelism().unwrap().get() } else { 1 };
+    let threads = thread::available_parallelism().unwrap().get();
     let next = AtomicUsize::new(0);
     let (all, failures) = (Mutex::new(Tally::default()), Mutex::new(BTreeMap::new()));
     let parts = Mutex::new(BTreeMap::new());
