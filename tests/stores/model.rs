@@ -144,6 +144,8 @@ struct Pending {
     renewed: bool,
     destroyed: bool,
     in_row: bool,
+    /// Whether it came with a cookie that was newer than the row, which it has not written since.
+    newer: bool,
 }
 
 impl Pending {
@@ -195,9 +197,11 @@ impl World {
         }
         match (from, request.is_in_row(), row) {
             (Some(cookie), true, Some(Row::Live { entries, counter })) => {
-                let merged = delta.over(entries);
+                // Unless another request was faster, the row becomes what the cookie has.
+                let newer = request.newer && self.is_newer(cookie);
+                let merged = if newer { request.view() } else { delta.over(entries) };
                 let counter = (*counter).max(cookie.counter);
-                let is_idle = delta.changes.is_empty() && delta.keep_only.is_none();
+                let is_idle = !newer && delta.changes.is_empty() && delta.keep_only.is_none();
                 if request.renewed {
                     let ended = self.ended(cookie.id);
                     return match seen {
@@ -535,19 +539,10 @@ impl History {
         let resumed = found.0 == Origin::Resumed;
         // All worlds that are left agree on what the cookie is.
         let from = pair.filter(|_| resumed).map(|pair| self.worlds[0].cookies[&pair].clone());
-        let (mut base, mut delta) = (found.1, Delta::default());
-        if let Some(Row::Live { entries, .. }) = from
-            .as_ref()
-            .filter(|from| self.worlds[0].is_newer(from))
-            .map(|from| &self.worlds[0].rows[&from.id])
-            && self.guarded
-        {
-            let replaced = std::mem::replace(&mut base, entries.clone());
-            let changes = replaced.into_iter().map(|(key, value)| (key, Change::Set(value))).collect();
-            delta = Delta { keep_only: Some(BTreeSet::new()), changes };
-        }
+        let newer = self.guarded && from.as_ref().is_some_and(|from| self.worlds[0].is_newer(from));
+        let (base, delta) = (found.1, Delta::default());
         let node = self.nodes[node].clone();
-        Some(Pending { session, node, from, base, delta, renewed: false, destroyed: false, in_row })
+        Some(Pending { session, node, from, base, delta, renewed: false, destroyed: false, in_row, newer })
     }
 
     async fn change(&mut self, request: &mut Pending) {
@@ -616,8 +611,8 @@ impl History {
     }
 
     async fn save(&mut self, request: &mut Pending) {
-        let saves =
-            request.is_in_row() && !request.renewed && request.delta.over(&request.base) != request.base;
+        let differs = request.newer || request.delta.over(&request.base) != request.base;
+        let saves = request.is_in_row() && !request.renewed && differs;
         let saved = request.session.save().await;
         let _ = writeln!(self.log, "  saved: {saved:?}");
         if !saves {
@@ -629,8 +624,9 @@ impl History {
         for world in worlds {
             match (world.rows.get(&cookie.id), &saved) {
                 (Some(Row::Live { entries, counter }), outcome) => {
+                    let newer = request.newer && world.is_newer(&cookie);
                     let row = Row::Live {
-                        entries: request.delta.over(entries),
+                        entries: if newer { request.view() } else { request.delta.over(entries) },
                         counter: (*counter).max(cookie.counter),
                     };
                     let written = world.with_row(cookie.id, row);
@@ -647,6 +643,7 @@ impl History {
         if saved.is_ok() {
             request.base = entries_of(&request.session);
             request.delta = Delta::default();
+            request.newer = false;
             self.worlds.retain(|world| {
                 matches!(world.rows.get(&cookie.id), Some(Row::Live { entries, .. }) if *entries == request.base)
             });
