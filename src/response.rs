@@ -197,24 +197,41 @@ pub(crate) fn outlives_failure(name: &str) -> bool {
         || ["access-control-", "cross-origin-"].iter().any(|family| name.starts_with(family))
 }
 
-pub(crate) const INTERNAL: u16 = 500;
-pub(crate) const UNAVAILABLE: u16 = 503;
+/// What a failure is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// 500: the application is wrong.
+    Internal,
+    /// 503: it may work in a moment.
+    Unavailable,
+}
 
-/// The status of an answer whose session could not be saved.
-pub(crate) fn status_of(error: &CommitError) -> u16 {
-    match error {
-        CommitError::Store(_) | CommitError::NotEnded { .. } | CommitError::Conflict | CommitError::Ended => {
-            UNAVAILABLE
+impl Failure {
+    /// The one of the two values that stands for it.
+    pub(crate) fn pick<S>(self, internal: S, unavailable: S) -> S {
+        match self {
+            Self::Internal => internal,
+            Self::Unavailable => unavailable,
         }
-        CommitError::Foreign => INTERNAL,
     }
 }
 
-/// The headers of an answer with an empty body and this status. What went wrong is told in the log alone.
-pub(crate) fn fail<H: Headers>(error: &dyn Error, status: u16, headers: &mut H) {
+/// What an answer is whose session could not be saved.
+pub(crate) fn failure_of(error: &CommitError) -> Failure {
+    match error {
+        CommitError::Store(_) | CommitError::NotEnded { .. } | CommitError::Conflict | CommitError::Ended => {
+            Failure::Unavailable
+        }
+        CommitError::Foreign => Failure::Internal,
+    }
+}
+
+/// The headers of an answer with an empty body for this failure. What went wrong is told in the log alone.
+pub(crate) fn fail<H: Headers>(error: &dyn Error, failure: Failure, headers: &mut H) {
+    let status = failure.pick(500, 503);
     let source = error.source().map(tracing::field::display);
     tracing::error!(target: "sealed_session", %error, source, "session failure answered with {status}");
-    if status == UNAVAILABLE {
+    if failure == Failure::Unavailable {
         headers.replace(Field::RetryAfter, H::fixed("1"));
     }
 }

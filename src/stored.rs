@@ -85,7 +85,7 @@ impl RowProtocol<'_> {
             return Ok(());
         }
         // Somebody writes the session. From here on that is nobody of this process.
-        let _turn = self.rows.writer(id, None, deadline).await?;
+        let _turn = self.rows.turn(id, deadline).await?;
         let mut tries = 0;
         loop {
             let live = self.live(id, deadline).await?;

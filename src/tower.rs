@@ -105,7 +105,7 @@ use crate::cookie::SetCookie;
 use crate::error::CommitError;
 pub use crate::extract::{Scoped, Site, Subject};
 use crate::response::{
-    Additions, Length, fail, head_bytes, headers_of, outlives_failure, remove_cookie, status_of,
+    Additions, Failure, Length, fail, failure_of, head_bytes, headers_of, outlives_failure, remove_cookie,
 };
 use crate::sessions::{CommitContext, Sessions};
 
@@ -299,7 +299,7 @@ fn finish<B: Default>(
             response
         }
         Err(error) => {
-            let mut failure = failure(&error, status_of(&error));
+            let mut failure = failure(&error, failure_of(&error));
             remove_cookie(&error, failure.headers_mut());
             for (name, value) in response.headers() {
                 if outlives_failure(name.as_str()) {
@@ -312,10 +312,11 @@ fn finish<B: Default>(
 }
 
 /// An answer with an empty body, whose error is told in the log alone.
-fn failure<B: Default>(error: &dyn std::error::Error, status: u16) -> Response<B> {
+fn failure<B: Default>(error: &dyn std::error::Error, kind: Failure) -> Response<B> {
     let mut response = Response::new(B::default());
-    *response.status_mut() = http::StatusCode::from_u16(status).expect("it is a constant");
-    fail(error, status, response.headers_mut());
+    *response.status_mut() =
+        kind.pick(http::StatusCode::INTERNAL_SERVER_ERROR, http::StatusCode::SERVICE_UNAVAILABLE);
+    fail(error, kind, response.headers_mut());
     response
 }
 

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 
 use crate::error::{CommitError, InsertError, RevokeError, StoreError, ValueError};
-use crate::response::{INTERNAL, UNAVAILABLE, fail, remove_cookie, status_of};
+use crate::response::{Failure, fail, failure_of, remove_cookie};
 
 /// A handler asks for a session that no middleware provides.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,7 @@ pub(super) struct NotWrapped {
 
 impl ResponseError for NotWrapped {
     fn error_response(&self) -> HttpResponse {
-        failure(self, INTERNAL)
+        failure(self, Failure::Internal)
     }
 }
 
@@ -36,13 +36,13 @@ impl ResponseError for NotAuthenticated {
 
 impl ResponseError for StoreError {
     fn error_response(&self) -> HttpResponse {
-        failure(self, UNAVAILABLE)
+        failure(self, Failure::Unavailable)
     }
 }
 
 impl ResponseError for CommitError {
     fn error_response(&self) -> HttpResponse {
-        let mut response = failure(self, status_of(self));
+        let mut response = failure(self, failure_of(self));
         remove_cookie(self, response.headers_mut());
         response
     }
@@ -51,26 +51,27 @@ impl ResponseError for CommitError {
 impl ResponseError for RevokeError {
     fn error_response(&self) -> HttpResponse {
         match self {
-            Self::Off => failure(self, INTERNAL),
-            Self::Store(_) => failure(self, UNAVAILABLE),
+            Self::Off => failure(self, Failure::Internal),
+            Self::Store(_) => failure(self, Failure::Unavailable),
         }
     }
 }
 
 impl ResponseError for InsertError {
     fn error_response(&self) -> HttpResponse {
-        failure(self, INTERNAL)
+        failure(self, Failure::Internal)
     }
 }
 
 impl ResponseError for ValueError {
     fn error_response(&self) -> HttpResponse {
-        failure(self, INTERNAL)
+        failure(self, Failure::Internal)
     }
 }
 
-fn failure(error: &dyn std::error::Error, status: u16) -> HttpResponse {
-    let mut response = HttpResponse::new(StatusCode::from_u16(status).expect("it is a constant"));
-    fail(error, status, response.headers_mut());
+fn failure(error: &dyn std::error::Error, kind: Failure) -> HttpResponse {
+    let status = kind.pick(StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE);
+    let mut response = HttpResponse::new(status);
+    fail(error, kind, response.headers_mut());
     response
 }

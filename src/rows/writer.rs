@@ -55,6 +55,18 @@ pub(crate) struct Done {
 }
 
 impl Rows {
+    /// Waits until no writer of this process is at the row, for somebody who reads it anyway.
+    pub(crate) async fn turn(
+        &self,
+        id: SessionId,
+        deadline: Deadline,
+    ) -> Result<RowLock<'_, Left>, CommitError> {
+        let mut lock = self.writers.lock(row_key(id), deadline).await.ok_or(CommitError::Conflict)?;
+        // What was left is what was written, and not what becomes of it now.
+        lock.take();
+        Ok(lock)
+    }
+
     /// Waits for the turn at a row that was loaded so, or that was not there.
     pub(crate) async fn writer(
         &self,

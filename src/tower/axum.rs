@@ -10,7 +10,7 @@ use http::request::Parts;
 use super::{SessionExt, SessionRejection, failure};
 use crate::error::{CommitError, InsertError, RevokeError, StoreError, ValueError};
 use crate::extract::{Scoped, Subject};
-use crate::response::{INTERNAL, UNAVAILABLE, remove_cookie, status_of};
+use crate::response::{Failure, failure_of, remove_cookie};
 use crate::session::Session;
 use crate::state::Origin;
 
@@ -68,13 +68,13 @@ impl IntoResponse for SessionRejection {
 
 impl IntoResponse for StoreError {
     fn into_response(self) -> Response {
-        failure(&self, UNAVAILABLE)
+        failure(&self, Failure::Unavailable)
     }
 }
 
 impl IntoResponse for CommitError {
     fn into_response(self) -> Response {
-        let mut response = failure::<Body>(&self, status_of(&self));
+        let mut response = failure::<Body>(&self, failure_of(&self));
         remove_cookie(&self, response.headers_mut());
         response
     }
@@ -83,20 +83,20 @@ impl IntoResponse for CommitError {
 impl IntoResponse for RevokeError {
     fn into_response(self) -> Response {
         match self {
-            Self::Off => failure(&self, INTERNAL),
-            Self::Store(_) => failure(&self, UNAVAILABLE),
+            Self::Off => failure(&self, Failure::Internal),
+            Self::Store(_) => failure(&self, Failure::Unavailable),
         }
     }
 }
 
 impl IntoResponse for InsertError {
     fn into_response(self) -> Response {
-        failure(&self, INTERNAL)
+        failure(&self, Failure::Internal)
     }
 }
 
 impl IntoResponse for ValueError {
     fn into_response(self) -> Response {
-        failure(&self, INTERNAL)
+        failure(&self, Failure::Internal)
     }
 }

@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 
 use super::failure;
 use crate::error::StoreError;
-use crate::response::UNAVAILABLE;
+use crate::response::Failure;
 
 /// Why an extractor, or [`SessionExt`](super::SessionExt), has no session to give. As a response each has an empty body.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,7 @@ impl SessionRejection {
     #[must_use]
     pub fn to_response<B: Default>(&self) -> Response<B> {
         match self {
-            Self::Store(error) => failure(error, UNAVAILABLE),
+            Self::Store(error) => failure(error, Failure::Unavailable),
             // Of a missing layer the log has heard already, and of nobody it needs not.
             Self::NotLayered | Self::NotAuthenticated => {
                 let mut response = Response::new(B::default());

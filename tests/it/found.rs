@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use sealed_session::{Clock as _, CommitContext, Event, KeyRing, Origin, Rejection, Session, Sessions};
 use tokio::task::yield_now;
 
@@ -235,6 +235,28 @@ async fn nothing_is_handed_on_by_a_write_that_failed_or_under_keys_that_have_cha
     tokio::join!(commit(&bed.sessions, &one), commit(&bed.sessions, &two));
     assert_eq!(spy.calls(), ["write", "load", "write"]);
     assert_eq!(loaded(&bed.sessions, &jar).await.get::<u8>("n").unwrap(), Some(4));
+}
+
+#[actix_web::test]
+async fn who_extends_a_row_after_somebody_else_who_failed_there_reads_it_once() {
+    let (bed, spy) = stored(|builder| builder.rolling(true));
+    let jar = spilled(&bed).await;
+    bed.clock.advance(MINUTE);
+    let (one, two) = (loaded(&bed.sessions, &jar).await, loaded(&bed.sessions, &jar).await);
+    let polls = loaded(&bed.sessions, &jar).await;
+    for session in [&one, &two] {
+        session.skip_renewal();
+        session.increment("n", 1).unwrap();
+    }
+    commit(&bed.sessions, &one).await;
+    spy.calls();
+    spy.slowly(true);
+    spy.next([Fate::Fails]);
+    let fails = bed.sessions.commit(&two, CommitContext::default());
+    let (failed, extended) = join(fails, commit(&bed.sessions, &polls)).await;
+    failed.unwrap_err();
+    assert!(extended.is_some());
+    assert_eq!(spy.calls(), ["write", "extend", "load", "load", "extend"], "one look is the writer's own");
 }
 
 #[actix_web::test]
