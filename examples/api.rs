@@ -22,7 +22,7 @@
 //! | `GET /head?bytes=` | `increment("head", 1)`, and headers `x-pad-N` of that many bytes in all | 200 the new value |
 //!
 //! `GET /session` answers `{"id", "origin", "rejection", "placement", "bytes", "created_at", "expires_at",
-//! "remaining_ms", "subject", "authenticated_at", "fresh_ms", "entries"}`: `origin` is `new`, `resumed` or `rejected`; `rejection` says why, or is
+//! "remaining_ms", "subject", "authenticated_at", "fresh_ms", "entries"}`: `origin` is `new`, `resumed`, `rejected` or `cross-site`; `rejection` says why, or is
 //! null; `placement` is `cookie` or `store`; `bytes` counts the cookie's name and value, or the row; the times are
 //! RFC 3339 in UTC with milliseconds, `2026-01-31T12:34:56.789Z`; `authenticated_at` and `fresh_ms`, the milliseconds since
 //! then, are null for a subject that has not been authenticated; `entries` maps keys to values.
@@ -36,6 +36,8 @@
 //! | `SESSION_KEYS` or `SESSION_KEY_FILE` | comma-separated keys, or a file that is made if need be; a fresh key |
 //! | `COOKIE_NAME` | a prefix like `__Host-` binds other settings |
 //! | `SECURE`, `SAME_SITE` | `always`, `never`, `auto`; `strict`, `lax`, `none` |
+//! | `CROSS_SITE` | `refuse`, `allow-same-site`, `anonymous`, `allow` |
+//! | `TRUSTED_ORIGINS` | comma-separated: `https://app.example.com` |
 //! | `PERSISTENT`, `ROLLING` | `true`, `false` |
 //! | `DURATION_MS`, `ACTIVE_MS`, `ABSOLUTE_MS`, `IDLE_MS` | milliseconds; `ACTIVE_MS=0` means `fixed()` |
 //! | `STORE` | `none`, `memory`, `redb:PATH`, `redis://..`, `redis-cluster://host:port,host:port`, `mongodb://..`, `postgres://..`, `mysql://..`, `sqlite:PATH`; each needs its feature: `cargo run --all-features --example api` has all |

@@ -35,12 +35,14 @@ use pin_project_lite::pin_project;
 pub use self::extract::{Loading, SessionExt};
 use self::extract::{LocalBox, Slot, SlotInner};
 use crate::cookie::SetCookie;
+use crate::cross_site::request_head;
 use crate::error::CommitError;
 pub use crate::extract::{Scoped, Site, Subject};
 use crate::response::{Additions, Length, UNKNOWN_HEAD, head_bytes, headers_of, outlives_failure};
 use crate::sessions::{CommitContext, Sessions};
 
 headers_of!(actix_web::http::header);
+request_head!(actix_web::http);
 
 /// The middleware that gives requests a [`Session`](crate::Session) and commits it with the response, whatever its status.
 ///

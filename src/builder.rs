@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::browser::{MAX_AGE, MAX_NAME_VALUE_BYTES};
 use crate::clock::{Clock, ClockSource};
 use crate::cookie::{CookieConfig, CookieWriter, SameSite, Secure};
+use crate::cross_site::{CrossSite, GuardConfig};
 use crate::envelope::{Engine, RowSealer, Sealer, sealed_len};
 use crate::error::ConfigError;
 use crate::event::{Event, EventSink};
@@ -42,6 +43,7 @@ const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct SessionsBuilder {
     keys: KeyRing,
     cookie: CookieConfig,
+    guard: GuardConfig,
     lifetime: Lifetime,
     max_duration: Duration,
     rolling: bool,
@@ -72,6 +74,7 @@ impl SessionsBuilder {
         Self {
             keys,
             cookie: CookieConfig::default(),
+            guard: GuardConfig::default(),
             lifetime: Lifetime::default(),
             max_duration: MAX_AGE,
             rolling: false,
@@ -137,6 +140,36 @@ impl SessionsBuilder {
     /// The `SameSite` attribute; the default is [`SameSite::Lax`].
     pub fn same_site(mut self, same_site: SameSite) -> Self {
         self.cookie.same_site = same_site;
+        self
+    }
+
+    /// What becomes of requests that another site's page has made and that may change something; the default is
+    /// [`CrossSite::Refuse`], or with a [`domain`](Self::domain) [`CrossSite::AllowSameSite`].
+    ///
+    /// The middleware and the layer judge each request that asks for the session by `Sec-Fetch-Site` and `Origin`, which
+    /// browsers set and pages cannot. [`Sessions::load`] knows nothing of the request but its cookies, and judges none.
+    pub fn cross_site(mut self, policy: CrossSite) -> Self {
+        self.guard.policy = Some(policy);
+        self
+    }
+
+    /// An origin whose pages count as own, such as `https://app.example.com`: a sibling that calls this application, or
+    /// a sign-in that comes back by a cross-site `POST` (Apple's, SAML). It may be called several times. None by default.
+    ///
+    /// Behind a proxy that rewrites `Host`, name the application's own origin, for browsers that send no
+    /// `Sec-Fetch-Site`.
+    pub fn trusted_origin(mut self, origin: impl Into<String>) -> Self {
+        self.guard.trusted.push(origin.into());
+        self
+    }
+
+    /// Whether the first host in `Forwarded` (RFC 7239), else in `X-Forwarded-Host`, is the one that the request was
+    /// addressed to, for the comparison with `Origin`; the default is false.
+    ///
+    /// # Security
+    /// Switch it on only behind a proxy that sets the header, or takes it away.
+    pub fn forwarded_host(mut self, trusted: bool) -> Self {
+        self.guard.forwarded_host = trusted;
         self
     }
 
@@ -288,6 +321,9 @@ impl SessionsBuilder {
         static HOMES: AtomicU64 = AtomicU64::new(0);
 
         self.cookie.validate()?;
+        let CookieConfig { domain, same_site, secure, .. } = &self.cookie;
+        let sent_to_all = *same_site == SameSite::None;
+        let guard = self.guard.build(domain.is_some(), sent_to_all, *secure == Secure::Always)?;
         let terms = self.lifetime.terms(self.max_duration)?;
         let (stored, timeout) = self.stored()?;
         let revoking = self.revoking()?;
@@ -311,6 +347,7 @@ impl SessionsBuilder {
         Ok(Sessions::new(Core {
             sealer: Sealer::with_engine(self.engine, self.keys, Purpose::Cookie, cookie.name()),
             cookie,
+            guard,
             limits,
             issue_empty: self.issue_empty,
             cache_headers: self.cache_headers,

@@ -90,6 +90,14 @@ pub enum ConfigError {
         /// The largest that is accepted.
         max: usize,
     },
+    /// A trusted origin that no browser would send.
+    #[error("trusted_origin {value:?} is not usable: {reason}")]
+    Origin {
+        /// The value given.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A setting that means something only with a store, and there is none.
     #[error("{setting} is set, but there is no store; add `.store(..)` or leave it out")]
     NeedsStore {
@@ -253,6 +261,13 @@ pub enum InsertError {
     /// The session was destroyed earlier in this request.
     #[error("the session was destroyed in this request; a new one starts with the next request")]
     Destroyed,
+    /// Another site's page has made the request, so it may neither begin nor change a session
+    /// ([`CrossSite`](crate::CrossSite)). Answered with 403.
+    #[error(
+        "another site's page made this request, so it may neither begin nor change a session; name the site by \
+         `trusted_origin` if it is yours, or one that sign-ins come back from"
+    )]
+    CrossSite,
     /// The response has left already, and this change can no longer reach the browser.
     #[error("the session was committed with the response; change it before the response is made")]
     Committed,

@@ -53,6 +53,12 @@ pub enum Event {
         /// Why.
         reason: Rejection,
     },
+    /// Another site's page made a request with the session's cookie, and got nothing of it: 403, or with
+    /// [`CrossSite::Anonymous`](crate::CrossSite::Anonymous) an empty session.
+    CrossSite {
+        /// The session.
+        id: SessionId,
+    },
     /// A request carried several live cookies with different session ids; the newest was taken.
     Ambiguous {
         /// The session that was taken.
@@ -182,6 +188,7 @@ impl Event {
             Self::Started { .. } => "started",
             Self::Resumed { .. } => "resumed",
             Self::Rejected { .. } => "rejected",
+            Self::CrossSite { .. } => "cross_site",
             Self::Ambiguous { .. } => "ambiguous",
             Self::Reissued { .. } => "reissued",
             Self::Extended { .. } => "extended",
@@ -210,6 +217,7 @@ impl Event {
             | Self::Lost { .. }
             | Self::Conflicted { .. }
             | Self::Unconfirmed { .. }
+            | Self::CrossSite { .. }
             | Self::HeadOverBudget { .. }
             | Self::KeysFailed { .. } => true,
             Self::Rejected { reason } => matches!(reason, Rejection::Missing | Rejection::RevokedKey(_)),
@@ -222,6 +230,7 @@ impl Event {
         match *self {
             Self::Started { id, .. }
             | Self::Resumed { id }
+            | Self::CrossSite { id }
             | Self::Ambiguous { id, .. }
             | Self::Reissued { id, .. }
             | Self::Extended { id }
@@ -289,6 +298,10 @@ impl fmt::Display for Event {
             Self::Started { .. } => "a session began",
             Self::Resumed { .. } => "a session goes on",
             Self::Rejected { reason } => return write!(f, "a cookie was refused, {reason}"),
+            Self::CrossSite { .. } => {
+                "another site's page made a request with a session's cookie, and got nothing of it; name its origin by \
+                 `trusted_origin` if it is yours, or where a proxy rewrites `Host`"
+            }
             Self::Ambiguous { live, .. } => {
                 return write!(
                     f,

@@ -77,7 +77,7 @@
 //! # Guides
 //!
 //! [Lifetimes](guide::lifetimes), [stores](guide::stores), [keys](guide::keys), [logins](guide::logins),
-//! [ending sessions](guide::ending),
+//! [ending sessions](guide::ending), [other sites](guide::cross_site),
 //! [testing](guide::testing), [proxies](guide::proxies), and [what is not protected](guide::limits).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -94,6 +94,7 @@ mod candidates;
 mod clock;
 mod commit;
 mod cookie;
+mod cross_site;
 mod entries;
 mod envelope;
 mod error;
@@ -128,6 +129,7 @@ pub use builder::SessionsBuilder;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use commit::Outcome;
 pub use cookie::{SameSite, Secure};
+pub use cross_site::CrossSite;
 #[doc(hidden)]
 pub use envelope::bench as __bench;
 pub use error::{

@@ -236,6 +236,12 @@ pub(crate) fn fail<H: Headers>(error: &dyn Error, failure: Failure, headers: &mu
     }
 }
 
+/// Tells the log of a change that another site's page may not make: an answer of 403 that nobody can explain is a riddle.
+#[cfg(any(feature = "actix", feature = "axum"))]
+pub(crate) fn refuse(error: &dyn Error) {
+    tracing::warn!(target: "sealed_session", %error, "session failure answered with 403");
+}
+
 /// The cookie's removal, where the session could not be ended.
 pub(crate) fn remove_cookie<H: Headers>(error: &CommitError, headers: &mut H) {
     // An application may have made this error itself, with a line that is none.

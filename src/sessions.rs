@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 use crate::candidates::{self, Candidate, Found, Refusal};
 use crate::clock::{ClockSource, Millis};
 use crate::cookie::{CookieWriter, Secure, unquoted};
+use crate::cross_site::{CrossSite, Guard, Head};
 use crate::entries::Entries;
 use crate::envelope::Sealer;
 use crate::error::{Rejection, StoreError};
@@ -21,7 +22,7 @@ use crate::record::{Header, Place, SessionId};
 use crate::revocation::{FailurePolicy, Revoking};
 use crate::rows::{LiveRow, Rows};
 use crate::session::{Backend, Placement, Session};
-use crate::state::{Limits, Loaded, Origin, State};
+use crate::state::{Limits, Loaded, Origin, Stage, State};
 use crate::store::Store;
 
 /// The sessions of an application: loads them from requests and commits them to responses.
@@ -59,6 +60,7 @@ pub struct Sessions {
 pub(crate) struct Core {
     pub(crate) sealer: Sealer,
     pub(crate) cookie: CookieWriter,
+    pub(crate) guard: Guard,
     pub(crate) limits: Limits,
     pub(crate) issue_empty: bool,
     pub(crate) cache_headers: bool,
@@ -222,6 +224,32 @@ impl Sessions {
             }
             None => Opening::Ready(self.session(State::new(Origin::New, &limits.terms, now), cookies)),
         }
+    }
+
+    /// Like [`open`](Self::open), for a request that may be another site's; `None`: it is, and gets nothing.
+    #[cfg_attr(not(any(feature = "actix", feature = "tower")), allow(dead_code))]
+    pub(crate) fn admit<H: AsRef<[u8]>>(
+        &self,
+        head: &impl Head,
+        cookie_headers: impl IntoIterator<Item = H>,
+    ) -> Option<Opening> {
+        if !self.core.guard.is_foreign(head) {
+            return Some(self.open(cookie_headers));
+        }
+        let Core { sealer, cookie, limits, guard, sink, .. } = &*self.core;
+        let now = self.now();
+        let Found { outcome, reload, .. } =
+            candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
+        sink.looked(sealer.ring(), reload);
+        if let Some(Ok(candidate)) = outcome {
+            self.tell(&Event::CrossSite { id: candidate.header.id });
+            if guard.policy != CrossSite::Anonymous {
+                return None;
+            }
+        }
+        let mut state = State::new(Origin::CrossSite, &limits.terms, now);
+        state.stage = Stage::Foreign;
+        Some(Opening::Ready(self.session(state, 0)))
     }
 
     /// Follows a reference into the store, and asks there whether the session has been revoked.

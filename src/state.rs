@@ -22,6 +22,9 @@ pub enum Origin {
     Resumed,
     /// The request's cookie was refused, and this is a new session.
     Rejected(Rejection),
+    /// Another site's page made the request: the session is empty, whatever cookie there was, and cannot be changed
+    /// ([`CrossSite`](crate::CrossSite)).
+    CrossSite,
 }
 
 /// What bounds a session, as numbers.
@@ -59,6 +62,8 @@ pub(crate) enum Stage {
     Committed,
     /// Committed and then reloaded: its entries can be changed, for `save`, but no cookie can be issued any more.
     Detached,
+    /// Of another site's request: there is nothing in it, and nothing comes of it.
+    Foreign,
 }
 
 /// What the handler asked for beside the configured renewal.
@@ -293,6 +298,7 @@ impl State {
             Stage::Open => Ok(()),
             Stage::Destroyed => Err(InsertError::Destroyed),
             Stage::Committed | Stage::Detached => Err(InsertError::Committed),
+            Stage::Foreign => Err(InsertError::CrossSite),
         }
     }
 

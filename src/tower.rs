@@ -102,6 +102,7 @@ use self::extract::{BoxFuture, Slot, SlotInner};
 pub use self::extract::{Loading, SessionExt};
 pub use self::rejection::SessionRejection;
 use crate::cookie::SetCookie;
+use crate::cross_site::request_head;
 use crate::error::CommitError;
 pub use crate::extract::{Scoped, Site, Subject};
 use crate::response::{
@@ -110,6 +111,7 @@ use crate::response::{
 use crate::sessions::{CommitContext, Sessions};
 
 headers_of!(http::header);
+request_head!(http);
 
 /// The layer that gives requests a [`Session`](crate::Session) and commits it with the response, whatever its status. See
 /// the [module](self) for its place among others.

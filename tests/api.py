@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from urllib.parse import quote, urlencode
 
-SETTINGS = """PORT SESSION_KEYS SESSION_KEY_FILE COOKIE_NAME SECURE SAME_SITE PERSISTENT ROLLING
+SETTINGS = """PORT SESSION_KEYS SESSION_KEY_FILE COOKIE_NAME SECURE SAME_SITE CROSS_SITE TRUSTED_ORIGINS PERSISTENT ROLLING
 DURATION_MS ACTIVE_MS ABSOLUTE_MS IDLE_MS SPILL_ABOVE RESPONSE_HEAD_BUDGET
 STORE STORE_TIMEOUT_MS REVOCATION REVOCATION_FAILURE""".split()
 DEFAULT_NAME = "__Host-Http-session"
@@ -725,7 +725,7 @@ def settings():
             cookie = cookie_of(reply)
             told = browser.session()
             equal("resumed", (told["origin"], told["bytes"]), ("resumed", cookie.size))
-            removal = removed("destroy", browser.ask("POST", "/destroy"))
+            removal = removed("destroy", browser.ask("POST", "/destroy", headers=headers))
             equal("the removal has the name", removal.name, cookie.name)
             return cookie
 
@@ -736,7 +736,9 @@ def settings():
     https = {"X-Forwarded-Proto": "https"}
     check("SECURE=auto over HTTPS", "secure" in issued(https, name="sid", COOKIE_NAME="sid", SECURE="auto").attributes)
     for value in ["Strict", "Lax", "None"]:
-        equal("SAME_SITE", issued(SAME_SITE=value.lower()).attributes["samesite"], value)
+        # With SameSite=None a request has to say where it comes from.
+        from_here = {"Sec-Fetch-Site": "same-origin"}
+        equal("SAME_SITE", issued(from_here, SAME_SITE=value.lower()).attributes["samesite"], value)
     check("PERSISTENT=false", "max-age" not in issued(PERSISTENT="false").attributes)
     check("PERSISTENT=0", "max-age" not in issued(PERSISTENT="0").attributes)
     check("PERSISTENT=true", "max-age" in issued(PERSISTENT="true").attributes)
@@ -809,6 +811,8 @@ def bad_settings():
             ({"COOKIE_NAME": "__Secure-s", "SECURE": "auto"}, "__Secure-"),
             ({"COOKIE_NAME": "s", "SECURE": "never", "SAME_SITE": "none"}, "Secure::Always"),
             ({"SAME_SITE": "Lax"}, "strict, lax or none"),
+            ({"CROSS_SITE": "deny"}, "refuse, allow-same-site, anonymous or allow"),
+            ({"TRUSTED_ORIGINS": "app.example.com"}, "https://app.example.com"),
             ({"PERSISTENT": "maybe"}, "true or false"),
             ({"ROLLING": ""}, "true or false"),
             ({"DURATION_MS": "1h"}, "whole number of milliseconds"),

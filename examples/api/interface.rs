@@ -16,6 +16,7 @@ pub(crate) fn describe(session: &Session) -> Value {
         Origin::New => ("new", None),
         Origin::Resumed => ("resumed", None),
         Origin::Rejected(reason) => ("rejected", Some(reason.as_str())),
+        Origin::CrossSite => ("cross-site", None),
         _ => ("unknown", None),
     };
     let (placement, bytes) = match session.placement() {
@@ -151,6 +152,7 @@ impl From<InsertError> for Refusal {
         match error {
             InsertError::TooLarge { size, limit } => Self::too_large(message, size, limit),
             InsertError::NotCountable { .. } => Self::new(409, message),
+            InsertError::CrossSite => Self::new(403, message),
             InsertError::Encode { .. } | InsertError::Duration { .. } | InsertError::EmptySubject => {
                 Self::bad(message)
             }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealed_session::store::{self, Store};
-use sealed_session::{FailurePolicy, Key, KeyRing, Lifetime, Revocation, SameSite, Secure, Sessions};
+use sealed_session::{
+    CrossSite, FailurePolicy, Key, KeyRing, Lifetime, Revocation, SameSite, Secure, Sessions,
+};
 
 /// The port to listen on; 0 takes a free one.
 pub(crate) fn port() -> Result<u16, String> {
@@ -108,7 +110,21 @@ pub(crate) async fn sessions() -> Result<Sessions, String> {
     let policies = [("open", FailurePolicy::Open), ("closed", FailurePolicy::Closed)];
     let on_failure = one_of("REVOCATION_FAILURE", "open or closed", &policies)?;
 
+    let cross_site = [
+        ("refuse", CrossSite::Refuse),
+        ("allow-same-site", CrossSite::AllowSameSite),
+        ("anonymous", CrossSite::Anonymous),
+        ("allow", CrossSite::Allow),
+    ];
+    let cross_site = one_of("CROSS_SITE", "refuse, allow-same-site, anonymous or allow", &cross_site)?;
+
     let mut builder = Sessions::builder(keys()?).lifetime(lifetime);
+    if let Some(policy) = cross_site {
+        builder = builder.cross_site(policy);
+    }
+    for origin in var("TRUSTED_ORIGINS")?.iter().flat_map(|list| list.split(',')) {
+        builder = builder.trusted_origin(origin.trim());
+    }
     if let Some(store) = store().await? {
         builder = builder.store(store);
     }
@@ -154,6 +170,8 @@ fn what_is_set() -> String {
         "COOKIE_NAME",
         "SECURE",
         "SAME_SITE",
+        "CROSS_SITE",
+        "TRUSTED_ORIGINS",
         "DURATION_MS",
         "ACTIVE_MS",
         "ABSOLUTE_MS",

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 
 use crate::error::{CommitError, InsertError, RevokeError, StoreError, ValueError};
-use crate::response::{Failure, fail, failure_of, remove_cookie};
+use crate::response::{Failure, fail, failure_of, refuse, remove_cookie};
 
 /// A handler asks for a session that no middleware provides.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,18 @@ impl ResponseError for NotAuthenticated {
     }
 }
 
+/// Another site's page asks for a session that is not its own.
+#[derive(Debug, thiserror::Error)]
+#[error("another site's page made this request, which gets nothing of the session")]
+pub(super) struct CrossSiteRequest;
+
+impl ResponseError for CrossSiteRequest {
+    /// The log has heard it already.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(StatusCode::FORBIDDEN)
+    }
+}
+
 impl ResponseError for StoreError {
     fn error_response(&self) -> HttpResponse {
         failure(self, Failure::Unavailable)
@@ -59,7 +71,13 @@ impl ResponseError for RevokeError {
 
 impl ResponseError for InsertError {
     fn error_response(&self) -> HttpResponse {
-        failure(self, Failure::Internal)
+        match self {
+            Self::CrossSite => {
+                refuse(self);
+                HttpResponse::new(StatusCode::FORBIDDEN)
+            }
+            _ => failure(self, Failure::Internal),
+        }
     }
 }
 

@@ -14,7 +14,8 @@ use actix_web::http::header::{COOKIE, HeaderValue};
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
 use tokio::sync::Mutex;
 
-use super::errors::{NotAuthenticated, NotWrapped};
+use super::RequestHead;
+use super::errors::{CrossSiteRequest, NotAuthenticated, NotWrapped};
 use crate::cookie::Secure;
 use crate::extract::{Scoped, Site, Subject};
 use crate::session::Session;
@@ -56,7 +57,11 @@ impl SlotInner {
             return Loading::ready(Ok(loaded.session.clone()));
         }
         let cookies = request.headers().get_all(COOKIE).map(HeaderValue::as_bytes);
-        let opening = self.sessions.open(cookies);
+        let (method, uri) = (request.method(), request.uri());
+        let head = RequestHead { method, uri, headers: request.headers() };
+        let Some(opening) = self.sessions.admit(&head, cookies) else {
+            return Loading::ready(Err(CrossSiteRequest.into()));
+        };
         let secure = self.sessions.secure() == Secure::Auto && request.connection_info().scheme() == "https";
         match opening {
             Opening::Ready(session) => Loading::ready(Ok(self.keep(session, secure))),
@@ -157,8 +162,9 @@ pub trait SessionExt {
     /// The session of [`SessionMiddleware::new`](crate::SessionMiddleware::new), loaded now if it is not yet.
     ///
     /// # Errors
-    /// [`StoreError`](crate::store::StoreError) if it is in a store that fails, which answers 503. Without the middleware: an error that answers
-    /// 500 and names the mistake in the log.
+    /// [`StoreError`](crate::StoreError) if it is in a store that fails, which answers 503. Another site's page that asks
+    /// for it gets 403 ([`CrossSite`](crate::CrossSite)). Without the middleware: an error that answers 500 and names the
+    /// mistake in the log.
     fn session(&self) -> impl Future<Output = Result<Session, Error>> {
         self.scoped_session::<Site>()
     }

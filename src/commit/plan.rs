@@ -49,7 +49,7 @@ impl Plan {
         // While revocation is on, a row tells that a session is over also where none told that it lived.
         let has_end = stored || (core.revoking.is_some() && state.loaded.is_some());
         match state.stage {
-            Stage::Committed | Stage::Detached => return Self::NOTHING,
+            Stage::Committed | Stage::Detached | Stage::Foreign => return Self::NOTHING,
             Stage::Destroyed if has_end => return Self::new(RowStep::End, CookieStep::Remove),
             Stage::Destroyed if state.cookies > 0 => return Self::new(RowStep::Leave, CookieStep::Remove),
             Stage::Destroyed => return Self::NOTHING,

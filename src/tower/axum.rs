@@ -5,12 +5,13 @@ use std::future::Future;
 use axum_core::body::Body;
 use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::request::Parts;
 
 use super::{SessionExt, SessionRejection, failure};
 use crate::error::{CommitError, InsertError, RevokeError, StoreError, ValueError};
 use crate::extract::{Scoped, Subject};
-use crate::response::{Failure, failure_of, remove_cookie};
+use crate::response::{Failure, failure_of, refuse, remove_cookie};
 use crate::session::Session;
 use crate::state::Origin;
 
@@ -91,7 +92,13 @@ impl IntoResponse for RevokeError {
 
 impl IntoResponse for InsertError {
     fn into_response(self) -> Response {
-        failure(&self, Failure::Internal)
+        match self {
+            Self::CrossSite => {
+                refuse(&self);
+                StatusCode::FORBIDDEN.into_response()
+            }
+            _ => failure(&self, Failure::Internal),
+        }
     }
 }
 

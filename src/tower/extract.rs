@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{Extensions, Request, Uri};
 use tokio::sync::Mutex;
 
-use super::SessionRejection;
+use super::{RequestHead, SessionRejection};
 use crate::cookie::Secure;
 use crate::extract::Site;
 use crate::session::Session;
@@ -65,14 +65,16 @@ impl SlotInner {
     }
 
     /// The request's session, loaded by the first who asks. Others who ask meanwhile wait for the same.
-    fn session(self: Arc<Self>, headers: &HeaderMap, uri: &Uri) -> Loading<Session> {
+    fn session(self: Arc<Self>, head: RequestHead<'_>) -> Loading<Session> {
         if let Some(loaded) = self.loaded.get() {
             return Loading::ready(Ok(loaded.session.clone()));
         }
         // Of HTTP/2 there may be several (RFC 9113, section 8.2.3).
-        let cookies = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
-        let opening = self.sessions.open(cookies);
-        let secure = self.sessions.secure() == Secure::Auto && is_https(headers, uri);
+        let cookies = head.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+        let Some(opening) = self.sessions.admit(&head, cookies) else {
+            return Loading::ready(Err(SessionRejection::CrossSite));
+        };
+        let secure = self.sessions.secure() == Secure::Auto && is_https(head.headers, head.uri);
         match opening {
             Opening::Ready(session) => Loading::ready(Ok(self.keep(session, secure))),
             Opening::Referenced(reference) => Loading::waiting(async move {
@@ -155,7 +157,8 @@ pub trait SessionExt {
     /// The session of [`SessionLayer::new`](super::SessionLayer::new), loaded now if it is not yet.
     ///
     /// # Errors
-    /// [`SessionRejection::Store`] if it is in a store that fails, [`SessionRejection::NotLayered`] without the layer.
+    /// [`SessionRejection::Store`] if it is in a store that fails, [`SessionRejection::CrossSite`] if another site's page
+    /// asks for it, [`SessionRejection::NotLayered`] without the layer.
     fn session(&self) -> Loading<Session> {
         self.scoped_session::<Site>()
     }
@@ -177,7 +180,8 @@ pub trait SessionExt {
 
 impl<B> SessionExt for Request<B> {
     fn scoped_session<S: 'static>(&self) -> Loading<Session> {
-        load::<S>(self.headers(), self.uri(), self.extensions())
+        let head = RequestHead { method: self.method(), uri: self.uri(), headers: self.headers() };
+        load::<S>(head, self.extensions())
     }
 
     fn try_scoped_session<S: 'static>(&self) -> Option<Session> {
@@ -187,7 +191,8 @@ impl<B> SessionExt for Request<B> {
 
 impl SessionExt for Parts {
     fn scoped_session<S: 'static>(&self) -> Loading<Session> {
-        load::<S>(&self.headers, &self.uri, &self.extensions)
+        let head = RequestHead { method: &self.method, uri: &self.uri, headers: &self.headers };
+        load::<S>(head, &self.extensions)
     }
 
     fn try_scoped_session<S: 'static>(&self) -> Option<Session> {
@@ -195,9 +200,9 @@ impl SessionExt for Parts {
     }
 }
 
-fn load<S: 'static>(headers: &HeaderMap, uri: &Uri, extensions: &Extensions) -> Loading<Session> {
+fn load<S: 'static>(head: RequestHead<'_>, extensions: &Extensions) -> Loading<Session> {
     match extensions.get::<Slot<S>>() {
-        Some(slot) => Arc::clone(&slot.inner).session(headers, uri),
+        Some(slot) => Arc::clone(&slot.inner).session(head),
         None => {
             let error = SessionRejection::NotLayered;
             tracing::error!(target: "sealed_session", scope = type_name::<S>(), "{error}");

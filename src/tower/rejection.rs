@@ -19,6 +19,10 @@ pub enum SessionRejection {
     /// The session is in a store that fails; answered with 503 and `Retry-After`.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Another site's page made the request, which gets nothing of the session
+    /// ([`CrossSite`](crate::CrossSite)); answered with 403.
+    #[error("another site's page made this request, which gets nothing of the session")]
+    CrossSite,
     /// It is nobody's session, and the handler asks for its [`Subject`](super::Subject); answered with 401.
     #[error("nobody has logged in to this session")]
     NotAuthenticated,
@@ -31,6 +35,7 @@ impl SessionRejection {
         match self {
             Self::NotLayered => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CrossSite => StatusCode::FORBIDDEN,
             Self::NotAuthenticated => StatusCode::UNAUTHORIZED,
         }
     }
@@ -41,8 +46,8 @@ impl SessionRejection {
     pub fn to_response<B: Default>(&self) -> Response<B> {
         match self {
             Self::Store(error) => failure(error, Failure::Unavailable),
-            // Of a missing layer the log has heard already, and of nobody it needs not.
-            Self::NotLayered | Self::NotAuthenticated => {
+            // Of nobody the log needs not hear, and of the others it has.
+            Self::NotLayered | Self::CrossSite | Self::NotAuthenticated => {
                 let mut response = Response::new(B::default());
                 *response.status_mut() = self.status();
                 response

@@ -5,6 +5,7 @@ mod asking;
 mod axum_alone;
 mod commit;
 mod cookies;
+mod cross_site;
 mod found;
 #[path = "on_axum.rs"]
 mod framework;

@@ -47,6 +47,7 @@ fn of_configuration() -> Vec<String> {
         message(builder().lifetime(Lifetime::new(seconds(60)).active(seconds(300))).build()),
         message(builder().cookie_name("session").path("shop").build()),
         message(builder().cookie_name("session").domain("my site").build()),
+        message(builder().trusted_origin("app.example.com").build()),
     ]
 }
 
@@ -199,15 +200,20 @@ async fn of_refusals() -> Vec<String> {
     ring.rotate(Key::from_bytes([3; 32])).unwrap();
     ring.revoke(Key::from_bytes([1; 32]).id()).unwrap();
     messages.push(reason(&sessions, &cookie).await);
+    messages.push(sealed_session::InsertError::CrossSite.to_string());
     messages.push(sealed_session::Rejection::Missing.to_string());
     messages.push(sealed_session::Rejection::Revoked.to_string());
     messages
 }
 
 #[cfg(feature = "axum")]
-fn of_layers() -> [String; 2] {
+fn of_layers() -> [String; 3] {
     use sealed_session::tower::SessionRejection;
-    [SessionRejection::NotLayered.to_string(), SessionRejection::NotAuthenticated.to_string()]
+    [
+        SessionRejection::NotLayered.to_string(),
+        SessionRejection::CrossSite.to_string(),
+        SessionRejection::NotAuthenticated.to_string(),
+    ]
 }
 
 async fn without_middleware() -> String {

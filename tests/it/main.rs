@@ -6,6 +6,7 @@ mod adversarial;
 mod asking;
 mod commit;
 mod cookies;
+mod cross_site;
 mod errors;
 #[cfg(feature = "memory")]
 mod found;

@@ -7,12 +7,12 @@ use std::rc::Rc;
 
 use actix_web::dev::{Payload, Service};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{COOKIE, HeaderValue};
+use actix_web::http::header::HeaderValue;
 use actix_web::{App, Error, FromRequest, HttpRequest, HttpResponse, HttpServer, ResponseError, test, web};
 use sealed_session::actix::SessionExt as _;
 use sealed_session::{Session, SessionMiddleware, Sessions};
 
-use crate::support::{Admin, Answer, Reply, Wrapped};
+use crate::support::{Admin, Answer, Reply, Sent, Wrapped};
 
 /// A request, as its handler sees it.
 #[derive(Clone)]
@@ -93,6 +93,14 @@ pub(crate) async fn ask<F>(wrapped: Wrapped<'_>, cookies: &[&[u8]], handler: F) 
 where
     F: AsyncFn(Request) -> Result<Answer, Failure> + 'static,
 {
+    ask_with(wrapped, &Sent::get(cookies), handler).await
+}
+
+/// One request.
+pub(crate) async fn ask_with<F>(wrapped: Wrapped<'_>, sent: &Sent<'_>, handler: F) -> Reply
+where
+    F: AsyncFn(Request) -> Result<Answer, Failure> + 'static,
+{
     let handler = Rc::new(handler);
     let handle = move |request: HttpRequest| {
         let handler = Rc::clone(&handler);
@@ -107,25 +115,25 @@ where
     let layer = |sessions: &Sessions| SessionMiddleware::new(sessions.clone());
     let admin = |sessions: &Sessions| SessionMiddleware::scoped::<Admin>(sessions.clone());
     match wrapped {
-        Wrapped::Not => send(test::init_service(app).await, cookies).await,
-        Wrapped::Once(sessions) => send(test::init_service(app.wrap(layer(sessions))).await, cookies).await,
+        Wrapped::Not => send(test::init_service(app).await, sent).await,
+        Wrapped::Once(sessions) => send(test::init_service(app.wrap(layer(sessions))).await, sent).await,
         Wrapped::Twice(inner, outer) => {
-            send(test::init_service(app.wrap(layer(inner)).wrap(layer(outer))).await, cookies).await
+            send(test::init_service(app.wrap(layer(inner)).wrap(layer(outer))).await, sent).await
         }
         Wrapped::Scoped { site, of_admin } => {
-            send(test::init_service(app.wrap(layer(site)).wrap(admin(of_admin))).await, cookies).await
+            send(test::init_service(app.wrap(layer(site)).wrap(admin(of_admin))).await, sent).await
         }
     }
 }
 
-async fn send<S, B>(app: S, cookies: &[&[u8]]) -> Reply
+async fn send<S, B>(app: S, sent: &Sent<'_>) -> Reply
 where
     S: Service<actix_http::Request, Response = actix_web::dev::ServiceResponse<B>, Error = Error>,
     B: actix_web::body::MessageBody,
 {
-    let mut request = test::TestRequest::get();
-    for cookie in cookies {
-        request = request.append_header((COOKIE, HeaderValue::from_bytes(cookie).unwrap()));
+    let mut request = test::TestRequest::default().method(sent.method.parse().unwrap());
+    for (name, value) in &sent.headers {
+        request = request.append_header((*name, HeaderValue::from_bytes(value).unwrap()));
     }
     // What is an error here becomes the response that it stands for, as in the server.
     match app.call(request.to_request()).await {

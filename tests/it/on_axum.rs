@@ -10,14 +10,14 @@ use std::rc::Rc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use axum::http::header::{COOKIE, HeaderValue};
+use axum::http::header::HeaderValue;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use sealed_session::tower::SessionExt as _;
 use sealed_session::{InsertError, Session, SessionLayer, Sessions};
 use tower::{Layer, Service, ServiceExt as _, service_fn};
 
-use crate::support::{Admin, Answer, Reply, Wrapped};
+use crate::support::{Admin, Answer, Reply, Sent, Wrapped};
 
 /// A request, as its handler sees it.
 #[derive(Clone)]
@@ -86,6 +86,14 @@ pub(crate) async fn ask<F>(wrapped: Wrapped<'_>, cookies: &[&[u8]], handler: F) 
 where
     F: AsyncFn(Request) -> Result<Answer, Failure> + 'static,
 {
+    ask_with(wrapped, &Sent::get(cookies), handler).await
+}
+
+/// One request.
+pub(crate) async fn ask_with<F>(wrapped: Wrapped<'_>, sent: &Sent<'_>, handler: F) -> Reply
+where
+    F: AsyncFn(Request) -> Result<Answer, Failure> + 'static,
+{
     let handler = Rc::new(handler);
     let app = service_fn(move |request: axum::http::Request<Body>| {
         let handler = Rc::clone(&handler);
@@ -100,22 +108,22 @@ where
     let layer = |sessions: &Sessions| SessionLayer::new(sessions.clone());
     let admin = |sessions: &Sessions| SessionLayer::scoped::<Admin>(sessions.clone());
     match wrapped {
-        Wrapped::Not => send(app, cookies).await,
-        Wrapped::Once(sessions) => send(layer(sessions).layer(app), cookies).await,
-        Wrapped::Twice(inner, outer) => send(layer(outer).layer(layer(inner).layer(app)), cookies).await,
-        Wrapped::Scoped { site, of_admin } => {
-            send(admin(of_admin).layer(layer(site).layer(app)), cookies).await
-        }
+        Wrapped::Not => send(app, sent).await,
+        Wrapped::Once(sessions) => send(layer(sessions).layer(app), sent).await,
+        Wrapped::Twice(inner, outer) => send(layer(outer).layer(layer(inner).layer(app)), sent).await,
+        Wrapped::Scoped { site, of_admin } => send(admin(of_admin).layer(layer(site).layer(app)), sent).await,
     }
 }
 
-async fn send<S>(app: S, cookies: &[&[u8]]) -> Reply
+async fn send<S>(app: S, sent: &Sent<'_>) -> Reply
 where
     S: Service<axum::http::Request<Body>, Response = Response, Error = Infallible>,
 {
     let mut request = axum::http::Request::new(Body::empty());
-    for cookie in cookies {
-        request.headers_mut().append(COOKIE, HeaderValue::from_bytes(cookie).unwrap());
+    *request.method_mut() = sent.method.parse().unwrap();
+    for (name, value) in &sent.headers {
+        let name = axum::http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+        request.headers_mut().append(name, HeaderValue::from_bytes(value).unwrap());
     }
     let response = app.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();

@@ -45,6 +45,20 @@ pub(crate) enum Wrapped<'a> {
     },
 }
 
+/// What a client sends.
+#[derive(Clone)]
+pub(crate) struct Sent<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) headers: Vec<(&'a str, &'a [u8])>,
+}
+
+impl<'a> Sent<'a> {
+    /// With these `Cookie` headers.
+    pub(crate) fn get(cookies: &[&'a [u8]]) -> Self {
+        Self { method: "GET", headers: cookies.iter().map(|cookie| ("cookie", *cookie)).collect() }
+    }
+}
+
 /// What a handler answers.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
