@@ -5,9 +5,8 @@
 //! because the session is in the browser and its key in `session.keys`. `SESSION_SECONDS=10 cargo run --example login`
 //! shows a session expire; `PORT` sets the port. On actix-web; `login_axum` is the same on axum.
 //!
-//! CSRF: browsers keep a `SameSite=Lax` cookie, the default, back from a POST that comes from another site, and only
-//! POST changes anything here. That does not stop a foreign page from logging a visitor in to an account of its own;
-//! where that matters, check the `Origin` header in `login`.
+//! CSRF: only POST changes anything here, and a POST of another site's page gets nothing of the session and begins none,
+//! by default. So no foreign page acts for a user, nor logs a visitor in to an account of its own.
 
 #[path = "login/pages.rs"]
 mod pages;

@@ -4,9 +4,11 @@
 //!
 //! # Other sites (CSRF)
 //!
-//! The browser sends the cookie along with whatever request it makes to us, whoever made it do so. Three things stand in
+//! The browser sends the cookie along with whatever request it makes to us, whoever made it do so. Four things stand in
 //! the way here:
 //!
+//! 0. The guard, on by default, refuses what pages of another origin ask for the session with, by what browsers say of
+//!    them. The others are for browsers that say nothing.
 //! 1. `SameSite=Lax`, the default, keeps the cookie from requests that another *site* makes, unless they are top-level
 //!    navigations with GET. A sibling subdomain is the same site, so it does not count as another.
 //! 2. `web::Json` takes `application/json` only, which other *origins* cannot send without asking first (CORS), and

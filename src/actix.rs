@@ -8,6 +8,7 @@
 //! | nothing with the session | | | |
 //! | asked for it | yes | if it is due | with `Set-Cookie` |
 //! | changed it, in its cookie | yes | yes | yes |
+//! | asked for it, of another site's page | where it is not refused | | |
 //! | changed it, in the store | yes | if it is due | with `Set-Cookie` |
 //!
 //! Wrap the application with it last, and thus outermost, so that responses of other middleware are committed too, and

@@ -137,7 +137,9 @@ impl SessionsBuilder {
         self
     }
 
-    /// The `SameSite` attribute; the default is [`SameSite::Lax`].
+    /// The `SameSite` attribute; the default is [`SameSite::Lax`]. With [`SameSite::None`] a request that may change
+    /// something has to say by `Origin` or `Sec-Fetch-Site` where it comes from, as browsers do
+    /// ([`cross_site`](Self::cross_site)).
     pub fn same_site(mut self, same_site: SameSite) -> Self {
         self.cookie.same_site = same_site;
         self
@@ -156,8 +158,8 @@ impl SessionsBuilder {
     /// An origin whose pages count as own, such as `https://app.example.com`: a sibling that calls this application, or
     /// a sign-in that comes back by a cross-site `POST` (Apple's, SAML). It may be called several times. None by default.
     ///
-    /// Behind a proxy that rewrites `Host`, name the application's own origin, for browsers that send no
-    /// `Sec-Fetch-Site`.
+    /// Behind a proxy that rewrites `Host`, name the application's own origin, for websockets and whatever else comes
+    /// without `Sec-Fetch-Site`. A trusted origin is let in whatever `Sec-Fetch-Site` says: for that it is there.
     pub fn trusted_origin(mut self, origin: impl Into<String>) -> Self {
         self.guard.trusted.push(origin.into());
         self
@@ -167,7 +169,7 @@ impl SessionsBuilder {
     /// addressed to, for the comparison with `Origin`; the default is false.
     ///
     /// # Security
-    /// Switch it on only behind a proxy that sets the header, or takes it away.
+    /// Switch it on only behind a proxy that sets one of the headers, and takes the other away.
     pub fn forwarded_host(mut self, trusted: bool) -> Self {
         self.guard.forwarded_host = trusted;
         self
@@ -321,9 +323,7 @@ impl SessionsBuilder {
         static HOMES: AtomicU64 = AtomicU64::new(0);
 
         self.cookie.validate()?;
-        let CookieConfig { domain, same_site, secure, .. } = &self.cookie;
-        let sent_to_all = *same_site == SameSite::None;
-        let guard = self.guard.build(domain.is_some(), sent_to_all, *secure == Secure::Always)?;
+        let guard = self.guard.build(&self.cookie)?;
         let terms = self.lifetime.terms(self.max_duration)?;
         let (stored, timeout) = self.stored()?;
         let revoking = self.revoking()?;

@@ -7,14 +7,16 @@
 //! | the request | verdict |
 //! |---|---|
 //! | `GET`, `HEAD`, `OPTIONS`, `TRACE`, and no handshake of a websocket | not judged: these change nothing (RFC 9110, section 9.2.1) |
-//! | one `Origin`, and it is trusted | own |
+//! | one `Origin`, and it is trusted: siblings and sign-ins are what browsers call `same-site` and `cross-site` | own |
 //! | one `Sec-Fetch-Site`: `same-origin`, `none` | own |
 //! | one `Sec-Fetch-Site`: `same-site` | as the policy says |
 //! | any other `Sec-Fetch-Site`, or several | foreign |
 //! | one `Origin` that is the request's own | own |
+//! | one `Origin` under the cookie's domain | as the policy says |
 //! | any other `Origin`, also `null`, or several | foreign |
 //! | neither header | own: no browser of today sends it; with `SameSite=None` foreign |
 
+use crate::cookie::{CookieConfig, SameSite, Secure};
 use crate::error::ConfigError;
 
 /// What becomes of a request that another site's page has made and that may change something: of any method but `GET`,
@@ -22,7 +24,8 @@ use crate::error::ConfigError;
 ///
 /// Whatever is chosen but [`Allow`](Self::Allow), such a request starts, changes and removes no session:
 /// [`InsertError::CrossSite`](crate::InsertError::CrossSite), or a foreign form could log the visitor in to an account of
-/// its own. A request that neither brings a session nor begins one, such as a webhook, is not judged.
+/// its own. A request that does not ask for the session is not judged. One with neither of the headers that are looked at, such
+/// as a webhook or a command line, is no page's, except with [`SameSite::None`](crate::SameSite::None).
 ///
 /// # Security
 /// This is what OWASP ASVS 5 asks for in 3.5.1. It does not tell one page of an origin from another, nor does it help
@@ -38,8 +41,8 @@ pub enum CrossSite {
     AllowSameSite,
     /// It gets an empty session in place of the one that its cookie names, so the handler sees nobody.
     Anonymous,
-    /// It is as good as any other: something else protects the application, such as
-    /// [`SameSite::Strict`](crate::SameSite::Strict) alone, or tokens.
+    /// It is as good as any other: something else protects the application, such as a token in every form, that of the
+    /// login too.
     Allow,
 }
 
@@ -108,6 +111,8 @@ pub(crate) use request_head;
 pub(crate) struct Guard {
     pub(crate) policy: CrossSite,
     trusted: Box<[Origin]>,
+    /// That of the cookie, in lower case.
+    domain: Option<String>,
     forwarded_host: bool,
     /// `SameSite=None`, so nothing else keeps the cookie from other sites' requests.
     sent_to_all: bool,
@@ -124,12 +129,7 @@ pub(crate) struct GuardConfig {
 }
 
 impl GuardConfig {
-    pub(crate) fn build(
-        &self,
-        has_domain: bool,
-        sent_to_all: bool,
-        always_secure: bool,
-    ) -> Result<Guard, ConfigError> {
+    pub(crate) fn build(&self, cookie: &CookieConfig) -> Result<Guard, ConfigError> {
         let origin = |text: &String| {
             let wrong = |reason| ConfigError::Origin { value: text.clone(), reason };
             Origin::parse(text.as_bytes()).ok_or_else(|| {
@@ -137,9 +137,17 @@ impl GuardConfig {
             })
         };
         let trusted = self.trusted.iter().map(origin).collect::<Result<_, _>>()?;
-        let default = if has_domain { CrossSite::AllowSameSite } else { CrossSite::Refuse };
-        let policy = self.policy.unwrap_or(default);
-        Ok(Guard { policy, trusted, forwarded_host: self.forwarded_host, sent_to_all, always_secure })
+        let domain =
+            cookie.domain.as_deref().map(|domain| domain.trim_start_matches('.').to_ascii_lowercase());
+        let default = if domain.is_some() { CrossSite::AllowSameSite } else { CrossSite::Refuse };
+        Ok(Guard {
+            policy: self.policy.unwrap_or(default),
+            trusted,
+            domain,
+            forwarded_host: self.forwarded_host,
+            sent_to_all: cookie.same_site == SameSite::None,
+            always_secure: cookie.secure == Secure::Always,
+        })
     }
 }
 
@@ -162,17 +170,31 @@ impl Guard {
             (Values::One(b"same-origin" | b"none"), _) => true,
             (Values::One(b"same-site"), _) => self.policy == CrossSite::AllowSameSite,
             (Values::One(_) | Values::Several, _) => false,
-            (Values::None, Values::One(_)) => parsed.is_some_and(|origin| self.is_addressed(&origin, head)),
+            (Values::None, Values::One(_)) => parsed.is_some_and(|origin| {
+                self.may_have_cookie(&origin)
+                    && (self.is_addressed(&origin, head)
+                        || (self.policy == CrossSite::AllowSameSite && self.is_sibling(&origin)))
+            }),
             (Values::None, Values::Several) => false,
             (Values::None, Values::None) => !self.sent_to_all,
         }
     }
 
+    /// Whether a page of that scheme could have the cookie: a `Secure` one is not for plain HTTP.
+    fn may_have_cookie(&self, origin: &Origin) -> bool {
+        !self.always_secure || origin.scheme == "https" || is_loopback(&origin.host)
+    }
+
+    /// Whether the cookie is for the origin's host too.
+    fn is_sibling(&self, origin: &Origin) -> bool {
+        self.domain.as_deref().is_some_and(|domain| {
+            let sub = origin.host.strip_suffix(domain);
+            sub.is_some_and(|sub| sub.is_empty() || sub.ends_with('.'))
+        })
+    }
+
     /// Whether the request is addressed to that origin.
     fn is_addressed(&self, origin: &Origin, head: &impl Head) -> bool {
-        if self.always_secure && origin.scheme != "https" && !is_loopback(&origin.host) {
-            return false;
-        }
         let forwarded = if self.forwarded_host { forwarded_host(head) } else { None };
         let addressed = match (forwarded, head.authority(), only(head, Field::Host)) {
             (Some(host), ..) => Some(host),

@@ -264,8 +264,8 @@ pub enum InsertError {
     /// Another site's page has made the request, so it may neither begin nor change a session
     /// ([`CrossSite`](crate::CrossSite)). Answered with 403.
     #[error(
-        "another site's page made this request, so it may neither begin nor change a session; name the site by \
-         `trusted_origin` if it is yours, or one that sign-ins come back from"
+        "another site's page made this request, so it may neither begin nor change a session; name its \
+         origin by `trusted_origin` if it is yours, or one that sign-ins come back from, and your own where a proxy rewrites `Host`"
     )]
     CrossSite,
     /// The response has left already, and this change can no longer reach the browser.

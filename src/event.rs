@@ -53,11 +53,12 @@ pub enum Event {
         /// Why.
         reason: Rejection,
     },
-    /// Another site's page made a request with the session's cookie, and got nothing of it: 403, or with
-    /// [`CrossSite::Anonymous`](crate::CrossSite::Anonymous) an empty session.
+    /// Another site's page made a request that asks for the session and may change something. Told once for a request.
     CrossSite {
-        /// The session.
-        id: SessionId,
+        /// The session that its cookie names, if there is one.
+        id: Option<SessionId>,
+        /// Whether it was answered with 403. Otherwise it got an empty session, which it cannot change.
+        refused: bool,
     },
     /// A request carried several live cookies with different session ids; the newest was taken.
     Ambiguous {
@@ -217,7 +218,7 @@ impl Event {
             | Self::Lost { .. }
             | Self::Conflicted { .. }
             | Self::Unconfirmed { .. }
-            | Self::CrossSite { .. }
+            | Self::CrossSite { refused: true, .. }
             | Self::HeadOverBudget { .. }
             | Self::KeysFailed { .. } => true,
             Self::Rejected { reason } => matches!(reason, Rejection::Missing | Rejection::RevokedKey(_)),
@@ -230,7 +231,6 @@ impl Event {
         match *self {
             Self::Started { id, .. }
             | Self::Resumed { id }
-            | Self::CrossSite { id }
             | Self::Ambiguous { id, .. }
             | Self::Reissued { id, .. }
             | Self::Extended { id }
@@ -245,6 +245,7 @@ impl Event {
             | Self::Unconfirmed { id }
             | Self::Revoked { id }
             | Self::Ended { id, .. } => Some(id),
+            Self::CrossSite { id, .. } => id,
             Self::Rejected { .. }
             | Self::StoreFailed { .. }
             | Self::SubjectRevoked
@@ -258,6 +259,7 @@ impl Event {
         match self {
             Self::Rejected { reason } | Self::Lost { reason, .. } => Some(reason.as_str()),
             Self::StoreFailed { kind, .. } => Some(kind),
+            Self::CrossSite { refused, .. } => Some(if *refused { "refused" } else { "anonymous" }),
             Self::Ended { destroyed, .. } => Some(if *destroyed { "destroyed" } else { "emptied" }),
             _ => None,
         }
@@ -299,8 +301,8 @@ impl fmt::Display for Event {
             Self::Resumed { .. } => "a session goes on",
             Self::Rejected { reason } => return write!(f, "a cookie was refused, {reason}"),
             Self::CrossSite { .. } => {
-                "another site's page made a request with a session's cookie, and got nothing of it; name its origin by \
-                 `trusted_origin` if it is yours, or where a proxy rewrites `Host`"
+                "another site's page asked for a session, and got nothing of it; name its origin by `trusted_origin` if it is \
+                 yours, and your own where a proxy rewrites `Host`"
             }
             Self::Ambiguous { live, .. } => {
                 return write!(

@@ -54,7 +54,8 @@ impl<S> fmt::Debug for Scoped<S> {
 /// one the answer is 401 with an empty body, before the handler is called. Derefs to `str`.
 ///
 /// `Option<Subject>` is for handlers that serve both. On axum it is `None` for nobody alone; on actix-web, where an
-/// `Option` takes every error for `None`, also while a store fails that the session is in.
+/// `Option` takes every error for `None`, also while a store fails that the session is in, and for another site's page that is
+/// refused.
 ///
 /// ```
 /// use sealed_session::Subject;

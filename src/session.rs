@@ -55,7 +55,8 @@ pub(crate) trait Backend: Send + Sync {
 /// overlapping requests that both issue the cookie, for a change or a prolongation, the later response wins. In a store both
 /// do: each request's changes are applied to what is there by then, and only where both changed one key the later wins.
 ///
-/// Reading is always possible. After [`destroy`](Self::destroy), and once the response has left, changes are
+/// Reading is always possible. After [`destroy`](Self::destroy), once the response has left, and where another site's page
+/// made the request ([`CrossSite`](crate::CrossSite)), changes are
 /// refused: methods that return a `Result` say so, the others do nothing and log a warning.
 #[derive(Clone)]
 pub struct Session {
@@ -129,7 +130,8 @@ impl Session {
     ///
     /// # Errors
     /// [`InsertError::TooLarge`] if the session would outgrow its cookie, [`InsertError::Encode`] if the value cannot
-    /// be serialized, [`InsertError::Destroyed`], [`InsertError::Committed`]. The old value stays.
+    /// be serialized, [`InsertError::Destroyed`], [`InsertError::Committed`],
+    /// [`InsertError::CrossSite`]. The old value stays.
     ///
     /// # Values
     /// They are stored as MessagePack with field names. A struct may gain fields with `#[serde(default)]`, lose
@@ -170,7 +172,8 @@ impl Session {
     ///
     /// # Errors
     /// [`InsertError::NotCountable`] if there is no integer at `key` or the sum leaves the range of `i64`;
-    /// [`InsertError::TooLarge`], [`InsertError::Destroyed`], [`InsertError::Committed`].
+    /// [`InsertError::TooLarge`], [`InsertError::Destroyed`], [`InsertError::Committed`],
+    /// [`InsertError::CrossSite`].
     pub fn increment(&self, key: impl AsRef<str>, by: i64) -> Result<i64, InsertError> {
         let key = key.as_ref();
         let not_countable = |why| InsertError::NotCountable {
@@ -197,7 +200,7 @@ impl Session {
     ///
     /// # Errors
     /// [`InsertError::Value`] if it is of another type, and it stays; [`InsertError::Destroyed`],
-    /// [`InsertError::Committed`].
+    /// [`InsertError::Committed`], [`InsertError::CrossSite`].
     pub fn take<'k, T: DeserializeOwned>(
         &self,
         key: impl Into<SessionKey<'k, T>>,
@@ -285,7 +288,7 @@ impl Session {
     ///
     /// # Errors
     /// [`InsertError::Duration`] below 1 ms or above the builder's `max_duration`; [`InsertError::Destroyed`],
-    /// [`InsertError::Committed`].
+    /// [`InsertError::Committed`], [`InsertError::CrossSite`].
     pub fn set_duration(&self, duration: Duration) -> Result<(), InsertError> {
         let max = self.inner.limits.terms.max_duration;
         let span = Millis::span(duration);
@@ -317,7 +320,8 @@ impl Session {
     /// Whether browsers keep this session's cookie when they are closed, whatever is configured.
     ///
     /// # Errors
-    /// [`InsertError::Destroyed`], [`InsertError::Committed`].
+    /// [`InsertError::Destroyed`], [`InsertError::Committed`],
+    /// [`InsertError::CrossSite`].
     pub fn set_persistent(&self, persistent: bool) -> Result<(), InsertError> {
         self.with(|state| {
             state.check_open()?;
@@ -416,30 +420,30 @@ impl Session {
         }
     }
 
-    /// Runs `f` on a session that is not over; on another one logs that `method` came too late.
+    /// Runs `f` on a session that is not over; on another one logs that `method` had no effect.
     fn if_writable<R>(&self, method: &'static str, f: impl FnOnce(&mut State) -> R) -> Option<R> {
         self.with(|state| match state.check_writable() {
             Ok(()) => Some(f(state)),
             Err(reason) => {
-                too_late(method, &reason);
+                no_effect(method, &reason);
                 None
             }
         })
     }
 
-    /// Runs `f` on an open session; on another one logs that `method` came too late.
+    /// Runs `f` on an open session; on another one logs that `method` had no effect.
     fn if_open<R>(&self, method: &'static str, f: impl FnOnce(&mut State) -> R) -> Option<R> {
         self.with(|state| match state.check_open() {
             Ok(()) => Some(f(state)),
             Err(reason) => {
-                too_late(method, &reason);
+                no_effect(method, &reason);
                 None
             }
         })
     }
 }
 
-fn too_late(method: &'static str, reason: &InsertError) {
+fn no_effect(method: &'static str, reason: &InsertError) {
     tracing::warn!(target: "sealed_session", method, %reason, "session method had no effect");
 }
 

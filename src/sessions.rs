@@ -241,11 +241,14 @@ impl Sessions {
         let Found { outcome, reload, .. } =
             candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
         sink.looked(sealer.ring(), reload);
-        if let Some(Ok(candidate)) = outcome {
-            self.tell(&Event::CrossSite { id: candidate.header.id });
-            if guard.policy != CrossSite::Anonymous {
-                return None;
-            }
+        let named = outcome
+            .and_then(Result::ok)
+            .filter(|candidate| !matches!(self.core.known(candidate, now), Known::Revoked))
+            .map(|candidate| candidate.header.id);
+        let refused = named.is_some() && guard.policy != CrossSite::Anonymous;
+        self.tell(&Event::CrossSite { id: named, refused });
+        if refused {
+            return None;
         }
         let mut state = State::new(Origin::CrossSite, &limits.terms, now);
         state.stage = Stage::Foreign;

@@ -23,6 +23,7 @@
 //! | nothing with the session | | | |
 //! | asked for it | yes | if it is due | with `Set-Cookie` |
 //! | changed it, in its cookie | yes | yes | yes |
+//! | asked for it, of another site's page | where it is not refused | | |
 //! | changed it, in the store | yes | if it is due | with `Set-Cookie` |
 //!
 //! A session is committed with every response, whatever its status. An *error* of the service is no response, so it passes

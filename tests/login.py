@@ -326,6 +326,15 @@ def with_chromium(folder):
             shows("the first page", "Log in", None, None)
             equal("it sets no cookie", browser.cookies(), {})
             browser.picture("1-log-in")
+            # A page of another site, whose form would log the visitor in. Its origin is none that has a name.
+            browser.open("data:text/html,<form method=post><input name=name value=ada>"
+                         "<input name=password value='difference engine'><button>")
+            browser.script("document.forms[0].action = arguments[0]; document.forms[0].submit()", url + "login")
+            until("the foreign form is answered", lambda: browser.call("GET", "/url") == url + "login")
+            check("with 403", "403" in browser.texts("body")[0], browser.texts("body"))
+            browser.open(url)
+            shows("nobody is logged in by it", "Log in", None, None)
+            equal("it sets no cookie either", browser.cookies(), {})
             log_in(name="<i>eve</i>")
             shows("a wrong password", "Log in", "Wrong name or password for “<i>eve</i>”.", None)
             browser.picture("2-wrong")

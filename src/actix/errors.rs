@@ -28,9 +28,13 @@ impl ResponseError for NotWrapped {
 pub(super) struct NotAuthenticated;
 
 impl ResponseError for NotAuthenticated {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::UNAUTHORIZED
+    }
+
     /// Nothing went wrong, so the log hears nothing.
     fn error_response(&self) -> HttpResponse {
-        HttpResponse::new(StatusCode::UNAUTHORIZED)
+        HttpResponse::new(self.status_code())
     }
 }
 
@@ -40,19 +44,31 @@ impl ResponseError for NotAuthenticated {
 pub(super) struct CrossSiteRequest;
 
 impl ResponseError for CrossSiteRequest {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::FORBIDDEN
+    }
+
     /// The log has heard it already.
     fn error_response(&self) -> HttpResponse {
-        HttpResponse::new(StatusCode::FORBIDDEN)
+        HttpResponse::new(self.status_code())
     }
 }
 
 impl ResponseError for StoreError {
+    fn status_code(&self) -> StatusCode {
+        status(Failure::Unavailable)
+    }
+
     fn error_response(&self) -> HttpResponse {
         failure(self, Failure::Unavailable)
     }
 }
 
 impl ResponseError for CommitError {
+    fn status_code(&self) -> StatusCode {
+        status(failure_of(self))
+    }
+
     fn error_response(&self) -> HttpResponse {
         let mut response = failure(self, failure_of(self));
         remove_cookie(self, response.headers_mut());
@@ -60,24 +76,37 @@ impl ResponseError for CommitError {
     }
 }
 
+fn kind_of(error: &RevokeError) -> Failure {
+    match error {
+        RevokeError::Off => Failure::Internal,
+        RevokeError::Store(_) => Failure::Unavailable,
+    }
+}
+
 impl ResponseError for RevokeError {
+    fn status_code(&self) -> StatusCode {
+        status(kind_of(self))
+    }
+
     fn error_response(&self) -> HttpResponse {
-        match self {
-            Self::Off => failure(self, Failure::Internal),
-            Self::Store(_) => failure(self, Failure::Unavailable),
-        }
+        failure(self, kind_of(self))
     }
 }
 
 impl ResponseError for InsertError {
-    fn error_response(&self) -> HttpResponse {
+    fn status_code(&self) -> StatusCode {
         match self {
-            Self::CrossSite => {
-                refuse(self);
-                HttpResponse::new(StatusCode::FORBIDDEN)
-            }
-            _ => failure(self, Failure::Internal),
+            Self::CrossSite => StatusCode::FORBIDDEN,
+            _ => status(Failure::Internal),
         }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        if let Self::CrossSite = self {
+            refuse(self);
+            return HttpResponse::new(self.status_code());
+        }
+        failure(self, Failure::Internal)
     }
 }
 
@@ -87,9 +116,12 @@ impl ResponseError for ValueError {
     }
 }
 
+fn status(kind: Failure) -> StatusCode {
+    kind.pick(StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE)
+}
+
 fn failure(error: &dyn std::error::Error, kind: Failure) -> HttpResponse {
-    let status = kind.pick(StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE);
-    let mut response = HttpResponse::new(status);
+    let mut response = HttpResponse::new(status(kind));
     fail(error, kind, response.headers_mut());
     response
 }

@@ -1,7 +1,7 @@
 //! The session of a request: loaded by the first who asks, handed out by extractors and by `SessionExt`.
 
 use std::any::type_name;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
@@ -30,6 +30,8 @@ pub(super) struct Slot<S> {
 pub(super) struct SlotInner {
     pub(super) sessions: Rc<Sessions>,
     pub(super) loaded: OnceCell<Loaded>,
+    /// Whether the request was found to be another site's, and gets none.
+    refused: Cell<bool>,
     /// For who waits for the store, one at a time.
     loading: Mutex<()>,
 }
@@ -43,7 +45,7 @@ pub(super) struct Loaded {
 
 impl SlotInner {
     pub(super) fn new(sessions: Rc<Sessions>) -> Self {
-        Self { sessions, loaded: OnceCell::new(), loading: Mutex::const_new(()) }
+        Self { sessions, loaded: OnceCell::new(), refused: Cell::new(false), loading: Mutex::const_new(()) }
     }
 
     /// Makes it the request's session. If somebody who did not have to wait was faster, that one is it.
@@ -56,10 +58,14 @@ impl SlotInner {
         if let Some(loaded) = self.loaded.get() {
             return Loading::ready(Ok(loaded.session.clone()));
         }
+        if self.refused.get() {
+            return Loading::ready(Err(CrossSiteRequest.into()));
+        }
         let cookies = request.headers().get_all(COOKIE).map(HeaderValue::as_bytes);
         let (method, uri) = (request.method(), request.uri());
         let head = RequestHead { method, uri, headers: request.headers() };
         let Some(opening) = self.sessions.admit(&head, cookies) else {
+            self.refused.set(true);
             return Loading::ready(Err(CrossSiteRequest.into()));
         };
         let secure = self.sessions.secure() == Secure::Auto && request.connection_info().scheme() == "https";

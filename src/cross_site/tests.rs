@@ -30,8 +30,13 @@ fn config(policy: CrossSite) -> GuardConfig {
     }
 }
 
+/// A cookie that is not for all sites, and always `Secure`.
+fn cookie() -> CookieConfig {
+    CookieConfig::default()
+}
+
 fn guard(policy: CrossSite) -> Guard {
-    config(policy).build(false, false, true).unwrap()
+    config(policy).build(&cookie()).unwrap()
 }
 
 /// A `POST` to example.com with these headers.
@@ -130,10 +135,10 @@ fn every_combination_of_what_is_looked_at() {
     ];
     let mut judged = 0;
     for policy in POLICIES {
-        for sent_to_all in [false, true] {
+        for (same_site, sent_to_all) in [(SameSite::Lax, false), (SameSite::None, true)] {
             for (authority, address, forwarded_host) in addresses() {
                 let config = GuardConfig { forwarded_host, ..config(policy) };
-                let guard = config.build(false, sent_to_all, true).unwrap();
+                let guard = config.build(&CookieConfig { same_site, ..cookie() }).unwrap();
                 for (method, upgrade, may_change) in METHODS {
                     for sites in SITES {
                         for (origins, whose) in ORIGINS {
@@ -196,8 +201,8 @@ fn plain_http_is_another_origin_but_on_this_machine() {
         authority: None,
         headers: vec![(Field::Origin, origin), (Field::Host, host)],
     };
-    let (always, not_always) =
-        (guard(CrossSite::Refuse), config(CrossSite::Refuse).build(false, false, false).unwrap());
+    let auto = CookieConfig { secure: Secure::Auto, ..cookie() };
+    let (always, not_always) = (guard(CrossSite::Refuse), config(CrossSite::Refuse).build(&auto).unwrap());
     for (origin, host) in [
         ("http://localhost:8080", "localhost:8080"),
         ("http://app.localhost", "app.localhost:80"),
@@ -220,11 +225,35 @@ fn plain_http_is_another_origin_but_on_this_machine() {
 #[test]
 fn the_default_asks_for_the_same_origin_unless_the_cookie_is_for_subdomains() {
     let sibling = post(&[(Field::SecFetchSite, "same-site"), (Field::Origin, "https://www.example.com")]);
-    let default = |has_domain| GuardConfig::default().build(has_domain, false, true).unwrap();
-    assert_eq!(default(false).policy, CrossSite::Refuse);
-    assert!(default(false).is_foreign(&sibling));
-    assert_eq!(default(true).policy, CrossSite::AllowSameSite);
-    assert!(!default(true).is_foreign(&sibling));
+    let default = |domain: Option<&str>| {
+        let cookie = CookieConfig { domain: domain.map(str::to_owned), ..cookie() };
+        GuardConfig::default().build(&cookie).unwrap()
+    };
+    assert_eq!(default(None).policy, CrossSite::Refuse);
+    assert!(default(None).is_foreign(&sibling));
+    for domain in ["example.com", ".Example.com"] {
+        let guard = default(Some(domain));
+        assert_eq!(guard.policy, CrossSite::AllowSameSite);
+        assert!(!guard.is_foreign(&sibling));
+        // Browsers that say nothing of the site, and websockets of those that do.
+        for (origin, own) in [
+            ("https://www.example.com", true),
+            ("https://a.b.example.com:8443", true),
+            ("https://example.com", true),
+            ("http://www.example.com", false),
+            ("https://badexample.com", false),
+            ("https://example.com.evil.net", false),
+            ("https://com", false),
+            ("null", false),
+        ] {
+            assert_eq!(guard.is_foreign(&post(&[(Field::Origin, origin)])), !own, "{origin}");
+            let named = [(Field::SecFetchSite, "cross-site"), (Field::Origin, origin)];
+            assert!(guard.is_foreign(&post(&named)), "{origin}");
+        }
+        let refuses = GuardConfig { policy: Some(CrossSite::Refuse), ..GuardConfig::default() };
+        let refuses = refuses.build(&CookieConfig { domain: Some(domain.into()), ..cookie() }).unwrap();
+        assert!(refuses.is_foreign(&post(&[(Field::Origin, "https://www.example.com")])));
+    }
 }
 
 #[test]
@@ -244,7 +273,7 @@ fn a_trusted_origin_is_one_that_browsers_send() {
         "//example.com",
     ] {
         let config = GuardConfig { trusted: vec![wrong.into()], ..GuardConfig::default() };
-        let error = config.build(false, false, true).unwrap_err().to_string();
+        let error = config.build(&cookie()).unwrap_err().to_string();
         let start = format!("trusted_origin {wrong:?} is not usable");
         assert!(error.starts_with(&start) && error.contains("https://app.example.com"), "{error}");
     }
@@ -252,7 +281,7 @@ fn a_trusted_origin_is_one_that_browsers_send() {
         trusted: vec!["https://APP.example.com:443".into(), "http://localhost:5173".into()],
         ..GuardConfig::default()
     };
-    let guard = config.build(false, false, true).unwrap();
+    let guard = config.build(&cookie()).unwrap();
     for origin in ["https://app.example.com", "http://localhost:5173"] {
         let asked = post(&[(Field::SecFetchSite, "cross-site"), (Field::Origin, origin)]);
         assert!(!guard.is_foreign(&asked), "{origin}");

@@ -21,7 +21,7 @@ impl Session {
     ///
     /// # Errors
     /// [`InsertError::EmptySubject`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
-    /// [`InsertError::Committed`]. The session stays as it was.
+    /// [`InsertError::Committed`], [`InsertError::CrossSite`]. The session stays as it was.
     ///
     /// # Security
     /// A new id at each authentication is what OWASP ASVS 5 asks for in 7.2.4, against session fixation. The former id is
@@ -55,7 +55,7 @@ impl Session {
     ///
     /// # Errors
     /// [`InsertError::EmptySubject`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
-    /// [`InsertError::Committed`]. The session stays as it was.
+    /// [`InsertError::Committed`], [`InsertError::CrossSite`]. The session stays as it was.
     pub fn set_subject(&self, subject: impl Into<String>) -> Result<(), InsertError> {
         let subject: String = subject.into();
         self.with(|state| {

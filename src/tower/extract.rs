@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
@@ -44,6 +45,8 @@ impl<S> Clone for Slot<S> {
 pub(super) struct SlotInner {
     pub(super) sessions: Sessions,
     pub(super) loaded: OnceLock<Loaded>,
+    /// Whether the request was found to be another site's, and gets none.
+    refused: AtomicBool,
     /// For who waits for the store, one at a time.
     loading: Mutex<()>,
 }
@@ -56,7 +59,12 @@ pub(super) struct Loaded {
 
 impl SlotInner {
     pub(super) fn new(sessions: Sessions) -> Self {
-        Self { sessions, loaded: OnceLock::new(), loading: Mutex::const_new(()) }
+        Self {
+            sessions,
+            loaded: OnceLock::new(),
+            refused: AtomicBool::new(false),
+            loading: Mutex::const_new(()),
+        }
     }
 
     /// Makes it the request's session. If somebody who did not have to wait was faster, that one is it.
@@ -69,9 +77,13 @@ impl SlotInner {
         if let Some(loaded) = self.loaded.get() {
             return Loading::ready(Ok(loaded.session.clone()));
         }
+        if self.refused.load(Ordering::Relaxed) {
+            return Loading::ready(Err(SessionRejection::CrossSite));
+        }
         // Of HTTP/2 there may be several (RFC 9113, section 8.2.3).
         let cookies = head.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
         let Some(opening) = self.sessions.admit(&head, cookies) else {
+            self.refused.store(true, Ordering::Relaxed);
             return Loading::ready(Err(SessionRejection::CrossSite));
         };
         let secure = self.sessions.secure() == Secure::Auto && is_https(head.headers, head.uri);

@@ -49,3 +49,24 @@ async fn middleware_around_this_one_sees_a_response_where_the_session_could_not_
     assert!(response.response().error().is_some(), "loggers may ask what went wrong");
     assert!(test::read_body(response).await.is_empty());
 }
+
+/// Loggers and other middleware ask an error for its status, not for its response.
+#[std::prelude::v1::test]
+fn an_error_has_the_status_of_its_response() {
+    use actix_web::ResponseError;
+    use sealed_session::{CommitError, InsertError, RevokeError, StoreError};
+
+    let store = || StoreError::Unavailable("connection refused".into());
+    let errors: [(Box<dyn ResponseError>, StatusCode); 7] = [
+        (Box::new(InsertError::CrossSite), StatusCode::FORBIDDEN),
+        (Box::new(InsertError::Destroyed), StatusCode::INTERNAL_SERVER_ERROR),
+        (Box::new(store()), StatusCode::SERVICE_UNAVAILABLE),
+        (Box::new(CommitError::Conflict), StatusCode::SERVICE_UNAVAILABLE),
+        (Box::new(CommitError::Foreign), StatusCode::INTERNAL_SERVER_ERROR),
+        (Box::new(RevokeError::Off), StatusCode::INTERNAL_SERVER_ERROR),
+        (Box::new(RevokeError::Store(store())), StatusCode::SERVICE_UNAVAILABLE),
+    ];
+    for (error, status) in errors {
+        assert_eq!((error.status_code(), error.error_response().status()), (status, status), "{error}");
+    }
+}

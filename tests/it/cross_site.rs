@@ -78,15 +78,15 @@ async fn a_page_of_another_site_gets_403_and_nothing_of_the_session() {
                 assert_eq!((reply.status, &*reply.body), (StatusCode::FORBIDDEN, b"" as &[u8]), "{policy:?}");
                 assert!(reply.all(SET_COOKIE).is_empty());
             }
-            assert_eq!(bed.events(), vec![Event::CrossSite { id }; 3]);
+            assert_eq!(bed.events(), vec![Event::CrossSite { id: Some(id), refused: true }; 3]);
 
             // A handler that does not ask for it is not judged.
             assert_eq!(post(&bed, &jar, &FOREIGN, async |_| Ok(Answer::ok())).await.status, StatusCode::OK);
             // And its own pages go on with it.
             let own = [("sec-fetch-site", "same-origin"), ("origin", "https://example.com")];
-            let reply = post(&bed, &jar, &own, async |request| {
+            let reply = post(&bed, &jar, &own, async move |request| {
                 let session = request.session().await?;
-                assert_eq!((session.subject().as_deref(), session.id()), (Some("ada"), session.id()));
+                assert_eq!((session.subject().as_deref(), session.id()), (Some("ada"), id));
                 session.increment("n", 1)?;
                 Ok(Answer::ok())
             });
@@ -140,7 +140,10 @@ async fn a_page_of_another_site_begins_no_session() {
 #[actix_web::test]
 async fn what_has_no_error_to_give_does_nothing_to_a_foreign_session() {
     for policy in [CrossSite::Refuse, CrossSite::Anonymous] {
-        let bed = Bed::with(|builder| builder.cross_site(policy).issue_empty(true).rolling(true));
+        let store = MemoryStore::new();
+        let bed = Bed::with(|builder| {
+            builder.cross_site(policy).issue_empty(true).rolling(true).store(store).spill_above(250)
+        });
         let jars = if policy == CrossSite::Anonymous {
             vec![Jar::default(), logged_in(&bed).await]
         } else {
@@ -186,7 +189,7 @@ async fn anonymous_sees_nobody() {
         let reply = reply.await;
         assert_eq!(reply.status, StatusCode::OK);
         assert!(reply.all(SET_COOKIE).is_empty());
-        assert!(matches!(bed.events()[..], [Event::CrossSite { .. }]));
+        assert!(matches!(bed.events()[..], [Event::CrossSite { id: Some(_), refused: false }]));
     }
 }
 
@@ -252,7 +255,65 @@ async fn a_handshake_of_a_websocket_is_judged_and_a_link_is_not() {
     }
 }
 
-/// What a foreign page may learn: no more than that it got nothing.
+/// Where there is no `Sec-Fetch-Site`: websockets, plain HTTP and old browsers.
+#[actix_web::test]
+async fn an_origin_is_held_against_the_host_that_was_addressed() {
+    let bed = Bed::new();
+    let proxied = Bed::with(|builder| builder.forwarded_host(true));
+    let of_domain = Bed::with(|builder| builder.domain("example.com"));
+    for (bed, headers, status) in [
+        (&bed, &[("origin", "https://example.com")] as &[_], StatusCode::OK),
+        (&bed, &[("origin", "https://example.com:8443")], StatusCode::FORBIDDEN),
+        (&bed, &[("origin", "https://www.example.com")], StatusCode::FORBIDDEN),
+        (&bed, &[("origin", "null")], StatusCode::FORBIDDEN),
+        (&bed, &[("origin", "https://b.net"), ("x-forwarded-host", "b.net")], StatusCode::FORBIDDEN),
+        (&bed, &[("origin", "https://b.net"), ("forwarded", "host=b.net")], StatusCode::FORBIDDEN),
+        (&proxied, &[("origin", "https://b.net"), ("x-forwarded-host", "b.net")], StatusCode::OK),
+        (&proxied, &[("origin", "https://b.net"), ("forwarded", "host=b.net")], StatusCode::OK),
+        (&proxied, &[("origin", "https://example.com"), ("forwarded", "host=b.net")], StatusCode::FORBIDDEN),
+        (&of_domain, &[("origin", "https://www.example.com")], StatusCode::OK),
+        (&of_domain, &[("sec-fetch-site", "same-site")], StatusCode::OK),
+        (&of_domain, &[("origin", "https://evil.net")], StatusCode::FORBIDDEN),
+    ] {
+        let jar = logged_in(bed).await;
+        let reply = post(bed, &jar, headers, async |request| request.session().await.map(|_| Answer::ok()));
+        assert_eq!(reply.await.status, status, "{headers:?}");
+    }
+}
+
+#[actix_web::test]
+async fn who_asks_twice_is_told_of_once() {
+    for jar in [true, false] {
+        let bed = Bed::new();
+        let jar = if jar { logged_in(&bed).await } else { Jar::default() };
+        let refused = jar.0.is_some();
+        let reply = post(&bed, &jar, &FOREIGN, async move |request| {
+            assert_eq!(request.session().await.is_err(), refused);
+            assert_eq!(request.extract::<Session>().await.is_err(), refused);
+            Ok(Answer::ok())
+        });
+        assert_eq!(reply.await.status, StatusCode::OK);
+        let [Event::CrossSite { id, refused: told }] = bed.events()[..] else { panic!("told otherwise") };
+        assert_eq!((id.is_some(), told), (refused, refused));
+    }
+}
+
+/// It is over, so there is nothing to keep from anybody.
+#[actix_web::test]
+async fn a_session_that_is_over_is_no_reason_for_a_403() {
+    for policy in [CrossSite::Refuse, CrossSite::Anonymous] {
+        for bed in beds(policy).into_iter().skip(1) {
+            let jar = logged_in(&bed).await;
+            bed.visit(&mut jar.clone(), Session::destroy).await;
+            let reply = post(&bed, &jar, &FOREIGN, async |request| {
+                assert_eq!(request.session().await?.origin(), Origin::CrossSite);
+                Ok(Answer::ok())
+            });
+            assert_eq!(reply.await.status, StatusCode::OK);
+        }
+    }
+}
+
 #[actix_web::test]
 async fn scopes_are_judged_each_by_its_own_policy() {
     let site = Bed::with(|builder| builder.cross_site(CrossSite::Allow));
