@@ -77,6 +77,12 @@
 //! `Router::layer` covers the routes that are there already and the fallback; `route_layer` leaves the fallback out. A nested
 //! router has the sessions of the router that it is nested into.
 //!
+//! # Server functions
+//!
+//! Those of leptos and dioxus run on axum, and extract a [`Session`](crate::Session) as handlers do: with
+//! `leptos_axum::extract().await`, and with `#[post("/api/add", session: Session)]`. The repository's
+//! `examples/server_functions` has one of each; the layer goes around the router that they are registered at.
+//!
 //! [`ServiceBuilder`]: https://docs.rs/tower/latest/tower/struct.ServiceBuilder.html
 
 #[cfg(feature = "axum")]
