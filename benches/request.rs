@@ -112,8 +112,8 @@ async fn main() {
     ];
     #[cfg(feature = "axum")]
     let mut on_axum = on_axum::Apps::new(sessions);
-    // Nanoseconds on actix-web, bare and ours, and on axum.
-    let mut best = [[f64::MAX; 4]; CASES];
+    // Nanoseconds on actix-web, bare and ours; on axum, bare, with a layer that does nothing, and ours.
+    let mut best = [[f64::MAX; 5]; CASES];
     for _ in 0..ROUNDS {
         for ((_, path, cookie), best) in cases.iter().zip(&mut best) {
             best[0] = best[0].min(round(&bare, "/untouched", *cookie).await);
@@ -121,7 +121,8 @@ async fn main() {
             #[cfg(feature = "axum")]
             {
                 best[2] = best[2].min(on_axum::round(&mut on_axum.bare, "/untouched", *cookie).await);
-                best[3] = best[3].min(on_axum::round(&mut on_axum.ours, path, *cookie).await);
+                best[3] = best[3].min(on_axum::round(&mut on_axum.empty, "/untouched", *cookie).await);
+                best[4] = best[4].min(on_axum::round(&mut on_axum.ours, path, *cookie).await);
             }
         }
     }
@@ -129,7 +130,7 @@ async fn main() {
     print("actix-web", &cases, best.map(|[bare, ours, ..]| [bare, ours]));
     #[cfg(feature = "axum")]
     {
-        print("axum", &cases, best.map(|[.., bare, ours]| [bare, ours]));
+        print("axum", &cases, best.map(|[.., bare, _, ours]| [bare, ours]));
         on_axum::check(&cases, best);
     }
 }
@@ -156,17 +157,20 @@ mod on_axum {
     use axum::routing::{RouterIntoService, get};
     use sealed_session::{SessionLayer, Sessions};
     use tower::Service;
+    use tower::layer::util::Identity;
 
     use super::{CALLS, CASES, Case, change, read, untouched, write};
 
-    /// The most that an untouched request may cost above bare, in nanoseconds.
-    const UNTOUCHED: f64 = 150.0;
+    /// The most that an untouched request may cost above bare, as a part of what it takes there: 0.15 µs where that is
+    /// 0.25 µs. Most of it is axum's, as a layer that does nothing shows.
+    const UNTOUCHED: f64 = 0.6;
     /// The most that one may cost which uses the session, as a multiple of what it costs on actix-web. A tenth above what
     /// is aimed at, because neighbours on the machine move ratios too.
     const OF_ACTIX: f64 = 1.21;
 
     pub(super) struct Apps {
         pub(super) bare: RouterIntoService<Body>,
+        pub(super) empty: RouterIntoService<Body>,
         pub(super) ours: RouterIntoService<Body>,
     }
 
@@ -179,8 +183,11 @@ mod on_axum {
                     .route("/write", get(write))
                     .route("/change", get(change))
             };
-            let ours = routes().layer(SessionLayer::new(sessions)).into_service();
-            Self { bare: routes().into_service(), ours }
+            Self {
+                bare: routes().into_service(),
+                empty: routes().layer(Identity::new()).into_service(),
+                ours: routes().layer(SessionLayer::new(sessions)).into_service(),
+            }
         }
     }
 
@@ -202,16 +209,19 @@ mod on_axum {
     }
 
     /// Ends the process where the layer costs too much.
-    pub(super) fn check(cases: &[Case<'_>; CASES], best: [[f64; 4]; CASES]) {
+    pub(super) fn check(cases: &[Case<'_>; CASES], best: [[f64; 5]; CASES]) {
         let mut missed = false;
         println!();
-        for ((what, path, _), [actix_bare, actix, axum_bare, axum]) in cases.iter().zip(best) {
-            let (above, above_actix) = (axum - axum_bare, actix - actix_bare);
-            let ratio = above / above_actix;
+        for ((what, path, _), [actix_bare, actix, bare, empty, ours]) in cases.iter().zip(best) {
+            let above = ours - bare;
             if *path == "/untouched" {
-                println!("{what:<22} on axum: {above:.0} ns above bare, {UNTOUCHED} allowed");
-                missed |= above > UNTOUCHED;
+                let (part, of_axum) = (above / bare, empty - bare);
+                println!(
+                    "{what:<22} on axum: {part:.2} of bare, {UNTOUCHED} allowed; an empty layer adds {of_axum:.0} ns"
+                );
+                missed |= part > UNTOUCHED;
             } else {
+                let ratio = above / (actix - actix_bare);
                 println!("{what:<22} on axum: {ratio:.2} of what it adds on actix-web, {OF_ACTIX} allowed");
                 missed |= ratio > OF_ACTIX;
             }
