@@ -364,7 +364,7 @@ fn check(rows: &[Value]) {
     println!("the cart's cookie has {cart} bytes, and no case allocates more than it did");
 }
 
-/// The smallest of a peer that keeps the cart in its cookie has 582 bytes.
+/// The smallest of a peer that seals an end in it has 582 bytes.
 const CART_COOKIE: f64 = 560.0;
 /// By payload and case. They are counted, not timed, so each is what it is.
 const ALLOCATIONS_ABOVE_BARE: [[f64; 3]; 4] =
