@@ -5,7 +5,7 @@
 //! | [`KeyError`] | the operator | a key, a key list or a key file is unusable |
 //! | [`ConfigError`] | the programmer | `build()` |
 //! | [`Rejection`] | nobody; the session starts anew | a cookie is refused |
-//! | [`InsertError`], [`ValueError`] | the handler | a session method is called |
+//! | [`InsertError`], [`ValueError`], [`CsrfError`] | the handler | a session method is called |
 //! | [`StoreError`], [`CommitError`] | the operator | the store does not answer |
 //!
 //! `docs/errors.md` lists the messages, what they mean and what helps; a test provokes them and compares.
@@ -273,6 +273,23 @@ pub enum InsertError {
     Committed,
 }
 
+/// A CSRF token that is none of this session's. Answered with 403.
+#[derive(Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CsrfError {
+    /// Of another length or alphabet than tokens are.
+    #[error("this is no CSRF token, which has 48 characters of base64url; does the form send back what `csrf_token` gave it?")]
+    Malformed,
+    /// Made under a key that the ring does not have, or has revoked.
+    #[error("the CSRF token was made under key {0}, which opens nothing here; do all servers have the same keys?")]
+    UnknownKey(crate::KeyId),
+    /// Of another session, or of this one before its id changed.
+    #[error(
+        "the CSRF token is not of this session: its page is from before a login or logout, or of another site; load the page again"
+    )]
+    OtherSession,
+}
+
 /// A store that does not do what it was asked. Each variant carries its cause.
 #[derive(Error)]
 #[non_exhaustive]
@@ -354,7 +371,16 @@ macro_rules! debug_in_full {
 }
 pub(crate) use debug_in_full;
 
-debug_in_full!(ConfigError, ValueError, InsertError, StoreError, CommitError, RevokeError, IssueError);
+debug_in_full!(
+    ConfigError,
+    ValueError,
+    InsertError,
+    CsrfError,
+    StoreError,
+    CommitError,
+    RevokeError,
+    IssueError
+);
 
 /// An error with its causes, in one line.
 pub(crate) fn in_full(error: &dyn StdError) -> String {

@@ -43,6 +43,10 @@ pub(crate) enum Purpose {
     Row,
     /// Where a store keeps what is said of a subject.
     Lookup,
+    /// Tokens against cross-site request forgery.
+    Csrf,
+    /// Cookies that are read once.
+    Transient,
 }
 
 impl Purpose {
@@ -52,6 +56,8 @@ impl Purpose {
             Self::Cookie => "cookie",
             Self::Row => "row",
             Self::Lookup => "lookup",
+            Self::Csrf => "csrf",
+            Self::Transient => "transient",
         }
     }
 }

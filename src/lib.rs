@@ -95,6 +95,7 @@ mod clock;
 mod commit;
 mod cookie;
 mod cross_site;
+mod csrf;
 mod entries;
 mod envelope;
 mod error;
@@ -133,7 +134,7 @@ pub use cross_site::CrossSite;
 #[doc(hidden)]
 pub use envelope::bench as __bench;
 pub use error::{
-    CommitError, ConfigError, End, InsertError, IssueError, KeyError, Rejection, RevokeError, Source,
+    CommitError, ConfigError, CsrfError, End, InsertError, IssueError, KeyError, Rejection, RevokeError, Source,
     StoreError, ValueError,
 };
 pub use event::Event;

@@ -1,5 +1,6 @@
 //! What a handler holds: a session, and the keys that its values are found by.
 
+mod csrf;
 mod key;
 mod login;
 
@@ -18,7 +19,7 @@ pub use self::key::SessionKey;
 use crate::clock::Millis;
 use crate::entries::NotCountable;
 use crate::envelope::RowSealer;
-use crate::error::{CommitError, InsertError, ValueError};
+use crate::error::{CommitError, CsrfError, InsertError, ValueError};
 use crate::record::{self, Place, SessionId, Times};
 use crate::state::{Limits, Origin, Renewal, Stage, State};
 use crate::value;
@@ -39,9 +40,12 @@ pub enum Placement {
     },
 }
 
-/// What a session asks of where it came from. [`Session`] knows no store by itself.
+/// What a session asks of where it came from. [`Session`] knows neither keys nor a store by itself.
 #[async_trait]
 pub(crate) trait Backend: Send + Sync {
+    fn limits(&self) -> &Limits;
+    fn csrf_token(&self, id: SessionId) -> String;
+    fn verify_csrf(&self, id: SessionId, token: &str) -> Result<(), CsrfError>;
     async fn save(&self, session: &Session) -> Result<(), CommitError>;
     async fn reload(&self, session: &Session) -> Result<(), CommitError>;
     /// The generation of a subject whose former one this process has revoked since then.
@@ -67,29 +71,20 @@ type Gate = tokio::sync::Mutex<()>;
 
 struct Inner {
     state: Mutex<State>,
-    limits: Limits,
-    /// Where there is a store. Apart, because a session is moved when it is made, and most have none.
-    stored: Option<Box<Stored>>,
-}
-
-struct Stored {
     home: Arc<dyn Backend>,
-    /// One use of the store at a time, or two saves of one session would conflict with each other.
-    gate: Gate,
+    /// With a store: one use of it at a time, or two saves of one session would conflict with each other. Apart, because a
+    /// session is moved when it is made, and most have none.
+    gate: Option<Box<Gate>>,
 }
 
 impl Session {
-    pub(crate) fn new(state: State, limits: Limits, home: Option<Arc<dyn Backend>>) -> Self {
-        let stored = home.map(|home| Box::new(Stored { home, gate: Gate::new(()) }));
-        Self { inner: Arc::new(Inner { state: Mutex::new(state), limits, stored }) }
+    pub(crate) fn new(state: State, home: Arc<dyn Backend>, has_store: bool) -> Self {
+        let gate = has_store.then(|| Box::new(Gate::new(())));
+        Self { inner: Arc::new(Inner { state: Mutex::new(state), home, gate }) }
     }
 
     pub(crate) fn gate(&self) -> Option<&Gate> {
-        self.inner.stored.as_deref().map(|stored| &stored.gate)
-    }
-
-    fn home(&self) -> Option<&Arc<dyn Backend>> {
-        self.inner.stored.as_deref().map(|stored| &stored.home)
+        self.inner.gate.as_deref()
     }
 
     /// Waits for its turn with the store, if there is one.
@@ -101,7 +96,7 @@ impl Session {
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        &self.inner.limits
+        self.inner.home.limits()
     }
 
     /// The only access to the state, so that no guard lives on; nothing of the application's runs in `f`.
@@ -144,7 +139,7 @@ impl Session {
         let key = key.into().name();
         let encode = |source| InsertError::Encode { key: key.to_owned(), source };
         let bytes = value::encode(&value).map_err(encode)?;
-        self.with(|state| state.set(key, bytes, &self.inner.limits))
+        self.with(|state| state.set(key, bytes, self.limits()))
     }
 
     /// Replaces the value at `key` by what `f` makes of it, and returns that.
@@ -164,7 +159,7 @@ impl Session {
         let value = f(self.get(key)?);
         let encode = |source| InsertError::Encode { key: key.name().to_owned(), source };
         let bytes = value::encode(&value).map_err(encode)?;
-        self.with(|state| state.set(key.name(), bytes, &self.inner.limits))?;
+        self.with(|state| state.set(key.name(), bytes, self.limits()))?;
         Ok(value)
     }
 
@@ -186,7 +181,7 @@ impl Session {
         self.with(|state| {
             state.check_writable()?;
             let total = state.entries.total(key, by).map_err(not_countable)?;
-            state.check_fit(key, value::encode_integer(total).len(), &self.inner.limits)?;
+            state.check_fit(key, value::encode_integer(total).len(), self.limits())?;
             state.entries.add(key, by).map_err(not_countable)
         })
     }
@@ -290,7 +285,7 @@ impl Session {
     /// [`InsertError::Duration`] below 1 ms or above the builder's `max_duration`; [`InsertError::Destroyed`],
     /// [`InsertError::Committed`], [`InsertError::CrossSite`].
     pub fn set_duration(&self, duration: Duration) -> Result<(), InsertError> {
-        let max = self.inner.limits.terms.max_duration;
+        let max = self.limits().terms.max_duration;
         let span = Millis::span(duration);
         self.with(|state| {
             state.check_open()?;
@@ -308,7 +303,7 @@ impl Session {
     /// without "remember me" where an earlier one of the same user had it. The absolute limit of 30 days, where that is
     /// not configured, counts again too. Without an own duration nothing changes.
     pub fn reset_duration(&self) {
-        let duration = self.inner.limits.terms.duration;
+        let duration = self.limits().terms.duration;
         self.if_open("reset_duration", |state| {
             let (now, times) = (state.now, &mut state.header.times);
             if times.own {
@@ -353,13 +348,13 @@ impl Session {
     /// When the session ends if this request is its last use. What this request prolongs is counted in.
     #[must_use]
     pub fn expires_at(&self) -> OffsetDateTime {
-        self.with(|state| state.end(&self.inner.limits)).to_datetime()
+        self.with(|state| state.end(self.limits())).to_datetime()
     }
 
     /// From the arrival of this request to [`expires_at`](Self::expires_at).
     #[must_use]
     pub fn remaining(&self) -> Duration {
-        self.with(|state| state.end(&self.inner.limits).minus(state.now)).to_duration()
+        self.with(|state| state.end(self.limits()).minus(state.now)).to_duration()
     }
 
     /// Where the session comes from, and if its cookie was refused, why.
@@ -372,14 +367,14 @@ impl Session {
     /// `spill_above` and the 4,096 of browsers are compared with, wherever the session is.
     #[must_use]
     pub fn cookie_bytes(&self) -> usize {
-        self.with(|state| self.inner.limits.name_value(state.whole_len()))
+        self.with(|state| self.limits().name_value(state.whole_len()))
     }
 
     /// Where its data is kept, or would be if this request ended now, and how large it is. What else stands in the
     /// response's head may still move it into the store.
     #[must_use]
     pub fn placement(&self) -> Placement {
-        let limits = &self.inner.limits;
+        let limits = self.limits();
         self.with(|state| {
             if state.header.place == Place::Store || state.outgrows_cookie(limits) {
                 let row = record::encoded_row_len(state.entries.extent());
@@ -398,10 +393,7 @@ impl Session {
     /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`], [`CommitError::Store`]. The
     /// session keeps its changes.
     pub async fn save(&self) -> Result<(), CommitError> {
-        match self.home() {
-            Some(home) => home.save(self).await,
-            None => Ok(()),
-        }
+        self.inner.home.save(self).await
     }
 
     /// Reads a session that is in the store again; this request's own changes go over what is found. One that is in
@@ -414,10 +406,7 @@ impl Session {
     /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`] if its changes and this
     /// request's exclude one another, [`CommitError::Store`].
     pub async fn reload(&self) -> Result<(), CommitError> {
-        match self.home() {
-            Some(home) => home.reload(self).await,
-            None => Ok(()),
-        }
+        self.inner.home.reload(self).await
     }
 
     /// Runs `f` on a session that is not over; on another one logs that `method` had no effect.

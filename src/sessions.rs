@@ -346,8 +346,8 @@ impl Sessions {
 
     pub(crate) fn session(&self, mut state: State, cookies: usize) -> Session {
         state.cookies = cookies;
-        let home = self.core.rows.is_some().then(|| Arc::clone(&self.core) as Arc<dyn Backend>);
-        Session::new(state, self.core.limits, home)
+        let home = Arc::clone(&self.core) as Arc<dyn Backend>;
+        Session::new(state, home, self.core.rows.is_some())
     }
 
     /// What a cookie's value says about itself, now. As in a `Cookie` header, it may stand in double quotes.

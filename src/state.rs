@@ -131,6 +131,8 @@ pub(crate) struct State {
     pub(crate) remove_refused: bool,
     /// Whether this request authenticated the subject, so that the session is a new one whatever became of the former.
     pub(crate) authenticated: bool,
+    /// Whether it is worth a cookie though it holds nothing: something was made of its id.
+    pub(crate) kept: bool,
     pub(crate) renewal: Renewal,
 }
 
@@ -159,11 +161,14 @@ impl State {
             saved: false,
             remove_refused: false,
             authenticated: false,
+            kept: false,
             renewal: Renewal::Auto,
         }
     }
 
     pub(crate) fn resumed(loaded: Loaded, entries: Entries, now: Millis) -> Self {
+        // One that came empty was issued for its id alone, which is still good for something.
+        let kept = entries.is_empty() && loaded.header.subject.is_none();
         Self {
             stage: Stage::Open,
             header: loaded.header.clone(),
@@ -177,6 +182,7 @@ impl State {
             saved: false,
             remove_refused: false,
             authenticated: false,
+            kept,
             renewal: Renewal::Auto,
         }
     }
@@ -187,6 +193,21 @@ impl State {
             self.header.id = SessionId::random();
         }
         self.header.id
+    }
+
+    /// The session's id, which the browser has or will be given, so that something can be made of it.
+    pub(crate) fn keep(&mut self) -> Result<SessionId, InsertError> {
+        match self.check_open() {
+            Ok(()) => self.kept = true,
+            Err(InsertError::Committed) if self.header.counter > 0 => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.identify())
+    }
+
+    /// Its id, or that of nobody once it has been destroyed.
+    pub(crate) fn lasting_id(&self) -> SessionId {
+        if self.stage == Stage::Destroyed { SessionId::NONE } else { self.header.id }
     }
 
     /// The times that are sealed at `now` if the cookie is issued. A request that skips renewal changes none of them,
@@ -227,8 +248,9 @@ impl State {
         self.renewal == Renewal::Auto && (due || limits.rolling)
     }
 
+    /// Whether it holds nothing, and nothing was made of its id.
     pub(crate) fn is_empty(&self) -> bool {
-        self.header.subject.is_none() && self.entries.is_empty()
+        self.header.subject.is_none() && self.entries.is_empty() && !self.kept
     }
 
     /// When the session ends if this request is its last use.

@@ -3,7 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 
-use crate::error::{CommitError, InsertError, RevokeError, StoreError, ValueError};
+use crate::error::{CommitError, CsrfError, InsertError, RevokeError, StoreError, ValueError};
 use crate::response::{Failure, fail, failure_of, refuse, remove_cookie};
 
 /// A handler asks for a session that no middleware provides.
@@ -107,6 +107,17 @@ impl ResponseError for InsertError {
             return HttpResponse::new(self.status_code());
         }
         failure(self, Failure::Internal)
+    }
+}
+
+impl ResponseError for CsrfError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::FORBIDDEN
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        refuse(self);
+        HttpResponse::new(self.status_code())
     }
 }
 

@@ -1,19 +1,33 @@
-//! `save` and `reload`: a session's dealings with its row outside of the response, for streams and websockets.
+//! What a session asks of its `Sessions`: `save` and `reload`, its dealings with its row outside of the response, for
+//! streams and websockets; and what needs the keys.
 
 use async_trait::async_trait;
 
 use crate::clock::Millis;
-use crate::error::CommitError;
+use crate::csrf;
+use crate::error::{CommitError, CsrfError};
 use crate::event::Event;
 use crate::record::SessionId;
 use crate::rows::Rows;
 use crate::session::{Backend, Session};
 use crate::sessions::Core;
-use crate::state::{Stage, State};
+use crate::state::{Limits, Stage, State};
 use crate::stored::{NotDone, RowProtocol};
 
 #[async_trait]
 impl Backend for Core {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn csrf_token(&self, id: SessionId) -> String {
+        csrf::token(self.sealer.ring(), self.cookie.name(), id)
+    }
+
+    fn verify_csrf(&self, id: SessionId, token: &str) -> Result<(), CsrfError> {
+        csrf::verify(self.sealer.ring(), self.cookie.name(), id, token)
+    }
+
     async fn save(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
         let _turn = session.turn().await;

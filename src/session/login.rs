@@ -40,7 +40,7 @@ impl Session {
     pub fn authenticate(&self, subject: impl Into<String>) -> Result<(), InsertError> {
         let subject = subject.into();
         self.with(|state| {
-            state.belong_to(subject, &self.inner.limits)?;
+            state.belong_to(subject, self.limits())?;
             state.header.authenticated_at = state.now;
             state.authenticated = true;
             Ok(())
@@ -63,7 +63,7 @@ impl Session {
             if state.header.subject.as_deref() == Some(subject.as_str()) {
                 return Ok(());
             }
-            state.belong_to(subject, &self.inner.limits)?;
+            state.belong_to(subject, self.limits())?;
             state.header.authenticated_at = Millis::ZERO;
             state.authenticated = false;
             Ok(())
@@ -104,10 +104,9 @@ impl Session {
     /// [`Revocation::Off`](crate::Revocation::Off) for a session in a cookie, the old cookie stays valid until it ends.
     pub fn renew(&self) {
         let (subject, since) = self.with(|state| (state.header.subject.clone(), state.now));
-        let home = self.home().zip(subject);
-        let given = home.and_then(|(home, subject)| home.given_generation(&subject, since));
+        let given = subject.and_then(|subject| self.inner.home.given_generation(&subject, since));
         self.if_open("renew", |state| {
-            state.renew(&self.inner.limits.terms);
+            state.renew(&self.limits().terms);
             // "Everywhere but here": whoever revoked the subject's sessions in this request may take this one along.
             state.header.generation = given.unwrap_or(state.header.generation);
         });

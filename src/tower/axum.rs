@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use super::{SessionExt, SessionRejection, failure};
-use crate::error::{CommitError, InsertError, RevokeError, StoreError, ValueError};
+use crate::error::{CommitError, CsrfError, InsertError, RevokeError, StoreError, ValueError};
 use crate::extract::{Scoped, Subject};
 use crate::response::{Failure, failure_of, refuse, remove_cookie};
 use crate::session::Session;
@@ -99,6 +99,13 @@ impl IntoResponse for InsertError {
             }
             _ => failure(&self, Failure::Internal),
         }
+    }
+}
+
+impl IntoResponse for CsrfError {
+    fn into_response(self) -> Response {
+        refuse(&self);
+        StatusCode::FORBIDDEN.into_response()
     }
 }
 

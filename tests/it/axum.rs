@@ -6,6 +6,7 @@ mod axum_alone;
 mod commit;
 mod cookies;
 mod cross_site;
+mod csrf;
 mod found;
 #[path = "on_axum.rs"]
 mod framework;

@@ -7,6 +7,8 @@ mod asking;
 mod commit;
 mod cookies;
 mod cross_site;
+#[cfg(feature = "memory")]
+mod csrf;
 mod errors;
 #[cfg(feature = "memory")]
 mod found;

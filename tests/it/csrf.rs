@@ -1,0 +1,207 @@
+//! Tokens for forms: good for the session that asked for them, and for nobody else's.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::SET_COOKIE;
+use sealed_session::store::MemoryStore;
+use sealed_session::{CommitContext, CsrfError, InsertError, Session, SessionsBuilder};
+
+use crate::support::{Answer, Bed, DAY, Jar, MINUTE, Reply, key, now};
+
+/// A session's token, from a page that shows a form.
+async fn form(bed: &Bed, jar: &mut Jar) -> String {
+    let token = Rc::new(RefCell::new(String::new()));
+    let out = Rc::clone(&token);
+    bed.visit(jar, move |session| *out.borrow_mut() = session.csrf_token().unwrap()).await;
+    token.take()
+}
+
+async fn verified(bed: &Bed, jar: &Jar, token: &str) -> Result<(), CsrfError> {
+    let token = token.to_owned();
+    bed.see(jar, move |session| session.verify_csrf(&token)).await
+}
+
+/// Where sessions live: in their cookies, and in a store.
+fn beds() -> [Bed; 3] {
+    let configure: [fn(SessionsBuilder) -> SessionsBuilder; 3] = [
+        |builder| builder,
+        |builder| builder.store(MemoryStore::new()),
+        |builder| builder.store(MemoryStore::new()).spill_above(250),
+    ];
+    configure.map(Bed::with)
+}
+
+/// The form of a login is shown to who has no session yet.
+#[actix_web::test]
+async fn a_visitor_without_a_session_gets_one_with_the_token_and_keeps_it() {
+    for bed in beds() {
+        let mut jar = Jar::default();
+        let token = form(&bed, &mut jar).await;
+        assert!(jar.0.is_some(), "the token's session was issued");
+        assert_eq!(verified(&bed, &jar, &token).await, Ok(()));
+        // What other pages do until the form is sent neither removes nor re-issues it.
+        for read in [|_: &Session| {}, |session: &Session| assert!(session.is_empty())] {
+            assert!(bed.visit(&mut jar, read).await.set_cookie().is_none());
+        }
+        bed.visit(&mut jar, |session| session.insert("n", 1).unwrap()).await;
+        assert_eq!(verified(&bed, &jar, &token).await, Ok(()));
+        // It is prolonged like any.
+        bed.clock.advance(DAY - 3 * MINUTE);
+        assert!(bed.visit(&mut jar, |_| {}).await.set_cookie().is_some());
+        bed.clock.advance(4 * MINUTE);
+        assert_eq!(verified(&bed, &jar, &token).await, Ok(()));
+    }
+}
+
+#[actix_web::test]
+async fn an_empty_session_that_was_kept_for_its_token_is_prolonged_too() {
+    for bed in beds() {
+        let mut jar = Jar::default();
+        let token = form(&bed, &mut jar).await;
+        bed.clock.advance(DAY - 3 * MINUTE);
+        let reply = bed.visit(&mut jar, |_| {}).await;
+        assert!(reply.set_cookie().is_some() && !reply.removes(), "{reply:?}");
+        bed.clock.advance(4 * MINUTE);
+        assert_eq!(verified(&bed, &jar, &token).await, Ok(()));
+    }
+}
+
+#[actix_web::test]
+async fn a_token_costs_a_session_that_is_there_no_cookie() {
+    let bed = Bed::new();
+    let jar = bed.logged_in().await;
+    assert!(bed.peek(&jar, |session| drop(session.csrf_token().unwrap())).await.set_cookie().is_none());
+}
+
+#[actix_web::test]
+async fn what_changes_the_id_ends_its_tokens() {
+    for change in [
+        (|session: &Session| session.authenticate("ada").unwrap()) as fn(&Session),
+        |session| session.set_subject("ada").unwrap(),
+        Session::renew,
+    ] {
+        for bed in beds() {
+            let mut jar = bed.logged_in().await;
+            let token = form(&bed, &mut jar).await;
+            bed.visit(&mut jar, change).await;
+            assert_eq!(verified(&bed, &jar, &token).await, Err(CsrfError::OtherSession));
+            // One that is made after the change is of the new id, one from before it in the same request is not.
+            let asked = move |session: &Session| {
+                let before = session.csrf_token().unwrap();
+                session.renew();
+                assert_eq!(session.verify_csrf(&before), Err(CsrfError::OtherSession));
+                session.verify_csrf(&session.csrf_token().unwrap())
+            };
+            assert_eq!(bed.see(&jar, asked).await, Ok(()));
+        }
+    }
+}
+
+#[actix_web::test]
+async fn after_a_logout_there_is_neither_a_token_nor_one_that_is_good() {
+    for bed in beds() {
+        let mut jar = bed.logged_in().await;
+        let token = form(&bed, &mut jar).await;
+        let (former, of) = (jar.clone(), token.clone());
+        bed.visit(&mut jar, move |session| {
+            session.destroy();
+            assert!(matches!(session.csrf_token(), Err(InsertError::Destroyed)));
+            assert_eq!(session.verify_csrf(&of), Err(CsrfError::OtherSession));
+        })
+        .await;
+        assert_eq!(verified(&bed, &jar, &token).await, Err(CsrfError::OtherSession));
+        // With a store the copy that a thief kept of the cookie is dead too, and with it its token.
+        if bed.sessions.store().is_some() {
+            assert_eq!(verified(&bed, &former, &token).await, Err(CsrfError::OtherSession));
+        }
+    }
+}
+
+#[actix_web::test]
+async fn nobody_elses_token_is_good_and_neither_is_that_of_another_scope() {
+    let (bed, other) = (Bed::new(), Bed::with(|builder| builder.cookie_name("t")));
+    let (mut ada, mut bob) = (bed.logged_in().await, bed.logged_in().await);
+    let (hers, his) = (form(&bed, &mut ada).await, form(&bed, &mut bob).await);
+    assert_eq!(verified(&bed, &ada, &hers).await, Ok(()));
+    assert_eq!(verified(&bed, &bob, &hers).await, Err(CsrfError::OtherSession));
+    assert_eq!(verified(&bed, &ada, &his).await, Err(CsrfError::OtherSession));
+    assert_eq!(verified(&bed, &Jar::default(), &hers).await, Err(CsrfError::OtherSession));
+    assert_eq!(verified(&bed, &ada, "").await, Err(CsrfError::Malformed));
+    // The same ring and even the same id, under another name.
+    let session = now(other.sessions.load([""])).unwrap();
+    let elsewhere = session.csrf_token().unwrap();
+    assert_eq!(session.verify_csrf(&elsewhere), Ok(()));
+    assert_eq!(verified(&bed, &ada, &elsewhere).await, Err(CsrfError::OtherSession));
+}
+
+#[actix_web::test]
+async fn a_token_survives_the_rotation_of_the_key_and_not_its_revocation() {
+    let bed = Bed::new();
+    let mut jar = bed.logged_in().await;
+    let token = form(&bed, &mut jar).await;
+    let old = bed.sessions.keys().primary();
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    assert_eq!(verified(&bed, &jar, &token).await, Ok(()));
+    bed.visit(&mut jar, |_| {}).await;
+    assert_eq!(verified(&bed, &jar, &token).await, Ok(()), "re-sealed under the new key, it is the same session");
+    bed.sessions.keys().revoke(old).unwrap();
+    assert_eq!(verified(&bed, &jar, &token).await, Err(CsrfError::UnknownKey(old)));
+}
+
+/// What was emptied is over, unless a form goes out with the same answer.
+#[actix_web::test]
+async fn a_session_that_is_emptied_ends_as_ever() {
+    for bed in beds() {
+        let mut jar = bed.logged_in().await;
+        form(&bed, &mut jar).await;
+        let mut other = jar.clone();
+        let reply = bed.visit(&mut other, |session| assert!(session.remove("n"))).await;
+        assert!(reply.removes());
+        let kept = Rc::new(RefCell::new(String::new()));
+        let out = Rc::clone(&kept);
+        let mut jar = bed.logged_in().await;
+        let reply = bed.visit(&mut jar, move |session| {
+            session.clear();
+            *out.borrow_mut() = session.csrf_token().unwrap();
+        });
+        assert!(!reply.await.removes());
+        assert_eq!(verified(&bed, &jar, &kept.borrow()).await, Ok(()));
+        assert_eq!(bed.see(&jar, Session::len).await, 0);
+    }
+}
+
+#[actix_web::test]
+async fn once_the_response_has_left_there_are_tokens_of_sessions_that_the_browser_has() {
+    for bed in beds() {
+        let issued = now(bed.sessions.load([""])).unwrap();
+        issued.insert("n", 1).unwrap();
+        now(bed.sessions.commit(&issued, CommitContext::default())).unwrap();
+        assert_eq!(issued.verify_csrf(&issued.csrf_token().unwrap()), Ok(()));
+        let untouched = now(bed.sessions.load([""])).unwrap();
+        now(bed.sessions.commit(&untouched, CommitContext::default())).unwrap();
+        assert!(matches!(untouched.csrf_token(), Err(InsertError::Committed)));
+    }
+}
+
+#[actix_web::test]
+async fn a_token_that_is_none_is_answered_with_403_and_no_words() {
+    let bed = Bed::new();
+    let mut jar = bed.logged_in().await;
+    let token = form(&bed, &mut jar).await;
+    let post = async |token: String| -> Reply {
+        let cookie = jar.0.clone().unwrap();
+        let handler = move |request: crate::support::Request| {
+            now(request.session())?.verify_csrf(&token)?;
+            Ok(Answer::ok())
+        };
+        bed.call(&[cookie.as_bytes()], handler).await
+    };
+    assert_eq!(post(token.clone()).await.status, StatusCode::OK);
+    for bad in [String::new(), "AAAA".repeat(12), format!("{}A", &token[..47])] {
+        let reply = post(bad).await;
+        assert_eq!((reply.status, &*reply.body), (StatusCode::FORBIDDEN, b"" as &[u8]));
+        assert!(reply.all(SET_COOKIE).is_empty());
+    }
+}
