@@ -56,7 +56,7 @@ fn requests(sessions: &Sessions, cookie: &str) -> (f64, f64) {
     let read = best(|| {
         let session = ready(sessions.load([cookie])).unwrap();
         assert!(session.contains_key("data"));
-        assert!(ready(sessions.commit(&session, CommitContext::default())).unwrap().is_none());
+        assert!(ready(sessions.commit(&session, CommitContext::default())).unwrap().pop().is_none());
     });
     let write = best(|| {
         let session = ready(sessions.load([cookie])).unwrap();
@@ -140,7 +140,7 @@ async fn request(sessions: &Sessions, cookie: &mut String, writes: bool) -> f64 
     if writes {
         session.increment("n", 1).unwrap();
     }
-    let line = sessions.commit(&session, CommitContext::default()).await.unwrap();
+    let line = sessions.commit(&session, CommitContext::default()).await.unwrap().pop();
     let took = start.elapsed();
     if let Some(line) = line {
         assert!(writes);

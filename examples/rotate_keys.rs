@@ -15,7 +15,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// One request that reads the session; the browser's cookie afterwards.
 async fn visit(sessions: &Sessions, cookie: &mut String) -> Result<Origin, Box<dyn Error>> {
     let session = sessions.load([&cookie]).await?;
-    if let Some(line) = sessions.commit(&session, CommitContext::default()).await? {
+    for line in sessions.commit(&session, CommitContext::default()).await? {
         *cookie = line.split(';').next().unwrap_or_default().to_owned();
     }
     Ok(session.origin())

@@ -22,7 +22,7 @@ async fn visit(
 ) -> Result<(), Box<dyn Error>> {
     let session = sessions.load([&cookie]).await?;
     work(&session);
-    if let Some(line) = sessions.commit(&session, CommitContext::default()).await? {
+    for line in sessions.commit(&session, CommitContext::default()).await? {
         *cookie = line.split(';').next().unwrap_or_default().to_owned();
     }
     let seen = sessions.load([&cookie]).await?;

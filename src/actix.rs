@@ -35,7 +35,7 @@ use pin_project_lite::pin_project;
 
 pub use self::extract::{Loading, SessionExt};
 use self::extract::{LocalBox, Slot, SlotInner};
-use crate::cookie::SetCookie;
+use crate::cookie::SetCookies;
 use crate::cross_site::request_head;
 use crate::error::CommitError;
 pub use crate::extract::{Scoped, Site, Subject};
@@ -195,7 +195,7 @@ pin_project! {
 
 /// A response whose session is being written into the store.
 struct Committing<B> {
-    commit: LocalBox<Result<Option<SetCookie>, CommitError>>,
+    commit: LocalBox<Result<SetCookies, CommitError>>,
     response: Option<Result<ServiceResponse<B>, Error>>,
     slot: Rc<SlotInner>,
 }
@@ -252,10 +252,10 @@ fn unchanged<B>(
 fn finish<B>(
     sessions: &Sessions,
     mut response: Result<ServiceResponse<B>, Error>,
-    outcome: Result<Option<SetCookie>, CommitError>,
+    outcome: Result<SetCookies, CommitError>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let additions = match outcome {
-        Ok(line) => Additions::new::<HeaderMap>(sessions, line),
+        Ok(lines) => Additions::new::<HeaderMap>(sessions, lines),
         Err(error) => return replace(response, error),
     };
     match &mut response {

@@ -125,6 +125,30 @@ impl SessionsBuilder {
         self
     }
 
+    /// A path and a domain that an earlier release gave the cookie; it may be called several times. None by default.
+    ///
+    /// After a change of [`path`](Self::path) or [`domain`](Self::domain) a browser holds two cookies of this name, and to
+    /// remove the new one leaves the old, with which the user is still logged in. So `destroy`, and each cookie that is
+    /// issued to a browser which sends several, remove those named here too. Keep it for as long as their sessions last.
+    ///
+    /// ```
+    /// # use sealed_session::{Key, KeyRing, Sessions};
+    /// let sessions = Sessions::builder(KeyRing::new(Key::generate()))
+    ///     .cookie_name("session")
+    ///     .domain("example.com")
+    ///     .formerly("/", None) // before there were subdomains
+    ///     .build()?;
+    /// # Ok::<(), sealed_session::ConfigError>(())
+    /// ```
+    ///
+    /// # Security
+    /// Without a store a copy of the old cookie stays valid until it ends, as after any logout. With one
+    /// [`destroy`](crate::Session::destroy) ends each session whose cookie the request brings, named here or not.
+    pub fn formerly(mut self, path: impl Into<String>, domain: Option<&str>) -> Self {
+        self.cookie.formerly.push((path.into(), domain.map(str::to_owned)));
+        self
+    }
+
     /// The `Secure` attribute; the default is [`Secure::Always`].
     pub fn secure(mut self, secure: Secure) -> Self {
         self.cookie.secure = secure;

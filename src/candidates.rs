@@ -36,6 +36,8 @@ pub(crate) struct Found {
     pub(crate) cookies: usize,
     /// How many of them are live.
     pub(crate) live: usize,
+    /// The live ones of other sessions than the one that is taken.
+    pub(crate) others: Vec<Header>,
     /// Whether live ones had different session ids.
     pub(crate) ambiguous: bool,
     /// What became of looking for a key that one of them names.
@@ -91,8 +93,10 @@ impl Found {
                 other.is_newer_than(best)
             }
         };
-        if better {
-            self.outcome = Some(judged);
+        let worse = if better { self.outcome.replace(judged) } else { Some(judged) };
+        if let (Some(Ok(worse)), Some(Ok(best))) = (worse, &self.outcome) {
+            self.others.push(worse.header);
+            self.others.retain(|other| other.id != best.header.id);
         }
     }
 }

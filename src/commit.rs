@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub use self::issue::Outcome;
 use self::plan::{Plan, RowStep};
 use crate::clock::Millis;
-use crate::cookie::SetCookie;
+use crate::cookie::SetCookies;
 use crate::error::{CommitError, Rejection};
 use crate::event::Event;
 use crate::session::Session;
@@ -22,8 +22,10 @@ use crate::sessions::{CommitContext, Core, Sessions};
 use crate::state::{CookieStep, Stage, State};
 
 impl Sessions {
-    /// Ends the session's part in the request. Returns the value of the `Set-Cookie` header to send, if any. The
-    /// session can be read afterwards, but not changed; a second commit does nothing.
+    /// Ends the session's part in the request. Returns the values of the `Set-Cookie` headers to send, each in a header of
+    /// its own: none or one, and more only where cookies of earlier releases are removed
+    /// ([`formerly`](crate::SessionsBuilder::formerly)). The session can be read afterwards, but not changed; a second
+    /// commit does nothing.
     ///
     /// What goes into the store is there when this returns, and the cookie that leads to it only after that. What ends a
     /// session there (`destroy`, `renew`, `authenticate`) is carried to its end once it has begun, also if this future
@@ -38,8 +40,8 @@ impl Sessions {
         &self,
         session: &Session,
         context: CommitContext,
-    ) -> Result<Option<String>, CommitError> {
-        Ok(self.conclude(session, context).await?.map(SetCookie::into_text))
+    ) -> Result<Vec<String>, CommitError> {
+        Ok(self.conclude(session, context).await?.into_texts())
     }
 
     /// [`commit`](Self::commit), with what it returns as the middleware takes it.
@@ -47,7 +49,7 @@ impl Sessions {
         &self,
         session: &Session,
         context: CommitContext,
-    ) -> Result<Option<SetCookie>, CommitError> {
+    ) -> Result<SetCookies, CommitError> {
         self.check_home(session)?;
         let _turn = session.turn().await;
         self.core.carry_out(session, &context, |state| Plan::of(&self.core, state, &context)).await
@@ -59,7 +61,7 @@ impl Sessions {
         &self,
         session: &Session,
         context: CommitContext,
-    ) -> Option<Result<Option<SetCookie>, CommitError>> {
+    ) -> Option<Result<SetCookies, CommitError>> {
         if let Err(foreign) = self.check_home(session) {
             return Some(Err(foreign));
         }
@@ -83,10 +85,10 @@ impl Core {
         session: &Session,
         context: &CommitContext,
         plan: impl Fn(&State) -> Plan,
-    ) -> Result<Option<SetCookie>, CommitError> {
+    ) -> Result<SetCookies, CommitError> {
         loop {
-            if let Some(line) = self.close(session, context, &plan) {
-                return Ok(line);
+            if let Some(lines) = self.close(session, context, &plan) {
+                return Ok(lines);
             }
             if let Some(outcome) = self.settle(session, context, &plan).await {
                 return outcome;
@@ -100,7 +102,7 @@ impl Core {
         session: &Session,
         context: &CommitContext,
         plan: impl Fn(&State) -> Plan,
-    ) -> Option<Option<SetCookie>> {
+    ) -> Option<SetCookies> {
         // Where something was written there will be something to do, and the plan below says what.
         let keeps = session.with(|state| {
             self.leave_behind(state);
@@ -111,12 +113,12 @@ impl Core {
             keeps
         });
         if keeps {
-            return Some(None);
+            return Some(SetCookies::default());
         }
         // The clock may be anything, so it is asked without the lock; and the keys with it, which decide again.
         let now = self.now();
         let primary = self.sealer.ring().primary();
-        let (line, events) = session.with(|state| {
+        let (lines, events) = session.with(|state| {
             self.leave_behind(state);
             let plan = plan(state);
             if plan.waits(self, state, now, primary) {
@@ -124,25 +126,26 @@ impl Core {
             }
             let destroyed = std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed;
             Some(match plan.in_time(self, state, context, now).cookie {
-                CookieStep::Leave => (None, [None, None]),
+                CookieStep::Leave => (SetCookies::default(), [None, None]),
                 CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state, now) => {
                     let lost = Event::Lost { id: state.header.id, reason: Rejection::Revoked };
-                    (None, [Some(lost), None])
+                    (SetCookies::default(), [Some(lost), None])
                 }
                 step @ (CookieStep::Prolong | CookieStep::Issue) => {
                     self.stamp(state, now);
                     let (line, bytes) = self.seal(state, (now, now), context.secure, primary);
-                    (Some(line), self.issued(state, step, bytes, primary))
+                    let lines = self.issue(state, line, context.secure);
+                    (lines, self.issued(state, step, bytes, primary))
                 }
                 CookieStep::Remove => {
                     let id = state.loaded.as_ref().map(|loaded| loaded.header.id);
                     let ended = id.map(|id| Event::Ended { id, destroyed });
-                    (Some(self.cookie.remove(context.secure)), [ended, None])
+                    (self.remove(context.secure), [ended, None])
                 }
             })
         })?;
         events.iter().flatten().for_each(|event| self.sink.tell(event));
-        Some(line)
+        Some(lines)
     }
 
     /// Takes nothing along that a key had sealed which is revoked by now, where a login makes it another session.

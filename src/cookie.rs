@@ -63,6 +63,8 @@ pub(crate) struct CookieConfig {
     pub(crate) same_site: SameSite,
     pub(crate) partitioned: bool,
     pub(crate) persistent: bool,
+    /// Path and domain that it had in earlier releases.
+    pub(crate) formerly: Vec<(String, Option<String>)>,
 }
 
 impl Default for CookieConfig {
@@ -76,6 +78,7 @@ impl Default for CookieConfig {
             same_site: SameSite::Lax,
             partitioned: false,
             persistent: true,
+            formerly: Vec::new(),
         }
     }
 }
@@ -84,32 +87,21 @@ impl CookieConfig {
     /// Refuses what browsers would refuse, and what could break out of the header.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         self.validate_name()?;
-        let attribute = |attribute, value: &str, reason| {
-            Err(ConfigError::Attribute { attribute, value: value.to_owned(), reason })
-        };
-        for (name, value) in [("path", Some(&self.path)), ("domain", self.domain.as_ref())] {
-            let Some(value) = value else { continue };
-            if value.len() > MAX_ATTRIBUTE_BYTES {
-                return attribute(name, value, "browsers ignore attributes of more than 1,024 bytes");
-            }
-            if value.bytes().any(|b| !(b' '..=b'~').contains(&b) || b == b';') || value.trim() != value {
-                return attribute(
-                    name,
-                    value,
-                    "it may have neither `;` nor control or non-ASCII characters, nor spaces around it",
-                );
-            }
-        }
-        if !self.path.starts_with('/') {
-            return attribute("path", &self.path, "it must start with `/`");
-        }
-        if let Some(domain) = &self.domain {
-            let label = |label: &str| {
-                !label.is_empty()
-                    && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        validate_place(["path", "domain"], &self.path, self.domain.as_deref())?;
+        let now = place(&self.path, self.domain.as_deref());
+        for (path, domain) in &self.formerly {
+            validate_place(["the path of formerly", "the domain of formerly"], path, domain.as_deref())?;
+            let refused = |reason| {
+                let value = format!("path {path}, domain {}", domain.as_deref().unwrap_or("none"));
+                Err(ConfigError::Attribute { attribute: "formerly", value, reason })
             };
-            if !domain.strip_prefix('.').unwrap_or(domain).split('.').all(label) {
-                return attribute("domain", domain, "it must be a host name such as `example.com`");
+            if place(path, domain.as_deref()) == now {
+                return refused("that is the cookie itself, which each response would remove");
+            }
+            if has_prefix(&self.name, "__Host-") {
+                return refused(
+                    "a name with the prefix `__Host-` never had another path than `/`, or a domain",
+                );
             }
         }
         let needs_secure =
@@ -145,16 +137,74 @@ impl CookieConfig {
             ("__Http-", &[secure, http_only]),
             ("__Secure-", &[secure]),
         ];
-        let has = |prefix: &str| {
-            self.name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-        };
-        let Some((prefix, rules)) = prefixes.into_iter().find(|(prefix, _)| has(prefix)) else {
+        let Some((prefix, rules)) = prefixes.into_iter().find(|(prefix, _)| has_prefix(&self.name, prefix))
+        else {
             return Ok(());
         };
         match rules.iter().find(|(kept, _)| !kept) {
             Some(&(_, needs)) => Err(ConfigError::Prefix { name: self.name.clone(), prefix, needs }),
             None => Ok(()),
         }
+    }
+}
+
+fn has_prefix(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// Where a browser keeps a cookie, beside its name: its path, and its domain or that it is the host's alone.
+fn place<'p>(path: &'p str, domain: Option<&str>) -> (&'p str, Option<String>) {
+    (path, domain.map(|domain| domain.trim_start_matches('.').to_ascii_lowercase()))
+}
+
+/// Refuses a path and a domain that browsers would not take, or that break out of the header.
+fn validate_place(
+    [path_name, domain_name]: [&'static str; 2],
+    path: &str,
+    domain: Option<&str>,
+) -> Result<(), ConfigError> {
+    let attribute = |attribute, value: &str, reason| {
+        Err(ConfigError::Attribute { attribute, value: value.to_owned(), reason })
+    };
+    for (name, value) in [(path_name, Some(path)), (domain_name, domain)] {
+        let Some(value) = value else { continue };
+        if value.len() > MAX_ATTRIBUTE_BYTES {
+            return attribute(name, value, "browsers ignore attributes of more than 1,024 bytes");
+        }
+        if value.bytes().any(|b| !(b' '..=b'~').contains(&b) || b == b';') || value.trim() != value {
+            return attribute(
+                name,
+                value,
+                "it may have neither `;` nor control or non-ASCII characters, nor spaces around it",
+            );
+        }
+    }
+    if !path.starts_with('/') {
+        return attribute(path_name, path, "it must start with `/`");
+    }
+    if let Some(domain) = domain {
+        let label = |label: &str| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        if !domain.strip_prefix('.').unwrap_or(domain).split('.').all(label) {
+            return attribute(domain_name, domain, "it must be a host name such as `example.com`");
+        }
+    }
+    Ok(())
+}
+
+/// The `Set-Cookie` values of one response.
+#[derive(Default)]
+pub(crate) struct SetCookies {
+    /// The session's own.
+    pub(crate) own: Option<SetCookie>,
+    /// Removals of what earlier releases set, and what is not the session's.
+    pub(crate) others: Vec<SetCookie>,
+}
+
+impl SetCookies {
+    pub(crate) fn into_texts(self) -> Vec<String> {
+        self.own.into_iter().chain(self.others).map(SetCookie::into_text).collect()
     }
 }
 
@@ -180,6 +230,8 @@ pub(crate) struct CookieWriter {
     persistent: bool,
     attributes: String,
     attributes_with_secure: String,
+    /// What removes the cookies of earlier releases, without `Secure` and with it.
+    formerly: Vec<[String; 2]>,
 }
 
 impl CookieWriter {
@@ -190,6 +242,7 @@ impl CookieWriter {
             persistent: config.persistent,
             attributes: attributes(config, false),
             attributes_with_secure: attributes(config, true),
+            formerly: config.formerly.iter().map(|former| removals(config, former)).collect(),
         }
     }
 
@@ -247,19 +300,42 @@ impl CookieWriter {
 
     /// The `Set-Cookie` value that makes the browser forget the cookie.
     pub(crate) fn remove(&self, secure: bool) -> SetCookie {
-        let attributes = self.attributes(secure);
-        let line = format!("{}={attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT", self.name);
-        SetCookie(line.into_bytes())
+        SetCookie(removal(&self.name, self.attributes(secure)).into_bytes())
+    }
+
+    /// The `Set-Cookie` values that make the browser forget what earlier releases have set.
+    pub(crate) fn remove_former(&self, secure: bool) -> Vec<SetCookie> {
+        let line =
+            |lines: &[String; 2]| SetCookie(lines[usize::from(self.is_secure(secure))].clone().into_bytes());
+        self.formerly.iter().map(line).collect()
+    }
+
+    /// The lengths of what [`remove_former`](Self::remove_former) yields.
+    pub(crate) fn former_lens(&self, secure: bool) -> impl Iterator<Item = usize> {
+        self.formerly.iter().map(move |lines| lines[usize::from(self.is_secure(secure))].len())
+    }
+
+    fn is_secure(&self, secure: bool) -> bool {
+        match self.secure {
+            Secure::Always => true,
+            Secure::Never => false,
+            Secure::Auto => secure,
+        }
     }
 
     fn attributes(&self, secure: bool) -> &str {
-        match self.secure {
-            Secure::Always => &self.attributes_with_secure,
-            Secure::Never => &self.attributes,
-            Secure::Auto if secure => &self.attributes_with_secure,
-            Secure::Auto => &self.attributes,
-        }
+        if self.is_secure(secure) { &self.attributes_with_secure } else { &self.attributes }
     }
+}
+
+fn removal(name: &str, attributes: &str) -> String {
+    format!("{name}={attributes}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT")
+}
+
+/// What removes a cookie that an earlier release has set with this path and domain.
+fn removals(config: &CookieConfig, (path, domain): &(String, Option<String>)) -> [String; 2] {
+    let former = CookieConfig { path: path.clone(), domain: domain.clone(), ..config.clone() };
+    [false, true].map(|secure| removal(&config.name, &attributes(&former, secure)))
 }
 
 fn attributes(config: &CookieConfig, secure: bool) -> String {

@@ -278,10 +278,14 @@ pub enum InsertError {
 #[non_exhaustive]
 pub enum CsrfError {
     /// Of another length or alphabet than tokens are.
-    #[error("this is no CSRF token, which has 48 characters of base64url; does the form send back what `csrf_token` gave it?")]
+    #[error(
+        "this is no CSRF token, which has 48 characters of base64url; does the form send back what `csrf_token` gave it?"
+    )]
     Malformed,
     /// Made under a key that the ring does not have, or has revoked.
-    #[error("the CSRF token was made under key {0}, which opens nothing here; do all servers have the same keys?")]
+    #[error(
+        "the CSRF token was made under key {0}, which opens nothing here; do all servers have the same keys?"
+    )]
     UnknownKey(crate::KeyId),
     /// Of another session, or of this one before its id changed.
     #[error(
@@ -408,8 +412,8 @@ pub enum CommitError {
     /// browser forgets the session.
     #[error("the session could not be ended in the store, so copies of its cookie live on; try again")]
     NotEnded {
-        /// The value of the `Set-Cookie` header that removes the cookie.
-        set_cookie: Option<String>,
+        /// The values of the `Set-Cookie` headers that remove the cookie.
+        set_cookies: Vec<String>,
         /// What the store said.
         source: StoreError,
     },

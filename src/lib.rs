@@ -134,8 +134,8 @@ pub use cross_site::CrossSite;
 #[doc(hidden)]
 pub use envelope::bench as __bench;
 pub use error::{
-    CommitError, ConfigError, CsrfError, End, InsertError, IssueError, KeyError, Rejection, RevokeError, Source,
-    StoreError, ValueError,
+    CommitError, ConfigError, CsrfError, End, InsertError, IssueError, KeyError, Rejection, RevokeError,
+    Source, StoreError, ValueError,
 };
 pub use event::Event;
 #[cfg(any(feature = "actix", feature = "tower"))]

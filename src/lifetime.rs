@@ -110,7 +110,7 @@ impl Lifetime {
     ///     for _ in 0..60 {
     ///         clock.advance(DAY / 2);
     ///         let session = sessions.load([&cookie]).await?;
-    ///         if let Some(line) = sessions.commit(&session, Default::default()).await? {
+    ///         for line in sessions.commit(&session, Default::default()).await? {
     ///             cookie = line.split(';').next().unwrap_or_default().to_owned();
     ///         }
     ///     }

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use crate::cookie::SetCookie;
+use crate::cookie::{SetCookie, SetCookies};
 use crate::error::CommitError;
 use crate::sessions::Sessions;
 
@@ -82,27 +82,33 @@ pub(crate) use headers_of;
 #[derive(Clone)]
 pub(crate) struct Additions<V> {
     set_cookie: Option<V>,
+    others: Vec<V>,
     cache_headers: bool,
 }
 
 impl<V> Additions<V> {
-    pub(crate) fn new<H: Headers<Value = V>>(sessions: &Sessions, set_cookie: Option<SetCookie>) -> Self {
-        let set_cookie = set_cookie.map(|line| {
+    pub(crate) fn new<H: Headers<Value = V>>(sessions: &Sessions, lines: SetCookies) -> Self {
+        let value = |line: SetCookie| {
             H::made(line.into_bytes())
                 .expect("the writer emits visible ASCII only; `build` checks the attributes")
-        });
-        Self { set_cookie, cache_headers: sessions.cache_headers() }
+        };
+        Self {
+            set_cookie: lines.own.map(value),
+            others: lines.others.into_iter().map(value).collect(),
+            cache_headers: sessions.cache_headers(),
+        }
     }
 
     pub(crate) fn attach<H: Headers<Value = V>>(self, headers: &mut H) {
         if self.cache_headers {
             vary_by_cookie(headers);
         }
-        if let Some(line) = self.set_cookie {
+        let sets = self.set_cookie.is_some() || !self.others.is_empty();
+        for line in self.set_cookie.into_iter().chain(self.others) {
             headers.append(Field::SetCookie, line);
-            if self.cache_headers {
-                forbid_storing(headers);
-            }
+        }
+        if sets && self.cache_headers {
+            forbid_storing(headers);
         }
     }
 }
@@ -245,9 +251,8 @@ pub(crate) fn refuse(error: &dyn Error) {
 /// The cookie's removal, where the session could not be ended.
 pub(crate) fn remove_cookie<H: Headers>(error: &CommitError, headers: &mut H) {
     // An application may have made this error itself, with a line that is none.
-    if let CommitError::NotEnded { set_cookie: Some(line), .. } = error
-        && let Some(line) = H::made(line.clone().into_bytes())
-    {
+    let CommitError::NotEnded { set_cookies, .. } = error else { return };
+    for line in set_cookies.iter().filter_map(|line| H::made(line.clone().into_bytes())) {
         headers.append(Field::SetCookie, line);
         headers.replace(Field::CacheControl, H::fixed("no-store"));
     }

@@ -244,7 +244,8 @@ impl Session {
     }
 
     /// Ends the session: its data is gone, the browser's cookie is removed, and later changes in this request are
-    /// errors.
+    /// errors. Where the browser sent several cookies of this name, with a store all their sessions end; see
+    /// [`formerly`](crate::SessionsBuilder::formerly) for how they come about, and for their removal.
     ///
     /// # Security
     /// With a store it is ended for good, within the time of [`Revocation`](crate::Revocation) in other processes. Without

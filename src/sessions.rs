@@ -43,10 +43,10 @@ use crate::store::Store;
 ///
 /// let session = sessions.load(["other=1"]).await?; // the request's `Cookie` headers
 /// session.insert("user", "ada")?;
-/// let set_cookie = sessions.commit(&session, CommitContext::default()).await?.unwrap();
-/// assert!(set_cookie.starts_with("__Host-Http-session="));
+/// let set_cookies = sessions.commit(&session, CommitContext::default()).await?; // a header for each
+/// assert!(set_cookies[0].starts_with("__Host-Http-session="));
 ///
-/// let cookie = set_cookie.split(';').next().unwrap();
+/// let cookie = set_cookies[0].split(';').next().unwrap();
 /// let session = sessions.load([cookie]).await?;
 /// assert_eq!(session.get::<String>("user")?.as_deref(), Some("ada"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -82,10 +82,17 @@ pub(crate) enum Opening {
 /// The cookie that was chosen.
 pub(crate) struct Reference {
     candidate: Candidate,
-    cookies: usize,
+    brought: Brought,
     live: usize,
     ambiguous: bool,
     now: Millis,
+}
+
+/// What else of our name the request brings.
+#[derive(Default)]
+pub(crate) struct Brought {
+    cookies: usize,
+    others: Vec<Header>,
 }
 
 /// What is known of a session without asking.
@@ -201,28 +208,29 @@ impl Sessions {
     pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Opening {
         let Core { sealer, cookie, limits, .. } = &*self.core;
         let now = self.now();
-        let Found { outcome, cookies, live, ambiguous, reload } =
+        let Found { outcome, cookies, live, others, ambiguous, reload } =
             candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
         self.core.sink.looked(sealer.ring(), reload);
+        let brought = Brought { cookies, others };
         match outcome {
             Some(Ok(candidate)) => {
                 let known = self.core.known(&candidate, now);
-                let reference = Reference { candidate, cookies, live, ambiguous, now };
+                let reference = Reference { candidate, brought, live, ambiguous, now };
                 match (known, reference.candidate.header.place, &self.core.rows) {
                     (Known::Revoked, ..) => {
-                        Opening::Ready(self.reject(Rejection::Revoked, false, cookies, now))
+                        Opening::Ready(self.reject(Rejection::Revoked, false, reference.brought, now))
                     }
                     (Known::Fine, Place::Cookie, _) => Opening::Ready(self.resume(reference, None)),
                     (_, Place::Store, None) => {
-                        Opening::Ready(self.reject(Rejection::Missing, false, cookies, now))
+                        Opening::Ready(self.reject(Rejection::Missing, false, reference.brought, now))
                     }
                     (Known::Unknown, ..) | (_, Place::Store, _) => Opening::Referenced(Box::new(reference)),
                 }
             }
             Some(Err(Refusal { reason, removable })) => {
-                Opening::Ready(self.reject(reason, removable && cookies == 1, cookies, now))
+                Opening::Ready(self.reject(reason, removable && cookies == 1, brought, now))
             }
-            None => Opening::Ready(self.session(State::new(Origin::New, &limits.terms, now), cookies)),
+            None => Opening::Ready(self.session(State::new(Origin::New, &limits.terms, now), brought)),
         }
     }
 
@@ -252,7 +260,7 @@ impl Sessions {
         }
         let mut state = State::new(Origin::CrossSite, &limits.terms, now);
         state.stage = Stage::Foreign;
-        Some(Opening::Ready(self.session(state, 0)))
+        Some(Opening::Ready(self.session(state, Brought::default())))
     }
 
     /// Follows a reference into the store, and asks there whether the session has been revoked.
@@ -263,10 +271,8 @@ impl Sessions {
     }
 
     async fn fetch_now(&self, reference: Reference) -> Result<Session, StoreError> {
-        let Reference { candidate, cookies, now, .. } = &reference;
-        // A late answer to an older cookie must not remove a newer one, so these stay in the browser.
-        let over = |reason| Ok(self.reject(reason, false, *cookies, *now));
-        let Some(rows) = &self.core.rows else { return over(Rejection::Missing) };
+        let Reference { candidate, now, .. } = &reference;
+        let Some(rows) = &self.core.rows else { return Ok(self.refuse(reference, Rejection::Missing)) };
         let deadline = rows.deadline();
         let (id, revoking) = (candidate.header.id, &self.core.revoking);
         let row = match (candidate.header.place, revoking) {
@@ -281,7 +287,7 @@ impl Sessions {
         };
         let row = match row {
             Ok(row) => row,
-            Err(reason) => return over(reason),
+            Err(reason) => return Ok(self.refuse(reference, reason)),
         };
         let subject = candidate.header.subject.as_deref();
         if let (Some(revoking), Some(subject)) = (revoking, subject)
@@ -289,7 +295,7 @@ impl Sessions {
         {
             let asked = revoking.is_outdated(rows, &place, &candidate.header, *now, deadline).await;
             if self.or_else(asked, false, id, revoking)? {
-                return over(Rejection::Revoked);
+                return Ok(self.refuse(reference, Rejection::Revoked));
             }
         }
         Ok(self.resume(reference, row))
@@ -313,7 +319,7 @@ impl Sessions {
     }
 
     fn resume(&self, reference: Reference, row: Option<LiveRow>) -> Session {
-        let Reference { candidate, cookies, live, ambiguous, now } = reference;
+        let Reference { candidate, brought, live, ambiguous, now } = reference;
         let Candidate { mut header, entries, due, key_id, current } = candidate;
         let id = header.id;
         self.tell(&Event::Resumed { id });
@@ -334,18 +340,24 @@ impl Sessions {
         let mut state = State::resumed(Loaded { header, due, key_id, current }, entries, now);
         state.row = seen;
         state.outdated = outdated;
-        self.session(state, cookies)
+        self.session(state, brought)
     }
 
-    fn reject(&self, reason: Rejection, remove: bool, cookies: usize, now: Millis) -> Session {
+    /// What the store says is over. A late answer to an older cookie must not remove a newer one, so it stays in the
+    /// browser.
+    fn refuse(&self, reference: Reference, reason: Rejection) -> Session {
+        self.reject(reason, false, reference.brought, reference.now)
+    }
+
+    fn reject(&self, reason: Rejection, remove: bool, brought: Brought, now: Millis) -> Session {
         self.tell(&Event::Rejected { reason });
         let mut state = State::new(Origin::Rejected(reason), &self.core.limits.terms, now);
         state.remove_refused = remove;
-        self.session(state, cookies)
+        self.session(state, brought)
     }
 
-    pub(crate) fn session(&self, mut state: State, cookies: usize) -> Session {
-        state.cookies = cookies;
+    pub(crate) fn session(&self, mut state: State, brought: Brought) -> Session {
+        Brought { cookies: state.cookies, others: state.others } = brought;
         let home = Arc::clone(&self.core) as Arc<dyn Backend>;
         Session::new(state, home, self.core.rows.is_some())
     }

@@ -123,6 +123,8 @@ pub(crate) struct State {
     pub(crate) now: Millis,
     /// How many cookies of our name the request carried.
     pub(crate) cookies: usize,
+    /// Those of them that are live cookies of other sessions.
+    pub(crate) others: Vec<Header>,
     /// Whether the cookie that led to the row is from before the session moved there.
     pub(crate) outdated: bool,
     /// Whether [`save`](crate::Session::save) has written it since, so that the cookie has to follow.
@@ -157,6 +159,7 @@ impl State {
             origin,
             now,
             cookies: 0,
+            others: Vec::new(),
             outdated: false,
             saved: false,
             remove_refused: false,
@@ -178,6 +181,7 @@ impl State {
             origin: Origin::Resumed,
             now,
             cookies: 0,
+            others: Vec::new(),
             outdated: false,
             saved: false,
             remove_refused: false,

@@ -7,7 +7,7 @@
 use crate::clock::Millis;
 use crate::error::{CommitError, Rejection, StoreError};
 use crate::lifetime::{self, SKEW};
-use crate::record::{Place, SessionId};
+use crate::record::{Header, Place, SessionId};
 use crate::rows::{Content, Deadline, Done, Found, LiveRow, Rows};
 use crate::state::{Limits, LoadedRow, State};
 
@@ -153,6 +153,11 @@ impl RowProtocol<'_> {
         }
     }
 
+    /// Ends a session of which the request brought a cookie beside that of its own.
+    pub(crate) async fn end_other(&self, header: &Header) -> Result<(), StoreError> {
+        self.end_row(header.id, None, self.last_end(header)).await
+    }
+
     /// Ends the session of this id, whatever is in its row, which was loaded so; the mark lasts `until` then.
     pub(crate) async fn end_row(
         &self,
@@ -186,7 +191,11 @@ impl RowProtocol<'_> {
     /// more, wherever it was issued.
     fn old(&self, work: &State) -> Option<(SessionId, Millis)> {
         let header = &work.loaded.as_ref()?.header;
-        Some((header.id, lifetime::last_end(&header.times, &self.limits.terms, self.now).plus(SKEW)))
+        Some((header.id, self.last_end(header)))
+    }
+
+    fn last_end(&self, header: &Header) -> Millis {
+        lifetime::last_end(&header.times, &self.limits.terms, self.now).plus(SKEW)
     }
 
     /// Puts this request's changes over what others have left. Not where the session came in a cookie that is newer than

@@ -108,7 +108,7 @@ use tower_service::Service;
 use self::extract::{BoxFuture, Slot, SlotInner};
 pub use self::extract::{Loading, SessionExt};
 pub use self::rejection::SessionRejection;
-use crate::cookie::SetCookie;
+use crate::cookie::SetCookies;
 use crate::cross_site::request_head;
 use crate::error::CommitError;
 pub use crate::extract::{Scoped, Site, Subject};
@@ -253,7 +253,7 @@ pin_project! {
 
 /// A response whose session is being written into the store.
 struct Committing<B> {
-    commit: BoxFuture<Result<Option<SetCookie>, CommitError>>,
+    commit: BoxFuture<Result<SetCookies, CommitError>>,
     response: Option<Response<B>>,
     slot: Arc<SlotInner>,
 }
@@ -300,11 +300,11 @@ where
 fn finish<B: Default>(
     sessions: &Sessions,
     mut response: Response<B>,
-    outcome: Result<Option<SetCookie>, CommitError>,
+    outcome: Result<SetCookies, CommitError>,
 ) -> Response<B> {
     match outcome {
-        Ok(line) => {
-            Additions::new::<HeaderMap>(sessions, line).attach(response.headers_mut());
+        Ok(lines) => {
+            Additions::new::<HeaderMap>(sessions, lines).attach(response.headers_mut());
             response
         }
         Err(error) => {

@@ -189,8 +189,11 @@ fn over<T>(path: &str, work: impl AsyncFnOnce(Sessions) -> T) -> T {
 async fn cookie(sessions: &Sessions, fill: impl FnOnce(&Session)) -> String {
     let session = sessions.load([""; 0]).await.unwrap();
     fill(&session);
-    let line =
-        sessions.commit(&session, CommitContext { response_head_bytes: 0, secure: true }).await.unwrap();
+    let line = sessions
+        .commit(&session, CommitContext { response_head_bytes: 0, secure: true })
+        .await
+        .unwrap()
+        .pop();
     line.unwrap().split(';').next().unwrap().to_owned()
 }
 
@@ -254,7 +257,7 @@ fn why_knows_the_limit_of_thirty_days_and_what_may_be_said_otherwise_and_reads_q
         clock.set(at(20));
         let session = sessions.load([&pair]).await.unwrap();
         session.touch();
-        let line = sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+        let line = sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap();
         line.split(';').next().unwrap().split_once('=').unwrap().1.to_owned()
     });
     let text = key(1).export();

@@ -32,7 +32,7 @@ mod unix {
         let (id, line) = runtime.block_on(async {
             let session: Session = sessions.load([""]).await.unwrap();
             fill(&session);
-            let line = sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+            let line = sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap();
             (session.id().to_string(), line)
         });
         let value = line.split([';', '=']).nth(1).unwrap();

@@ -73,7 +73,7 @@ impl Store for Failing {
 async fn visit(sessions: &Sessions, pair: &str, work: impl FnOnce(&Session)) -> String {
     let session = sessions.load([pair]).await.unwrap();
     work(&session);
-    let line = sessions.commit(&session, CommitContext::default()).await.unwrap();
+    let line = sessions.commit(&session, CommitContext::default()).await.unwrap().pop();
     line.map_or_else(|| pair.to_owned(), |line| line.split(';').next().unwrap().to_owned())
 }
 

@@ -58,7 +58,7 @@ pub fn cookie_header(data: &[u8]) -> Origin {
     }
     session.insert("n", 1).unwrap_or_default();
     let line = block_on(sessions.commit(&session, CommitContext::default())).expect("no store, no error");
-    if let Some(line) = line {
+    for line in line {
         let pair = line.split(';').next().unwrap_or_default();
         assert!(pair.len() - 1 <= sealed_session::MAX_NAME_VALUE_BYTES && pair.starts_with("s="));
         assert!(line.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
@@ -192,7 +192,7 @@ pub fn session(data: &[u8]) {
 
 /// The browser's cookie after the answer.
 fn commit(sessions: &Sessions, session: &Session, cookie: String) -> String {
-    let line = block_on(sessions.commit(session, CommitContext::default())).expect("nothing fails");
+    let line = block_on(sessions.commit(session, CommitContext::default())).expect("nothing fails").pop();
     match line {
         None => cookie,
         Some(line) if line.starts_with("s=;") => String::new(),

@@ -3,7 +3,7 @@
 use super::Plan;
 use crate::error::{CommitError, InsertError, IssueError};
 use crate::session::Session;
-use crate::sessions::{CommitContext, Sessions};
+use crate::sessions::{Brought, CommitContext, Sessions};
 use crate::state::{CookieStep, Origin, Stage, State};
 
 impl Sessions {
@@ -21,7 +21,7 @@ impl Sessions {
     /// ```
     pub async fn issue<O: Outcome>(&self, fill: impl FnOnce(&Session) -> O) -> Result<String, IssueError> {
         let state = State::new(Origin::New, &self.core.limits.terms, self.now());
-        let session = self.session(state, 0);
+        let session = self.session(state, Brought::default());
         fill(&session).into_result()?;
         let context = CommitContext { response_head_bytes: 0, secure: true };
         let plan = |state: &State| match state.stage {
@@ -31,7 +31,7 @@ impl Sessions {
         if session.with(|state| state.stage == Stage::Destroyed) {
             return Err(IssueError::Destroyed);
         }
-        let line = self.core.carry_out(&session, &context, plan).await?;
+        let line = self.core.carry_out(&session, &context, plan).await?.own;
         let line = line.ok_or(IssueError::Commit(CommitError::Ended))?.into_text();
         let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
         Ok(pair.to_owned())

@@ -3,7 +3,7 @@
 use crate::clock::Millis;
 use crate::key::KeyId;
 use crate::lifetime;
-use crate::record::Place;
+use crate::record::{Header, Place};
 use crate::sessions::{CommitContext, Core};
 use crate::state::{CookieStep, Renewal, Stage, State};
 
@@ -48,9 +48,12 @@ impl Plan {
         let stored = state.row.is_some();
         // While revocation is on, a row tells that a session is over also where none told that it lived.
         let has_end = stored || (core.revoking.is_some() && state.loaded.is_some());
+        let ends_others = || state.others.iter().any(|other| core.can_end(other));
         match state.stage {
             Stage::Committed | Stage::Detached | Stage::Foreign => return Self::NOTHING,
-            Stage::Destroyed if has_end => return Self::new(RowStep::End, CookieStep::Remove),
+            Stage::Destroyed if has_end || ends_others() => {
+                return Self::new(RowStep::End, CookieStep::Remove);
+            }
             Stage::Destroyed if state.cookies > 0 => return Self::new(RowStep::Leave, CookieStep::Remove),
             Stage::Destroyed => return Self::NOTHING,
             Stage::Open => {}
@@ -145,16 +148,28 @@ impl Core {
     /// Where a session belongs that is not in the store yet.
     pub(super) fn place(&self, state: &State, context: &CommitContext) -> Place {
         let whole = self.limits.name_value(state.whole_len());
-        let fits = !state.outgrows_cookie(&self.limits) && self.head_overrun(whole, context).is_none();
+        let fits = !state.outgrows_cookie(&self.limits) && self.head_overrun(state, whole, context).is_none();
         if fits { Place::Cookie } else { Place::Store }
     }
 
     /// The size of the response head with a cookie of this name + value, if that is over the budget.
-    pub(super) fn head_overrun(&self, name_value: usize, context: &CommitContext) -> Option<(usize, usize)> {
+    pub(super) fn head_overrun(
+        &self,
+        state: &State,
+        name_value: usize,
+        context: &CommitContext,
+    ) -> Option<(usize, usize)> {
         let budget = self.limits.stored?.head_budget;
         let line = SET_COOKIE_LINE + self.cookie.line_len(context.secure, name_value);
-        let bytes = context.response_head_bytes + line + if self.cache_headers { CACHE_LINES } else { 0 };
+        let former = self.cookie.former_lens(context.secure).map(|len| SET_COOKIE_LINE + len);
+        let lines = line + if state.cookies > 1 { former.sum() } else { 0 };
+        let bytes = context.response_head_bytes + lines + if self.cache_headers { CACHE_LINES } else { 0 };
         (bytes > budget).then_some((bytes, budget))
+    }
+
+    /// Whether there is a place that can say of a session that it was ended.
+    pub(super) fn can_end(&self, header: &Header) -> bool {
+        self.revoking.is_some() || (self.rows.is_some() && header.place == Place::Store)
     }
 
     /// Whether there is nothing that would be worth a cookie.
@@ -204,6 +219,7 @@ impl Core {
         let is_late = now.minus(state.now) > SLOW;
         // Near the absolute end a cookie moves nothing any more.
         let gains = lifetime::first_end(&state.sealed_times(&self.limits, now), terms, now).0 > end;
-        (end.minus(now) > spare || !gains) && (is_late || self.head_overrun(name_value, context).is_some())
+        (end.minus(now) > spare || !gains)
+            && (is_late || self.head_overrun(state, name_value, context).is_some())
     }
 }

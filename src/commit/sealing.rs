@@ -2,7 +2,7 @@
 
 use super::RowStep;
 use crate::clock::Millis;
-use crate::cookie::SetCookie;
+use crate::cookie::{SetCookie, SetCookies};
 use crate::event::Event;
 use crate::key::KeyId;
 use crate::lifetime;
@@ -37,6 +37,17 @@ impl Core {
         let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(Some(key), clock, write, out));
         self.sink.issued(bytes);
         (line, bytes)
+    }
+
+    /// The response's lines with this cookie. Who sent several of our name has one from an earlier release among them.
+    pub(super) fn issue(&self, state: &State, line: SetCookie, secure: bool) -> SetCookies {
+        let others = if state.cookies > 1 { self.cookie.remove_former(secure) } else { Vec::new() };
+        SetCookies { own: Some(line), others }
+    }
+
+    /// The response's lines where the browser is to forget the session.
+    pub(super) fn remove(&self, secure: bool) -> SetCookies {
+        SetCookies { own: Some(self.cookie.remove(secure)), others: self.cookie.remove_former(secure) }
     }
 
     /// What to tell of a cookie that was issued: at most a change of the session and a change of its key.

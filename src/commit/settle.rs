@@ -7,7 +7,7 @@ use tracing::Instrument as _;
 use super::carried::carried;
 use super::{Plan, RowStep};
 use crate::clock::Millis;
-use crate::cookie::SetCookie;
+use crate::cookie::SetCookies;
 use crate::error::{CommitError, Rejection, StoreError};
 use crate::event::Event;
 use crate::key::KeyId;
@@ -24,7 +24,7 @@ impl Core {
         session: &Session,
         context: &CommitContext,
         plan: impl Fn(&State) -> Plan,
-    ) -> Option<Result<Option<SetCookie>, CommitError>> {
+    ) -> Option<Result<SetCookies, CommitError>> {
         self.rows.as_ref()?;
         let now = self.now();
         let primary = self.sealer.ring().primary();
@@ -56,8 +56,8 @@ impl Core {
         plan: Plan,
         context: CommitContext,
         (now, primary): (Millis, KeyId),
-    ) -> Result<Option<SetCookie>, CommitError> {
-        let (Some(rows), context) = (&self.rows, &context) else { return Ok(None) };
+    ) -> Result<SetCookies, CommitError> {
+        let (Some(rows), context) = (&self.rows, &context) else { return Ok(SetCookies::default()) };
         work.entries.forget_idle_changes();
         let protocol = RowProtocol { rows, limits: &self.limits, now };
         let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
@@ -66,7 +66,7 @@ impl Core {
         let mut plan = plan.in_time(self, &work, context, now);
         if matches!(plan.row, RowStep::Leave | RowStep::Extend) && self.is_known_to_be_over(&work, now) {
             lost(Rejection::Revoked);
-            return Ok(None);
+            return Ok(SetCookies::default());
         }
         let was_stored = work.row.is_some();
         let mut key = primary;
@@ -76,7 +76,11 @@ impl Core {
                 Ok(confirmed) => (plan, key) = confirmed,
                 Err(reason) => {
                     lost(reason);
-                    return if plan.row == RowStep::Replace { Err(CommitError::Ended) } else { Ok(None) };
+                    return if plan.row == RowStep::Replace {
+                        Err(CommitError::Ended)
+                    } else {
+                        Ok(SetCookies::default())
+                    };
                 }
             }
         }
@@ -84,7 +88,7 @@ impl Core {
             self.stamp(&mut work, now);
         }
         let done = match plan.row {
-            RowStep::Leave if !plan.issues() => return Ok(None),
+            RowStep::Leave if !plan.issues() => return Ok(SetCookies::default()),
             RowStep::Leave => Ok(()),
             RowStep::Create => protocol.spill(&mut work).await,
             RowStep::Write => protocol.write(&mut work).await,
@@ -94,14 +98,11 @@ impl Core {
                 protocol.replace(&mut work, place).await
             }
             RowStep::End => {
-                let set_cookie = self.cookie.remove(context.secure);
-                if let Err(source) = protocol.end(&work).await {
-                    let set_cookie = Some(set_cookie.into_text());
-                    return Err(CommitError::NotEnded { set_cookie, source });
+                let set_cookies = self.remove(context.secure);
+                if let Err(source) = self.end_all(&protocol, &work).await {
+                    return Err(CommitError::NotEnded { set_cookies: set_cookies.into_texts(), source });
                 }
-                self.forget(loaded, now);
-                self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: true }));
-                return Ok(Some(set_cookie));
+                return Ok(set_cookies);
             }
         };
         match done {
@@ -115,7 +116,7 @@ impl Core {
                     self.forget(loaded, now);
                 }
                 lost(reason);
-                return Ok(None);
+                return Ok(SetCookies::default());
             }
             Err(NotDone::Failed(error)) => {
                 if matches!(error, CommitError::Ended) {
@@ -124,46 +125,62 @@ impl Core {
                 self.tell_failure(id, &error);
                 // Nothing was changed but the time that is left, and the next request makes up for that.
                 let mere = plan.cookie == CookieStep::Prolong && !work.differs_from_row();
-                return if mere { Ok(None) } else { Err(error) };
+                return if mere { Ok(SetCookies::default()) } else { Err(error) };
             }
         }
         if self.is_disowned(&work) && !(work.authenticated && work.entries.are_over_nothing()) {
             // A login is not dropped in silence.
-            return if work.authenticated { Err(CommitError::Ended) } else { Ok(None) };
+            return if work.authenticated { Err(CommitError::Ended) } else { Ok(SetCookies::default()) };
         }
         if plan.issues() && !self.sealer.ring().opens(key) {
             // What was asked for was this key. If it is gone by now, the next request prolongs the session under another.
             if plan.cookie == CookieStep::Prolong {
-                return Ok(None);
+                return Ok(SetCookies::default());
             }
             if asks.is_some() && work.header.subject.is_some() {
                 return Err(StoreError::Timeout("the keys have changed meanwhile".into()).into());
             }
         }
-        let line = if self.is_over(&work) {
+        let lines = if self.is_over(&work) {
             self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: false }));
-            Some(self.cookie.remove(context.secure))
+            self.remove(context.secure)
         } else {
             self.tell_stored(&work, plan.row);
-            plan.issues().then(|| {
+            let issue = || {
                 let (line, bytes) = self.seal(&work, (now, self.clock.now()), context.secure, key);
                 self.tell_all(self.issued(&work, plan.cookie, bytes, key));
                 if plan.row == RowStep::Replace && was_stored && work.header.place == Place::Cookie {
                     self.sink.tell(&Event::Returned { id: work.header.id, bytes });
                 }
                 if let (Place::Store, Some((head, budget))) =
-                    (work.header.place, self.head_overrun(bytes, context))
+                    (work.header.place, self.head_overrun(&work, bytes, context))
                 {
                     self.sink.tell(&Event::HeadOverBudget { id: work.header.id, bytes: head, budget });
                 }
-                line
-            })
+                self.issue(&work, line, context.secure)
+            };
+            if plan.issues() { issue() } else { SetCookies::default() }
         };
         // The session as it is after the commit: what a `reload` in a stream goes on from.
         work.loaded = Some(Loaded { header: work.header.clone(), due: None, key_id: key, current: true });
         work.stage = Stage::Committed;
         session.with(|state| *state = work);
-        Ok(line)
+        Ok(lines)
+    }
+
+    /// Ends the session, and with it all others whose cookies the browser sent along: it would go on with one of them.
+    async fn end_all(&self, protocol: &RowProtocol<'_>, work: &State) -> Result<(), StoreError> {
+        let now = protocol.now;
+        protocol.end(work).await?;
+        let id = work.loaded.as_ref().map(|loaded| loaded.header.id);
+        self.forget(id, now);
+        self.tell_all(id.map(|id| Event::Ended { id, destroyed: true }));
+        for other in work.others.iter().filter(|other| self.can_end(other)) {
+            protocol.end_other(other).await?;
+            self.forget(Some(other.id), now);
+            self.sink.tell(&Event::Ended { id: other.id, destroyed: true });
+        }
+        Ok(())
     }
 
     /// From now on this process knows that the session is over.

@@ -21,7 +21,7 @@ async fn what_does_not_reach_further_than_the_cookie_that_came_is_not_asked_for(
     session.skip_renewal();
     session.insert("n", 2).unwrap();
     spy.calls();
-    assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().is_some());
+    assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().is_some());
     assert_eq!(spy.calls(), [""; 0]);
 
     let (bed, spy) = guarded(|builder| builder);
@@ -31,7 +31,7 @@ async fn what_does_not_reach_further_than_the_cookie_that_came_is_not_asked_for(
     session.set_persistent(false).unwrap();
     session.insert("n", 2).unwrap();
     spy.calls();
-    assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().is_some());
+    assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().is_some());
     assert_eq!(spy.calls(), ["write"]);
 }
 
@@ -44,7 +44,7 @@ async fn a_row_that_would_only_be_sealed_anew_waits_for_an_answer_about_its_subj
     let session = bed.sessions.load(jar.0.iter()).await.unwrap();
     spy.calls();
     spy.next([Fate::Fails]);
-    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap(), None);
+    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop(), None);
     assert_eq!(spy.calls(), ["load"]);
 }
 
@@ -60,7 +60,7 @@ async fn what_can_do_without_an_answer_does_not_besiege_a_store_that_fails() {
         let session = bed.sessions.load(jar.0.iter()).await.unwrap();
         spy.calls();
         spy.go_down(true);
-        assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap(), None);
+        assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop(), None);
         assert_eq!(spy.calls().len(), usize::from(asks));
         spy.go_down(false);
     }
@@ -74,7 +74,7 @@ async fn what_can_do_without_an_answer_does_not_besiege_a_store_that_fails() {
     spy.go_down(true);
     for (session, asks) in [(first.unwrap(), true), (second.unwrap(), false)] {
         session.insert("n", 2).unwrap();
-        assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().is_some());
+        assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().is_some());
         assert_eq!(spy.calls().len(), usize::from(asks));
     }
 }
@@ -87,7 +87,7 @@ async fn a_prolongation_that_cannot_be_asked_for_is_not_told_as_a_loss() {
     let session = bed.sessions.load(jar.0.iter()).await.unwrap();
     bed.events();
     spy.go_down(true);
-    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap(), None);
+    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop(), None);
     assert!(matches!(bed.events()[..], [Event::StoreFailed { .. }]));
 }
 
@@ -103,7 +103,7 @@ async fn a_late_answer_saves_what_it_writes_into_the_row_and_leaves_out_the_prol
         }
         bed.clock.advance(LATE);
         spy.calls();
-        assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap(), None);
+        assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop(), None);
         assert_eq!(spy.calls(), if writes { vec!["write"] } else { vec![] });
     }
     assert_eq!(bed.see(&jar, |session: &Session| session.get::<u8>("n").unwrap()).await, Some(2));

@@ -86,7 +86,7 @@ async fn a_store_that_fails_is_503_also_for_who_asks_for_an_optional_subject() {
 #[test]
 fn errors_are_responses_with_an_empty_body() {
     let store = || StoreError::Unavailable("refused".into());
-    let removal = || Some("s=; Max-Age=0".to_owned());
+    let removal = || vec!["s=; Max-Age=0".to_owned()];
     let wrong = || -> ValueError {
         let session = now(Bed::new().sessions.load(["a=1"])).unwrap();
         session.insert("n", "one").unwrap();
@@ -98,7 +98,7 @@ fn errors_are_responses_with_an_empty_body() {
         (SessionRejection::NotAuthenticated.into_response(), 401),
         (store().into_response(), 503),
         (CommitError::Conflict.into_response(), 503),
-        (CommitError::NotEnded { set_cookie: removal(), source: store() }.into_response(), 503),
+        (CommitError::NotEnded { set_cookies: removal(), source: store() }.into_response(), 503),
         (CommitError::Foreign.into_response(), 500),
         (RevokeError::Off.into_response(), 500),
         (RevokeError::Store(store()).into_response(), 503),
@@ -109,7 +109,7 @@ fn errors_are_responses_with_an_empty_body() {
         assert_eq!(response.headers().contains_key("retry-after"), status == 503);
         assert_eq!(http_body_len(&response), Some(0));
     }
-    let ended = CommitError::NotEnded { set_cookie: removal(), source: store() }.into_response();
+    let ended = CommitError::NotEnded { set_cookies: removal(), source: store() }.into_response();
     assert_eq!(ended.headers()[SET_COOKIE], "s=; Max-Age=0");
     assert_eq!(ended.headers()["cache-control"], "no-store");
 }

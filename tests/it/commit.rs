@@ -112,7 +112,7 @@ async fn after_the_commit_the_session_can_be_read_but_a_change_is_an_error() {
     let bed = Bed::new();
     let session = bed.sessions.load(["a=1"]).await.unwrap();
     session.insert("n", 1).unwrap();
-    assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().is_some());
+    assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().is_some());
     assert_eq!(session.get::<u8>("n").unwrap(), Some(1));
     assert!(matches!(session.insert("n", 2), Err(InsertError::Committed)));
     assert!(matches!(session.increment("n", 2), Err(InsertError::Committed)));
@@ -123,7 +123,7 @@ async fn after_the_commit_the_session_can_be_read_but_a_change_is_an_error() {
     assert_eq!(session.get::<u8>("n").unwrap(), Some(1));
     session.save().await.unwrap();
     session.reload().await.unwrap();
-    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap(), None, "once");
+    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop(), None, "once");
     assert_eq!(bed.events().len(), 1);
 }
 
@@ -134,7 +134,7 @@ async fn a_session_is_committed_only_where_it_was_loaded() {
     session.insert("n", 1).unwrap();
     let outcome = two.sessions.commit(&session, CommitContext::default()).await;
     assert!(matches!(outcome, Err(CommitError::Foreign)));
-    assert!(one.sessions.commit(&session, CommitContext::default()).await.unwrap().is_some());
+    assert!(one.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().is_some());
 }
 
 #[actix_web::test]

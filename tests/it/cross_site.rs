@@ -2,7 +2,6 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::SET_COOKIE;
-use sealed_session::store::MemoryStore;
 use sealed_session::{CrossSite, Event, InsertError, Origin, SameSite, Session, Subject};
 
 use crate::framework::ask_with;
@@ -26,6 +25,7 @@ async fn logged_in(bed: &Bed) -> Jar {
     bed.visit(&mut jar, |session| {
         session.authenticate("ada").unwrap();
         session.insert("n", 1).unwrap();
+        session.insert("much", "x".repeat(200)).unwrap();
     })
     .await;
     bed.events();
@@ -36,8 +36,8 @@ async fn logged_in(bed: &Bed) -> Jar {
 fn beds(policy: CrossSite) -> [Bed; 3] {
     [
         Bed::with(|builder| builder.cross_site(policy)),
-        Bed::with(|builder| builder.cross_site(policy).store(MemoryStore::new())),
-        Bed::with(|builder| builder.cross_site(policy).store(MemoryStore::new()).spill_above(250)),
+        Bed::stored(|builder| builder.cross_site(policy)),
+        Bed::stored(|builder| builder.cross_site(policy).spill_above(220)),
     ]
 }
 
@@ -140,9 +140,8 @@ async fn a_page_of_another_site_begins_no_session() {
 #[actix_web::test]
 async fn what_has_no_error_to_give_does_nothing_to_a_foreign_session() {
     for policy in [CrossSite::Refuse, CrossSite::Anonymous] {
-        let store = MemoryStore::new();
-        let bed = Bed::with(|builder| {
-            builder.cross_site(policy).issue_empty(true).rolling(true).store(store).spill_above(250)
+        let bed = Bed::stored(|builder| {
+            builder.cross_site(policy).issue_empty(true).rolling(true).spill_above(220)
         });
         let jars = if policy == CrossSite::Anonymous {
             vec![Jar::default(), logged_in(&bed).await]

@@ -160,7 +160,7 @@ async fn of_stores() -> Vec<String> {
         message(Err::<(), _>(StoreError::Full("OOM command not allowed".into()))),
         message(Err::<(), _>(StoreError::Corrupt("the fields are not those of a row".into()))),
         message(Err::<(), _>(CommitError::NotEnded {
-            set_cookie: None,
+            set_cookies: Vec::new(),
             source: StoreError::Unavailable(refused()),
         })),
         message(Err::<(), _>(RevokeError::Store(StoreError::Unavailable(refused())))),

@@ -16,7 +16,7 @@ async fn loaded(sessions: &Sessions, jar: &Jar) -> Session {
 }
 
 async fn commit(sessions: &Sessions, session: &Session) -> Option<String> {
-    sessions.commit(session, CommitContext::default()).await.unwrap()
+    sessions.commit(session, CommitContext::default()).await.unwrap().pop()
 }
 
 fn kept(line: Option<String>) -> Jar {

@@ -14,7 +14,7 @@ fn request(bed: &Bed, header: &[u8]) -> Session {
     let session = now(bed.sessions.load([header])).unwrap();
     let again = now(bed.sessions.load([header])).unwrap();
     again.insert("n", 2).unwrap();
-    assert!(now(bed.sessions.commit(&again, CommitContext::default())).unwrap().is_some());
+    assert!(now(bed.sessions.commit(&again, CommitContext::default())).unwrap().pop().is_some());
     session
 }
 

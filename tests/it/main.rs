@@ -11,6 +11,8 @@ mod cross_site;
 mod csrf;
 mod errors;
 #[cfg(feature = "memory")]
+mod formerly;
+#[cfg(feature = "memory")]
 mod found;
 #[path = "on_actix.rs"]
 mod framework;

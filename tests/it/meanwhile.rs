@@ -68,7 +68,7 @@ async fn a_key_that_is_revoked_in_its_file_during_a_request_issues_nothing_under
             elsewhere.revoke(former).unwrap();
         }
         clock.advance(Duration::from_millis(1_500));
-        let line = sessions.commit(&session, CommitContext::default()).await.unwrap();
+        let line = sessions.commit(&session, CommitContext::default()).await.unwrap().pop();
         assert_eq!(line.is_none(), revoked);
         assert_ne!(ring.primary(), former, "it was the commit that looked");
         std::fs::remove_file(&path).unwrap();
@@ -84,7 +84,7 @@ async fn a_poll_of_a_stored_session_that_answers_after_the_login_does_not_bring_
     let mut login = jar.clone();
     bed.visit(&mut login, |session| session.set_subject("ada").unwrap()).await;
     bed.clock.advance(Duration::from_millis(100));
-    assert_eq!(bed.sessions.commit(&poll, CommitContext::default()).await.unwrap(), None);
+    assert_eq!(bed.sessions.commit(&poll, CommitContext::default()).await.unwrap().pop(), None);
     assert_eq!(bed.see(&login, Session::subject).await.as_deref(), Some("ada"));
 }
 
@@ -174,7 +174,7 @@ async fn a_poll_of_a_stored_session_on_another_node_that_answers_after_the_login
         bed.visit(&mut login, |session| session.set_subject("ada").unwrap()).await;
         bed.clock.advance(Duration::from_millis(100));
         spy.calls();
-        assert_eq!(other.sessions.commit(&poll, CommitContext::default()).await.unwrap(), None);
+        assert_eq!(other.sessions.commit(&poll, CommitContext::default()).await.unwrap().pop(), None);
         assert_eq!(spy.calls(), ["extend", "load"]);
         assert_eq!(other.see(&login, Session::subject).await.as_deref(), Some("ada"));
     }
@@ -193,7 +193,7 @@ async fn an_extension_that_others_write_past_looks_once_and_asks_again_and_ends_
     };
     bed.visit(&mut jar.clone(), writes).await;
     spy.calls();
-    assert!(bed.sessions.commit(&poll, CommitContext::default()).await.unwrap().is_some());
+    assert!(bed.sessions.commit(&poll, CommitContext::default()).await.unwrap().pop().is_some());
     assert_eq!(spy.calls(), ["extend", "load", "extend"]);
     // One that is overtaken time and again is left to the next request.
     bed.clock.advance(MINUTE);
@@ -201,7 +201,7 @@ async fn an_extension_that_others_write_past_looks_once_and_asks_again_and_ends_
     assert_eq!(poll.len(), 2);
     spy.extends_none();
     tokio::time::pause();
-    assert_eq!(bed.sessions.commit(&poll, CommitContext::default()).await.unwrap(), None);
+    assert_eq!(bed.sessions.commit(&poll, CommitContext::default()).await.unwrap().pop(), None);
     let asked = spy.calls().iter().filter(|call| **call == "extend").count();
     assert!((2..40).contains(&asked), "{asked}");
 }
@@ -293,7 +293,7 @@ async fn a_mere_prolongation_that_would_have_to_spill_while_the_store_is_down_is
     let session = bed.sessions.load(jar.0.iter()).await.unwrap();
     let crowded = CommitContext { response_head_bytes: 3_000, secure: true };
     spy.go_down(true);
-    assert_eq!(bed.sessions.commit(&session, crowded).await.unwrap(), None);
+    assert_eq!(bed.sessions.commit(&session, crowded).await.unwrap().pop(), None);
 }
 
 #[actix_web::test]
@@ -305,13 +305,13 @@ async fn a_cookie_from_before_the_spill_is_replaced_also_where_save_has_written(
     let session = bed.sessions.load(jar.0.iter()).await.unwrap();
     session.insert("n", 5).unwrap();
     session.save().await.unwrap();
-    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop();
     let cookie = line.expect("the reference").split(';').next().unwrap().to_owned();
     let value = cookie.strip_prefix("s=").unwrap();
     assert!(matches!(bed.sessions.inspect(value).unwrap().placement, Placement::Store { .. }));
     let session = bed.sessions.load([&cookie]).await.unwrap();
     assert_eq!(session.get::<u8>("n").unwrap(), Some(5));
-    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap(), None);
+    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop(), None);
 }
 
 #[actix_web::test]
@@ -329,7 +329,7 @@ async fn a_session_that_was_moved_meanwhile_is_asked_for_its_subject_as_any_othe
         }
         other.peek(&jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
         other.sessions.revoke_subject("ada").await.unwrap();
-        assert_eq!(bed.sessions.commit(&here, CommitContext::default()).await.unwrap(), None);
+        assert_eq!(bed.sessions.commit(&here, CommitContext::default()).await.unwrap().pop(), None);
     }
 }
 
@@ -348,7 +348,7 @@ async fn the_key_that_was_asked_for_is_the_key_that_seals_or_nothing_is_sealed()
                 keys.revoke(key(2).id()).unwrap();
             }
         });
-        let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+        let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop();
         assert_eq!(bed.sessions.keys().primary(), key(3).id());
         if gone {
             assert_eq!(line, None);
@@ -396,7 +396,11 @@ async fn near_the_absolute_end_a_late_answer_issues_nothing_because_it_would_mov
         let late = bed.sessions.load(jar.0.iter()).await.unwrap();
         assert_eq!(late.len(), 1);
         bed.clock.advance(Duration::from_millis(501));
-        assert_eq!(bed.sessions.commit(&late, CommitContext::default()).await.unwrap(), None, "{days} days");
+        assert_eq!(
+            bed.sessions.commit(&late, CommitContext::default()).await.unwrap().pop(),
+            None,
+            "{days} days"
+        );
     }
 }
 
@@ -448,7 +452,7 @@ async fn what_a_clone_does_while_the_commit_looks_at_the_clock_is_part_of_it() {
             session.insert("n", 2).unwrap();
             let clone = session.clone();
             *clock.1.lock().unwrap() = Some(Box::new(move || act(clone)));
-            let line = sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+            let line = sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap();
             assert!(clock.1.lock().unwrap().is_none(), "the clock was asked");
             line
         };
@@ -490,7 +494,7 @@ async fn a_driver_that_repeats_the_write_of_the_new_row_does_not_make_a_renew_fa
     let session = bed.sessions.load(jar.0.iter()).await.unwrap();
     session.renew();
     spy.conflict_with_itself();
-    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap();
     assert_eq!(bed.sessions.load([line.split(';').next().unwrap()]).await.unwrap().len(), 2);
 }
 
@@ -510,7 +514,7 @@ async fn data_of_a_session_that_was_moved_goes_into_its_row_also_where_its_subje
         })
         .await;
     spy.next([Fate::Passes, Fate::Fails]);
-    assert_eq!(bed.sessions.commit(&here, CommitContext::default()).await.unwrap(), None);
+    assert_eq!(bed.sessions.commit(&here, CommitContext::default()).await.unwrap().pop(), None);
     let read = |session: &Session| (session.keys(), session.get::<u8>("n").unwrap());
     let keys = ["large", "n"].map(str::to_owned).to_vec();
     assert_eq!(other.see(&jar, read).await, (keys, Some(2)));
@@ -524,7 +528,7 @@ async fn a_login_with_a_cookie_that_is_no_newer_than_the_row_takes_along_what_wa
     let login = bed.sessions.load(jar.0.iter()).await.unwrap();
     other.peek(&jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
     login.set_subject("ada").unwrap();
-    let line = bed.sessions.commit(&login, CommitContext::default()).await.unwrap().unwrap();
+    let line = bed.sessions.commit(&login, CommitContext::default()).await.unwrap().pop().unwrap();
     let session = bed.sessions.load([line.split(';').next().unwrap()]).await.unwrap();
     assert_eq!(
         (session.subject().as_deref(), session.keys()),
@@ -548,7 +552,7 @@ async fn a_destroy_that_meets_a_row_which_vanishes_leaves_a_mark_if_a_cookie_cou
             spy.rows.clear().await.unwrap();
         }
         spy.calls();
-        assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().is_some());
+        assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().is_some());
         assert_eq!(spy.rows.count().await.unwrap(), u64::from(in_cookie));
         assert_eq!(
             spy.calls(),
@@ -647,7 +651,7 @@ async fn a_commit_waits_for_a_save_of_the_same_session_and_writes_what_that_coul
         spy.next(fails.then_some(Fate::Fails));
         let (saved, committed) =
             tokio::join!(session.save(), bed.sessions.commit(&session, CommitContext::default()));
-        assert_eq!((saved.is_err(), committed.unwrap()), (fails, None));
+        assert_eq!((saved.is_err(), committed.unwrap().len()), (fails, 0));
         assert_eq!(spy.calls(), if fails { vec!["write", "load", "write"] } else { vec!["write"] });
         spy.slowly(false);
         assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(2));

@@ -425,7 +425,7 @@ async fn everywhere_but_here_is_revoke_subject_and_then_renew() {
     let session = bed.sessions.load(here.0.iter()).await.unwrap();
     bed.sessions.revoke_subject("ada").await.unwrap();
     session.renew();
-    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap();
     let renewed = Jar(line.split(';').next().map(str::to_owned));
     bed.clock.advance(MINUTE);
     for node in [&bed, &other] {
@@ -522,7 +522,7 @@ async fn an_extension_that_meets_the_spill_of_another_node_goes_on_as_a_referenc
     bed.clock.advance(DAY - MINUTE);
     let slow = other.sessions.load(jar.0.iter()).await.unwrap();
     bed.peek(&jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
-    let line = other.sessions.commit(&slow, CommitContext::default()).await.unwrap().unwrap();
+    let line = other.sessions.commit(&slow, CommitContext::default()).await.unwrap().pop().unwrap();
     let extended = Jar(line.split(';').next().map(str::to_owned));
     let seen = bed.see(&extended, |session| (session.placement(), session.keys())).await;
     assert!(matches!(seen.0, Placement::Store { .. }));
@@ -540,7 +540,7 @@ async fn an_extension_of_a_newer_cookie_than_the_one_that_was_spilled_puts_its_d
     bed.clock.advance(DAY - MINUTE);
     let slow = other.sessions.load(jar.0.iter()).await.unwrap();
     bed.peek(&older, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
-    let line = other.sessions.commit(&slow, CommitContext::default()).await.unwrap().unwrap();
+    let line = other.sessions.commit(&slow, CommitContext::default()).await.unwrap().pop().unwrap();
     let extended = Jar(line.split(';').next().map(str::to_owned));
     let seen = bed.see(&extended, |session| (session.keys(), session.get::<u8>("n").unwrap())).await;
     assert_eq!(seen, (vec!["n".to_owned()], Some(2)), "what the browser was told last");
@@ -556,7 +556,7 @@ async fn an_extension_that_meets_a_row_which_cannot_be_read_issues_nothing() {
     bed.peek(&jar, Session::destroy).await;
     let [row] = spy.row_keys()[..] else { panic!() };
     spy.overwrite(&row, b"garbage").await;
-    assert_eq!(other.sessions.commit(&slow, CommitContext::default()).await.unwrap(), None);
+    assert_eq!(other.sessions.commit(&slow, CommitContext::default()).await.unwrap().pop(), None);
 }
 
 #[actix_web::test]
@@ -573,7 +573,7 @@ async fn a_renew_that_waited_for_a_logout_which_failed_is_a_renew() {
     let (failed, renewed) =
         tokio::join!(bed.sessions.commit(&destroys, context), bed.sessions.commit(&renews, context));
     assert!(matches!(failed, Err(CommitError::NotEnded { .. })));
-    assert!(renewed.unwrap().is_some());
+    assert_eq!(renewed.unwrap().len(), 1);
     assert_eq!(origin(&bed, &jar).await, REVOKED);
 }
 
@@ -587,7 +587,7 @@ async fn a_poll_from_before_a_login_that_answers_after_it_issues_nothing() {
         let poll = poll_on.sessions.load(jar.0.iter()).await.unwrap();
         bed.visit(&mut jar, |session| session.renew()).await;
         bed.clock.advance(DAY - MINUTE);
-        assert_eq!(poll_on.sessions.commit(&poll, CommitContext::default()).await.unwrap(), None);
+        assert_eq!(poll_on.sessions.commit(&poll, CommitContext::default()).await.unwrap().pop(), None);
         assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
     }
     drop(spy);
@@ -602,7 +602,7 @@ async fn of_a_renew_and_a_destroy_at_once_the_destroy_wins_or_there_was_nothing_
         (bed.sessions.load(jar.0.iter()).await.unwrap(), other.sessions.load(jar.0.iter()).await.unwrap());
     renews.renew();
     destroys.destroy();
-    assert!(other.sessions.commit(&destroys, CommitContext::default()).await.unwrap().is_some());
+    assert!(other.sessions.commit(&destroys, CommitContext::default()).await.unwrap().pop().is_some());
     let renewed = bed.sessions.commit(&renews, CommitContext::default()).await;
     assert!(matches!(renewed, Err(CommitError::Ended)), "{renewed:?}");
     assert_eq!(spy.rows.count().await.unwrap(), 1, "the mark alone");
@@ -620,7 +620,7 @@ async fn a_driver_that_repeats_the_write_which_ends_a_session_does_not_make_the_
         let session = bed.sessions.load(jar.0.iter()).await.unwrap();
         session.renew();
         spy.conflict_with_itself();
-        assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().is_some());
+        assert!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().is_some());
         assert_eq!(origin(&bed, &jar).await, REVOKED);
     }
 }

@@ -366,7 +366,7 @@ fn overtake(spy: &Arc<Spy>, elsewhere: Sessions, cookie: String, times: u32) {
 fn a_removal_that_is_no_header_is_left_out_of_the_answer() {
     for (line, sent) in [("s=; Max-Age=0", true), ("s=\r\nx: y", false)] {
         let error = CommitError::NotEnded {
-            set_cookie: Some(line.to_owned()),
+            set_cookies: vec![line.to_owned()],
             source: StoreError::Unavailable("down".into()),
         };
         let response = actix_web::ResponseError::error_response(&error);

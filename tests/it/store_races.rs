@@ -14,7 +14,7 @@ fn load(sessions: &Sessions, jar: &Jar) -> Session {
 }
 
 fn commit(sessions: &Sessions, session: &Session) -> Result<Option<String>, CommitError> {
-    now(sessions.commit(session, CommitContext::default()))
+    Ok(now(sessions.commit(session, CommitContext::default()))?.pop())
 }
 
 fn jar(line: &str) -> Jar {

@@ -68,7 +68,7 @@ async fn just_under_the_limit_stays_and_one_byte_more_spills_by_name_and_value()
             let session = bed.sessions.load(["a=1"]).await.unwrap();
             session.insert("x", "v".repeat(len)).unwrap();
             let told = session.placement();
-            let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+            let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap();
             let size = line.split(';').next().unwrap().len() - 1;
             assert!(size <= MAX_NAME_VALUE_BYTES);
             match told {
@@ -135,7 +135,7 @@ async fn a_response_head_that_would_be_over_its_budget_makes_the_session_spill()
         let session = bed.sessions.load(["a=1"]).await.unwrap();
         session.insert("x", "v".repeat(1_000)).unwrap();
         let context = CommitContext { response_head_bytes: others, secure: true };
-        let line = bed.sessions.commit(&session, context).await.unwrap().unwrap();
+        let line = bed.sessions.commit(&session, context).await.unwrap().pop().unwrap();
         let head = others
             + "set-cookie: \r\n".len()
             + line.len()
@@ -207,13 +207,13 @@ async fn a_mere_extension_that_does_not_fit_the_head_waits_as_long_as_it_can_and
     let (bed, spy) = stored(|builder| builder.lifetime(lifetime));
     let session = bed.sessions.load(["a=1"]).await.unwrap();
     session.insert("x", "v".repeat(1_500)).unwrap();
-    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap();
     let cookie = line.split(';').next().unwrap().to_owned();
     let crowded = CommitContext { response_head_bytes: 2_500, secure: true };
     for (after, expected) in [(51 * MINUTE, false), (55 * MINUTE - MS, false), (55 * MINUTE, true)] {
         bed.clock.set(crate::support::start() + after);
         let session = bed.sessions.load([&cookie]).await.unwrap();
-        let line = bed.sessions.commit(&session, crowded).await.unwrap();
+        let line = bed.sessions.commit(&session, crowded).await.unwrap().pop();
         assert_eq!(line.is_some(), expected, "{after:?}");
         assert_eq!(!spy.calls().is_empty(), expected);
     }
@@ -570,7 +570,7 @@ async fn save_writes_what_is_in_the_store_and_nothing_else() {
     session.save().await.unwrap();
     assert_eq!(session.get::<u8>("n").unwrap(), Some(12), "the rest of the request sees what others wrote");
     session.increment("n", 1).unwrap();
-    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap(), None);
+    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop(), None);
     assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(13));
 }
 
@@ -611,7 +611,7 @@ async fn a_session_that_started_in_the_store_can_be_saved_and_reloaded_like_any_
     let (bed, _) = stored(|builder| builder);
     let session = bed.sessions.load(["a=1"]).await.unwrap();
     session.insert("large", large()).unwrap();
-    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap();
     session.reload().await.unwrap();
     session.insert("n", 1).unwrap();
     session.save().await.unwrap();

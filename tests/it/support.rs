@@ -144,6 +144,14 @@ impl Bed {
         Self::on(KeyRing::new(key(1)), ManualClock::at(start()), configure)
     }
 
+    /// With a store whose rows live by the same clock.
+    #[cfg(feature = "memory")]
+    pub(crate) fn stored(configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Self {
+        let clock = ManualClock::at(start());
+        let store = sealed_session::store::MemoryStore::new().clock(clock.clone());
+        Self::on(KeyRing::new(key(1)), clock, |builder| configure(builder.store(store)))
+    }
+
     /// Another node: the same clock, another configuration or ring.
     pub(crate) fn on(
         keys: KeyRing,

@@ -461,8 +461,8 @@ impl Case<'_> {
             }
             session.insert(KEY, "1").map_err(|error| format!("{error:?}"))?;
             let expected = View::of(&session).entries;
-            let line = node.commit(&session, CommitContext::default()).await;
-            let line = line.map_err(|error| format!("{error:?}"))?;
+            let lines = node.commit(&session, CommitContext::default()).await;
+            let line = lines.map_err(|error| format!("{error:?}"))?.pop();
             let next = line.as_ref().map_or(&cookie.text[..], |line| line.split(';').next().unwrap());
             let session = node.load([next]).await.map_err(|error| format!("{error:?}"))?;
             Ok::<_, String>(Some((View::of(&session), expected)))

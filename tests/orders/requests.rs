@@ -111,7 +111,7 @@ pub(crate) async fn request(who: usize, op: Op, node: Sessions, start: Rc<Beginn
                 place.outcome.borrow_mut().loaded = Some(View::of(&session));
                 pause(&place.at_handler).await;
                 handle(who, op, &session, &place.outcome).await;
-                match node.commit(&session, CommitContext::default()).await {
+                match node.commit(&session, CommitContext::default()).await.map(|mut lines| lines.pop()) {
                     Ok(Some(line)) if line.starts_with("s=;") => Answer::Removal,
                     Ok(Some(line)) => Answer::Cookie(line.split(';').next().unwrap().to_owned()),
                     Ok(None) => Answer::Nothing,

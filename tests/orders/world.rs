@@ -187,7 +187,7 @@ impl Beginning {
             time.wait(async {
                 let session = node.load(cookie).await.unwrap();
                 work(&session);
-                let line = node.commit(&session, CommitContext::default()).await.unwrap();
+                let line = node.commit(&session, CommitContext::default()).await.unwrap().pop();
                 (line.map(|line| line.split(';').next().unwrap().to_owned()), View::of(&session))
             })
         };

@@ -654,7 +654,7 @@ impl History {
     }
 
     async fn commit(request: &Pending) -> Result<Option<String>, CommitError> {
-        request.node.commit(&request.session, CommitContext::default()).await
+        Ok(request.node.commit(&request.session, CommitContext::default()).await?.pop())
     }
 
     fn seen(&self, outcome: Result<Option<String>, CommitError>, lost: bool, node: &Sessions) -> Seen {

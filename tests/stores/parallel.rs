@@ -52,7 +52,7 @@ async fn spill(engine: Engine) {
             let session = sessions.load([&pair]).await.unwrap();
             session.insert(&format!("key {n}"), "x".repeat(4_000)).unwrap();
             session.increment("count", 1).unwrap();
-            sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap()
+            sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap()
         });
     }
     let lines = requests.join_all().await;

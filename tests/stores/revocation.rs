@@ -12,7 +12,7 @@ const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
 async fn answer(sessions: &Sessions, pair: &str, work: impl FnOnce(&Session)) -> Option<String> {
     let session = sessions.load([pair]).await.unwrap();
     work(&session);
-    let line = sessions.commit(&session, CommitContext::default()).await.unwrap()?;
+    let line = sessions.commit(&session, CommitContext::default()).await.unwrap().pop()?;
     Some(line.split(';').next().unwrap().to_owned())
 }
 

@@ -24,7 +24,7 @@ async fn check(engine: Engine) {
         let session = sessions.load(["other=1"]).await.unwrap();
         session.insert("payload", &payload).unwrap();
         session.insert("size", size).unwrap();
-        let line = sessions.commit(&session, CommitContext::default()).await.unwrap().unwrap();
+        let line = sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap();
         let pair = line.split(';').next().unwrap();
         assert!(pair.len() - 1 <= MAX_NAME_VALUE_BYTES, "{size}: {}", pair.len());
 
@@ -41,7 +41,7 @@ async fn check(engine: Engine) {
         assert_eq!(next.get::<usize>("size").unwrap(), Some(size));
         // And a change of the one that is there.
         next.insert("payload", payload.chars().rev().collect::<String>()).unwrap();
-        let line = sessions.commit(&next, CommitContext::default()).await.unwrap();
+        let line = sessions.commit(&next, CommitContext::default()).await.unwrap().pop();
         let again = sessions.load([line.as_deref().map_or(pair, |line| line.split(';').next().unwrap())]);
         let again = again.await.unwrap().get::<String>("payload").unwrap().unwrap();
         assert!(again.chars().rev().eq(payload.chars()), "{size}");
