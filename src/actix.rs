@@ -33,8 +33,8 @@ use actix_web::http::header::{DATE, HeaderMap};
 use actix_web::{Error, HttpMessage, HttpResponse};
 use pin_project_lite::pin_project;
 
+use self::extract::{Loaded, LocalBox, Slot, SlotInner};
 pub use self::extract::{Loading, SessionExt};
-use self::extract::{LocalBox, Slot, SlotInner};
 use crate::cookie::SetCookies;
 use crate::cross_site::request_head;
 use crate::error::CommitError;
@@ -222,14 +222,16 @@ where
                 let Some(slot) = this.slot.take() else { return Poll::Ready(unchanged(response)) };
                 let Some(loaded) = slot.loaded.get() else { return Poll::Ready(unchanged(response)) };
                 let counted = slot.sessions.counts_response_head();
-                let response_head_bytes = match &response {
-                    Ok(response) if counted => head_of(response),
-                    Err(_) if counted => UNKNOWN_HEAD,
-                    _ => 0,
-                };
+                let flash = slot.flash.get().map_or(0, |flash| flash.head_bytes(loaded.secure));
+                let response_head_bytes = flash
+                    + match &response {
+                        Ok(response) if counted => head_of(response),
+                        Err(_) if counted => UNKNOWN_HEAD,
+                        _ => 0,
+                    };
                 let commit = CommitContext { response_head_bytes, secure: loaded.secure };
                 if let Some(outcome) = slot.sessions.try_conclude(&loaded.session, commit) {
-                    return Poll::Ready(finish(&slot.sessions, response, outcome));
+                    return Poll::Ready(finish(&slot, loaded, response, outcome));
                 }
                 let (sessions, session) = (Sessions::clone(&slot.sessions), loaded.session.clone());
                 let commit = Box::pin(async move { sessions.conclude(&session, commit).await });
@@ -238,7 +240,9 @@ where
         };
         let outcome = poll_ready!(committing.commit.as_mut().poll(context));
         let response = committing.response.take().expect("a future is not polled after it was ready");
-        Poll::Ready(finish(&committing.slot.sessions, response, outcome))
+        let slot = &committing.slot;
+        let loaded = slot.loaded.get().expect("what is committed was loaded");
+        Poll::Ready(finish(slot, loaded, response, outcome))
     }
 }
 
@@ -250,12 +254,16 @@ fn unchanged<B>(
 
 /// The response with what the session adds to it.
 fn finish<B>(
-    sessions: &Sessions,
+    slot: &SlotInner,
+    loaded: &Loaded,
     mut response: Result<ServiceResponse<B>, Error>,
     outcome: Result<SetCookies, CommitError>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let additions = match outcome {
-        Ok(lines) => Additions::new::<HeaderMap>(sessions, lines),
+        Ok(mut lines) => {
+            lines.others.extend(slot.flash.get().and_then(|flash| flash.conclude(loaded.secure)));
+            Additions::new::<HeaderMap>(&slot.sessions, lines)
+        }
         Err(error) => return replace(response, error),
     };
     match &mut response {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::browser::{MAX_AGE, MAX_NAME_VALUE_BYTES};
-use crate::clock::{Clock, ClockSource};
+use crate::clock::{Clock, ClockSource, Millis};
 use crate::cookie::{CookieConfig, CookieWriter, SameSite, Secure};
 use crate::cross_site::{CrossSite, GuardConfig};
 use crate::envelope::{Engine, RowSealer, Sealer, sealed_len};
@@ -18,6 +18,7 @@ use crate::record;
 use crate::revocation::{FailurePolicy, Revocation, Revoking};
 use crate::rows::{Rows, Writers};
 use crate::sessions::{Core, Sessions};
+use crate::short_cookie::ShortCookie;
 use crate::state::{Limits, StoreLimits};
 use crate::store::Store;
 
@@ -37,6 +38,12 @@ const MAX_MAX_STORED: usize = 15 << 20;
 const REVOCATION_EVERY: Duration = Duration::from_secs(60);
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What stands behind the session's name in that of its flash messages.
+const FLASH: &str = "-flash";
+const FLASH_LIFETIME: Duration = Duration::from_secs(5 * 60);
+/// Name + value: messages are sentences, and the session's cookie may be in the same head.
+const MAX_FLASH_BYTES: usize = 1_024;
 
 /// Configures [`Sessions`]. Made by [`Sessions::builder`], ended by [`build`](Self::build).
 #[must_use]
@@ -368,10 +375,18 @@ impl SessionsBuilder {
             sink: self.sink.clone(),
             writers: Writers::default(),
         });
+        let flash = CookieConfig {
+            name: format!("{}{FLASH}", self.cookie.name),
+            formerly: Vec::new(),
+            ..self.cookie.clone()
+        };
+        let flash_lifetime = Millis::span(FLASH_LIFETIME);
+        let flash = ShortCookie::new(self.engine, self.keys.clone(), &flash, flash_lifetime, MAX_FLASH_BYTES);
         Ok(Sessions::new(Core {
             sealer: Sealer::with_engine(self.engine, self.keys, Purpose::Cookie, cookie.name()),
             cookie,
             guard,
+            flash,
             limits,
             issue_empty: self.issue_empty,
             cache_headers: self.cache_headers,

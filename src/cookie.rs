@@ -277,12 +277,24 @@ impl CookieWriter {
         name_value: usize,
         seal: impl FnOnce(&mut Vec<u8>),
     ) -> SetCookie {
+        self.set_as(&self.name, secure, max_age, name_value, seal)
+    }
+
+    /// The same under another name that is as good.
+    pub(crate) fn set_as(
+        &self,
+        name: &str,
+        secure: bool,
+        max_age: Option<i64>,
+        name_value: usize,
+        seal: impl FnOnce(&mut Vec<u8>),
+    ) -> SetCookie {
         let attributes = self.attributes(secure);
         // To the byte, so that the header takes the line as it is.
         let digits = |seconds: i64| 1 + seconds.checked_ilog10().unwrap_or(0) as usize;
         let max_age_len = max_age.map_or(0, |seconds| MAX_AGE.len() + digits(seconds));
         let mut out = Vec::with_capacity(name_value + 1 + attributes.len() + max_age_len);
-        out.extend_from_slice(self.name.as_bytes());
+        out.extend_from_slice(name.as_bytes());
         out.push(b'=');
         seal(&mut out);
         out.extend_from_slice(attributes.as_bytes());
@@ -300,7 +312,12 @@ impl CookieWriter {
 
     /// The `Set-Cookie` value that makes the browser forget the cookie.
     pub(crate) fn remove(&self, secure: bool) -> SetCookie {
-        SetCookie(removal(&self.name, self.attributes(secure)).into_bytes())
+        self.remove_as(&self.name, secure)
+    }
+
+    /// The same for another name that is as good.
+    pub(crate) fn remove_as(&self, name: &str, secure: bool) -> SetCookie {
+        SetCookie(removal(name, self.attributes(secure)).into_bytes())
     }
 
     /// The `Set-Cookie` values that make the browser forget what earlier releases have set.
@@ -370,6 +387,24 @@ pub(crate) fn scan<'h>(header: &'h [u8], name: &str) -> impl Iterator<Item = &'h
         let value = pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?;
         Some(unquoted(value.trim_ascii_start()))
     })
+}
+
+/// The cookies whose name is this base with a separator and more behind it: that, and the value.
+pub(crate) fn scan_suffixed<'h>(
+    header: &'h [u8],
+    base: &str,
+    separator: char,
+) -> impl Iterator<Item = (&'h str, &'h [u8])> {
+    header.split(|&byte| byte == b';').filter_map(move |pair| {
+        let rest = pair.trim_ascii().strip_prefix(base.as_bytes())?;
+        let (suffix, value) = str_until(rest, b'=')?;
+        Some((suffix.strip_prefix(separator)?, unquoted(value.trim_ascii_start())))
+    })
+}
+
+fn str_until(bytes: &[u8], end: u8) -> Option<(&str, &[u8])> {
+    let at = bytes.iter().position(|&byte| byte == end)?;
+    Some((str::from_utf8(bytes[..at].trim_ascii_end()).ok()?, &bytes[at + 1..]))
 }
 
 /// A cookie's value without the one pair of double quotes that may stand around it (RFC 6265, section 4.1.1). Clients in

@@ -142,6 +142,10 @@ impl Sealer {
         &self.ring
     }
 
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine
+    }
+
     /// Seals what `write` appends under the given key of the ring, or else the primary, and appends the base64url text to
     /// `out`. `now` is what the wall clock shows at this moment, not when the request came.
     pub(crate) fn seal(

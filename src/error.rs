@@ -5,7 +5,7 @@
 //! | [`KeyError`] | the operator | a key, a key list or a key file is unusable |
 //! | [`ConfigError`] | the programmer | `build()` |
 //! | [`Rejection`] | nobody; the session starts anew | a cookie is refused |
-//! | [`InsertError`], [`ValueError`], [`CsrfError`] | the handler | a session method is called |
+//! | [`InsertError`], [`ValueError`], [`CsrfError`], [`TransientError`] | the handler | a session method is called |
 //! | [`StoreError`], [`CommitError`] | the operator | the store does not answer |
 //!
 //! `docs/errors.md` lists the messages, what they mean and what helps; a test provokes them and compares.
@@ -294,6 +294,42 @@ pub enum CsrfError {
     OtherSession,
 }
 
+/// A value or a flash message that the browser cannot be given.
+#[derive(Error)]
+#[non_exhaustive]
+pub enum TransientError {
+    /// Name and value would come to more than such a cookie may have, which leaves room for the session's.
+    #[error(
+        "name + value of the cookie would come to {size} bytes, and {limit} are allowed; keep less in it"
+    )]
+    TooLarge {
+        /// What name and value would come to, in bytes.
+        size: usize,
+        /// The most that is allowed, in bytes.
+        limit: usize,
+    },
+    /// The value cannot be expressed in MessagePack.
+    #[error("the value cannot be serialized")]
+    Encode {
+        /// What the serializer said.
+        source: Source,
+    },
+    /// What is to stand behind the cookie's name cannot.
+    #[error("suffix {suffix:?} is not usable; it must be 1 to 64 characters of A-Z a-z 0-9 - _")]
+    Suffix {
+        /// The suffix given.
+        suffix: String,
+    },
+    /// Another site's page has made the request, so it leaves no message. Answered with 403.
+    #[error("another site's page made this request, so it leaves no flash message")]
+    CrossSite,
+    /// The response has left already.
+    #[error(
+        "the response has left, so no flash message goes with it any more; leave it before the response is made"
+    )]
+    Committed,
+}
+
 /// A store that does not do what it was asked. Each variant carries its cause.
 #[derive(Error)]
 #[non_exhaustive]
@@ -380,6 +416,7 @@ debug_in_full!(
     ValueError,
     InsertError,
     CsrfError,
+    TransientError,
     StoreError,
     CommitError,
     RevokeError,

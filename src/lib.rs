@@ -102,6 +102,7 @@ mod error;
 mod event;
 #[cfg(any(feature = "actix", feature = "tower"))]
 mod extract;
+mod flash;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod key;
@@ -114,11 +115,13 @@ mod revocation;
 mod rows;
 mod session;
 mod sessions;
+mod short_cookie;
 mod state;
 pub mod store;
 mod stored;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod transient;
 mod value;
 
 #[cfg(feature = "actix")]
@@ -135,11 +138,12 @@ pub use cross_site::CrossSite;
 pub use envelope::bench as __bench;
 pub use error::{
     CommitError, ConfigError, CsrfError, End, InsertError, IssueError, KeyError, Rejection, RevokeError,
-    Source, StoreError, ValueError,
+    Source, StoreError, TransientError, ValueError,
 };
 pub use event::Event;
 #[cfg(any(feature = "actix", feature = "tower"))]
 pub use extract::{Scoped, Site, Subject};
+pub use flash::{Flash, FlashLevel, FlashMessage};
 pub use key::{KEY_LEN, Key, KeyId, KeyInfo, KeyRing, KeySource, KeyState};
 pub use lifetime::Lifetime;
 pub use random::reseed;
@@ -148,6 +152,7 @@ pub use revocation::{FailurePolicy, Revocation};
 pub use session::{Placement, Session, SessionKey};
 pub use sessions::{CommitContext, Inspection, Sessions};
 pub use state::Origin;
+pub use transient::{Taken, Transient, TransientBuilder};
 pub use zeroize::Zeroizing;
 
 /// The README, whose code is compiled with the tests.

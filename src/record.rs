@@ -6,6 +6,7 @@
 
 mod packed;
 mod row;
+mod transient;
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,6 +22,9 @@ use self::packed::Places;
 pub(crate) use self::packed::{Extent, Packed};
 pub(crate) use self::row::{
     RowContent, decode_row, encode_ended, encode_generation, encode_live, encoded_row_len,
+};
+pub(crate) use self::transient::{
+    TransientContent, decode_transient, encode_transient, encoded_transient_len,
 };
 use crate::clock::Millis;
 use crate::envelope::{BLOCK_LEN, Opened};
@@ -260,6 +264,12 @@ fn check_padding(text: &[u8], at: usize) -> Result<(), NotARecord> {
     const PADDING: [u8; BLOCK_LEN - 1] = [0; BLOCK_LEN - 1];
     let exact = PADDING.get(..text.len() - at) == Some(&text[at..]);
     if exact { Ok(()) } else { Err(NotARecord) }
+}
+
+fn take<const N: usize>(text: &[u8], at: &mut usize) -> Result<[u8; N], NotARecord> {
+    let bytes = text.get(*at..).and_then(<[u8]>::first_chunk).ok_or(NotARecord)?;
+    *at += N;
+    Ok(*bytes)
 }
 
 fn borrow<'a, T: bincode::BorrowDecode<'a, ()>>(text: &'a [u8], at: &mut usize) -> Result<T, NotARecord> {

@@ -22,6 +22,7 @@ use crate::record::{Header, Place, SessionId};
 use crate::revocation::{FailurePolicy, Revoking};
 use crate::rows::{LiveRow, Rows};
 use crate::session::{Backend, Placement, Session};
+use crate::short_cookie::ShortCookie;
 use crate::state::{Limits, Loaded, Origin, Stage, State};
 use crate::store::Store;
 
@@ -61,6 +62,7 @@ pub(crate) struct Core {
     pub(crate) sealer: Sealer,
     pub(crate) cookie: CookieWriter,
     pub(crate) guard: Guard,
+    pub(crate) flash: ShortCookie,
     pub(crate) limits: Limits,
     pub(crate) issue_empty: bool,
     pub(crate) cache_headers: bool,

@@ -105,7 +105,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use self::extract::{BoxFuture, Slot, SlotInner};
+use self::extract::{BoxFuture, Loaded, Slot, SlotInner};
 pub use self::extract::{Loading, SessionExt};
 pub use self::rejection::SessionRejection;
 use crate::cookie::SetCookies;
@@ -280,10 +280,11 @@ where
                 let Some(slot) = this.slot.take() else { return Poll::Ready(Ok(response)) };
                 let Some(loaded) = slot.loaded.get() else { return Poll::Ready(Ok(response)) };
                 let counted = slot.sessions.counts_response_head();
-                let response_head_bytes = if counted { head_of(&response) } else { 0 };
+                let flash = slot.flash.get().map_or(0, |flash| flash.head_bytes(loaded.secure));
+                let response_head_bytes = if counted { head_of(&response) + flash } else { 0 };
                 let commit = CommitContext { response_head_bytes, secure: loaded.secure };
                 if let Some(outcome) = slot.sessions.try_conclude(&loaded.session, commit) {
-                    return Poll::Ready(Ok(finish(&slot.sessions, response, outcome)));
+                    return Poll::Ready(Ok(finish(&slot, loaded, response, outcome)));
                 }
                 let (sessions, session) = (slot.sessions.clone(), loaded.session.clone());
                 let commit = Box::pin(async move { sessions.conclude(&session, commit).await });
@@ -292,19 +293,23 @@ where
         };
         let outcome = ready!(committing.commit.as_mut().poll(context));
         let response = committing.response.take().expect("a future is not polled after it was ready");
-        Poll::Ready(Ok(finish(&committing.slot.sessions, response, outcome)))
+        let slot = &committing.slot;
+        let loaded = slot.loaded.get().expect("what is committed was loaded");
+        Poll::Ready(Ok(finish(slot, loaded, response, outcome)))
     }
 }
 
 /// The response with what the session adds to it, or what takes its place.
 fn finish<B: Default>(
-    sessions: &Sessions,
+    slot: &SlotInner,
+    loaded: &Loaded,
     mut response: Response<B>,
     outcome: Result<SetCookies, CommitError>,
 ) -> Response<B> {
     match outcome {
-        Ok(lines) => {
-            Additions::new::<HeaderMap>(sessions, lines).attach(response.headers_mut());
+        Ok(mut lines) => {
+            lines.others.extend(slot.flash.get().and_then(|flash| flash.conclude(loaded.secure)));
+            Additions::new::<HeaderMap>(&slot.sessions, lines).attach(response.headers_mut());
             response
         }
         Err(error) => {

@@ -3,7 +3,9 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 
-use crate::error::{CommitError, CsrfError, InsertError, RevokeError, StoreError, ValueError};
+use crate::error::{
+    CommitError, CsrfError, InsertError, RevokeError, StoreError, TransientError, ValueError,
+};
 use crate::response::{Failure, fail, failure_of, refuse, remove_cookie};
 
 /// A handler asks for a session that no middleware provides.
@@ -118,6 +120,23 @@ impl ResponseError for CsrfError {
     fn error_response(&self) -> HttpResponse {
         refuse(self);
         HttpResponse::new(self.status_code())
+    }
+}
+
+impl ResponseError for TransientError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::CrossSite => StatusCode::FORBIDDEN,
+            _ => status(Failure::Internal),
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        if let Self::CrossSite = self {
+            refuse(self);
+            return HttpResponse::new(self.status_code());
+        }
+        failure(self, Failure::Internal)
     }
 }
 

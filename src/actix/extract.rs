@@ -18,6 +18,7 @@ use super::RequestHead;
 use super::errors::{CrossSiteRequest, NotAuthenticated, NotWrapped};
 use crate::cookie::Secure;
 use crate::extract::{Scoped, Site, Subject};
+use crate::flash::Flash;
 use crate::session::Session;
 use crate::sessions::{Opening, Sessions};
 
@@ -34,6 +35,8 @@ pub(super) struct SlotInner {
     refused: Cell<bool>,
     /// For who waits for the store, one at a time.
     loading: Mutex<()>,
+    /// The flash messages, once somebody has asked for them.
+    pub(super) flash: OnceCell<Flash>,
 }
 
 #[derive(Clone)]
@@ -45,7 +48,13 @@ pub(super) struct Loaded {
 
 impl SlotInner {
     pub(super) fn new(sessions: Rc<Sessions>) -> Self {
-        Self { sessions, loaded: OnceCell::new(), refused: Cell::new(false), loading: Mutex::const_new(()) }
+        Self {
+            sessions,
+            loaded: OnceCell::new(),
+            refused: Cell::new(false),
+            loading: Mutex::const_new(()),
+            flash: OnceCell::new(),
+        }
     }
 
     /// Makes it the request's session. If somebody who did not have to wait was faster, that one is it.
@@ -141,6 +150,21 @@ impl<S: 'static> FromRequest for Scoped<S> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         load::<S>(request).and_then(|session| Ok(Self::new(session)))
+    }
+}
+
+impl FromRequest for Flash {
+    type Error = Error;
+    type Future = Loading<Self>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        load::<Site>(&request.clone()).and_then(move |session| {
+            let slot = request.extensions().get::<Slot<Site>>().map(|slot| Rc::clone(&slot.inner));
+            let Some(slot) = slot else { return Err(NotWrapped { scope: type_name::<Site>() }.into()) };
+            let cookies = request.headers().get_all(COOKIE).map(HeaderValue::as_bytes);
+            Ok(slot.flash.get_or_init(|| slot.sessions.flash(&session, cookies)).clone())
+        })
     }
 }
 

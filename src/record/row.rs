@@ -1,7 +1,7 @@
 //! What is sealed into a row: the entries of a session that lives in a store, the mark that it ended, or the generation
 //! of a subject.
 
-use super::{Extent, NotARecord, Packed, Places, check_padding, put, put_entries};
+use super::{Extent, NotARecord, Packed, Places, check_padding, put, put_entries, take};
 use crate::envelope::Opened;
 
 /// The first byte of a row.
@@ -77,12 +77,6 @@ pub(crate) fn decode_row(opened: Opened) -> Result<RowContent, NotARecord> {
         }
         _ => Err(NotARecord),
     }
-}
-
-fn take<const N: usize>(text: &[u8], at: &mut usize) -> Result<[u8; N], NotARecord> {
-    let bytes = text.get(*at..).and_then(<[u8]>::first_chunk).ok_or(NotARecord)?;
-    *at += N;
-    Ok(*bytes)
 }
 
 #[cfg(test)]

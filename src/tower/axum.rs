@@ -8,9 +8,13 @@ use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
+use super::extract::flash;
 use super::{SessionExt, SessionRejection, failure};
-use crate::error::{CommitError, CsrfError, InsertError, RevokeError, StoreError, ValueError};
+use crate::error::{
+    CommitError, CsrfError, InsertError, RevokeError, StoreError, TransientError, ValueError,
+};
 use crate::extract::{Scoped, Subject};
+use crate::flash::Flash;
 use crate::response::{Failure, failure_of, refuse, remove_cookie};
 use crate::session::Session;
 use crate::state::Origin;
@@ -41,6 +45,14 @@ impl<S: 'static, T: Send + Sync> FromRequestParts<T> for Scoped<S> {
 
     async fn from_request_parts(parts: &mut Parts, _: &T) -> Extracted<Self> {
         Ok(Self::new(parts.scoped_session::<S>().await?))
+    }
+}
+
+impl<T: Send + Sync> FromRequestParts<T> for Flash {
+    type Rejection = SessionRejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &T) -> Extracted<Self> {
+        flash(parts).await
     }
 }
 
@@ -106,6 +118,18 @@ impl IntoResponse for CsrfError {
     fn into_response(self) -> Response {
         refuse(&self);
         StatusCode::FORBIDDEN.into_response()
+    }
+}
+
+impl IntoResponse for TransientError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::CrossSite => {
+                refuse(&self);
+                StatusCode::FORBIDDEN.into_response()
+            }
+            _ => failure(&self, Failure::Internal),
+        }
     }
 }
 

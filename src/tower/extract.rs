@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use super::{RequestHead, SessionRejection};
 use crate::cookie::Secure;
 use crate::extract::Site;
+use crate::flash::Flash;
 use crate::session::Session;
 use crate::sessions::{Opening, Sessions};
 
@@ -49,6 +50,8 @@ pub(super) struct SlotInner {
     refused: AtomicBool,
     /// For who waits for the store, one at a time.
     loading: Mutex<()>,
+    /// The flash messages, once somebody has asked for them.
+    pub(super) flash: OnceLock<Flash>,
 }
 
 pub(super) struct Loaded {
@@ -64,6 +67,7 @@ impl SlotInner {
             loaded: OnceLock::new(),
             refused: AtomicBool::new(false),
             loading: Mutex::const_new(()),
+            flash: OnceLock::new(),
         }
     }
 
@@ -221,6 +225,15 @@ fn load<S: 'static>(head: RequestHead<'_>, extensions: &Extensions) -> Loading<S
             Loading::ready(Err(error))
         }
     }
+}
+
+/// The request's flash messages.
+#[cfg(feature = "axum")]
+pub(super) async fn flash(parts: &Parts) -> Result<Flash, SessionRejection> {
+    let session = parts.session().await?;
+    let slot = parts.extensions.get::<Slot<Site>>().ok_or(SessionRejection::NotLayered)?;
+    let cookies = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    Ok(slot.inner.flash.get_or_init(|| slot.inner.sessions.flash(&session, cookies)).clone())
 }
 
 fn loaded<S: 'static>(extensions: &Extensions) -> Option<Session> {

@@ -7,6 +7,7 @@ mod commit;
 mod cookies;
 mod cross_site;
 mod csrf;
+mod flash;
 mod formerly;
 mod found;
 #[path = "on_axum.rs"]

@@ -11,6 +11,8 @@ mod cross_site;
 mod csrf;
 mod errors;
 #[cfg(feature = "memory")]
+mod flash;
+#[cfg(feature = "memory")]
 mod formerly;
 #[cfg(feature = "memory")]
 mod found;
@@ -47,3 +49,4 @@ mod stored;
 mod support;
 #[cfg(feature = "memory")]
 mod telling;
+mod transient;

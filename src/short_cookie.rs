@@ -1,0 +1,193 @@
+//! Cookies that live for minutes and are read once, sealed like a session: for transient values and flash messages.
+//!
+//! # Security
+//! The seal is of a purpose of its own and of the base of the name. What stands behind the base is sealed inside and
+//! compared: it comes from outside, so nothing is derived from it.
+
+use crate::browser::MAX_NAME_VALUE_BYTES;
+use crate::clock::Millis;
+use crate::cookie::{CookieConfig, CookieWriter, SetCookie, scan, scan_suffixed};
+use crate::envelope::{Engine, Parsed, Sealer, sealed_len};
+use crate::error::Rejection;
+use crate::key::{KeyRing, Purpose};
+use crate::lifetime::{self, SKEW};
+use crate::record::{TransientContent, decode_transient, encode_transient, encoded_transient_len};
+
+/// What stands between the base of a name and its suffix.
+const SEPARATOR: char = '.';
+/// Of several cookies of one name, which only somebody who plants them makes, so many are opened.
+const MAX_TRIED: usize = 4;
+/// As many of one base are kept, the one that is about to be set included.
+const MAX_KEPT: usize = 4;
+/// So many of one base are opened to see which are the newest; the rest goes.
+const MAX_OPENED: usize = 16;
+/// So many are removed with one response, lest its head becomes too large.
+const MAX_REMOVED: usize = 8;
+/// The longest suffix.
+pub(crate) const MAX_SUFFIX_BYTES: usize = 64;
+
+/// One kind of such cookies.
+pub(crate) struct ShortCookie {
+    sealer: Sealer,
+    writer: CookieWriter,
+    lifetime: Millis,
+    max_bytes: usize,
+}
+
+/// Name + value would come to so many bytes, which is too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLarge(pub(crate) usize);
+
+impl ShortCookie {
+    /// `config` was validated; name + value come to `max_bytes` at most.
+    pub(crate) fn new(
+        engine: Engine,
+        ring: KeyRing,
+        config: &CookieConfig,
+        lifetime: Millis,
+        max_bytes: usize,
+    ) -> Self {
+        const { assert!(MAX_SUFFIX_BYTES < MAX_NAME_VALUE_BYTES) };
+        let sealer = Sealer::with_engine(engine, ring, Purpose::Transient, &config.name);
+        Self { sealer, writer: CookieWriter::new(config), lifetime, max_bytes }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.writer.name()
+    }
+
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    /// Name + value with a value of so many bytes inside, if that is not too much.
+    pub(crate) fn check(&self, suffix: &str, value: usize) -> Result<usize, TooLarge> {
+        let bytes = self.full_name_len(suffix) + sealed_len(encoded_transient_len(suffix, value));
+        if bytes <= self.max_bytes { Ok(bytes) } else { Err(TooLarge(bytes)) }
+    }
+
+    fn full_name_len(&self, suffix: &str) -> usize {
+        self.name().len() + if suffix.is_empty() { 0 } else { SEPARATOR.len_utf8() + suffix.len() }
+    }
+
+    fn full_name(&self, suffix: &str) -> String {
+        if suffix.is_empty() { self.name().to_owned() } else { format!("{}{SEPARATOR}{suffix}", self.name()) }
+    }
+
+    /// The most that [`set`](Self::set) makes of a value of so many bytes.
+    #[cfg(any(feature = "actix", feature = "tower"))]
+    pub(crate) fn line_len(&self, secure: bool, suffix: &str, value: usize) -> usize {
+        let bytes = self.full_name_len(suffix) + sealed_len(encoded_transient_len(suffix, value));
+        self.writer.line_len(secure, bytes)
+    }
+
+    /// The cookie with this value, from `now` on.
+    pub(crate) fn set(
+        &self,
+        suffix: &str,
+        value: &[u8],
+        secure: bool,
+        now: Millis,
+    ) -> Result<SetCookie, TooLarge> {
+        let bytes = self.check(suffix, value.len())?;
+        let until = now.plus(self.lifetime);
+        let content = TransientContent { until, suffix, value };
+        let seal = |out: &mut Vec<u8>| {
+            self.sealer.seal(None, now, |text| encode_transient(&content, text), out);
+        };
+        let max_age = Some(lifetime::max_age(until, now));
+        Ok(self.writer.set_as(&self.full_name(suffix), secure, max_age, bytes, seal))
+    }
+
+    /// What makes the browser forget it.
+    pub(crate) fn remove(&self, suffix: &str, secure: bool) -> SetCookie {
+        self.writer.remove_as(&self.full_name(suffix), secure)
+    }
+
+    /// What the request brings of that name: whether there is any cookie, good or bad, and the value of a good one.
+    pub(crate) fn look<H: AsRef<[u8]>>(
+        &self,
+        suffix: &str,
+        cookie_headers: impl IntoIterator<Item = H>,
+        now: Millis,
+    ) -> (bool, Option<Vec<u8>>) {
+        let name = self.full_name(suffix);
+        let (mut is_there, mut tried) = (false, 0);
+        for header in cookie_headers {
+            for cookie in scan(header.as_ref(), &name) {
+                is_there = true;
+                let Ok(parsed) = self.parse(cookie, now) else { continue };
+                tried += 1;
+                if tried > MAX_TRIED {
+                    return (true, None);
+                }
+                if let Some((_, value)) = self.judge(parsed, suffix, now) {
+                    return (true, Some(value));
+                }
+            }
+        }
+        (is_there, None)
+    }
+
+    fn parse(&self, cookie: &[u8], now: Millis) -> Result<Parsed, Rejection> {
+        match self.sealer.parse(cookie) {
+            Err(Rejection::UnknownKey(_)) => {
+                self.sealer.ring().look_for_unknown(Some(now));
+                self.sealer.parse(cookie)
+            }
+            parsed => parsed,
+        }
+    }
+
+    /// Until when it counts, and the value.
+    fn judge(&self, parsed: Parsed, suffix: &str, now: Millis) -> Option<(Millis, Vec<u8>)> {
+        let opened = parsed.open().ok()?;
+        let TransientContent { until, suffix: sealed, value } = decode_transient(&opened).ok()?;
+        // Not longer than it is said to live now, so that a shorter lifetime is one at once.
+        let lives = now < until && until.minus(now) <= self.lifetime.plus(SKEW);
+        (lives && sealed == suffix).then(|| (until, value.to_vec()))
+    }
+
+    /// What makes the browser forget all cookies of this base but the newest, of which one less is kept than there may
+    /// be, and that of this suffix, which is about to be replaced.
+    pub(crate) fn make_room<H: AsRef<[u8]>>(
+        &self,
+        suffix: &str,
+        cookie_headers: impl IntoIterator<Item = H>,
+        secure: bool,
+        now: Millis,
+    ) -> Vec<SetCookie> {
+        let (mut live, mut dead) = (Vec::<(Millis, String)>::new(), Vec::<String>::new());
+        let mut opened = 0;
+        for header in cookie_headers {
+            for (other, cookie) in scan_suffixed(header.as_ref(), self.name(), SEPARATOR) {
+                let known = other == suffix
+                    || dead.iter().any(|name| name == other)
+                    || live.iter().any(|(_, name)| name == other);
+                if known || !is_suffix(other) {
+                    continue;
+                }
+                let judged = match self.parse(cookie, now) {
+                    Ok(parsed) if opened < MAX_OPENED => {
+                        opened += 1;
+                        self.judge(parsed, other, now)
+                    }
+                    _ => None,
+                };
+                match judged {
+                    Some((until, _)) => live.push((until, other.to_owned())),
+                    None => dead.push(other.to_owned()),
+                }
+            }
+        }
+        live.sort_by(|(one, _), (other, _)| other.cmp(one));
+        let old = live.into_iter().skip(MAX_KEPT - 1).map(|(_, suffix)| suffix);
+        old.chain(dead).take(MAX_REMOVED).map(|suffix| self.remove(&suffix, secure)).collect()
+    }
+}
+
+/// Whether it may stand in a name, and come back in a URL as it is.
+pub(crate) fn is_suffix(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=MAX_SUFFIX_BYTES).contains(&text.len()) && text.bytes().all(is_plain)
+}
