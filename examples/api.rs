@@ -16,6 +16,10 @@
 //! | `POST /authenticate` `{"subject"}`, `/login` | `authenticate` | 204 |
 //! | `POST /subject` `{"subject"}` | `set_subject` | 204 |
 //! | `POST /duration` `{"ms"}`, `/persistent` `{"on"}` | `set_duration`, `set_persistent` | 204 |
+//! | `GET /csrf` | `csrf_token` | 200 a token |
+//! | `POST /csrf` `{"token"}` | `verify_csrf` | 204, 403 |
+//! | `POST /flash` `{"text"}` | leaves a flash message | 204, 413 |
+//! | `GET /flash` | takes them | 200 `["text"]`, once |
 //! | `POST /revoke` `{"id"}` or `{"subject"}` | `Sessions::revoke`, `revoke_subject` | 204; 409 if revocation is off |
 //! | `GET /slow?ms=&key=&value=` | opens the session, waits, then `insert` | 204 |
 //! | `GET /status/{code}?key=&value=` | `insert`, then answers with that status; 0: the handler fails | it; 500 |
@@ -60,10 +64,10 @@ use actix_web::error::{ErrorInternalServerError, JsonPayloadError, QueryPayloadE
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Data, Json, JsonConfig, Path, Query, QueryConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, Route, rt};
-use sealed_session::{RevokeError, Session, SessionMiddleware, Sessions};
+use sealed_session::{Flash, RevokeError, Session, SessionMiddleware, Sessions};
 use serde_json::{Value, json};
 
-use interface::{Entry, Head, MAX_BODY, OwnDuration, Persistent, Refusal, Subject, Wait, Whom};
+use interface::{Entry, Head, MAX_BODY, OwnDuration, Persistent, Refusal, Subject, Text, Token, Wait, Whom};
 
 fn routes(app: &mut web::ServiceConfig) {
     let json = JsonConfig::default().limit(MAX_BODY).error_handler(bad_json);
@@ -82,6 +86,8 @@ fn routes(app: &mut web::ServiceConfig) {
         .route("/subject", web::post().to(set_subject))
         .route("/duration", web::post().to(duration))
         .route("/persistent", web::post().to(persistent))
+        .service(web::resource("/csrf").get(csrf_token).post(verify_csrf))
+        .service(web::resource("/flash").get(take_flash).post(leave_flash))
         .route("/revoke", web::post().to(revoke))
         .route("/slow", web::get().to(slow))
         .route("/status/{code}", web::get().to(status))
@@ -135,6 +141,24 @@ async fn authenticate(session: Session, body: Json<Subject>) -> Answer {
 async fn set_subject(session: Session, body: Json<Subject>) -> Answer {
     session.set_subject(&body.subject)?;
     Ok(done())
+}
+
+async fn csrf_token(session: Session) -> Answer {
+    Ok(HttpResponse::Ok().json(session.csrf_token()?))
+}
+
+async fn verify_csrf(session: Session, body: Json<Token>) -> Answer {
+    session.verify_csrf(&body.token)?;
+    Ok(done())
+}
+
+async fn leave_flash(flash: Flash, body: Json<Text>) -> Answer {
+    flash.info(&body.text)?;
+    Ok(done())
+}
+
+async fn take_flash(flash: Flash) -> Json<Vec<String>> {
+    Json(interface::texts(&flash))
 }
 
 async fn duration(session: Session, body: Json<OwnDuration>) -> Answer {

@@ -19,11 +19,11 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
-use sealed_session::{RevokeError, Session, SessionLayer, Sessions};
+use sealed_session::{Flash, RevokeError, Session, SessionLayer, Sessions};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use interface::{Entry, Head, MAX_BODY, OwnDuration, Persistent, Refusal, Subject, Wait, Whom};
+use interface::{Entry, Head, MAX_BODY, OwnDuration, Persistent, Refusal, Subject, Text, Token, Wait, Whom};
 
 fn routes() -> Router<Sessions> {
     Router::new()
@@ -40,6 +40,8 @@ fn routes() -> Router<Sessions> {
         .route("/subject", post(set_subject))
         .route("/duration", post(duration))
         .route("/persistent", post(persistent))
+        .route("/csrf", get(csrf_token).post(verify_csrf))
+        .route("/flash", get(take_flash).post(leave_flash))
         .route("/revoke", post(revoke))
         .route("/slow", get(slow))
         .route("/status/{code}", get(status))
@@ -90,6 +92,24 @@ async fn authenticate(session: Session, Sent(body): Sent<Subject>) -> Answer {
 async fn set_subject(session: Session, Sent(body): Sent<Subject>) -> Answer {
     session.set_subject(body.subject)?;
     Ok(done())
+}
+
+async fn csrf_token(session: Session) -> Answer {
+    Ok(Json(session.csrf_token()?).into_response())
+}
+
+async fn verify_csrf(session: Session, Sent(body): Sent<Token>) -> Answer {
+    session.verify_csrf(&body.token)?;
+    Ok(done())
+}
+
+async fn leave_flash(flash: Flash, Sent(body): Sent<Text>) -> Answer {
+    flash.info(body.text)?;
+    Ok(done())
+}
+
+async fn take_flash(flash: Flash) -> Json<Vec<String>> {
+    Json(interface::texts(&flash))
 }
 
 async fn duration(session: Session, Sent(body): Sent<OwnDuration>) -> Answer {

@@ -460,6 +460,116 @@ def login():
                 error(f"{path} with {body}", browser.send("POST", path, body), 400)
 
 
+@group("tokens for forms")
+def csrf():
+    with api(STORE="memory") as port, api(COOKIE_NAME="other") as elsewhere:
+        browser, thief = Browser(port), Browser(port)
+
+        def token(of):
+            reply = of.ask("GET", "/csrf")
+            check("a token", reply.status == 200 and re.fullmatch(r"[\w-]{48}", reply.json()), reply.body)
+            return reply.json()
+
+        def verify(of, text):
+            reply = of.send("POST", "/csrf", {"token": text})
+            if reply.status != 204:
+                error("a token that is none", reply, 403)
+            return reply.status == 204
+
+        first = token(browser)
+        check("who had no session has one", browser.cookie and browser.session()["origin"] == "resumed")
+        check("it holds nothing", browser.session()["entries"] == {} and browser.session()["subject"] is None)
+        check("its token is good", verify(browser, first) and verify(browser, first))
+        kept = browser.cookie
+        no_cookie("another token of the same session", browser.ask("GET", "/csrf"))
+        check("each is another one", len({token(browser) for _ in range(20)}) == 20)
+        check("nobody else's session takes it", not verify(thief, first) and not verify(Browser(elsewhere, "other"), first))
+        check("not even one with a session", token(thief) and not verify(thief, first))
+        for bad in ["", "x", first[:-1], first + "A", first[:-1] + ("A" if first[-1] != "A" else "B"), first.lower(), "\u00e9" * 48]:
+            check("what is no token", not verify(browser, bad), bad)
+        for body in [{}, {"token": 1}, {"token": None}, []]:
+            error("no text", browser.send("POST", "/csrf", body), 400)
+
+        browser.send("POST", "/login", {"subject": "ada"})
+        check("a login ends it", not verify(browser, first))
+        second = token(browser)
+        check("one from before a login is not that of who has the old cookie either", not verify(Browser(port, cookie=kept), first))
+        browser.ask("POST", "/renew")
+        check("so does renew", not verify(browser, second))
+        third = token(browser)
+        browser.ask("POST", "/destroy")
+        check("and logout", not verify(browser, third))
+    key, new = new_key(), new_key()
+    with api(SESSION_KEYS=key) as before, api(SESSION_KEYS=f"{new},{key}") as rotated, api(SESSION_KEYS=new) as revoked:
+        browser = Browser(before)
+        text = browser.ask("GET", "/csrf").json()
+        equal("after a rotation", browser.at(rotated).send("POST", "/csrf", {"token": text}).status, 204)
+        equal("without the key", browser.at(revoked).send("POST", "/csrf", {"token": text}).status, 403)
+
+
+@group("flash messages")
+def flash():
+    with api(STORE="memory") as port:
+        jar = {}
+
+        def ask(method, path, value=None, send=None):
+            sent = {"Cookie": "; ".join(f"{name}={value}" for name, value in (jar if send is None else send).items())}
+            body = None if value is None else json.dumps(value).encode()
+            reply = Browser(port).ask(method, path, body, sent)
+            for line in reply.all("set-cookie"):
+                cookie = Cookie(line)
+                jar.pop(cookie.name, None)
+                if cookie.attributes.get("max-age") != "0":
+                    jar[cookie.name] = cookie.value
+            return reply
+
+        name = DEFAULT_NAME + "-flash"
+        equal("nothing to read", ask("GET", "/flash").json(), [])
+        reply = ask("POST", "/flash", {"text": "saved"})
+        equal("a message", (reply.status, [*jar]), (204, [name]))
+        check("sealed", "saved" not in jar[name] and cookie_of(reply).attributes.keys() >= {"httponly", "secure"}, jar)
+        equal("no session begins for it", ask("GET", "/session").json()["origin"], "new")
+        ask("POST", "/flash", {"text": "again"})
+        equal("read", ask("GET", "/flash").json(), ["saved", "again"])
+        equal("once", (ask("GET", "/flash").json(), jar), ([], {}))
+
+        ask("POST", "/login", {"subject": "ada"})
+        session = jar[DEFAULT_NAME]
+        ask("POST", "/flash", {"text": "hers"})
+        equal("the session is not issued", jar[DEFAULT_NAME], session)
+        hers = jar[name]
+        for path, value in [("/login", {"subject": "bob"}), ("/subject", {"subject": "bob"}), ("/destroy", None)]:
+            jar.clear()
+            ask("POST", "/login", {"subject": "ada"})
+            jar[name] = hers
+            ask("POST", path, value)
+            equal(f"nothing of hers after {path} as another", ask("GET", "/flash").json(), [])
+            check("and it is gone", name not in jar, jar)
+        equal("the old cookies", ask("GET", "/flash", send={DEFAULT_NAME: session, name: hers}).json(), ["hers"])
+        equal("her message for nobody", ask("GET", "/flash", send={name: hers}).json(), [])
+        equal("is no session", ask("GET", "/session", send={DEFAULT_NAME: hers}).json()["rejection"], "tampered")
+        equal("rubbish", ask("GET", "/flash", send={name: "x" * 500}).json(), [])
+        error("too much", ask("POST", "/flash", {"text": "x" * 2000}), 413)
+        for body in [{}, {"text": 1}, []]:
+            error(f"{body}", ask("POST", "/flash", body), 400)
+
+
+@group("two cookies of one name")
+def twice():
+    for store in ["none", "memory"]:
+        with api(STORE=store) as port:
+            old, new = Browser(port), Browser(port)
+            old.send("POST", "/login", {"subject": "ada"})
+            time.sleep(0.01)
+            new.send("POST", "/login", {"subject": "ada"})
+            both = {"Cookie": f"{DEFAULT_NAME}={old.cookie}; {DEFAULT_NAME}={new.cookie}"}
+            cookies = [old.cookie, new.cookie]
+            removed("a logout", Browser(port).ask("POST", "/destroy", headers=both))
+            alone = [Browser(port, cookie=cookie).session() for cookie in cookies]
+            wanted = "rejected" if store == "memory" else "resumed"
+            equal(f"each alone then, store {store}", [session["origin"] for session in alone], [wanted] * 2)
+
+
 @group("a session's own duration and persistence")
 def own():
     with api() as port:

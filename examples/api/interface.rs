@@ -1,6 +1,8 @@
 //! What the interface takes and answers, whatever framework it is served by.
 
-use sealed_session::{InsertError, Origin, ParseSessionIdError, Placement, Session, SessionId};
+use sealed_session::{
+    CsrfError, Flash, InsertError, Origin, ParseSessionIdError, Placement, Session, SessionId, TransientError,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::macros::format_description;
@@ -48,6 +50,21 @@ fn rfc3339(at: time::OffsetDateTime) -> String {
 #[derive(Deserialize)]
 pub(crate) struct Subject {
     pub(crate) subject: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Token {
+    pub(crate) token: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Text {
+    pub(crate) text: String,
+}
+
+/// What `GET /flash` answers.
+pub(crate) fn texts(flash: &Flash) -> Vec<String> {
+    flash.take().into_iter().map(|message| message.text).collect()
 }
 
 #[derive(Deserialize)]
@@ -143,6 +160,23 @@ pub(crate) fn wanted_status(code: u16) -> Result<Option<u16>, Refusal> {
         0 => Ok(None),
         200..=599 => Ok(Some(code)),
         other => Err(Refusal::bad(format!("status {other} is neither 0 nor from 200 to 599"))),
+    }
+}
+
+impl From<CsrfError> for Refusal {
+    fn from(error: CsrfError) -> Self {
+        Self::new(403, error.to_string())
+    }
+}
+
+impl From<TransientError> for Refusal {
+    fn from(error: TransientError) -> Self {
+        let message = error.to_string();
+        match error {
+            TransientError::TooLarge { size, limit } => Self::too_large(message, size, limit),
+            TransientError::CrossSite => Self::new(403, message),
+            _ => Self::new(500, message),
+        }
     }
 }
 
