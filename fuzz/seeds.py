@@ -57,6 +57,24 @@ def main():
         "none": b"theme=dark; ss=1; S=1",
         "foreign": b"a=\xff\xfe; s=" + values["plain"].encode(),
     })
+    def once(base="once", suffix="", until=1767226200000, value="81a161c0"):
+        plaintext = wire.pad(wire.encode_transient(until, suffix, value))
+        return wire.b64(wire.seal(KEY, wire.transient_key(KEY, base), bytes(range(24)), plaintext))
+
+    messages = "82a77375626a656374c0a86d6573736167657391" + "82a56c6576656ca4696e666fa474657874a26869"
+    write("transient", {
+        "once": f"\nonce={once()}".encode(),
+        "of_suffix": f"state\nonce.state={once(suffix='state')}".encode(),
+        "among_others": f"state\na=b\nonce.x=1; once.state={once(suffix='state')}; once={once()}; once.{once()}".encode(),
+        "quoted": f'\nonce="{once()}"'.encode(),
+        "expired": f"\nonce={once(until=1767225600000)}".encode(),
+        "other_suffix": f"other\nonce.other={once(suffix='state')}".encode(),
+        "other_name": f"\nonce={once(base='s')}".encode(),
+        "flash": f"{wire.csrf_token(KEY, NAME, bytes(16), bytes(16))}\ns-flash={once(base='s-flash', value=messages)}".encode(),
+        "garbage": b"\nonce=x; once.=; once.\xff=1; =; once",
+        "planted": ("state\n" + "; ".join(f"once.p{n}={once(suffix=f'p{n}')}" for n in range(20))).encode(),
+        "record": wire.pad(wire.encode_transient(1767226200000, "state", "81a161c0")),
+    })
     # Each but for one thing as it should be.
     altered = lambda **changes: wire.pad(wire.encode(headers["plain"], entries, **changes))
     head, text = wire.encode(headers["plain"], [])[:-1], wire.encode(headers["plain"], entries)

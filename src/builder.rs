@@ -113,8 +113,8 @@ impl SessionsBuilder {
     ///
     /// # Security
     /// Browsers hold a name with the prefix `__Host-` to `Secure`, path `/` and no domain, so that no other site or
-    /// subdomain can plant it; `__Http-` to `HttpOnly` and `Secure`, `__Host-Http-` to all of these
-    /// (RFC 6265bis, section 4.1.3). A cookie is bound to its name: moved to another one it is refused.
+    /// subdomain can plant it (draft RFC 6265bis, section 4.1.3); `__Http-` to `HttpOnly` and `Secure`, `__Host-Http-` to all
+    /// of these (draft-ietf-httpbis-layered-cookies, section 4.1.3). A cookie is bound to its name: moved to another one it is refused.
     pub fn cookie_name(mut self, name: impl Into<String>) -> Self {
         self.cookie.name = name.into();
         self

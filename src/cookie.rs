@@ -13,7 +13,7 @@ const MAX_AGE_ROOM: usize = 20;
 /// A name longer than this leaves no room that is worth having.
 const MAX_NAME_BYTES: usize = 256;
 
-/// The `SameSite` attribute: on which cross-site requests browsers send the cookie (RFC 6265bis, section 5.6.7).
+/// The `SameSite` attribute: on which cross-site requests browsers send the cookie (draft RFC 6265bis, section 5.6.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum SameSite {

@@ -36,7 +36,8 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The name's prefix promises something that another setting breaks (RFC 6265bis, section 4.1.3).
+    /// The name's prefix promises something that another setting breaks (`__Secure-` and `__Host-`: draft RFC 6265bis, section
+    /// 4.1.3; `__Http-` and `__Host-Http-`: draft-ietf-httpbis-layered-cookies, section 4.1.3).
     #[error(
         "the prefix {prefix} of cookie name {name:?} makes browsers refuse the cookie unless {needs}; change that setting or the name"
     )]

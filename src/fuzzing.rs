@@ -66,6 +66,18 @@ pub fn row(text: &[u8]) -> bool {
     }
 }
 
+/// Reads what is read once; what can be read is written back to the letter.
+pub fn transient(text: &[u8]) -> bool {
+    let opened = opened(text);
+    let Ok(content) = record::decode_transient(&opened) else { return false };
+    let mut again = Vec::new();
+    record::encode_transient(&content, &mut again);
+    assert_eq!(again.len(), record::encoded_transient_len(content.suffix, content.value.len()));
+    let again = self::opened(&padded(again));
+    assert_eq!(record::decode_transient(&again).expect("what was written is read"), content);
+    true
+}
+
 /// Shows any bytes as JSON, and reads them as values of several types.
 pub fn value(bytes: &[u8]) {
     let _ = value::to_json(bytes);

@@ -7,6 +7,7 @@
 //! | How do I change the key? What if it leaks? | [`keys`] |
 //! | How do I log somebody in, and ask again before what matters? | [`logins`] |
 //! | How do I log somebody out? | [`ending`] |
+//! | How do I put a token into a form, and "Saved." onto the next page? | [`forms`] |
 //! | What can pages of other sites do? Why is there a 403? | [`cross_site`] |
 //! | How do I test handlers that use the session? | [`testing`] |
 //! | What does nginx, a CDN or a load balancer in front change? | [`proxies`] |
@@ -31,6 +32,9 @@ pub mod ending {}
 
 #[doc = include_str!("guide/cross_site.md")]
 pub mod cross_site {}
+
+#[doc = include_str!("guide/forms.md")]
+pub mod forms {}
 
 #[doc = include_str!("guide/testing.md")]
 pub mod testing {}

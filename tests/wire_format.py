@@ -96,6 +96,32 @@ def subject_place(root, name, subject):
     return hmac.digest(derive(root, b"lookup", name.encode()), subject.encode(), "sha256")
 
 
+def transient_key(root, base):
+    return derive(root, b"transient", base.encode())
+
+
+def csrf_tag(root, name, session_id):
+    return hmac.digest(derive(root, b"csrf", name.encode()), session_id, "sha256")[:16]
+
+
+def csrf_token(root, name, session_id, mask):
+    return b64(key_id(root) + mask + xor(mask, csrf_tag(root, name, session_id)))
+
+
+def check_csrf(roots, name, session_id, token):
+    try:
+        data = unb64(token)
+    except Refused:
+        data = b""
+    if len(data) != 36:
+        raise Refused("malformed")
+    found = [root for root in roots if key_id(root) == data[:4]]
+    if not found:
+        raise Refused("unknown_key")
+    if not hmac.compare_digest(xor(data[4:20], data[20:]), csrf_tag(found[0], name, session_id)):
+        raise Refused("other_session")
+
+
 def seal(root, key, nonce, plaintext, aad=None):
     head = b"\x01" + key_id(root)
     return head + nonce + encrypt(key, nonce, head if aad is None else aad, plaintext)
@@ -105,7 +131,7 @@ def seal_cookie(root, name, nonce, plaintext):
     return b64(seal(root, cookie_key(root, name), nonce, plaintext))
 
 
-def open_value(roots, name, value):
+def open_value(roots, name, value, key=cookie_key):
     """The plaintext, and whether a retired key opened it."""
     # 45 bytes around the plaintext, of which there is at least one block.
     if len(value) < -(-(45 + BLOCK) * 4 // 3) or len(value) > 4096:
@@ -119,7 +145,7 @@ def open_value(roots, name, value):
     if not found:
         raise Refused("unknown_key")
     root = roots[found[0]]
-    return decrypt(cookie_key(root, name), data[5:HEAD], data[:5], data[HEAD:]), found[0] != 0
+    return decrypt(key(root, name), data[5:HEAD], data[:5], data[HEAD:]), found[0] != 0
 
 
 def put_length(length):
@@ -261,6 +287,22 @@ def decode_row(plaintext):
     return row
 
 
+def encode_transient(until, suffix, value):
+    suffix, value = suffix.encode(), bytes.fromhex(value)
+    return until.to_bytes(6, "little") + put_length(len(suffix)) + suffix + put_length(len(value)) + value
+
+
+def open_transient(vector):
+    """Until when it counts, what stands behind the base of its name, and the value."""
+    roots = [unb64(key) for key in vector["keys"]]
+    plaintext, retired = open_value(roots, vector["base"], vector["cookie"], transient_key)
+    reader = Reader(plaintext)
+    until, suffix = reader.integer(6), reader.text()
+    value = reader.take(reader.length())
+    check_padding(reader)
+    return until, suffix, value.hex(), retired
+
+
 def unseal(vector):
     plaintext, retired = open_value([unb64(key) for key in vector["keys"]], vector["name"], vector["value"])
     header, entries = decode(plaintext)
@@ -324,7 +366,79 @@ def generate():
         "format": "docs/wire-format.md, version 1",
         "derived_key": {"secret": secret, "key": b64(root), "id": key_id(root).hex()},
         "good": cookies, "bad": forged_cookies, "good_rows": rows, "bad_rows": forged_rows,
+        **generate_transient(), **generate_csrf(),
     }
+
+
+def generate_transient():
+    good, bad = [], []
+    base, until = "__Host-Http-oidc", 1767226200000
+
+    def add(what, value, suffix="", keys=(ONE,), sealed_by=0, base=base, until=until):
+        nonce, root = bytes(range(80 + len(good), 104 + len(good))), keys[sealed_by]
+        plaintext = pad(encode_transient(until, suffix, value))
+        good.append({
+            "what": what, "keys": [b64(key) for key in keys], "base": base, "nonce": nonce.hex(),
+            "retired_key": sealed_by != 0, "until": until, "suffix": suffix, "value": value,
+            "cookie": b64(seal(root, transient_key(root, base), nonce, plaintext)),
+        })
+
+    def refuse(what, rejection, key, plaintext, opens=False):
+        bad.append({"what": what, "rejection": rejection, "opens": opens, "keys": [b64(ONE)], "base": base,
+                    "cookie": b64(seal(ONE, key, bytes(24), plaintext))})
+
+    add("no suffix", FIELDS)
+    add("a suffix", FIELDS, suffix="kNn3Vt0z-_")
+    add("no value", "")
+    add("lengths of three bytes", "c500ff" + "00" * 255)
+    add("a record that fills its block", "00" * 24)
+    add("a moment at its end", NUMBER, until=2**48 - 1)
+    add("sealed by a retired key", NUMBER, keys=(TWO, ONE), sealed_by=1)
+    add("another base and key", NUMBER, keys=(TWO,), base="session-flash")
+
+    plain = encode_transient(until, "state", FIELDS)
+    key = transient_key(ONE, base)
+    for what, other in {
+        "of another base": transient_key(ONE, "oidc"),
+        "the suffix in the derivation": transient_key(ONE, base + ".state"),
+        "sealed as a session is": cookie_key(ONE, base),
+        "sealed under the key of tokens": derive(ONE, b"csrf", base.encode()),
+    }.items():
+        refuse(what, "tampered", other, pad(plain))
+    for what, plaintext in {
+        "padding that is not zero": pad(plain)[:-1] + b"\1",
+        "a block of padding too many": pad(plain) + bytes(BLOCK),
+        "a suffix that is not UTF-8": pad(plain.replace(b"state", b"stat\xff")),
+        "a value that ends behind the plaintext": pad(plain[:-5] + b"\xfa" + plain[-4:]),
+    }.items():
+        refuse(what, "malformed", key, plaintext, opens=True)
+    return {"good_transient": good, "bad_transient": bad}
+
+
+def generate_csrf():
+    session_id, mask = bytes(range(100, 116)), bytes(range(16, 32))
+    of = lambda what, token, keys=(ONE,), name=NAME: {
+        "what": what, "keys": [b64(key) for key in keys], "name": name, "id": b64(session_id), "token": token}
+    token = csrf_token(ONE, NAME, session_id, mask)
+    good = [
+        of("a token", token),
+        of("another mask", csrf_token(ONE, NAME, session_id, bytes(16))),
+        of("under a retired key", token, keys=(TWO, ONE)),
+        of("another name and key", csrf_token(TWO, "s", session_id, mask), keys=(TWO,), name="s"),
+    ]
+    tag = csrf_tag(ONE, NAME, session_id)
+    bad = [
+        of("of another session", csrf_token(ONE, NAME, bytes(16), mask)) | {"rejection": "other_session"},
+        of("of another name", csrf_token(ONE, "session", session_id, mask)) | {"rejection": "other_session"},
+        of("not masked", b64(key_id(ONE) + mask + tag)) | {"rejection": "other_session"},
+        of("under the key of cookies", b64(key_id(ONE) + mask + xor(mask, hmac.digest(
+            cookie_key(ONE, NAME), session_id, "sha256")[:16]))) | {"rejection": "other_session"},
+        of("a key that is not in the ring", token, keys=(TWO,)) | {"rejection": "unknown_key"},
+        of("a character less", token[:-1]) | {"rejection": "malformed"},
+        of("empty", "") | {"rejection": "malformed"},
+        of("the alphabet of RFC 4648, section 4", "+" + token[1:]) | {"rejection": "malformed"},
+    ]
+    return {"good_csrf": good, "bad_csrf": bad}
 
 
 def generate_cookies():
@@ -409,6 +523,8 @@ def generate_cookies():
     refuse("sealed under the key of its session's row", "tampered", sealed(row_key(ONE, NAME, id)))
     refuse("sealed under the subkey of places", "tampered", sealed(derive(ONE, b"lookup", name)))
     refuse("sealed under the root key", "tampered", sealed(ONE))
+    refuse("sealed as what is read once", "tampered", sealed(transient_key(ONE, NAME)))
+    refuse("sealed under the key of tokens", "tampered", sealed(derive(ONE, b"csrf", name)))
     refuse("parts of the info without their lengths", "tampered", sealed(subkey_of(b"sealed-session/1cookie" + name)))
     refuse("parts of the info in another order", "tampered", sealed(subkey_of(parts(b"sealed-session/1", name, b"cookie"))))
     refuse("lengths in the info with their least byte first", "tampered", sealed(subkey_of(
@@ -540,13 +656,28 @@ def check():
         refused(vector, unseal, lambda vector: open_value(roots(vector), vector["name"], vector["value"]))
     for vector in vectors["bad_rows"]:
         refused(vector, unseal_row, row_text)
+    for vector in vectors["good_transient"]:
+        wanted = tuple(vector[part] for part in ("until", "suffix", "value", "retired_key"))
+        assert open_transient(vector) == wanted, vector["what"]
+    for vector in vectors["bad_transient"]:
+        refused(vector, open_transient, lambda vector: open_value(roots(vector), vector["base"], vector["cookie"], transient_key))
+    for vector in vectors["good_csrf"]:
+        check_csrf(roots(vector), vector["name"], unb64(vector["id"]), vector["token"])
+    for vector in vectors["bad_csrf"]:
+        try:
+            check_csrf(roots(vector), vector["name"], unb64(vector["id"]), vector["token"])
+        except Refused as reason:
+            assert str(reason) == vector["rejection"], vector["what"]
+        else:
+            sys.exit(f"accepted: {vector['what']}")
     assert vectors == generate(), "cookie-v1.json is not what `generate` makes"
     official = json.loads((VECTORS / "xaes-256-gcm.json").read_text())["official_vectors"]
     for vector in official:
         sealed = encrypt(*(bytes.fromhex(vector[field]) for field in ("key", "nonce", "aad", "plaintext")))
         assert sealed.hex() == vector["ciphertext_and_tag"], vector["id"]
-    counts = (len(vectors[part]) for part in ("good", "good_rows", "bad", "bad_rows"))
-    print(len(official), "official answers; {} golden cookies and {} rows, {} and {} forgeries".format(*counts))
+    counts = (len(vectors[part]) for part in ("good", "good_rows", "good_transient", "good_csrf"))
+    print(len(official), "official answers; {} golden cookies, {} rows, {} transient cookies, {} tokens".format(*counts))
+    print(sum(len(vectors[part]) for part in vectors if part.startswith("bad")), "forgeries of all these")
 
 
 def verify():

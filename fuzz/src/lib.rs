@@ -69,6 +69,39 @@ pub fn cookie_header(data: &[u8]) -> Origin {
     origin
 }
 
+/// `Cookie` headers, one a line behind a suffix, for what is read once, for flash messages and for tokens: whatever they are,
+/// nothing fails, and what is sent back is a header. Whether there was a value.
+pub fn transient(data: &[u8]) -> bool {
+    thread_local! {
+        static KIND: sealed_session::Transient<Value> =
+            sessions().transient("once").secure(sealed_session::Secure::Never).build().expect("good");
+    }
+    inner::transient(data);
+    let mut lines = data.split(|&byte| byte == b'\n');
+    let suffix = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+    let headers: Vec<&[u8]> = lines.collect();
+    let sessions = sessions();
+    let session = block_on(sessions.load(&headers)).expect("no cookie is an error");
+    assert!(session.verify_csrf(&suffix).is_err());
+    let flash = sessions.flash(&session, &headers);
+    let _ = flash.take();
+    let _ = flash.info(suffix.as_str());
+    let lines = flash.commit(true).into_iter();
+    KIND.with(|kind| {
+        let taken = kind.take(&headers);
+        let of_suffix = kind.take_for(&suffix, &headers);
+        let put = kind.put_for(&suffix, &headers, &Value::Null);
+        assert!(put.as_ref().map_or(true, |put| put.len() <= 9));
+        let removals = [&taken, &of_suffix].map(|taken| taken.as_ref().map(|taken| taken.removal.clone()));
+        for line in lines.chain(put.into_iter().flatten()).chain(removals.into_iter().flatten()) {
+            assert!(line.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{line}");
+            let name = line.split('=').next().unwrap_or_default();
+            assert!(name == "s-flash" || name == "once" || name.starts_with("once."), "{line}");
+        }
+        taken.is_some() || of_suffix.is_some()
+    })
+}
+
 /// A cookie's value: what opens has the shape that it was sealed in. Whether it opens.
 pub fn envelope(data: &[u8]) -> bool {
     inner::envelope(data).is_some()
@@ -404,6 +437,18 @@ mod tests {
                 (rejected(Rejection::Tampered), &["tampered"]),
                 (rejected(Rejection::Malformed), &["garbage"]),
                 (Origin::New, &["none"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn transient() {
+        says(
+            "transient",
+            crate::transient,
+            &[
+                (true, &["once", "of_suffix", "among_others", "quoted"]),
+                (false, &["expired", "other_suffix", "other_name", "flash", "garbage", "planted", "record"]),
             ],
         );
     }

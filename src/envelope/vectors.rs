@@ -9,6 +9,7 @@ use sha3::digest::{ExtendableOutput as _, Update as _, XofReader as _};
 use super::gcm::Engine;
 use super::xaes::NONCE_LEN;
 use super::*;
+use crate::error::CsrfError;
 use crate::key::Key;
 use crate::record::{self, Header, Packed, Place, RowContent, SessionId};
 
@@ -304,6 +305,58 @@ fn golden_forgeries_of_rows_are_refused_for_the_reason_that_they_name() {
         let (sealer, data) = (row_sealer(vector), bytes(vector, "data"));
         let (_, unique) = owner(vector, &sealer, &data);
         check_refusal(vector, sealer.open(&unique, data), |opened| record::decode_row(opened).is_ok());
+    }
+}
+
+#[test]
+fn golden_transient_cookies_open_to_what_they_hold_and_are_sealed_to_the_letter() {
+    let vectors = cookies();
+    let good = vectors["good_transient"].as_array().unwrap();
+    assert!(good.len() >= 8);
+    for vector in good {
+        let what = text(vector, "what");
+        let sealer = Sealer::new(ring(vector), Purpose::Transient, text(vector, "base"));
+        let opened = sealer.parse(text(vector, "cookie").as_bytes()).unwrap().open().unwrap();
+        assert_eq!(opened.current, vector["retired_key"] == false, "{what}");
+        let content = record::decode_transient(&opened).unwrap();
+        let told = (content.until.0, content.suffix, hex(content.value));
+        let wanted =
+            (vector["until"].as_i64().unwrap(), text(vector, "suffix"), text(vector, "value").into());
+        assert_eq!(told, wanted, "{what}");
+        if vector["retired_key"] == false {
+            let mut out = Vec::new();
+            let write = |text: &mut Vec<u8>| record::encode_transient(&content, text);
+            seal_with_nonce(&sealer, array(vector, "nonce"), write, &mut out);
+            assert_eq!(str::from_utf8(&out).unwrap(), text(vector, "cookie"), "{what}");
+        }
+    }
+    for vector in vectors["bad_transient"].as_array().unwrap() {
+        let sealer = Sealer::new(ring(vector), Purpose::Transient, text(vector, "base"));
+        let opened = sealer.parse(text(vector, "cookie").as_bytes()).and_then(Parsed::open);
+        check_refusal(vector, opened, |opened| record::decode_transient(&opened).is_ok());
+    }
+}
+
+#[test]
+fn golden_tokens_are_of_their_session_and_forged_ones_of_none() {
+    let vectors = cookies();
+    let verified = |vector: &Json| {
+        let id = text(vector, "id").parse().unwrap();
+        crate::csrf::verify(&ring(vector), text(vector, "name"), id, text(vector, "token"))
+    };
+    let (good, bad) = (vectors["good_csrf"].as_array().unwrap(), vectors["bad_csrf"].as_array().unwrap());
+    assert!(good.len() >= 4 && bad.len() >= 8);
+    for vector in good {
+        assert_eq!(verified(vector), Ok(()), "{}", text(vector, "what"));
+    }
+    for vector in bad {
+        let reason = match verified(vector) {
+            Ok(()) => "accepted",
+            Err(CsrfError::Malformed) => "malformed",
+            Err(CsrfError::UnknownKey(_)) => "unknown_key",
+            Err(CsrfError::OtherSession) => "other_session",
+        };
+        assert_eq!(reason, text(vector, "rejection"), "{}", text(vector, "what"));
     }
 }
 

@@ -10,7 +10,7 @@ use sealed_session::{
     CommitContext, CommitError, Key, KeyError, KeyId, KeyRing, KeySource, Lifetime, ManualClock, Origin,
     Revocation, RevokeError, SameSite, Secure, SessionId, Sessions, SessionsBuilder, Source, Zeroizing,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 fn builder() -> SessionsBuilder {
@@ -48,7 +48,16 @@ fn of_configuration() -> Vec<String> {
         message(builder().cookie_name("session").path("shop").build()),
         message(builder().cookie_name("session").domain("my site").build()),
         message(builder().trusted_origin("app.example.com").build()),
+        message(builder().cookie_name("session").formerly("/", None).build()),
+        message(builder().formerly("/app", None).build()),
+        message(auto().transient::<u8>("oidc").build()),
+        message(builder().build().unwrap().transient::<u8>("session").build()),
+        message(builder().build().unwrap().transient::<u8>("oidc").lifetime(seconds(7_200)).build()),
     ]
+}
+
+fn auto() -> Sessions {
+    builder().cookie_name("session").secure(Secure::Auto).build().unwrap()
 }
 
 #[derive(Debug)]
@@ -120,6 +129,34 @@ impl Serialize for Unwritable {
     fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom("a lock is poisoned"))
     }
+}
+
+impl<'de> Deserialize<'de> for Unwritable {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Ok(Self)
+    }
+}
+
+/// Of tokens for forms, transient cookies and flash messages.
+async fn of_forms() -> Vec<String> {
+    let sessions = builder().build().unwrap();
+    let session = sessions.load([""]).await.unwrap();
+    let elsewhere = Sessions::builder(KeyRing::new(Key::from_bytes([2; 32]))).build().unwrap();
+    let foreign = elsewhere.load([""]).await.unwrap().csrf_token().unwrap();
+    let of_other = sessions.load([""]).await.unwrap().csrf_token().unwrap();
+    let unwritable = sessions.transient::<Unwritable>("oidc").build().unwrap();
+    let texts = sessions.transient::<String>("oidc").build().unwrap();
+    let flash = sessions.flash(&session, [""]);
+    let _ = flash.commit(true);
+    vec![
+        message(session.verify_csrf("none")),
+        message(session.verify_csrf(&foreign)),
+        message(session.verify_csrf(&of_other)),
+        message(texts.put(&"x".repeat(2_200))),
+        message(unwritable.put(&Unwritable)),
+        message(texts.put_for("a b", [""], &String::new())),
+        message(flash.info("late")),
+    ]
 }
 
 async fn of_sessions() -> Vec<String> {
@@ -201,6 +238,7 @@ async fn of_refusals() -> Vec<String> {
     ring.revoke(Key::from_bytes([1; 32]).id()).unwrap();
     messages.push(reason(&sessions, &cookie).await);
     messages.push(sealed_session::InsertError::CrossSite.to_string());
+    messages.push(sealed_session::TransientError::CrossSite.to_string());
     messages.push(sealed_session::Rejection::Missing.to_string());
     messages.push(sealed_session::Rejection::Revoked.to_string());
     messages
@@ -252,6 +290,7 @@ async fn every_message_is_in_the_book_and_the_book_has_no_other() {
     let mut messages = of_configuration();
     messages.extend(of_keys());
     messages.extend(of_sessions().await);
+    messages.extend(of_forms().await);
     messages.extend(of_stores().await);
     messages.extend(of_refusals().await);
     messages.push(without_middleware().await);
