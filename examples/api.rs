@@ -39,6 +39,8 @@
 //! | `PORT` | on 127.0.0.1; 8080; 0 takes a free one |
 //! | `SESSION_KEYS` or `SESSION_KEY_FILE` | comma-separated keys, or a file that is made if need be; a fresh key |
 //! | `COOKIE_NAME` | a prefix like `__Host-` binds other settings |
+//! | `COOKIE_PATH`, `COOKIE_DOMAIN` | its attributes |
+//! | `FORMERLY` | what they were before, comma-separated: `/app` for a path, `example.com/` with a domain |
 //! | `SECURE`, `SAME_SITE` | `always`, `never`, `auto`; `strict`, `lax`, `none` |
 //! | `CROSS_SITE` | `refuse`, `allow-same-site`, `anonymous`, `allow` |
 //! | `TRUSTED_ORIGINS` | comma-separated: `https://app.example.com` |

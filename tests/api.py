@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from urllib.parse import quote, urlencode
 
-SETTINGS = """PORT SESSION_KEYS SESSION_KEY_FILE COOKIE_NAME SECURE SAME_SITE CROSS_SITE TRUSTED_ORIGINS PERSISTENT ROLLING
+SETTINGS = """PORT SESSION_KEYS SESSION_KEY_FILE COOKIE_NAME COOKIE_PATH COOKIE_DOMAIN FORMERLY SECURE SAME_SITE CROSS_SITE TRUSTED_ORIGINS PERSISTENT ROLLING
 DURATION_MS ACTIVE_MS ABSOLUTE_MS IDLE_MS SPILL_ABOVE RESPONSE_HEAD_BUDGET
 STORE STORE_TIMEOUT_MS REVOCATION REVOCATION_FAILURE""".split()
 DEFAULT_NAME = "__Host-Http-session"
@@ -922,6 +922,12 @@ def bad_settings():
             ({"COOKIE_NAME": "s", "SECURE": "never", "SAME_SITE": "none"}, "Secure::Always"),
             ({"SAME_SITE": "Lax"}, "strict, lax or none"),
             ({"CROSS_SITE": "deny"}, "refuse, allow-same-site, anonymous or allow"),
+            ({"FORMERLY": "app"}, "paths such as /app, or example.com/app"),
+            ({"FORMERLY": "/app,,/"}, "paths such as /app, or example.com/app"),
+            ({"COOKIE_NAME": "session", "FORMERLY": "/"}, "that is the cookie itself"),
+            ({"FORMERLY": "/app"}, "`__Host-` never had another path"),
+            ({"COOKIE_PATH": "/app"}, "the path is `/`"),
+            ({"COOKIE_DOMAIN": "example.com"}, "no domain is set"),
             ({"TRUSTED_ORIGINS": "app.example.com"}, "https://app.example.com"),
             ({"PERSISTENT": "maybe"}, "true or false"),
             ({"ROLLING": ""}, "true or false"),

@@ -212,11 +212,11 @@ ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
 class Chromium:
-    def __init__(self, driver, profile):
+    def __init__(self, driver, profile, more=()):
         self.driver = driver
         switches = """--headless=new --disable-gpu --disable-quic --no-first-run --disable-background-networking
             --disable-component-update --disable-sync --no-proxy-server --window-size=900,700""".split()
-        switches.append(f"--user-data-dir={profile}")
+        switches += [f"--user-data-dir={profile}", *more]
         if os.geteuid() == 0:
             switches.append("--no-sandbox")
         options = {"binary": shutil.which("chromium"), "args": switches}
@@ -267,7 +267,7 @@ class Chromium:
 
 
 @contextmanager
-def chromium():
+def chromium(*switches):
     port = free_port()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         driver = subprocess.Popen(
@@ -289,7 +289,7 @@ def chromium():
 
         try:
             until("chromedriver starts", ready)
-            browser = Chromium(url, os.path.join(folder, "profile"))
+            browser = Chromium(url, os.path.join(folder, "profile"), switches)
             try:
                 yield browser
             finally:

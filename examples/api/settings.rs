@@ -90,6 +90,17 @@ fn revocation() -> Result<Option<Revocation>, String> {
     })
 }
 
+/// Domain and path of cookies that earlier releases set.
+fn formerly() -> Result<Vec<(Option<String>, String)>, String> {
+    let place = |text: &str| {
+        let (domain, path) = text.trim().split_once('/')?;
+        Some(((!domain.is_empty()).then(|| domain.to_owned()), format!("/{path}")))
+    };
+    let read = |value: &str| value.split(',').map(place).collect();
+    Ok(setting("FORMERLY", "paths such as /app, or example.com/app, comma-separated", read)?
+        .unwrap_or_default())
+}
+
 /// The sessions that are configured.
 pub(crate) async fn sessions() -> Result<Sessions, String> {
     let mut lifetime = millis("DURATION_MS")?.map_or_else(Lifetime::default, Lifetime::new);
@@ -149,6 +160,15 @@ pub(crate) async fn sessions() -> Result<Sessions, String> {
     if let Some(name) = var("COOKIE_NAME")? {
         builder = builder.cookie_name(name);
     }
+    if let Some(path) = var("COOKIE_PATH")? {
+        builder = builder.path(path);
+    }
+    if let Some(domain) = var("COOKIE_DOMAIN")? {
+        builder = builder.domain(domain);
+    }
+    for (domain, path) in formerly()? {
+        builder = builder.formerly(path, domain.as_deref());
+    }
     if let Some(secure) = secure {
         builder = builder.secure(secure);
     }
@@ -168,6 +188,9 @@ pub(crate) async fn sessions() -> Result<Sessions, String> {
 fn what_is_set() -> String {
     let names = [
         "COOKIE_NAME",
+        "COOKIE_PATH",
+        "COOKIE_DOMAIN",
+        "FORMERLY",
         "SECURE",
         "SAME_SITE",
         "CROSS_SITE",
