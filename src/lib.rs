@@ -107,6 +107,7 @@ mod flash;
 pub mod guide;
 mod key;
 mod lifetime;
+mod local_path;
 mod random;
 mod record;
 #[cfg(any(feature = "actix", feature = "tower"))]
@@ -146,6 +147,7 @@ pub use extract::{Scoped, Site, Subject};
 pub use flash::{Flash, FlashLevel, FlashMessage};
 pub use key::{KEY_LEN, Key, KeyId, KeyInfo, KeyRing, KeySource, KeyState};
 pub use lifetime::Lifetime;
+pub use local_path::local_path;
 pub use random::reseed;
 pub use record::{ParseSessionIdError, SessionId};
 pub use revocation::{FailurePolicy, Revocation};
