@@ -18,6 +18,7 @@
 
 mod errors;
 mod extract;
+mod guard;
 
 use std::any::type_name;
 use std::fmt;
@@ -36,9 +37,13 @@ use pin_project_lite::pin_project;
 use self::extract::{Loaded, LocalBox, Slot, SlotInner};
 pub use self::extract::{Loading, SessionExt};
 use crate::cookie::SetCookies;
+use self::extract::{LocalBox, Slot, SlotInner};
+pub use self::guard::{LoginGuardFuture, LoginGuardService};
+use crate::cookie::SetCookie;
 use crate::cross_site::request_head;
 use crate::error::CommitError;
 pub use crate::extract::{Scoped, Site, Subject};
+pub use crate::login_guard::LoginGuard;
 use crate::response::{Additions, Length, UNKNOWN_HEAD, head_bytes, headers_of, outlives_failure};
 use crate::sessions::{CommitContext, Sessions};
 

@@ -49,9 +49,11 @@ pub enum CrossSite {
 /// What is looked at of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Field {
+    Accept,
     Forwarded,
     Host,
     Origin,
+    SecFetchMode,
     SecFetchSite,
     Upgrade,
     XForwardedHost,
@@ -88,12 +90,14 @@ macro_rules! request_head {
 
             fn values(&self, field: $crate::cross_site::Field) -> impl Iterator<Item = &[u8]> {
                 use $crate::cross_site::Field;
-                use $($module)::+::header::{FORWARDED, HOST, HeaderName, ORIGIN, UPGRADE};
+                use $($module)::+::header::{ACCEPT, FORWARDED, HOST, HeaderName, ORIGIN, UPGRADE};
 
                 let name = match field {
+                    Field::Accept => ACCEPT,
                     Field::Forwarded => FORWARDED,
                     Field::Host => HOST,
                     Field::Origin => ORIGIN,
+                    Field::SecFetchMode => HeaderName::from_static("sec-fetch-mode"),
                     Field::SecFetchSite => HeaderName::from_static("sec-fetch-site"),
                     Field::Upgrade => UPGRADE,
                     Field::XForwardedHost => HeaderName::from_static("x-forwarded-host"),
@@ -222,14 +226,14 @@ fn is_judged(head: &impl Head) -> bool {
 }
 
 #[derive(Clone, Copy)]
-enum Values<'a> {
+pub(crate) enum Values<'a> {
     None,
     One(&'a [u8]),
     Several,
 }
 
 /// The value of a header that may be there once.
-fn only(head: &impl Head, field: Field) -> Values<'_> {
+pub(crate) fn only(head: &impl Head, field: Field) -> Values<'_> {
     let mut values = head.values(field);
     match (values.next(), values.next()) {
         (None, _) => Values::None,

@@ -99,6 +99,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A login page that is no path of this origin, or has a query.
+    #[error("login path {value:?} is not usable: {reason}")]
+    LoginPath {
+        /// The value given.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A setting that means something only with a store, and there is none.
     #[error("{setting} is set, but there is no store; add `.store(..)` or leave it out")]
     NeedsStore {

@@ -108,6 +108,8 @@ pub mod guide;
 mod key;
 mod lifetime;
 mod local_path;
+#[cfg(any(feature = "actix", feature = "tower"))]
+mod login_guard;
 mod random;
 mod record;
 #[cfg(any(feature = "actix", feature = "tower"))]
@@ -148,6 +150,8 @@ pub use flash::{Flash, FlashLevel, FlashMessage};
 pub use key::{KEY_LEN, Key, KeyId, KeyInfo, KeyRing, KeySource, KeyState};
 pub use lifetime::Lifetime;
 pub use local_path::local_path;
+#[cfg(any(feature = "actix", feature = "tower"))]
+pub use login_guard::LoginGuard;
 pub use random::reseed;
 pub use record::{ParseSessionIdError, SessionId};
 pub use revocation::{FailurePolicy, Revocation};

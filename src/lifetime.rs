@@ -12,7 +12,7 @@ pub(crate) const SKEW: Millis = Millis(60_000);
 /// `active` where none is set, and the duration is not shorter.
 const DEFAULT_ACTIVE: Duration = Duration::from_secs(5 * 60);
 /// Limits beyond this are a slip of the pen.
-const MAX_SPAN: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+pub(crate) const MAX_SPAN: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 const MIN_SPAN: Duration = Duration::from_millis(1);
 /// A session with an idle limit is re-sealed once its cookie is older than this part of the limit.
 const IDLE_RESEAL_PART: i64 = 10;

@@ -11,6 +11,7 @@ use crate::sessions::Sessions;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Field {
     CacheControl,
+    Location,
     RetryAfter,
     SetCookie,
     Vary,
@@ -34,12 +35,13 @@ pub(crate) trait Headers {
 macro_rules! headers_of {
     ($($module:ident)::+) => {
         const _: () = {
-            use $($module)::+::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SET_COOKIE, VARY};
+            use $($module)::+::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE, VARY};
             use $crate::response::{Field, Headers};
 
             fn name(field: Field) -> HeaderName {
                 match field {
                     Field::CacheControl => CACHE_CONTROL,
+                    Field::Location => LOCATION,
                     Field::RetryAfter => RETRY_AFTER,
                     Field::SetCookie => SET_COOKIE,
                     Field::Vary => VARY,

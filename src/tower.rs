@@ -88,6 +88,7 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod extract;
+mod guard;
 mod rejection;
 
 use std::any::type_name;
@@ -107,11 +108,13 @@ use tower_service::Service;
 
 use self::extract::{BoxFuture, Loaded, Slot, SlotInner};
 pub use self::extract::{Loading, SessionExt};
+pub use self::guard::{LoginGuardFuture, LoginGuardService};
 pub use self::rejection::SessionRejection;
 use crate::cookie::SetCookies;
 use crate::cross_site::request_head;
 use crate::error::CommitError;
 pub use crate::extract::{Scoped, Site, Subject};
+pub use crate::login_guard::LoginGuard;
 use crate::response::{
     Additions, Failure, Length, fail, failure_of, head_bytes, headers_of, outlives_failure, remove_cookie,
 };
@@ -221,7 +224,8 @@ where
         let outer = request.extensions().get::<Slot<S>>().map(|slot| slot.is_of(&self.sessions));
         let slot = match outer {
             None => {
-                let inner = Arc::new(SlotInner::new(self.sessions.clone()));
+                let path_bytes = request.uri().path().len();
+                let inner = Arc::new(SlotInner::new(self.sessions.clone(), path_bytes));
                 request.extensions_mut().insert(Slot::<S>::new(Arc::clone(&inner)));
                 Some(inner)
             }

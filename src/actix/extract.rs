@@ -234,7 +234,7 @@ impl SessionExt for ServiceRequest {
     }
 }
 
-fn load<S: 'static>(request: &HttpRequest) -> Loading<Session> {
+pub(super) fn load<S: 'static>(request: &HttpRequest) -> Loading<Session> {
     let slot = request.extensions().get::<Slot<S>>().map(|slot| Rc::clone(&slot.inner));
     match slot {
         Some(slot) => slot.session(request),

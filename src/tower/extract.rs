@@ -52,6 +52,8 @@ pub(super) struct SlotInner {
     loading: Mutex<()>,
     /// The flash messages, once somebody has asked for them.
     pub(super) flash: OnceLock<Flash>,
+    /// The length of the path that was asked for; routers inside take parts of it away.
+    path_bytes: usize,
 }
 
 pub(super) struct Loaded {
@@ -61,13 +63,14 @@ pub(super) struct Loaded {
 }
 
 impl SlotInner {
-    pub(super) fn new(sessions: Sessions) -> Self {
+    pub(super) fn new(sessions: Sessions, path_bytes: usize) -> Self {
         Self {
             sessions,
             loaded: OnceLock::new(),
             refused: AtomicBool::new(false),
             loading: Mutex::const_new(()),
             flash: OnceLock::new(),
+            path_bytes,
         }
     }
 
@@ -125,9 +128,9 @@ fn is_https(headers: &HeaderMap, uri: &Uri) -> bool {
 pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The future of the extractors and of [`SessionExt`]: most sessions are there at once.
-pub struct Loading<T>(Kind<T>);
+pub struct Loading<T>(pub(super) Kind<T>);
 
-enum Kind<T> {
+pub(super) enum Kind<T> {
     Ready(Ready<Result<T, SessionRejection>>),
     Stored(BoxFuture<Result<T, SessionRejection>>),
 }
@@ -234,6 +237,9 @@ pub(super) async fn flash(parts: &Parts) -> Result<Flash, SessionRejection> {
     let slot = parts.extensions.get::<Slot<Site>>().ok_or(SessionRejection::NotLayered)?;
     let cookies = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     Ok(slot.inner.flash.get_or_init(|| slot.inner.sessions.flash(&session, cookies)).clone())
+/// Whether the path is no longer the one that was asked for, as in a router that is nested into another.
+pub(super) fn is_rewritten<S: 'static>(extensions: &Extensions, uri: &Uri) -> bool {
+    extensions.get::<Slot<S>>().is_some_and(|slot| slot.inner.path_bytes != uri.path().len())
 }
 
 fn loaded<S: 'static>(extensions: &Extensions) -> Option<Session> {
