@@ -70,3 +70,41 @@ fn an_error_has_the_status_of_its_response() {
         assert_eq!((error.status_code(), error.error_response().status()), (status, status), "{error}");
     }
 }
+
+/// Around a scope, a resource and a whole application; with middleware around it that changes responses.
+#[actix_web::test]
+async fn the_guard_of_a_scope_knows_the_whole_path() {
+    use actix_web::http::header::LOCATION;
+    use sealed_session::LoginGuard;
+
+    let bed = Bed::new();
+    let guard = LoginGuard::new("/login").unwrap();
+    let page = || web::get().to(async || "a page");
+    let scope = web::scope("/account")
+        .wrap(guard.clone())
+        .wrap(DefaultHeaders::new().add(("x-frame-options", "DENY")))
+        .route("/orders", page())
+        .route("/login", page())
+        .service(web::scope("/inner").route("/a", page()));
+    let app = App::new()
+        .service(scope)
+        .service(web::resource("/alone").wrap(guard).route(page()))
+        .route("/login", page())
+        .wrap(SessionMiddleware::new(bed.sessions.clone()));
+    let app = test::init_service(app).await;
+    for (path, location) in [
+        ("/account/orders?page=2", Some("/login?next=%2Faccount%2Forders%3Fpage%3D2")),
+        ("/account/login", Some("/login?next=%2Faccount%2Flogin")),
+        ("/account/inner/a", Some("/login?next=%2Faccount%2Finner%2Fa")),
+        ("/account/nowhere", Some("/login?next=%2Faccount%2Fnowhere")),
+        ("/alone", Some("/login?next=%2Falone")),
+        ("/login", None),
+    ] {
+        let request = test::TestRequest::with_uri(path).insert_header(("sec-fetch-mode", "navigate"));
+        let response = test::call_service(&app, request.to_request()).await;
+        let status = if location.is_some() { StatusCode::SEE_OTHER } else { StatusCode::OK };
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(response.headers().get(LOCATION).map(|value| value.to_str().unwrap()), location);
+        assert_eq!(response.headers().contains_key("x-frame-options"), path.starts_with("/account"));
+    }
+}

@@ -12,6 +12,7 @@ mod formerly;
 mod found;
 #[path = "on_axum.rs"]
 mod framework;
+mod guard;
 mod headers;
 mod hostile;
 mod http2;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use sealed_session::store::{StoreError, open};
 use sealed_session::{
-    CommitContext, CommitError, Key, KeyError, KeyId, KeyRing, KeySource, Lifetime, ManualClock, Origin,
-    Revocation, RevokeError, SameSite, Secure, SessionId, Sessions, SessionsBuilder, Source, Zeroizing,
+    CommitContext, CommitError, Key, KeyError, KeyId, KeyRing, KeySource, Lifetime, LoginGuard, ManualClock,
+    Origin, Revocation, RevokeError, SameSite, Secure, SessionId, Sessions, SessionsBuilder, Source,
+    Zeroizing,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -53,6 +54,8 @@ fn of_configuration() -> Vec<String> {
         message(auto().transient::<u8>("oidc").build()),
         message(builder().build().unwrap().transient::<u8>("session").build()),
         message(builder().build().unwrap().transient::<u8>("oidc").lifetime(seconds(7_200)).build()),
+        message(LoginGuard::new("login")),
+        message(LoginGuard::new("/login").and_then(|guard| guard.fresh(Duration::ZERO))),
     ]
 }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{COOKIE, SET_COOKIE, VARY};
+use axum::http::header::{COOKIE, LOCATION, SET_COOKIE, VARY};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::routing::{get, post};
 use sealed_session::tower::SessionExt as _;
-use sealed_session::{InsertError, Session, SessionLayer, Sessions, Subject};
+use sealed_session::{InsertError, LoginGuard, Session, SessionLayer, Sessions, Subject};
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -269,4 +269,109 @@ fn what_is_sent_is_send() {
     shared(&layered);
     drop(send(layered.call(request("/", None))));
     drop(send(request("/", None).session()));
+}
+
+/// Where a browser without a session is sent that opens this page.
+async fn sent_to(app: &Router, path: &str) -> Option<String> {
+    let mut request = request(path, None);
+    request.headers_mut().insert("sec-fetch-mode", HeaderValue::from_static("navigate"));
+    let response = app.clone().oneshot(request).await.unwrap();
+    let redirected = response.status() == StatusCode::SEE_OTHER;
+    let location = response.headers().get(LOCATION).map(|location| location.to_str().unwrap().to_owned());
+    assert_eq!(redirected, location.is_some());
+    assert!(redirected || response.status() == StatusCode::OK, "{path}: {}", response.status());
+    location
+}
+
+fn account() -> Router {
+    let page = || get(async || "a page");
+    Router::new().route("/", page()).route("/orders", page()).route("/login", page())
+}
+
+#[tokio::test]
+async fn a_guard_around_a_nested_router_knows_the_way_back() {
+    let bed = Bed::new();
+    let app = Router::new()
+        .nest("/account", account())
+        .route_layer(LoginGuard::new("/login").unwrap())
+        .merge(account())
+        .layer(SessionLayer::new(bed.sessions));
+    for path in ["/", "/orders", "/login"] {
+        assert_eq!(sent_to(&app, path).await, None, "outside of the guard: {path}");
+    }
+    for (path, location) in [
+        ("/account", "/login?next=%2Faccount"),
+        ("/account/orders?page=2", "/login?next=%2Faccount%2Forders%3Fpage%3D2"),
+        ("/account/login", "/login?next=%2Faccount%2Flogin"),
+    ] {
+        assert_eq!(sent_to(&app, path).await.as_deref(), Some(location));
+    }
+}
+
+/// It sees `/login` and `/orders`, and neither is what was asked for.
+#[tokio::test]
+async fn a_guard_inside_of_a_nested_router_gives_no_way_back_and_lets_nobody_pass() {
+    let bed = Bed::new();
+    let guarded = account().route_layer(LoginGuard::new("/login").unwrap());
+    let app = Router::new()
+        .nest("/account", guarded.clone())
+        .nest_service("/service", guarded)
+        .layer(SessionLayer::new(bed.sessions.clone()));
+    for path in ["/account", "/account/orders?page=2", "/account/login", "/service/orders", "/service/login"]
+    {
+        assert_eq!(sent_to(&app, path).await.as_deref(), Some("/login"), "{path}");
+    }
+    // Who is logged in does not see any of this.
+    let mut jar = crate::support::Jar::default();
+    bed.visit(&mut jar, |session| session.authenticate("ada").unwrap()).await;
+    for path in ["/account", "/account/orders", "/service/login"] {
+        assert_eq!(ask(&app, path, jar.0.as_deref()).await.0.status(), StatusCode::OK);
+    }
+}
+
+/// One that counts its clones, and is ready when it is called.
+#[derive(Debug)]
+struct Counted(std::sync::Arc<std::sync::atomic::AtomicUsize>, bool);
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Self(self.0.clone(), false)
+    }
+}
+
+impl Service<Request> for Counted {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.1 = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request) -> Self::Future {
+        assert!(std::mem::take(&mut self.1), "it is called when it is ready");
+        ready(Ok(Response::new(Body::empty())))
+    }
+}
+
+#[tokio::test]
+async fn the_guard_calls_who_is_ready_and_clones_only_to_wait_for_the_store() {
+    let (bed, spy) = stored(|builder| builder);
+    let mut jar = crate::support::Jar::default();
+    bed.visit(&mut jar, |session| session.authenticate("ada").unwrap()).await;
+    let in_cookie = jar.0.clone().unwrap();
+    bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    spy.slowly(true);
+    let clones = std::sync::Arc::default();
+    let inner = Counted(std::sync::Arc::clone(&clones), false);
+    let guarded = LoginGuard::new("/login").unwrap().layer(inner);
+    let mut app = SessionLayer::new(bed.sessions).layer(guarded);
+    for (cookie, expected) in [(&in_cookie, 0), (jar.0.as_ref().unwrap(), 1), (&in_cookie, 0)] {
+        let before = clones.load(std::sync::atomic::Ordering::SeqCst);
+        let response = app.ready().await.unwrap().call(request("/orders", Some(cookie))).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(clones.load(std::sync::atomic::Ordering::SeqCst) - before, expected);
+    }
 }

@@ -18,6 +18,8 @@ mod formerly;
 mod found;
 #[path = "on_actix.rs"]
 mod framework;
+#[cfg(feature = "memory")]
+mod guard;
 mod headers;
 mod hostile;
 mod identity;

@@ -5,11 +5,12 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use actix_web::dev::{Payload, Service};
+use actix_web::body::MessageBody;
+use actix_web::dev::{Payload, Service, ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
 use actix_web::{App, Error, FromRequest, HttpRequest, HttpResponse, HttpServer, ResponseError, test, web};
-use sealed_session::actix::SessionExt as _;
+use sealed_session::actix::{LoginGuard, SessionExt as _};
 use sealed_session::{Session, SessionMiddleware, Sessions};
 
 use crate::support::{Admin, Answer, Reply, Sent, Wrapped};
@@ -101,8 +102,30 @@ pub(crate) async fn ask_with<F>(wrapped: Wrapped<'_>, sent: &Sent<'_>, handler: 
 where
     F: AsyncFn(Request) -> Result<Answer, Failure> + 'static,
 {
+    ask_app(App::new().default_service(route(handler)), wrapped, "/", sent).await
+}
+
+/// One request for a path, to a handler behind the guard.
+pub(crate) async fn ask_behind<S, F>(
+    guard: LoginGuard<S>,
+    wrapped: Wrapped<'_>,
+    path: &str,
+    sent: &Sent<'_>,
+    handler: F,
+) -> Reply
+where
+    S: 'static,
+    F: AsyncFn(Request) -> Result<Answer, Failure> + 'static,
+{
+    ask_app(App::new().default_service(route(handler)).wrap(guard), wrapped, path, sent).await
+}
+
+fn route<F>(handler: F) -> actix_web::Route
+where
+    F: AsyncFn(Request) -> Result<Answer, Failure> + 'static,
+{
     let handler = Rc::new(handler);
-    let handle = move |request: HttpRequest| {
+    web::to(move |request: HttpRequest| {
         let handler = Rc::clone(&handler);
         async move {
             match handler(Request(request)).await {
@@ -110,28 +133,42 @@ where
                 Err(Failure(error)) => Err(error),
             }
         }
-    };
-    let app = App::new().default_service(web::to(handle));
+    })
+}
+
+async fn ask_app<T, B>(app: App<T>, wrapped: Wrapped<'_>, path: &str, sent: &Sent<'_>) -> Reply
+where
+    T: ServiceFactory<
+            ServiceRequest,
+            Config = (),
+            Response = ServiceResponse<B>,
+            Error = Error,
+            InitError = (),
+        > + 'static,
+    B: MessageBody + 'static,
+{
     let layer = |sessions: &Sessions| SessionMiddleware::new(sessions.clone());
     let admin = |sessions: &Sessions| SessionMiddleware::scoped::<Admin>(sessions.clone());
     match wrapped {
-        Wrapped::Not => send(test::init_service(app).await, sent).await,
-        Wrapped::Once(sessions) => send(test::init_service(app.wrap(layer(sessions))).await, sent).await,
+        Wrapped::Not => send(test::init_service(app).await, path, sent).await,
+        Wrapped::Once(sessions) => {
+            send(test::init_service(app.wrap(layer(sessions))).await, path, sent).await
+        }
         Wrapped::Twice(inner, outer) => {
-            send(test::init_service(app.wrap(layer(inner)).wrap(layer(outer))).await, sent).await
+            send(test::init_service(app.wrap(layer(inner)).wrap(layer(outer))).await, path, sent).await
         }
         Wrapped::Scoped { site, of_admin } => {
-            send(test::init_service(app.wrap(layer(site)).wrap(admin(of_admin))).await, sent).await
+            send(test::init_service(app.wrap(layer(site)).wrap(admin(of_admin))).await, path, sent).await
         }
     }
 }
 
-async fn send<S, B>(app: S, sent: &Sent<'_>) -> Reply
+async fn send<S, B>(app: S, path: &str, sent: &Sent<'_>) -> Reply
 where
-    S: Service<actix_http::Request, Response = actix_web::dev::ServiceResponse<B>, Error = Error>,
-    B: actix_web::body::MessageBody,
+    S: Service<actix_http::Request, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
 {
-    let mut request = test::TestRequest::default().method(sent.method.parse().unwrap());
+    let mut request = test::TestRequest::with_uri(path).method(sent.method.parse().unwrap());
     for (name, value) in &sent.headers {
         request = request.append_header((*name, HeaderValue::from_bytes(value).unwrap()));
     }

@@ -13,7 +13,7 @@ use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::header::HeaderValue;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use sealed_session::tower::SessionExt as _;
+use sealed_session::tower::{LoginGuard, SessionExt as _};
 use sealed_session::{InsertError, Session, SessionLayer, Sessions};
 use tower::{Layer, Service, ServiceExt as _, service_fn};
 
@@ -94,8 +94,32 @@ pub(crate) async fn ask_with<F>(wrapped: Wrapped<'_>, sent: &Sent<'_>, handler: 
 where
     F: AsyncFn(Request) -> Result<Answer, Failure> + 'static,
 {
+    ask_service(service(handler), wrapped, "/", sent).await
+}
+
+/// One request for a path, to a handler behind the guard.
+pub(crate) async fn ask_behind<S, F>(
+    guard: LoginGuard<S>,
+    wrapped: Wrapped<'_>,
+    path: &str,
+    sent: &Sent<'_>,
+    handler: F,
+) -> Reply
+where
+    S: 'static,
+    F: AsyncFn(Request) -> Result<Answer, Failure> + 'static,
+{
+    ask_service(guard.layer(service(handler)), wrapped, path, sent).await
+}
+
+fn service<F>(
+    handler: F,
+) -> impl Service<axum::http::Request<Body>, Response = Response, Error = Infallible> + Clone
+where
+    F: AsyncFn(Request) -> Result<Answer, Failure> + 'static,
+{
     let handler = Rc::new(handler);
-    let app = service_fn(move |request: axum::http::Request<Body>| {
+    service_fn(move |request: axum::http::Request<Body>| {
         let handler = Rc::clone(&handler);
         let request = Request(Rc::new(RefCell::new(request.into_parts().0)));
         async move {
@@ -104,22 +128,31 @@ where
                 Err(Failure(response)) => *response,
             })
         }
-    });
+    })
+}
+
+async fn ask_service<S>(app: S, wrapped: Wrapped<'_>, path: &str, sent: &Sent<'_>) -> Reply
+where
+    S: Service<axum::http::Request<Body>, Response = Response, Error = Infallible>,
+{
     let layer = |sessions: &Sessions| SessionLayer::new(sessions.clone());
     let admin = |sessions: &Sessions| SessionLayer::scoped::<Admin>(sessions.clone());
     match wrapped {
-        Wrapped::Not => send(app, sent).await,
-        Wrapped::Once(sessions) => send(layer(sessions).layer(app), sent).await,
-        Wrapped::Twice(inner, outer) => send(layer(outer).layer(layer(inner).layer(app)), sent).await,
-        Wrapped::Scoped { site, of_admin } => send(admin(of_admin).layer(layer(site).layer(app)), sent).await,
+        Wrapped::Not => send(app, path, sent).await,
+        Wrapped::Once(sessions) => send(layer(sessions).layer(app), path, sent).await,
+        Wrapped::Twice(inner, outer) => send(layer(outer).layer(layer(inner).layer(app)), path, sent).await,
+        Wrapped::Scoped { site, of_admin } => {
+            send(admin(of_admin).layer(layer(site).layer(app)), path, sent).await
+        }
     }
 }
 
-async fn send<S>(app: S, sent: &Sent<'_>) -> Reply
+async fn send<S>(app: S, path: &str, sent: &Sent<'_>) -> Reply
 where
     S: Service<axum::http::Request<Body>, Response = Response, Error = Infallible>,
 {
     let mut request = axum::http::Request::new(Body::empty());
+    *request.uri_mut() = path.parse().unwrap();
     *request.method_mut() = sent.method.parse().unwrap();
     for (name, value) in &sent.headers {
         let name = axum::http::HeaderName::from_bytes(name.as_bytes()).unwrap();
