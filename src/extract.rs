@@ -51,7 +51,8 @@ impl<S> fmt::Debug for Scoped<S> {
 }
 
 /// The extractor for handlers that are there for users alone: [whose session](Session::subject) the request's is. Without
-/// one the answer is 401 with an empty body, before the handler is called. Derefs to `str`.
+/// one the answer is 401 with an empty body, before the handler is called; for pages
+/// [`LoginGuard`](crate::LoginGuard) sends them to log in. Derefs to `str`.
 ///
 /// `Option<Subject>` is for handlers that serve both. On axum it is `None` for nobody alone; on actix-web, where an
 /// `Option` takes every error for `None`, also while a store fails that the session is in, and for another site's page that is

@@ -5,7 +5,7 @@
 //! | How long should sessions live? | [`lifetimes`] |
 //! | Do I need a store, and which? | [`stores`] |
 //! | How do I change the key? What if it leaks? | [`keys`] |
-//! | How do I log somebody in, and ask again before what matters? | [`logins`] |
+//! | How do I log somebody in, ask again before what matters, and keep pages for users alone? | [`logins`] |
 //! | How do I log somebody out? | [`ending`] |
 //! | How do I put a token into a form, and "Saved." onto the next page? | [`forms`] |
 //! | What can pages of other sites do? Why is there a 403? | [`cross_site`] |

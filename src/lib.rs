@@ -63,9 +63,9 @@
 //!
 //! | feature | default | unlocks |
 //! |---|---|---|
-//! | `actix` | yes | for actix-web 4: `SessionMiddleware`, the extractors `Session`, `Scoped` and `Subject`, the module `actix` |
-//! | `axum` | no | for axum 0.8: `SessionLayer`, the same extractors, the module `tower` |
-//! | `tower` | no | `SessionLayer` without the extractors, for tonic and other services of tower |
+//! | `actix` | yes | for actix-web 4: `SessionMiddleware`, the extractors `Session`, `Scoped` and `Subject`, `LoginGuard`, the module `actix` |
+//! | `axum` | no | for axum 0.8: `SessionLayer`, the same extractors, `LoginGuard`, the module `tower` |
+//! | `tower` | no | `SessionLayer` and `LoginGuard` without the extractors, for tonic and other services of tower |
 //! | `memory`, `redb`, `redis`, `mongodb`, `postgres`, `mysql`, `sqlite` | no | the [`store`] of that name |
 //! | `conformance` | no | `store::conformance`, the tests that every store has to pass |
 //! | `metrics` | no | counters and histograms of what happens, see [`Event`] |

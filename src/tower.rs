@@ -68,7 +68,7 @@
 //! | `Timeout` | outside | likewise, and the time includes the store's; give it more than [`store_timeout`](crate::SessionsBuilder::store_timeout). Where it strikes while a session is being saved nobody knows whether it was |
 //! | `Cors` | outside | preflights do not come as far as the session; inside works as well, because a failed commit keeps its headers |
 //! | `Compression` | outside | it sees the final headers, and what it adds to `Vary` is kept |
-//! | what asks for the session: guards, `from_fn`, handlers | inside | without the layer around it there is no session, but a 500 |
+//! | what asks for the session: [`LoginGuard`], `from_fn`, handlers | inside | without the layer around it there is no session, but a 500 |
 //!
 //! With a store the response head must not become too large for a proxy, and what layers outside add is not counted: say with
 //! [`response_head_reserve`](crate::SessionsBuilder::response_head_reserve) how much it is. `HandleErrorLayer` goes inside, or
