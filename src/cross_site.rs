@@ -49,10 +49,12 @@ pub enum CrossSite {
 /// What is looked at of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Field {
+    #[cfg(any(feature = "actix", feature = "tower"))]
     Accept,
     Forwarded,
     Host,
     Origin,
+    #[cfg(any(feature = "actix", feature = "tower"))]
     SecFetchMode,
     SecFetchSite,
     Upgrade,

@@ -118,7 +118,8 @@ use crate::session::Session;
 /// # Nested routers
 /// A router that axum nests into another sees its paths without the prefix, and so does a guard inside of it. That guard cannot
 /// tell where the request came from, or the login page from one of the same name below the prefix, so it sends everybody
-/// who is not logged in away, also from a login page inside of it, and gives no `next`. Nest first and guard then, as above. Scopes of actix-web keep the whole path.
+/// away who is not logged in, also from a login page inside of it, and gives no `next`. Nest first and guard then, as above.
+/// Scopes of actix-web keep the whole path.
 ///
 /// # Security
 /// It asks whether somebody is logged in, and not what they may do. Handlers go on asking for their
