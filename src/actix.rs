@@ -36,10 +36,8 @@ use pin_project_lite::pin_project;
 
 use self::extract::{Loaded, LocalBox, Slot, SlotInner};
 pub use self::extract::{Loading, SessionExt};
-use crate::cookie::SetCookies;
-use self::extract::{LocalBox, Slot, SlotInner};
 pub use self::guard::{LoginGuardFuture, LoginGuardService};
-use crate::cookie::SetCookie;
+use crate::cookie::SetCookies;
 use crate::cross_site::request_head;
 use crate::error::CommitError;
 pub use crate::extract::{Scoped, Site, Subject};

@@ -237,6 +237,8 @@ pub(super) async fn flash(parts: &Parts) -> Result<Flash, SessionRejection> {
     let slot = parts.extensions.get::<Slot<Site>>().ok_or(SessionRejection::NotLayered)?;
     let cookies = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     Ok(slot.inner.flash.get_or_init(|| slot.inner.sessions.flash(&session, cookies)).clone())
+}
+
 /// Whether the path is no longer the one that was asked for, as in a router that is nested into another.
 pub(super) fn is_rewritten<S: 'static>(extensions: &Extensions, uri: &Uri) -> bool {
     extensions.get::<Slot<S>>().is_some_and(|slot| slot.inner.path_bytes != uri.path().len())
