@@ -23,7 +23,7 @@ use crate::state::{CookieStep, Stage, State};
 
 impl Sessions {
     /// Ends the session's part in the request. Returns the values of the `Set-Cookie` headers to send, each in a header of
-    /// its own: none or one, and more only where cookies of earlier releases are removed
+    /// its own: none or one, and more only where cookies of earlier releases are removed before
     /// ([`formerly`](crate::SessionsBuilder::formerly)). The session can be read afterwards, but not changed; a second
     /// commit does nothing.
     ///

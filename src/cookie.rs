@@ -204,21 +204,35 @@ pub(crate) struct SetCookies {
 
 impl SetCookies {
     pub(crate) fn into_texts(self) -> Vec<String> {
-        self.own.into_iter().chain(self.others).map(SetCookie::into_text).collect()
+        self.into_lines().map(SetCookie::into_text).collect()
+    }
+
+    /// In the order in which they are sent. Removals come last, the session's at the very end: curl 7 forgets that it was told
+    /// to forget a cookie when another line follows, and reads it from its file again.
+    pub(crate) fn into_lines(mut self) -> impl Iterator<Item = SetCookie> {
+        if !self.others.is_empty() {
+            self.others.extend(self.own.take());
+            self.others.sort_by_key(|line| line.removes);
+        }
+        self.own.into_iter().chain(self.others)
     }
 }
 
 /// The value of a `Set-Cookie` header. It is ASCII; as text it would be looked through once more than headers do anyway.
-pub(crate) struct SetCookie(Vec<u8>);
+pub(crate) struct SetCookie {
+    line: Vec<u8>,
+    /// Whether it makes the browser forget the cookie.
+    removes: bool,
+}
 
 impl SetCookie {
     #[cfg(any(feature = "actix", feature = "tower"))]
     pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.0
+        self.line
     }
 
     pub(crate) fn into_text(self) -> String {
-        String::from_utf8(self.0).expect("name, base64url and attributes are ASCII")
+        String::from_utf8(self.line).expect("name, base64url and attributes are ASCII")
     }
 }
 
@@ -307,7 +321,7 @@ impl CookieWriter {
                 seconds /= 10;
             }
         }
-        SetCookie(out)
+        SetCookie { line: out, removes: false }
     }
 
     /// The `Set-Cookie` value that makes the browser forget the cookie.
@@ -317,13 +331,15 @@ impl CookieWriter {
 
     /// The same for another name that is as good.
     pub(crate) fn remove_as(&self, name: &str, secure: bool) -> SetCookie {
-        SetCookie(removal(name, self.attributes(secure)).into_bytes())
+        SetCookie { line: removal(name, self.attributes(secure)).into_bytes(), removes: true }
     }
 
     /// The `Set-Cookie` values that make the browser forget what earlier releases have set.
     pub(crate) fn remove_former(&self, secure: bool) -> Vec<SetCookie> {
-        let line =
-            |lines: &[String; 2]| SetCookie(lines[usize::from(self.is_secure(secure))].clone().into_bytes());
+        let line = |lines: &[String; 2]| SetCookie {
+            line: lines[usize::from(self.is_secure(secure))].clone().into_bytes(),
+            removes: true,
+        };
         self.formerly.iter().map(line).collect()
     }
 

@@ -83,6 +83,7 @@ pub(crate) use headers_of;
 /// The headers that a session adds to its response.
 #[derive(Clone)]
 pub(crate) struct Additions<V> {
+    /// The first apart, because there is seldom another.
     set_cookie: Option<V>,
     others: Vec<V>,
     cache_headers: bool,
@@ -94,18 +95,16 @@ impl<V> Additions<V> {
             H::made(line.into_bytes())
                 .expect("the writer emits visible ASCII only; `build` checks the attributes")
         };
-        Self {
-            set_cookie: lines.own.map(value),
-            others: lines.others.into_iter().map(value).collect(),
-            cache_headers: sessions.cache_headers(),
-        }
+        let mut values = lines.into_lines().map(value);
+        let (set_cookie, others) = (values.next(), values.collect());
+        Self { set_cookie, others, cache_headers: sessions.cache_headers() }
     }
 
     pub(crate) fn attach<H: Headers<Value = V>>(self, headers: &mut H) {
         if self.cache_headers {
             vary_by_cookie(headers);
         }
-        let sets = self.set_cookie.is_some() || !self.others.is_empty();
+        let sets = self.set_cookie.is_some();
         for line in self.set_cookie.into_iter().chain(self.others) {
             headers.append(Field::SetCookie, line);
         }

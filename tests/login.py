@@ -21,6 +21,7 @@ import threading
 import time
 import traceback
 import urllib.error
+import urllib.parse
 import urllib.request
 from contextlib import contextmanager
 
@@ -28,6 +29,8 @@ COOKIE = "__Host-Http-session"
 NAME, PASSWORD = "ada", "difference engine"
 EXPIRED = "Your session has expired, please log in again."
 LOGGED_IN = "You are logged in."
+LOGGED_OUT = "You are logged out."
+CHANGED = "The address is changed."
 
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 binary = None
@@ -61,7 +64,7 @@ def free_port():
 @contextmanager
 def login(folder, port, **settings):
     """Runs the example in a folder, and yields its URL once it says that it is ready."""
-    inherited = {name: value for name, value in os.environ.items() if name != "SESSION_SECONDS"}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("SESSION_SECONDS", "FRESH_SECONDS")}
     server = subprocess.Popen(
         [binary],
         cwd=folder,
@@ -95,10 +98,16 @@ class Page:
         self.title = self.first(r"<h1>(.*?)</h1>")
         self.notice = self.first(r"<p id=notice role=status>(.*?)</p>")
         self.visits = self.first(r"<dd id=visits>(\d+)</dd>")
+        self.email = self.first(r"<dd id=email>(.*?)</dd>")
 
     def first(self, pattern):
         found = re.search(pattern, self.body, re.S)
         return html.unescape(found[1]) if found else None
+
+    def cookie(self, name=COOKIE):
+        """The line that sets it."""
+        [line] = [line for line in self.header("set-cookie") if line.startswith(name + "=")]
+        return line
 
     def header(self, name):
         return re.findall(rf"(?im)^{name}: (.*?)\r?$", self.head)
@@ -140,13 +149,14 @@ def with_curl(folder):
         # By the framework.
         status = curl(url + "login", *keep, "--data", "name=x").status
         check("a form without a password: wanted 400 or 422", status in (400, 422), status)
-        status = curl(url + "login?name=ada", *keep).status
-        check("login by GET: wanted 404 or 405", status in (404, 405), status)
+        page = curl(url + f"login?name={NAME}&password=difference+engine", *keep)
+        equal("login by GET shows the form", (page.status, page.title), (200, "Log in"))
+        equal("and logs nobody in", curl(url, *keep).title, "Log in")
 
         page = curl(url + "login", *keep, *form)
         equal("login redirects", (page.status, page.header("location")), (303, ["/"]))
         equal("no cache keeps it", page.header("cache-control"), ["no-store"])
-        [line] = page.header("set-cookie")
+        line = page.cookie()
         equal("the cookie's attributes", sorted(line.split("; ")[1:]), ["HttpOnly", "Path=/", "SameSite=Lax", "Secure"])
         page = curl(url, *keep)
         equal("the page after it", (page.title, page.notice, page.visits), ("Hello, ada", LOGGED_IN, "1"))
@@ -173,17 +183,19 @@ def with_curl(folder):
         page = curl(url + "logout", *keep, "--request", "POST")
         equal("logout redirects", (page.status, page.header("location")), (303, ["/"]))
         page = curl(url, *keep)
-        equal("and logs out", (page.title, page.notice), ("Log in", None))
+        equal("and logs out", (page.title, page.notice), ("Log in", LOGGED_OUT))
+        equal("which is told once", curl(url, *keep).notice, None)
         with open(jar) as file:
             check("curl forgot the cookie", COOKIE not in file.read())
+
+    the_way_back(folder, port, form)
 
     with tempfile.TemporaryDirectory() as elsewhere, login(elsewhere, port) as url:
         page = curl(url, "--header", f"Cookie: {COOKIE}={value}")
         equal("with another key", (page.status, page.title, page.notice), (200, "Log in", None))
 
     with login(folder, port, SESSION_SECONDS=1) as url:
-        [line] = curl(url + "login", *form).header("set-cookie")
-        cookie = line.split(";")[0]
+        cookie = curl(url + "login", *form).cookie().split(";")[0]
 
         def over():
             # With one old cookie, so that being asked does not keep it alive.
@@ -192,6 +204,48 @@ def with_curl(folder):
 
         page = until("the session expires", over)
         equal("which is told", page.notice, EXPIRED)
+
+
+def the_way_back(folder, port, form):
+    """The guard sends visitors to log in and back, also users who have given their password too long ago."""
+    keep = ["--cookie", os.path.join(folder, "jar"), "--cookie-jar", os.path.join(folder, "jar")]
+    html = ["--header", "Accept: text/html"]
+    sent = lambda page: (page.status, page.header("location"))
+
+    with login(folder, port, FRESH_SECONDS=2) as url:
+        equal("a page for users", sent(curl(url + "email", *keep, *html)), (303, ["/login?next=%2Femail"]))
+        equal("with a query", sent(curl(url + "email?a=b&c=%2F", *keep, *html)), (303, ["/login?next=%2Femail%3Fa%3Db%26c%3D%252F"]))
+        equal("asked for by a program", sent(curl(url + "email", *keep)), (401, []))
+        equal("a form without a session", sent(curl(url + "email", *keep, "--data", "email=eve@evil.example")), (401, []))
+        wrong = ["--data-urlencode", "name=eve", "--data-urlencode", "password=x"]
+        here = url + "login?next=%2Femail"
+        equal("a wrong password", sent(curl(here, *keep, *wrong)), (303, ["/login?next=%2Femail"]))
+        page = curl(here, *keep)
+        equal("is told there", (page.title, page.notice), ("Log in", "Wrong name or password for “eve”."))
+        for next in ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "", "%2F%2Fevil.example"]:
+            where = url + "login?" + urllib.parse.urlencode({"next": next})
+            equal(f"next={next}", sent(curl(where, *form)), (303, ["/"]))
+        equal("a right one", sent(curl(here, *keep, *form)), (303, ["/email"]))
+        page = curl(url + "email", *keep, *html)
+        equal("the page itself", (page.status, page.title, page.notice), (200, "E-mail address", LOGGED_IN))
+        equal("a change", sent(curl(url + "email", *keep, "--data-urlencode", "email=ada@new.example")), (303, ["/"]))
+        page = curl(url, *keep)
+        equal("is told and shown", (page.notice, page.email), (CHANGED, "ada@new.example"))
+
+        def stale():
+            page = curl(url + "email", *keep, *html)
+            return page if page.status == 303 else None
+
+        page = until("the password is asked for again", stale)
+        equal("with the way back", page.header("location"), ["/login?next=%2Femail"])
+        equal("still logged in", curl(url, *keep).title, "Hello, ada")
+        equal("a form is refused too", curl(url + "email", *keep, "--data", "email=eve@evil.example").status, 401)
+        equal("and changes nothing", curl(url, *keep).email, "ada@new.example")
+        equal("the page that asks", curl(here, *keep).title, "Log in again")
+        equal("once more", sent(curl(here, *keep, *form)), (303, ["/email"]))
+        equal("and it is open", curl(url + "email", *keep, *html).status, 200)
+        curl(url + "logout", *keep, "--request", "POST")
+        curl(url, *keep)
 
 
 def until(what, attempt, pause=0.05):
@@ -357,10 +411,39 @@ def with_chromium(folder):
             browser.reload()
             shows("after a restart", "Hello, ada", None, "3")
             browser.click("form button")
-            shows("logout", "Log in", None, None)
-            equal("the cookie is gone", browser.cookies(), {})
+            shows("logout", "Log in", LOGGED_OUT, None)
+            equal("the cookies are gone", browser.cookies(), {})
             browser.reload()
             shows("it stays so", "Log in", None, None)
+
+        with login(folder, port, FRESH_SECONDS=3) as url:
+            browser.open(url + "email")
+            shows("a page for users", "Log in", None, None)
+            equal("by way of the login", browser.call("GET", "/url"), url + "login?next=%2Femail")
+            log_in(name="eve")
+            shows("a wrong password", "Log in", "Wrong name or password for “eve”.", None)
+            log_in()
+            shows("back again", "E-mail address", LOGGED_IN, None)
+            equal("where it wanted to go", browser.call("GET", "/url"), url + "email")
+            browser.script("document.querySelector('input').value = ''")
+            browser.type("input[name=email]", "ada@new.example")
+            browser.click("form button")
+            shows("the change", "Hello, ada", CHANGED, "1")
+            equal("is there", browser.texts("#email"), ["ada@new.example"])
+
+            def asked():
+                browser.open(url + "email")
+                return browser.texts("h1") == ["Log in again"]
+
+            until("the password is asked for again", asked, pause=0.3)
+            browser.picture("5-again")
+            # What a script of the page asks for is no page: no redirect to follow.
+            equal("a script", browser.script("return fetch('/email').then(answer => answer.status)"), 401)
+            log_in()
+            shows("once more", "E-mail address", LOGGED_IN, None)
+            browser.open(url)
+            browser.click("form button")
+            shows("logout", "Log in", LOGGED_OUT, None)
 
         with login(folder, port, SESSION_SECONDS=1) as url:
             browser.open(url)

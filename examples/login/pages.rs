@@ -2,66 +2,75 @@
 
 use std::str::FromStr;
 
-use sealed_session::{InsertError, Origin, Rejection, Session, SessionKey};
+use sealed_session::{Flash, InsertError, Origin, Rejection, Session, SessionKey};
 use time::macros::format_description;
 
-/// The only user. A real application looks up a hash of the password instead, made with Argon2.
-const DEMO_NAME: &str = "ada";
-const DEMO_PASSWORD: &str = "difference engine";
+use crate::accounts::{Accounts, DEMO_NAME, DEMO_PASSWORD};
 
-/// Shown once, on the next page.
-const FLASH: SessionKey<String> = SessionKey::new("flash");
 const VISITS: SessionKey<i64> = SessionKey::new("visits");
 
 /// The page of the user, or the form.
-pub(crate) fn index(session: &Session) -> Result<String, InsertError> {
-    let flash = session.take(FLASH)?;
-    let Some(user) = session.subject() else { return Ok(login_page(session, flash)) };
+pub(crate) fn index(session: &Session, flash: &Flash, accounts: &Accounts) -> Result<String, InsertError> {
+    let Some(user) = session.subject() else { return Ok(login_form(session, flash, "/login")) };
 
     let visits = session.increment(VISITS, 1)?;
     let format = format_description!("[year]-[month]-[day], [hour]:[minute]:[second] UTC");
     let end = session.expires_at().format(format).expect("a moment has all these parts");
     let body = format!(
         "<h1>Hello, {user}</h1>
-         <dl><dt>Visits</dt><dd id=visits>{visits}</dd><dt>Session ends</dt><dd id=end>{end}</dd></dl>
-         <p class=hint>Reload to be counted again. A visit close to the end puts it off.</p>
+         <dl><dt>Visits</dt><dd id=visits>{visits}</dd><dt>Session ends</dt><dd id=end>{end}</dd>
+         <dt>E-mail</dt><dd id=email>{email}</dd></dl>
+         <p class=hint>Reload to be counted again. A visit close to the end puts it off. <a href=/email>Change the e-mail
+         address</a></p>
          <form method=post action=/logout><button>Log out</button></form>",
         user = escape(&user),
+        email = escape(&accounts.email()),
     );
-    Ok(page("Hello", flash.as_deref(), &body))
+    Ok(page("Hello", flash, None, &body))
 }
 
-fn login_page(session: &Session, flash: Option<String>) -> String {
+/// `action` is where the form goes; empty: to the address of its page, so that the `next` in there stays with it.
+pub(crate) fn login_form(session: &Session, flash: &Flash, action: &str) -> String {
     let expired = matches!(session.origin(), Origin::Rejected(Rejection::Expired(_)));
-    let notice =
-        flash.or_else(|| expired.then(|| "Your session has expired, please log in again.".to_owned()));
+    let notice = expired.then_some("Your session has expired, please log in again.");
+    let action = if action.is_empty() { String::new() } else { format!(" action={action}") };
+    // Somebody who is logged in comes here when that was too long ago for what they are about to do.
+    let (title, why) = match session.subject() {
+        None => ("Log in", ""),
+        Some(_) => ("Log in again", "<p>This needs your password once more.</p>"),
+    };
     let body = format!(
-        "<h1>Log in</h1>
-         <form method=post action=/login>
+        "<h1>{title}</h1>{why}
+         <form method=post{action}>
          <label>Name <input name=name autocomplete=username required autofocus></label>
          <label>Password <input name=password type=password autocomplete=current-password required></label>
          <button>Log in</button></form>
          <p class=hint>The only user is <code>{DEMO_NAME}</code> with the password <code>{DEMO_PASSWORD}</code>.</p>"
     );
-    page("Log in", notice.as_deref(), &body)
+    page(title, flash, notice, &body)
 }
 
-/// Logs the user in, or says that this is none.
-pub(crate) fn log_in(session: &Session, name: String, password: &str) -> Result<(), InsertError> {
-    if name == DEMO_NAME && password == DEMO_PASSWORD {
-        // Gives the session a new id too, so that nobody can have planted it before.
-        session.authenticate(name)?;
-        session.insert(FLASH, "You are logged in.".to_owned())
-    } else {
-        // Cut short: it goes into the cookie, which has little room.
-        let name: String = name.chars().take(40).collect();
-        session.insert(FLASH, format!("Wrong name or password for “{name}”."))
-    }
+/// What the guard lets nobody see who has not given the password a moment ago.
+pub(crate) fn email_form(flash: &Flash, accounts: &Accounts) -> String {
+    let body = format!(
+        "<h1>E-mail address</h1>
+         <form method=post>
+         <label>Address <input name=email type=email value=\"{}\" required></label>
+         <button>Change</button></form>",
+        escape(&accounts.email()),
+    );
+    page("E-mail address", flash, None, &body)
 }
 
-fn page(title: &str, notice: Option<&str>, body: &str) -> String {
-    let notice =
-        notice.map(|text| format!("<p id=notice role=status>{}</p>", escape(text))).unwrap_or_default();
+/// Cut short: messages travel in a cookie, which has little room.
+pub(crate) fn wrong(name: &str) -> String {
+    format!("Wrong name or password for “{}”.", name.chars().take(40).collect::<String>())
+}
+
+fn page(title: &str, flash: &Flash, notice: Option<&str>, body: &str) -> String {
+    let flash = flash.take();
+    let texts = flash.iter().map(|message| message.text.as_str()).chain(notice);
+    let notice: String = texts.map(|text| format!("<p id=notice role=status>{}</p>", escape(text))).collect();
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>{title}</title><style>{STYLE}</style><main>{notice}{body}</main></html>"

@@ -61,10 +61,10 @@ async fn destroy_removes_what_earlier_releases_set_whatever_the_browser_sends() 
             lines.iter().all(|line| line.contains("; HttpOnly") && line.contains("; Secure")),
             "{lines:?}"
         );
-        assert!(lines[0].contains("; Domain=example.com") && lines[0].contains("; Path=/;"), "{lines:?}");
-        assert!(!lines[1].contains("Domain") && lines[1].contains("; Path=/;"), "{lines:?}");
+        assert!(lines[2].contains("; Domain=example.com") && lines[2].contains("; Path=/;"), "{lines:?}");
+        assert!(!lines[0].contains("Domain") && lines[0].contains("; Path=/;"), "{lines:?}");
         assert!(
-            lines[2].contains("; Domain=Old.example.com") && lines[2].contains("; Path=/app;"),
+            lines[1].contains("; Domain=Old.example.com") && lines[1].contains("; Path=/app;"),
             "{lines:?}"
         );
         assert_eq!(reply.all(actix_web::http::header::CACHE_CONTROL), ["no-store"]);
