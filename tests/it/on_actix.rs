@@ -10,7 +10,7 @@ use actix_web::dev::{Payload, Service, ServiceFactory, ServiceRequest, ServiceRe
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderValue;
 use actix_web::{App, Error, FromRequest, HttpRequest, HttpResponse, HttpServer, ResponseError, test, web};
-use sealed_session::actix::{LoginGuard, SessionExt as _};
+use sealed_session::actix::SessionExt as _;
 use sealed_session::{Session, SessionMiddleware, Sessions};
 
 use crate::support::{Admin, Answer, Reply, Sent, Wrapped};
@@ -106,8 +106,9 @@ where
 }
 
 /// One request for a path, to a handler behind the guard.
+#[cfg(feature = "memory")]
 pub(crate) async fn ask_behind<S, F>(
-    guard: LoginGuard<S>,
+    guard: sealed_session::LoginGuard<S>,
     wrapped: Wrapped<'_>,
     path: &str,
     sent: &Sent<'_>,
