@@ -13,8 +13,8 @@
 //!    navigations with GET. A sibling subdomain is the same site, so it does not count as another.
 //! 2. `web::Json` takes `application/json` only, which other *origins* cannot send without asking first (CORS), and
 //!    nobody here answers. Do not add a permissive CORS middleware beside a session.
-//! 3. A token, which the page reads from `/api/session` and sends in a header. Another origin can do neither. It lives in
-//!    the session, and login draws a new one.
+//! 3. A token, which the page reads from `/api/session` and sends in a header. Another origin can do neither. It is derived
+//!    from the session's id, so nothing is stored, and a login makes all earlier ones worthless.
 //!
 //! Only requests that change nothing use GET.
 
@@ -23,13 +23,10 @@ use std::error::Error;
 use actix_web::http::header::ContentType;
 use actix_web::web::{self, Json};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, error};
-use rand::Rng as _;
 use sealed_session::{KeyRing, Origin, Rejection, Session, SessionKey, SessionMiddleware, Sessions};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq as _;
 
-const TOKEN: SessionKey<String> = SessionKey::new("csrf");
 const NOTES: SessionKey<Vec<String>> = SessionKey::new("notes");
 const TOKEN_HEADER: &str = "x-csrf-token";
 
@@ -38,13 +35,10 @@ const DEMO: (&str, &str) = ("ada", "difference engine");
 
 /// What the page asks first: who am I, and which token do I send?
 async fn state(session: Session) -> actix_web::Result<Json<Value>> {
-    if session.get(TOKEN)?.is_none() {
-        draw_token(&session)?;
-    }
     let expired = matches!(session.origin(), Origin::Rejected(Rejection::Expired(_)));
     Ok(Json(json!({
         "user": session.subject(),
-        "token": session.get(TOKEN)?,
+        "token": session.csrf_token()?, // another text each time, all of them good
         "notes": session.get(NOTES)?.unwrap_or_default(),
         "expired": expired,
     })))
@@ -61,11 +55,7 @@ async fn login(request: HttpRequest, session: Session, login: Json<Login>) -> ac
     if (&*login.name, &*login.password) != DEMO {
         return Err(error::ErrorUnauthorized("wrong name or password"));
     }
-    if session.subject().is_some_and(|former| former != login.name) {
-        session.clear(); // what was another user's is none of this one's
-    }
-    session.authenticate(&login.name)?;
-    draw_token(&session)?;
+    session.authenticate(&login.name)?; // a new id; of another user's session nothing is left
     state(session).await
 }
 
@@ -94,18 +84,9 @@ async fn add_note(
     state(session).await
 }
 
-fn draw_token(session: &Session) -> actix_web::Result<()> {
-    let mut bytes = [0; 16];
-    rand::rng().fill_bytes(&mut bytes);
-    Ok(session.insert(TOKEN, format!("{:032x}", u128::from_ne_bytes(bytes)))?)
-}
-
 fn check_token(request: &HttpRequest, session: &Session) -> actix_web::Result<()> {
-    let sent = request.headers().get(TOKEN_HEADER).map(|value| value.as_bytes()).unwrap_or_default();
-    match session.get(TOKEN)? {
-        Some(token) if token.as_bytes().ct_eq(sent).into() => Ok(()),
-        _ => Err(error::ErrorForbidden("the token is missing or stale; read it from /api/session")),
-    }
+    let sent = request.headers().get(TOKEN_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok(session.verify_csrf(sent)?)
 }
 
 async fn page() -> HttpResponse {

@@ -68,19 +68,20 @@ def drive(port):
     status, state = page.call("/api/session")
     equal("a stranger", (status, state["user"], state["notes"]), (200, None, []))
     first = page.token
-    equal("a token is drawn once", page.call("/api/session")[1]["token"], first)
+    equal("another text each time", page.call("/api/session")[1]["token"] != first, True)
+    equal("of which all are good", page.call("/api/notes", "x", token=first)[0], 401)
 
     equal("a stranger adds nothing", page.call("/api/notes", "x")[0], 401)
     equal("a wrong password", page.call("/api/login", {**ADA, "password": "x"})[0], 401)
     status, state = page.call("/api/login", ADA)
     equal("the login", (status, state["user"]), (200, "ada"))
-    equal("which draws a new token", page.token != first and len(page.token), 32)
+    equal("with a token of the new session", len(page.token), 48)
     status, state = page.call("/api/notes", "buy <b>milk</b>")
     equal("a note", (status, state["notes"]), (200, ["buy <b>milk</b>"]))
 
     # What another site could make the browser send: the cookie, but not the token, and no JSON without being asked.
     equal("no token", page.call("/api/notes", "evil", token=None)[0], 403)
-    equal("a guessed token", page.call("/api/notes", "evil", token="0" * 32)[0], 403)
+    equal("a guessed token", page.call("/api/notes", "evil", token="A" * 48)[0], 403)
     equal("the token from before the login", page.call("/api/notes", "evil", token=first)[0], 403)
     equal("a form's content type", page.call("/api/notes", "evil", kind="text/plain")[0], 400)
     equal("a logout without the token", page.call("/api/logout", {}, token=None)[0], 403)
