@@ -264,7 +264,7 @@ fn finish<B>(
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let additions = match outcome {
         Ok(mut lines) => {
-            lines.others.extend(slot.flash.get().and_then(|flash| flash.conclude(loaded.secure)));
+            lines.flash = slot.flash.get().and_then(|flash| flash.conclude(loaded.secure, lines.lost));
             Additions::new::<HeaderMap>(&slot.sessions, lines)
         }
         Err(error) => return replace(response, error),

@@ -137,6 +137,7 @@ impl SessionsBuilder {
     /// After a change of [`path`](Self::path) or [`domain`](Self::domain) a browser holds two cookies of this name, and to
     /// remove the new one leaves the old, with which the user is still logged in. So `destroy`, and each cookie that is
     /// issued to a browser which sends several, remove those named here too. Keep it for as long as their sessions last.
+    /// (A change of [`partitioned`](Self::partitioned) leaves one in another jar, which this does not reach.)
     ///
     /// ```
     /// # use sealed_session::{Key, KeyRing, Sessions};
@@ -150,7 +151,7 @@ impl SessionsBuilder {
     ///
     /// # Security
     /// Without a store a copy of the old cookie stays valid until it ends, as after any logout. With one
-    /// [`destroy`](crate::Session::destroy) ends each session whose cookie the request brings, named here or not.
+    /// [`destroy`](crate::Session::destroy) ends each session whose cookie the request brings, named here or not, up to eight.
     pub fn formerly(mut self, path: impl Into<String>, domain: Option<&str>) -> Self {
         self.cookie.formerly.push((path.into(), domain.map(str::to_owned)));
         self
@@ -380,8 +381,8 @@ impl SessionsBuilder {
             formerly: Vec::new(),
             ..self.cookie.clone()
         };
-        let flash_lifetime = Millis::span(FLASH_LIFETIME);
-        let flash = ShortCookie::new(self.engine, self.keys.clone(), &flash, flash_lifetime, MAX_FLASH_BYTES);
+        let bounds = (Millis::span(FLASH_LIFETIME), MAX_FLASH_BYTES);
+        let flash = ShortCookie::new(self.engine, self.keys.clone(), &flash, bounds, self.sink.clone());
         Ok(Sessions::new(Core {
             sealer: Sealer::with_engine(self.engine, self.keys, Purpose::Cookie, cookie.name()),
             cookie,

@@ -38,6 +38,8 @@ pub(crate) struct Found {
     pub(crate) live: usize,
     /// The live ones of other sessions than the one that is taken.
     pub(crate) others: Vec<Header>,
+    /// The value of a refused one that stays in the browser.
+    pub(crate) refused: Option<Box<[u8]>>,
     /// Whether live ones had different session ids.
     pub(crate) ambiguous: bool,
     /// What became of looking for a key that one of them names.
@@ -73,7 +75,10 @@ pub(crate) fn choose<H: AsRef<[u8]>>(
                     open(parsed, terms, now)
                 }
             });
-            found.take(judged);
+            let stays = judged.as_ref().is_err_and(|refusal| !refusal.removable);
+            if found.take(judged) {
+                found.refused = stays.then(|| value.into());
+            }
         }
     }
     found
@@ -81,8 +86,8 @@ pub(crate) fn choose<H: AsRef<[u8]>>(
 
 impl Found {
     /// Keeps the best: a live one before a refused one, the newest of the live, the one that came furthest of the
-    /// refused.
-    fn take(&mut self, judged: Result<Candidate, Refusal>) {
+    /// refused. Whether it is this one.
+    fn take(&mut self, judged: Result<Candidate, Refusal>) -> bool {
         self.live += usize::from(judged.is_ok());
         let better = match (&self.outcome, &judged) {
             (None, _) | (Some(Err(_)), Ok(_)) => true,
@@ -98,6 +103,7 @@ impl Found {
             self.others.push(worse.header);
             self.others.retain(|other| other.id != best.header.id);
         }
+        better
     }
 }
 

@@ -129,7 +129,7 @@ impl Core {
                 CookieStep::Leave => (SetCookies::default(), [None, None]),
                 CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state, now) => {
                     let lost = Event::Lost { id: state.header.id, reason: Rejection::Revoked };
-                    (SetCookies::default(), [Some(lost), None])
+                    (SetCookies::lost(), [Some(lost), None])
                 }
                 step @ (CookieStep::Prolong | CookieStep::Issue) => {
                     self.stamp(state, now);
@@ -138,6 +138,7 @@ impl Core {
                     (lines, self.issued(state, step, bytes, primary))
                 }
                 CookieStep::Remove => {
+                    state.ended = true;
                     let id = state.loaded.as_ref().map(|loaded| loaded.header.id);
                     let ended = id.map(|id| Event::Ended { id, destroyed });
                     (self.remove(context.secure), [ended, None])

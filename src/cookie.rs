@@ -198,23 +198,30 @@ fn validate_place(
 pub(crate) struct SetCookies {
     /// The session's own.
     pub(crate) own: Option<SetCookie>,
-    /// Removals of what earlier releases set, and what is not the session's.
-    pub(crate) others: Vec<SetCookie>,
+    /// Removals of what earlier releases set.
+    pub(crate) former: Vec<SetCookie>,
+    /// That of flash messages.
+    pub(crate) flash: Option<SetCookie>,
+    /// The session was over by then, so what the request did to it is lost.
+    pub(crate) lost: bool,
 }
 
 impl SetCookies {
+    pub(crate) fn lost() -> Self {
+        Self { lost: true, ..Self::default() }
+    }
+
     pub(crate) fn into_texts(self) -> Vec<String> {
         self.into_lines().map(SetCookie::into_text).collect()
     }
 
-    /// In the order in which they are sent. Removals come last, the session's at the very end: curl 7 forgets that it was told
-    /// to forget a cookie when another line follows, and reads it from its file again.
-    pub(crate) fn into_lines(mut self) -> impl Iterator<Item = SetCookie> {
-        if !self.others.is_empty() {
-            self.others.extend(self.own.take());
-            self.others.sort_by_key(|line| line.removes);
-        }
-        self.own.into_iter().chain(self.others)
+    /// In the order in which they are sent. What was formerly set goes first, because its removal may hit the new one too (RFC
+    /// 6265, section 5.3, does not tell a host's own cookie from its domain's). Other removals go last, because curl 7
+    /// forgets them when another line follows.
+    pub(crate) fn into_lines(self) -> impl Iterator<Item = SetCookie> {
+        let Self { mut own, former, flash, .. } = self;
+        let removal = own.take_if(|own| own.removes);
+        former.into_iter().chain(own).chain(flash).chain(removal)
     }
 }
 

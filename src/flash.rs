@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::cookie::SetCookie;
 use crate::error::TransientError;
 use crate::session::Session;
 use crate::sessions::Sessions;
-use crate::short_cookie::TooLarge;
+use crate::short_cookie::{Look, TooLarge};
 use crate::state::Origin;
 use crate::value;
 
@@ -66,11 +67,18 @@ impl fmt::Display for FlashMessage {
     }
 }
 
+/// Whose messages they are, as a hash of the subject, so that a long one leaves as much room; none: nobody had logged in.
+type Whose = Option<u128>;
+
+fn whose(session: &Session) -> Whose {
+    let subject = session.subject()?;
+    Sha256::digest(subject.as_bytes()).first_chunk().copied().map(u128::from_be_bytes)
+}
+
 /// What the cookie holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Content {
-    /// Whose messages they are; none: nobody had logged in.
-    subject: Option<String>,
+    subject: Whose,
     messages: Vec<FlashMessage>,
 }
 
@@ -82,7 +90,8 @@ struct Content {
 ///
 /// A message is shown to the user for whom it was written, and to nobody else: what was said to one subject is dropped where
 /// another one, or nobody, takes it. What was said to nobody is shown to who logs in next. So authenticate first, and
-/// say goodbye after `destroy`.
+/// say goodbye after `destroy`. A response whose session could not be saved, or was ended by another request meanwhile, leaves
+/// none.
 ///
 /// ```
 /// use sealed_session::{Flash, Session, TransientError};
@@ -112,13 +121,13 @@ struct Inner {
 
 #[derive(Default)]
 struct Messages {
-    /// What the cookie holds that came, if it could be read.
+    /// What the cookie holds that came, if it is good.
     came: Option<Content>,
-    /// Whether one came, good or bad.
+    /// Whether one of ours came, good or not.
     is_there: bool,
     taken: bool,
     /// Each with whom it was written for.
-    pushed: Vec<(Option<String>, FlashMessage)>,
+    pushed: Vec<(Whose, FlashMessage)>,
     /// The response has left.
     sent: bool,
 }
@@ -135,9 +144,12 @@ impl Sessions {
         let mut messages = Messages::default();
         // Another site's page neither reads nor removes any.
         if session.origin() != Origin::CrossSite {
-            let (is_there, bytes) = self.core.flash.look("", cookie_headers, self.now());
-            messages.is_there = is_there;
-            messages.came = bytes.and_then(|bytes| value::decode(&bytes).ok());
+            let look = self.core.flash.look("", cookie_headers, self.now());
+            messages.is_there = !matches!(look, Look::Nothing);
+            messages.came = match look {
+                Look::Good(bytes) => value::decode(&bytes).ok(),
+                Look::Nothing | Look::Dead => None,
+            };
         }
         let inner =
             Inner { sessions: self.clone(), session: session.clone(), messages: Mutex::new(messages) };
@@ -154,11 +166,11 @@ impl Flash {
     ///
     /// # Errors
     /// [`TransientError::TooLarge`] if all messages together would come to more than 1,024 bytes of name + value, some
-    /// 600 characters; [`TransientError::CrossSite`] if another site's page made the request;
+    /// 600 bytes of text; [`TransientError::CrossSite`] if another site's page made the request;
     /// [`TransientError::Committed`] if the response has left. The messages stay as they were.
     pub fn push(&self, level: FlashLevel, text: impl Into<String>) -> Result<(), TransientError> {
         let message = FlashMessage { level, text: text.into() };
-        let subject = self.inner.session.subject();
+        let whose = whose(&self.inner.session);
         if self.inner.session.origin() == Origin::CrossSite {
             return Err(TransientError::CrossSite);
         }
@@ -167,8 +179,8 @@ impl Flash {
             if messages.sent {
                 return Err(TransientError::Committed);
             }
-            messages.pushed.push((subject.clone(), message));
-            let bytes = messages.content(subject.as_deref()).encoded();
+            messages.pushed.push((whose, message));
+            let bytes = messages.content(whose).encoded();
             cookie.check("", bytes.len()).map(drop).map_err(|TooLarge(size)| {
                 messages.pushed.pop();
                 TransientError::TooLarge { size, limit: cookie.max_bytes() }
@@ -209,12 +221,16 @@ impl Flash {
     }
 
     /// The messages to show now, the oldest first: those that came, and those that this request has left before. With the
-    /// response they are removed from the browser.
+    /// response they are removed from the browser. Once it has left there are none: they would be shown again.
     #[must_use]
     pub fn take(&self) -> Vec<FlashMessage> {
-        let subject = self.inner.session.subject();
+        let whose = whose(&self.inner.session);
         self.with(|messages| {
-            let shown = messages.content(subject.as_deref()).messages;
+            if messages.sent {
+                tracing::warn!(target: "sealed_session", "flash messages are taken before the response is made");
+                return Vec::new();
+            }
+            let shown = messages.content(whose).messages;
             messages.taken = true;
             messages.pushed.clear();
             shown
@@ -222,21 +238,25 @@ impl Flash {
     }
 
     /// For integrations: ends the messages' part in the request. Returns the value of the `Set-Cookie` header to send, if
-    /// any. Call it once the session is committed, whose failure is no news for the next page. `secure` is whether the
+    /// any. Call it once the session is committed, and not if that failed. `secure` is whether the
     /// request came over HTTPS, which only [`Secure::Auto`](crate::Secure::Auto) looks at.
     #[must_use]
     pub fn commit(&self, secure: bool) -> Option<String> {
-        self.conclude(secure).map(SetCookie::into_text)
+        self.conclude(secure, false).map(SetCookie::into_text)
     }
 
-    pub(crate) fn conclude(&self, secure: bool) -> Option<SetCookie> {
-        let (subject, cookie) = (self.inner.session.subject(), &self.inner.sessions.core.flash);
+    /// `lost`: what this request did to its session has come to nothing, and so does what it says of that.
+    pub(crate) fn conclude(&self, secure: bool, lost: bool) -> Option<SetCookie> {
+        let (whose, cookie) = (whose(&self.inner.session), &self.inner.sessions.core.flash);
         let now = self.inner.sessions.now();
         self.with(|messages| {
-            if std::mem::replace(&mut messages.sent, true) || !messages.differs(subject.as_deref()) {
+            if lost {
+                messages.pushed.clear();
+            }
+            if std::mem::replace(&mut messages.sent, true) || !messages.differs(whose) {
                 return None;
             }
-            let content = messages.content(subject.as_deref());
+            let content = messages.content(whose);
             let set = || cookie.set("", &content.encoded(), secure, now).ok();
             let line = if content.messages.is_empty() { None } else { set() };
             line.or_else(|| messages.is_there.then(|| cookie.remove("", secure)))
@@ -248,33 +268,33 @@ impl Flash {
     pub(crate) fn head_bytes(&self, secure: bool) -> usize {
         const REMOVAL: usize = "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT".len();
 
-        let (subject, cookie) = (self.inner.session.subject(), &self.inner.sessions.core.flash);
+        let (whose, cookie) = (whose(&self.inner.session), &self.inner.sessions.core.flash);
         self.with(|messages| {
-            if !messages.differs(subject.as_deref()) {
+            if !messages.differs(whose) {
                 return 0;
             }
-            let value = messages.content(subject.as_deref()).encoded().len();
+            let value = messages.content(whose).encoded().len();
             "set-cookie: \r\n".len() + cookie.line_len(secure, "", value).max(REMOVAL)
         })
     }
 }
 
 impl Messages {
-    /// What this subject may see: those that came and were not taken, then those that were pushed.
-    fn content(&self, subject: Option<&str>) -> Content {
-        let may_see = |whose: Option<&str>| whose.is_none() || whose == subject;
-        let came = self.came.iter().filter(|came| !self.taken && may_see(came.subject.as_deref()));
+    /// What they may see: those that came and were not taken, then those that were pushed.
+    fn content(&self, whose: Whose) -> Content {
+        let may_see = |written_for: Whose| written_for.is_none() || written_for == whose;
+        let came = self.came.iter().filter(|came| !self.taken && may_see(came.subject));
         let came = came.flat_map(|came| came.messages.iter().cloned());
-        let pushed = self.pushed.iter().filter(|(whose, _)| may_see(whose.as_deref()));
+        let pushed = self.pushed.iter().filter(|(written_for, _)| may_see(*written_for));
         let messages = came.chain(pushed.map(|(_, message)| message.clone())).collect();
-        Content { subject: subject.map(str::to_owned), messages }
+        Content { subject: whose, messages }
     }
 
     /// Whether the browser's cookie has to become another one, or go.
-    fn differs(&self, subject: Option<&str>) -> bool {
-        let whose = self.came.as_ref().map(|came| came.subject.as_deref());
-        // It cannot be read, or is not for whom it would be shown to.
-        let is_dead = self.is_there && whose.is_none_or(|whose| whose.is_some() && whose != subject);
+    fn differs(&self, whose: Whose) -> bool {
+        // It counts no more, or is not for whom it would be shown to.
+        let is_dead = |came: &Content| came.subject.is_some() && came.subject != whose;
+        let is_dead = self.is_there && self.came.as_ref().is_none_or(is_dead);
         is_dead || (self.taken && self.is_there) || !self.pushed.is_empty()
     }
 }

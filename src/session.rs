@@ -17,6 +17,7 @@ use tokio::sync::MutexGuard;
 
 pub use self::key::SessionKey;
 use crate::clock::Millis;
+use crate::csrf::Binding;
 use crate::entries::NotCountable;
 use crate::envelope::RowSealer;
 use crate::error::{CommitError, CsrfError, InsertError, ValueError};
@@ -44,8 +45,8 @@ pub enum Placement {
 #[async_trait]
 pub(crate) trait Backend: Send + Sync {
     fn limits(&self) -> &Limits;
-    fn csrf_token(&self, id: SessionId) -> String;
-    fn verify_csrf(&self, id: SessionId, token: &str) -> Result<(), CsrfError>;
+    fn csrf_token(&self, of: &Binding) -> String;
+    fn verify_csrf(&self, of: &[Binding], token: &str) -> Result<(), CsrfError>;
     async fn save(&self, session: &Session) -> Result<(), CommitError>;
     async fn reload(&self, session: &Session) -> Result<(), CommitError>;
     /// The generation of a subject whose former one this process has revoked since then.
@@ -233,7 +234,10 @@ impl Session {
 
     /// Removes all entries. The subject stays; without one the browser's cookie is removed.
     pub fn clear(&self) {
-        self.if_writable("clear", |state| state.entries.clear());
+        self.if_writable("clear", |state| {
+            state.entries.clear();
+            state.kept = false;
+        });
     }
 
     /// Removes the entries whose keys `keep` refuses.
@@ -244,8 +248,8 @@ impl Session {
     }
 
     /// Ends the session: its data is gone, the browser's cookie is removed, and later changes in this request are
-    /// errors. Where the browser sent several cookies of this name, with a store all their sessions end; see
-    /// [`formerly`](crate::SessionsBuilder::formerly) for how they come about, and for their removal.
+    /// errors. Where the browser sent several cookies of this name, with a store their sessions end too, of the first eight;
+    /// see [`formerly`](crate::SessionsBuilder::formerly) for how they come about, and for their removal.
     ///
     /// # Security
     /// With a store it is ended for good, within the time of [`Revocation`](crate::Revocation) in other processes. Without

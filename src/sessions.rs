@@ -95,6 +95,8 @@ pub(crate) struct Reference {
 pub(crate) struct Brought {
     cookies: usize,
     others: Vec<Header>,
+    /// The refused cookie that stays in the browser, or the id of a session that is over.
+    refused: Option<Box<[u8]>>,
 }
 
 /// What is known of a session without asking.
@@ -210,22 +212,18 @@ impl Sessions {
     pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Opening {
         let Core { sealer, cookie, limits, .. } = &*self.core;
         let now = self.now();
-        let Found { outcome, cookies, live, others, ambiguous, reload } =
+        let Found { outcome, cookies, live, others, refused, ambiguous, reload } =
             candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
         self.core.sink.looked(sealer.ring(), reload);
-        let brought = Brought { cookies, others };
+        let brought = Brought { cookies, others, refused };
         match outcome {
             Some(Ok(candidate)) => {
                 let known = self.core.known(&candidate, now);
                 let reference = Reference { candidate, brought, live, ambiguous, now };
                 match (known, reference.candidate.header.place, &self.core.rows) {
-                    (Known::Revoked, ..) => {
-                        Opening::Ready(self.reject(Rejection::Revoked, false, reference.brought, now))
-                    }
+                    (Known::Revoked, ..) => Opening::Ready(self.refuse(reference, Rejection::Revoked)),
                     (Known::Fine, Place::Cookie, _) => Opening::Ready(self.resume(reference, None)),
-                    (_, Place::Store, None) => {
-                        Opening::Ready(self.reject(Rejection::Missing, false, reference.brought, now))
-                    }
+                    (_, Place::Store, None) => Opening::Ready(self.refuse(reference, Rejection::Missing)),
                     (Known::Unknown, ..) | (_, Place::Store, _) => Opening::Referenced(Box::new(reference)),
                 }
             }
@@ -348,7 +346,9 @@ impl Sessions {
     /// What the store says is over. A late answer to an older cookie must not remove a newer one, so it stays in the
     /// browser.
     fn refuse(&self, reference: Reference, reason: Rejection) -> Session {
-        self.reject(reason, false, reference.brought, reference.now)
+        let Reference { candidate, mut brought, now, .. } = reference;
+        brought.refused = Some(candidate.header.id.0.into());
+        self.reject(reason, false, brought, now)
     }
 
     fn reject(&self, reason: Rejection, remove: bool, brought: Brought, now: Millis) -> Session {
@@ -359,7 +359,7 @@ impl Sessions {
     }
 
     pub(crate) fn session(&self, mut state: State, brought: Brought) -> Session {
-        Brought { cookies: state.cookies, others: state.others } = brought;
+        Brought { cookies: state.cookies, others: state.others, refused: state.refused } = brought;
         let home = Arc::clone(&self.core) as Arc<dyn Backend>;
         Session::new(state, home, self.core.rows.is_some())
     }

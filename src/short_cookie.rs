@@ -7,8 +7,9 @@
 use crate::browser::MAX_NAME_VALUE_BYTES;
 use crate::clock::Millis;
 use crate::cookie::{CookieConfig, CookieWriter, SetCookie, scan, scan_suffixed};
-use crate::envelope::{Engine, Parsed, Sealer, sealed_len};
+use crate::envelope::{Engine, Sealer, sealed_len};
 use crate::error::Rejection;
+use crate::event::EventSink;
 use crate::key::{KeyRing, Purpose};
 use crate::lifetime::{self, SKEW};
 use crate::record::{TransientContent, decode_transient, encode_transient, encoded_transient_len};
@@ -19,7 +20,7 @@ const SEPARATOR: char = '.';
 const MAX_TRIED: usize = 4;
 /// As many of one base are kept, the one that is about to be set included.
 const MAX_KEPT: usize = 4;
-/// So many of one base are opened to see which are the newest; the rest goes.
+/// So many of one base are opened to see which are the newest.
 const MAX_OPENED: usize = 16;
 /// So many are removed with one response, lest its head becomes too large.
 const MAX_REMOVED: usize = 8;
@@ -32,6 +33,7 @@ pub(crate) struct ShortCookie {
     writer: CookieWriter,
     lifetime: Millis,
     max_bytes: usize,
+    sink: EventSink,
 }
 
 /// Name + value would come to so many bytes, which is too much.
@@ -44,12 +46,12 @@ impl ShortCookie {
         engine: Engine,
         ring: KeyRing,
         config: &CookieConfig,
-        lifetime: Millis,
-        max_bytes: usize,
+        (lifetime, max_bytes): (Millis, usize),
+        sink: EventSink,
     ) -> Self {
         const { assert!(MAX_SUFFIX_BYTES < MAX_NAME_VALUE_BYTES) };
         let sealer = Sealer::with_engine(engine, ring, Purpose::Transient, &config.name);
-        Self { sealer, writer: CookieWriter::new(config), lifetime, max_bytes }
+        Self { sealer, writer: CookieWriter::new(config), lifetime, max_bytes, sink }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -104,52 +106,48 @@ impl ShortCookie {
         self.writer.remove_as(&self.full_name(suffix), secure)
     }
 
-    /// What the request brings of that name: whether there is any cookie, good or bad, and the value of a good one.
+    /// What the request brings of that name.
     pub(crate) fn look<H: AsRef<[u8]>>(
         &self,
         suffix: &str,
         cookie_headers: impl IntoIterator<Item = H>,
         now: Millis,
-    ) -> (bool, Option<Vec<u8>>) {
+    ) -> Look {
         let name = self.full_name(suffix);
-        let (mut is_there, mut tried) = (false, 0);
+        let (mut trials, mut found) = (Trials::new(MAX_TRIED), Look::Nothing);
         for header in cookie_headers {
             for cookie in scan(header.as_ref(), &name) {
-                is_there = true;
-                let Ok(parsed) = self.parse(cookie, now) else { continue };
-                tried += 1;
-                if tried > MAX_TRIED {
-                    return (true, None);
-                }
-                if let Some((_, value)) = self.judge(parsed, suffix, now) {
-                    return (true, Some(value));
+                match self.judge(cookie, suffix, now, &mut trials) {
+                    Some(Judged::Good(_, value)) => return Look::Good(value),
+                    Some(Judged::Dead) => found = Look::Dead,
+                    None => {}
                 }
             }
         }
-        (is_there, None)
+        found
     }
 
-    fn parse(&self, cookie: &[u8], now: Millis) -> Result<Parsed, Rejection> {
-        match self.sealer.parse(cookie) {
-            Err(Rejection::UnknownKey(_)) => {
-                self.sealer.ring().look_for_unknown(Some(now));
-                self.sealer.parse(cookie)
-            }
-            parsed => parsed,
+    /// `None`: it is not of our making, as far as can be known here, so it is somebody else's to remove.
+    fn judge(&self, cookie: &[u8], suffix: &str, now: Millis, trials: &mut Trials) -> Option<Judged> {
+        let mut parsed = self.sealer.parse(cookie);
+        if let Err(Rejection::UnknownKey(_)) = parsed
+            && !std::mem::replace(&mut trials.looked, true)
+        {
+            let ring = self.sealer.ring();
+            self.sink.looked(ring, ring.look_for_unknown(Some(now)));
+            parsed = self.sealer.parse(cookie);
         }
-    }
-
-    /// Until when it counts, and the value.
-    fn judge(&self, parsed: Parsed, suffix: &str, now: Millis) -> Option<(Millis, Vec<u8>)> {
+        let parsed = parsed.ok()?;
+        trials.left = trials.left.checked_sub(1)?;
         let opened = parsed.open().ok()?;
         let TransientContent { until, suffix: sealed, value } = decode_transient(&opened).ok()?;
         // Not longer than it is said to live now, so that a shorter lifetime is one at once.
         let lives = now < until && until.minus(now) <= self.lifetime.plus(SKEW);
-        (lives && sealed == suffix).then(|| (until, value.to_vec()))
+        Some(if lives && sealed == suffix { Judged::Good(until, value.to_vec()) } else { Judged::Dead })
     }
 
-    /// What makes the browser forget all cookies of this base but the newest, of which one less is kept than there may
-    /// be, and that of this suffix, which is about to be replaced.
+    /// What makes the browser forget those of this base but the newest, of which one less is kept than there may be. That of
+    /// this suffix is about to be replaced. What is not of our making stays.
     pub(crate) fn make_room<H: AsRef<[u8]>>(
         &self,
         suffix: &str,
@@ -157,32 +155,55 @@ impl ShortCookie {
         secure: bool,
         now: Millis,
     ) -> Vec<SetCookie> {
-        let (mut live, mut dead) = (Vec::<(Millis, String)>::new(), Vec::<String>::new());
-        let mut opened = 0;
-        for header in cookie_headers {
+        let (mut live, mut dead) = (Vec::new(), Vec::new());
+        let mut trials = Trials::new(MAX_OPENED);
+        'headers: for header in cookie_headers {
             for (other, cookie) in scan_suffixed(header.as_ref(), self.name(), SEPARATOR) {
-                let known = other == suffix
-                    || dead.iter().any(|name| name == other)
-                    || live.iter().any(|(_, name)| name == other);
-                if known || !is_suffix(other) {
+                if trials.left == 0 {
+                    break 'headers;
+                }
+                if other == suffix || !is_suffix(other) {
                     continue;
                 }
-                let judged = match self.parse(cookie, now) {
-                    Ok(parsed) if opened < MAX_OPENED => {
-                        opened += 1;
-                        self.judge(parsed, other, now)
-                    }
-                    _ => None,
-                };
-                match judged {
-                    Some((until, _)) => live.push((until, other.to_owned())),
-                    None => dead.push(other.to_owned()),
+                match self.judge(cookie, other, now, &mut trials) {
+                    Some(Judged::Good(until, _)) => live.push((until, other.to_owned())),
+                    Some(Judged::Dead) => dead.push(other.to_owned()),
+                    None => {}
                 }
             }
         }
         live.sort_by(|(one, _), (other, _)| other.cmp(one));
         let old = live.into_iter().skip(MAX_KEPT - 1).map(|(_, suffix)| suffix);
         old.chain(dead).take(MAX_REMOVED).map(|suffix| self.remove(&suffix, secure)).collect()
+    }
+}
+
+/// What a request brings of a name.
+pub(crate) enum Look {
+    Nothing,
+    /// One that was made here, and counts no more.
+    Dead,
+    Good(Vec<u8>),
+}
+
+/// What a cookie of our making comes to.
+enum Judged {
+    Dead,
+    /// Until when it counts, and the value.
+    Good(Millis, Vec<u8>),
+}
+
+/// How much may still be tried in a request.
+struct Trials {
+    /// How many may be opened.
+    left: usize,
+    /// Whether an unknown key was looked for.
+    looked: bool,
+}
+
+impl Trials {
+    fn new(left: usize) -> Self {
+        Self { left, looked: false }
     }
 }
 

@@ -4,6 +4,7 @@
 //! those loaded.
 
 use crate::clock::Millis;
+use crate::csrf::Binding;
 use crate::entries::Entries;
 use crate::envelope::{self, RowSealer};
 use crate::error::{InsertError, Rejection};
@@ -131,10 +132,14 @@ pub(crate) struct State {
     pub(crate) saved: bool,
     /// Whether the refused cookie is to be removed from the browser.
     pub(crate) remove_refused: bool,
+    /// The refused cookie that stays there: its value, or the id of the session that is over.
+    pub(crate) refused: Option<Box<[u8]>>,
     /// Whether this request authenticated the subject, so that the session is a new one whatever became of the former.
     pub(crate) authenticated: bool,
     /// Whether it is worth a cookie though it holds nothing: something was made of its id.
     pub(crate) kept: bool,
+    /// Whether the response has removed its cookie, so that its id is nobody's any more.
+    pub(crate) ended: bool,
     pub(crate) renewal: Renewal,
 }
 
@@ -163,15 +168,18 @@ impl State {
             outdated: false,
             saved: false,
             remove_refused: false,
+            refused: None,
             authenticated: false,
             kept: false,
+            ended: false,
             renewal: Renewal::Auto,
         }
     }
 
     pub(crate) fn resumed(loaded: Loaded, entries: Entries, now: Millis) -> Self {
-        // One that came empty was issued for its id alone, which is still good for something.
-        let kept = entries.is_empty() && loaded.header.subject.is_none();
+        // One that came empty was issued for its id alone, which is still good for something. In a row it was emptied.
+        let (header, in_cookie) = (&loaded.header, loaded.header.place == Place::Cookie);
+        let kept = in_cookie && entries.is_empty() && header.subject.is_none();
         Self {
             stage: Stage::Open,
             header: loaded.header.clone(),
@@ -185,8 +193,10 @@ impl State {
             outdated: false,
             saved: false,
             remove_refused: false,
+            refused: None,
             authenticated: false,
             kept,
+            ended: false,
             renewal: Renewal::Auto,
         }
     }
@@ -199,19 +209,24 @@ impl State {
         self.header.id
     }
 
-    /// The session's id, which the browser has or will be given, so that something can be made of it.
-    pub(crate) fn keep(&mut self) -> Result<SessionId, InsertError> {
-        match self.check_open() {
-            Ok(()) => self.kept = true,
-            Err(InsertError::Committed) if self.header.counter > 0 => {}
-            Err(error) => return Err(error),
+    /// What a token is of that the browser can bring back: the session, which is issued for it, unless there is nothing in it
+    /// and the browser has another cookie that is to stay.
+    pub(crate) fn bind(&mut self) -> Result<Binding, InsertError> {
+        match (self.check_open(), &self.refused) {
+            (Ok(()), Some(refused)) if self.is_empty() => return Ok(Binding::Refused(refused.clone())),
+            (Ok(()), _) => self.kept = true,
+            (Err(InsertError::Committed), _) if self.header.counter > 0 && !self.ended => {}
+            (Err(error), _) => return Err(error),
         }
-        Ok(self.identify())
+        Ok(Binding::Session(self.identify()))
     }
 
-    /// Its id, or that of nobody once it has been destroyed.
-    pub(crate) fn lasting_id(&self) -> SessionId {
-        if self.stage == Stage::Destroyed { SessionId::NONE } else { self.header.id }
+    /// What a token may be of that the request brought.
+    pub(crate) fn bindings(&self) -> [Binding; 2] {
+        let over = self.ended || self.stage == Stage::Destroyed;
+        let id = if over { SessionId::NONE } else { self.header.id };
+        let refused = self.refused.clone().map_or(Binding::Session(SessionId::NONE), Binding::Refused);
+        [Binding::Session(id), refused]
     }
 
     /// The times that are sealed at `now` if the cookie is issued. A request that skips renewal changes none of them,

@@ -145,17 +145,14 @@ impl RowProtocol<'_> {
         }
     }
 
-    /// Ends the session that was loaded, for good.
-    pub(crate) async fn end(&self, work: &State) -> Result<(), StoreError> {
-        match self.old(work) {
-            Some((id, until)) => self.end_row(id, work.row.as_ref(), until).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Ends a session of which the request brought a cookie beside that of its own.
-    pub(crate) async fn end_other(&self, header: &Header) -> Result<(), StoreError> {
-        self.end_row(header.id, None, self.last_end(header)).await
+    /// Ends a session for good of which the request brought a cookie, and loaded this row if it read one.
+    pub(crate) async fn end(
+        &self,
+        header: &Header,
+        loaded: Option<&LoadedRow>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        self.end_row(header.id, loaded, self.last_end(header), deadline).await
     }
 
     /// Ends the session of this id, whatever is in its row, which was loaded so; the mark lasts `until` then.
@@ -164,8 +161,8 @@ impl RowProtocol<'_> {
         id: SessionId,
         loaded: Option<&LoadedRow>,
         until: Millis,
+        deadline: Deadline,
     ) -> Result<(), StoreError> {
-        let deadline = self.rows.deadline();
         let mut row = self.rows.writer(id, loaded, deadline).await.map_err(out_of_time)?;
         loop {
             match row.news() {

@@ -312,7 +312,7 @@ fn finish<B: Default>(
 ) -> Response<B> {
     match outcome {
         Ok(mut lines) => {
-            lines.others.extend(slot.flash.get().and_then(|flash| flash.conclude(loaded.secure)));
+            lines.flash = slot.flash.get().and_then(|flash| flash.conclude(loaded.secure, lines.lost));
             Additions::new::<HeaderMap>(&slot.sessions, lines).attach(response.headers_mut());
             response
         }

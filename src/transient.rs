@@ -12,7 +12,7 @@ use crate::clock::Millis;
 use crate::cookie::{CookieConfig, SameSite, Secure, SetCookie};
 use crate::error::{ConfigError, TransientError};
 use crate::sessions::Sessions;
-use crate::short_cookie::{self, ShortCookie, TooLarge};
+use crate::short_cookie::{self, Look, ShortCookie, TooLarge};
 use crate::value;
 
 const LIFETIME: Duration = Duration::from_secs(10 * 60);
@@ -28,8 +28,9 @@ impl Sessions {
     /// and PKCE verifier of a login at another site, or the step of a wizard. Sealed under the keys of these sessions, so
     /// it works for visitors who have no session, and touches none.
     ///
-    /// The cookie's name is `name` behind the prefix `__Host-Http-`, or as it is where these sessions are not
-    /// [`Secure::Always`]. It is the host's alone, and for scripts not to be read.
+    /// The cookie's name is `name` behind the prefix `__Host-Http-`, or as it is where it begins with `__`, or these sessions are
+    /// not [`Secure::Always`]. It is the host's alone, and for scripts not to be read. It needs a name of its own among all that
+    /// use the same keys: what has one name is one kind.
     ///
     /// ```
     /// use serde::{Deserialize, Serialize};
@@ -125,12 +126,17 @@ impl<T> TransientBuilder<T> {
             let reason = "it is that of the session's cookie, or of its flash messages";
             return Err(ConfigError::Name { name, reason });
         }
+        if name.contains('.') {
+            let reason = "a full stop is what stands before a suffix";
+            return Err(ConfigError::Name { name, reason });
+        }
         let (same_site, secure) = (self.same_site, self.secure);
         let config = CookieConfig { name, same_site, secure, ..CookieConfig::default() };
         config.validate()?;
         let (engine, ring) = (core.sealer.engine(), core.sealer.ring().clone());
         let lifetime = Millis::span(self.lifetime);
-        let cookie = Arc::new(ShortCookie::new(engine, ring, &config, lifetime, MAX_BYTES));
+        let cookie = ShortCookie::new(engine, ring, &config, (lifetime, MAX_BYTES), core.sink.clone());
+        let cookie = Arc::new(cookie);
         Ok(Transient { sessions: self.sessions, cookie, of: PhantomData })
     }
 }
@@ -171,7 +177,8 @@ impl<T: Serialize + DeserializeOwned> Transient<T> {
     ///
     /// The values of the `Set-Cookie` headers to send: of those that the browser has of this kind, which the request's
     /// `Cookie` headers tell, no more than the newest four stay, this one included. Or a page that sends a visitor to the
-    /// login again and again would fill the request's head until the server refuses it.
+    /// login again and again would fill the request's head until the server refuses it. (Such a page can push out a login
+    /// that is under way; it then has to be begun again.)
     ///
     /// # Errors
     /// [`TransientError::Suffix`], [`TransientError::TooLarge`], [`TransientError::Encode`].
@@ -215,7 +222,9 @@ impl<T: Serialize + DeserializeOwned> Transient<T> {
         suffix: &str,
         cookie_headers: impl IntoIterator<Item = H>,
     ) -> Option<Taken<T>> {
-        let bytes = self.cookie.look(suffix, cookie_headers, self.sessions.now()).1?;
+        let Look::Good(bytes) = self.cookie.look(suffix, cookie_headers, self.sessions.now()) else {
+            return None;
+        };
         let value = value::decode(&bytes).ok()?;
         Some(Taken { value, removal: self.cookie.remove(suffix, false).into_text() })
     }

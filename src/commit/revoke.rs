@@ -27,7 +27,8 @@ impl Sessions {
             let (revoking, rows) = sessions.core.revoking()?;
             let now = sessions.now();
             let row = RowProtocol { rows, limits: &sessions.core.limits, now };
-            row.end_row(id, None, sessions.core.last_end_of_any(now)).await?;
+            let until = sessions.core.last_end_of_any(now);
+            row.end_row(id, None, until, rows.deadline()).await?;
             revoking.ended(id, now);
             sessions.tell(&Event::Revoked { id });
             Ok(())

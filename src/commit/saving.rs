@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 
 use crate::clock::Millis;
-use crate::csrf;
+use crate::csrf::{self, Binding};
 use crate::error::{CommitError, CsrfError};
 use crate::event::Event;
 use crate::record::SessionId;
@@ -20,12 +20,30 @@ impl Backend for Core {
         &self.limits
     }
 
-    fn csrf_token(&self, id: SessionId) -> String {
-        csrf::token(self.sealer.ring(), self.cookie.name(), id)
+    fn csrf_token(&self, of: &Binding) -> String {
+        csrf::token(self.sealer.ring(), self.cookie.name(), of)
     }
 
-    fn verify_csrf(&self, id: SessionId, token: &str) -> Result<(), CsrfError> {
-        csrf::verify(self.sealer.ring(), self.cookie.name(), id, token)
+    fn verify_csrf(&self, of: &[Binding], token: &str) -> Result<(), CsrfError> {
+        let (ring, name) = (self.sealer.ring(), self.cookie.name());
+        let verify = || {
+            let mut outcome = Err(CsrfError::OtherSession);
+            for of in of {
+                outcome = csrf::verify(ring, name, of, token);
+                if outcome != Err(CsrfError::OtherSession) {
+                    break;
+                }
+            }
+            outcome
+        };
+        match verify() {
+            // Another node may have made it under a key that came meanwhile.
+            Err(CsrfError::UnknownKey(_)) => {
+                self.sink.looked(ring, ring.look_for_unknown(Some(self.clock.now())));
+                verify()
+            }
+            outcome => outcome,
+        }
     }
 
     async fn save(&self, session: &Session) -> Result<(), CommitError> {
@@ -118,5 +136,26 @@ impl Core {
                 error
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{Key, KeyRing};
+    use crate::sessions::Sessions;
+
+    /// Two scopes have no session in common, but who forges may choose the id of an own one.
+    #[test]
+    fn a_token_is_of_one_cookie_name() {
+        let build = |name| {
+            let keys = KeyRing::new(Key::from_bytes([1; 32]));
+            Sessions::builder(keys).cookie_name(name).build().unwrap()
+        };
+        let (site, admin) = (build("__Host-site"), build("__Host-admin"));
+        let of = [Binding::Session(SessionId([7; 16]))];
+        let token = site.core.csrf_token(&of[0]);
+        assert_eq!(site.core.verify_csrf(&of, &token), Ok(()));
+        assert_eq!(admin.core.verify_csrf(&of, &token), Err(CsrfError::OtherSession));
     }
 }

@@ -41,13 +41,14 @@ impl Core {
 
     /// The response's lines with this cookie. Who sent several of our name has one from an earlier release among them.
     pub(super) fn issue(&self, state: &State, line: SetCookie, secure: bool) -> SetCookies {
-        let others = if state.cookies > 1 { self.cookie.remove_former(secure) } else { Vec::new() };
-        SetCookies { own: Some(line), others }
+        let former = if state.cookies > 1 { self.cookie.remove_former(secure) } else { Vec::new() };
+        SetCookies { own: Some(line), former, ..SetCookies::default() }
     }
 
     /// The response's lines where the browser is to forget the session.
     pub(super) fn remove(&self, secure: bool) -> SetCookies {
-        SetCookies { own: Some(self.cookie.remove(secure)), others: self.cookie.remove_former(secure) }
+        let (own, former) = (Some(self.cookie.remove(secure)), self.cookie.remove_former(secure));
+        SetCookies { own, former, ..SetCookies::default() }
     }
 
     /// What to tell of a cookie that was issued: at most a change of the session and a change of its key.

@@ -35,6 +35,7 @@ impl Core {
                 state.identify();
                 let before = state.clone();
                 state.stage = Stage::Committed;
+                state.ended = plan.row == RowStep::End;
                 (before, plan)
             })
         })?;
@@ -66,7 +67,7 @@ impl Core {
         let mut plan = plan.in_time(self, &work, context, now);
         if matches!(plan.row, RowStep::Leave | RowStep::Extend) && self.is_known_to_be_over(&work, now) {
             lost(Rejection::Revoked);
-            return Ok(SetCookies::default());
+            return Ok(SetCookies::lost());
         }
         let was_stored = work.row.is_some();
         let mut key = primary;
@@ -116,7 +117,7 @@ impl Core {
                     self.forget(loaded, now);
                 }
                 lost(reason);
-                return Ok(SetCookies::default());
+                return Ok(SetCookies::lost());
             }
             Err(NotDone::Failed(error)) => {
                 if matches!(error, CommitError::Ended) {
@@ -130,7 +131,7 @@ impl Core {
         }
         if self.is_disowned(&work) && !(work.authenticated && work.entries.are_over_nothing()) {
             // A login is not dropped in silence.
-            return if work.authenticated { Err(CommitError::Ended) } else { Ok(SetCookies::default()) };
+            return if work.authenticated { Err(CommitError::Ended) } else { Ok(SetCookies::lost()) };
         }
         if plan.issues() && !self.sealer.ring().opens(key) {
             // What was asked for was this key. If it is gone by now, the next request prolongs the session under another.
@@ -143,6 +144,7 @@ impl Core {
         }
         let lines = if self.is_over(&work) {
             self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: false }));
+            work.ended = true;
             self.remove(context.secure)
         } else {
             self.tell_stored(&work, plan.row);
@@ -168,19 +170,24 @@ impl Core {
         Ok(lines)
     }
 
-    /// Ends the session, and with it all others whose cookies the browser sent along: it would go on with one of them.
+    /// Ends the session, and with it all others whose cookies the browser sent along: it would go on with one of them. All
+    /// within one deadline, and each whatever becomes of the others.
     async fn end_all(&self, protocol: &RowProtocol<'_>, work: &State) -> Result<(), StoreError> {
-        let now = protocol.now;
-        protocol.end(work).await?;
-        let id = work.loaded.as_ref().map(|loaded| loaded.header.id);
-        self.forget(id, now);
-        self.tell_all(id.map(|id| Event::Ended { id, destroyed: true }));
-        for other in work.others.iter().filter(|other| self.can_end(other)) {
-            protocol.end_other(other).await?;
-            self.forget(Some(other.id), now);
-            self.sink.tell(&Event::Ended { id: other.id, destroyed: true });
+        let (now, deadline) = (protocol.now, protocol.rows.deadline());
+        let own = work.loaded.as_ref().filter(|_| work.row.is_some() || self.revoking.is_some());
+        let own = own.map(|loaded| (&loaded.header, work.row.as_ref()));
+        let others = work.others.iter().filter(|other| self.can_end(other)).map(|other| (other, None));
+        let mut outcome = Ok(());
+        for (header, row) in own.into_iter().chain(others) {
+            match protocol.end(header, row, deadline).await {
+                Ok(()) => {
+                    self.forget(Some(header.id), now);
+                    self.sink.tell(&Event::Ended { id: header.id, destroyed: true });
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
-        Ok(())
+        outcome
     }
 
     /// From now on this process knows that the session is over.

@@ -9,8 +9,16 @@ impl Session {
     ///
     /// It is good as long as the session has its id: after [`authenticate`](Self::authenticate), a
     /// [`set_subject`](Self::set_subject) that changes the subject, [`renew`](Self::renew) and [`destroy`](Self::destroy)
-    /// it is dead, also the one that was asked for earlier in the same request. A visitor who has no session yet gets one,
-    /// an empty one if need be, so that the form of a login can have a token; it goes on until it ends, or is emptied.
+    /// it is dead, also the one that was asked for earlier in the same request. (Without a store a copy of the cookie outlives
+    /// `destroy`, and so does its token.)
+    ///
+    /// A visitor who sends no cookie gets a session, an empty one if need be, so that the form of a login can have a token; it
+    /// goes on until it ends, is emptied or cleared. Where the cookie was refused and stays in the browser, because a newer one
+    /// may have replaced it there, none is issued for the token's sake: it is good with that cookie, until a session is begun.
+    /// So ask for the token after what the request writes.
+    ///
+    /// With [`SameSite::Strict`](crate::SameSite::Strict) do not ask for one on pages that other sites link to: such a link
+    /// brings no cookie, and the answer would put a new session in the place of the visitor's.
     ///
     /// # Errors
     /// [`InsertError::Destroyed`], [`InsertError::CrossSite`]; [`InsertError::Committed`] if the response has left without
@@ -31,18 +39,18 @@ impl Session {
     /// }
     /// ```
     pub fn csrf_token(&self) -> Result<String, InsertError> {
-        let id = self.with(|state| state.keep())?;
-        Ok(self.inner.home.csrf_token(id))
+        let of = self.with(|state| state.bind())?;
+        Ok(self.inner.home.csrf_token(&of))
     }
 
     /// Whether the token is one that [`csrf_token`](Self::csrf_token) made for this session. Ask before the handler
-    /// changes the session's id, by a login for example. It takes the same time for each token that is none, and a key
-    /// that has been retired since does not matter.
+    /// changes the session's id, by a login for example. A key that has been retired since does not matter. The comparison
+    /// takes the same time wherever the two differ.
     ///
     /// # Errors
     /// [`CsrfError`], which is answered with 403.
     pub fn verify_csrf(&self, token: &str) -> Result<(), CsrfError> {
-        let id = self.with(|state| state.lasting_id());
-        self.inner.home.verify_csrf(id, token)
+        let of = self.with(|state| state.bindings());
+        self.inner.home.verify_csrf(&of, token)
     }
 }

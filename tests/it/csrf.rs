@@ -130,7 +130,7 @@ async fn nobody_elses_token_is_good_and_neither_is_that_of_another_scope() {
     assert_eq!(verified(&bed, &ada, &his).await, Err(CsrfError::OtherSession));
     assert_eq!(verified(&bed, &Jar::default(), &hers).await, Err(CsrfError::OtherSession));
     assert_eq!(verified(&bed, &ada, "").await, Err(CsrfError::Malformed));
-    // The same ring and even the same id, under another name.
+    // The same ring, under another name.
     let session = now(other.sessions.load([""])).unwrap();
     let elsewhere = session.csrf_token().unwrap();
     assert_eq!(session.verify_csrf(&elsewhere), Ok(()));
@@ -153,6 +153,99 @@ async fn a_token_survives_the_rotation_of_the_key_and_not_its_revocation() {
     );
     bed.sessions.keys().revoke(old).unwrap();
     assert_eq!(verified(&bed, &jar, &token).await, Err(CsrfError::UnknownKey(old)));
+}
+
+/// A page of before a login that is answered after it. What it shows is old; the login must stay.
+#[actix_web::test]
+async fn a_late_page_with_a_token_does_not_log_out_who_has_logged_in_meanwhile() {
+    let bed = Bed::stored(|builder| builder);
+    let mut jar = Jar::default();
+    let token = form(&bed, &mut jar).await;
+    let before = jar.clone();
+    bed.visit(&mut jar, |session| session.authenticate("ada").unwrap()).await;
+    let reply = bed.peek(&before, |session| drop(session.csrf_token().unwrap()));
+    assert_eq!(reply.await.set_cookie(), None);
+    assert_eq!(bed.see(&jar, Session::subject).await.as_deref(), Some("ada"));
+    // Its session is over, and so is the token that it had.
+    assert_eq!(verified(&bed, &before, &token).await, Err(CsrfError::OtherSession));
+}
+
+/// Who has a cookie that is refused, and stays in the browser, has to be able to log in.
+#[actix_web::test]
+async fn a_form_beside_a_refused_cookie_has_a_token_that_is_good_with_it() {
+    let bed = Bed::stored(|builder| builder);
+    let ended = logged_in(&bed).await;
+    bed.visit(&mut ended.clone(), Session::destroy).await;
+    let unknown = Jar(Some({
+        let elsewhere = Bed::on(sealed_session::KeyRing::new(key(7)), bed.clock.clone(), |builder| builder);
+        logged_in(&elsewhere).await.0.unwrap()
+    }));
+    for mut jar in [ended, unknown] {
+        let cookie = jar.clone();
+        let token = form(&bed, &mut jar).await;
+        assert_eq!(jar.0, cookie.0, "none is issued for the token's sake");
+        assert_eq!(verified(&bed, &jar, &token).await, Ok(()));
+        assert_eq!(verified(&bed, &Jar::default(), &token).await, Err(CsrfError::OtherSession));
+        assert_eq!(verified(&bed, &logged_in(&bed).await, &token).await, Err(CsrfError::OtherSession));
+        // The login itself: verified, and then another id.
+        let sent = token.clone();
+        bed.visit(&mut jar, move |session| {
+            session.verify_csrf(&sent).unwrap();
+            session.authenticate("ada").unwrap();
+            assert_eq!(session.verify_csrf(&session.csrf_token().unwrap()), Ok(()));
+        })
+        .await;
+        assert_eq!(bed.see(&jar, Session::subject).await.as_deref(), Some("ada"));
+        assert_eq!(verified(&bed, &jar, &token).await, Err(CsrfError::OtherSession));
+    }
+    // What is removed is replaced: a cookie that was cut off.
+    let mut jar = Jar(Some("s=nonsense".into()));
+    let token = form(&bed, &mut jar).await;
+    assert_ne!(jar.0.as_deref(), Some("s=nonsense"));
+    assert_eq!(verified(&bed, &jar, &token).await, Ok(()));
+}
+
+#[actix_web::test]
+async fn a_session_that_was_kept_for_its_token_can_be_cleared() {
+    for bed in beds() {
+        let mut jar = Jar::default();
+        form(&bed, &mut jar).await;
+        assert!(bed.visit(&mut jar, Session::clear).await.removes());
+    }
+}
+
+/// In a stream, after the response.
+#[actix_web::test]
+async fn a_session_that_is_over_has_no_tokens_after_the_response_either() {
+    let over: [fn(&Session); 2] = [Session::destroy, Session::clear];
+    for over in over {
+        for bed in beds() {
+            let jar = logged_in(&bed).await;
+            let session = now(bed.sessions.load(jar.0.iter())).unwrap();
+            let token = session.csrf_token().unwrap();
+            over(&session);
+            assert_eq!(now(bed.sessions.commit(&session, CommitContext::default())).unwrap().len(), 1);
+            assert!(matches!(session.csrf_token(), Err(InsertError::Committed)));
+            assert_eq!(session.verify_csrf(&token), Err(CsrfError::OtherSession));
+        }
+    }
+}
+
+/// A token that another node has made under a key that this one has not read yet.
+#[cfg(unix)]
+#[actix_web::test]
+async fn an_unknown_key_is_looked_for() {
+    let path = std::env::temp_dir().join(format!("sealed-session-csrf-{}.keys", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let ring =
+        || sealed_session::KeyRing::open_or_create(&path).unwrap().reload_every(std::time::Duration::MAX);
+    let build = |ring| sealed_session::Sessions::builder(ring).build().unwrap();
+    let (one, two) = (build(ring()), build(ring()));
+    let cookie = now(one.issue(|session| session.insert("n", 1))).unwrap();
+    one.keys().rotate(key(8)).unwrap();
+    let token = now(one.load([&cookie])).unwrap().csrf_token().unwrap();
+    assert_eq!(now(two.load([&cookie])).unwrap().verify_csrf(&token), Ok(()));
+    std::fs::remove_file(&path).unwrap();
 }
 
 /// What was emptied is over, unless a form goes out with the same answer.

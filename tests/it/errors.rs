@@ -53,6 +53,7 @@ fn of_configuration() -> Vec<String> {
         message(builder().formerly("/app", None).build()),
         message(auto().transient::<u8>("oidc").build()),
         message(builder().build().unwrap().transient::<u8>("session").build()),
+        message(builder().build().unwrap().transient::<u8>("a.b").build()),
         message(builder().build().unwrap().transient::<u8>("oidc").lifetime(seconds(7_200)).build()),
         message(LoginGuard::new("login")),
         message(LoginGuard::new("/login").and_then(|guard| guard.fresh(Duration::ZERO))),

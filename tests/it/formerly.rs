@@ -154,6 +154,39 @@ async fn a_logout_that_the_store_does_not_hear_of_in_full_says_so() {
 }
 
 #[actix_web::test]
+async fn one_that_cannot_be_ended_keeps_none_of_the_others_from_ending() {
+    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
+    let [old, new] = two(&bed).await;
+    let third = logged_in(&bed, "bob").await;
+    let jars = [&old, &new, &third];
+    let pairs = jars.map(|jar| jar.0.as_deref().unwrap()).join("; ");
+    let session = bed.sessions.load([pairs]).await.unwrap();
+    session.destroy();
+    // The first write fails, also where it is looked for again; the others do not.
+    spy.next([Fate::Fails]);
+    assert!(bed.sessions.commit(&session, CommitContext::default()).await.is_err());
+    let mut ended = 0;
+    for jar in jars {
+        ended += usize::from(origin(&bed, jar).await == Origin::Rejected(Rejection::Revoked));
+    }
+    assert_eq!(ended, 2);
+}
+
+#[actix_web::test]
+async fn without_revocation_no_mark_is_left_for_a_session_in_its_cookie() {
+    let bed = Bed::stored(|builder| builder.spill_above(300).revocation(Revocation::Off));
+    let [mut old, _] = two(&bed).await;
+    bed.visit(&mut old, |session| session.insert("much", "x".repeat(200)).unwrap()).await;
+    bed.clock.advance(MINUTE);
+    let new = logged_in(&bed, "ada").await;
+    let rows = async || bed.sessions.store().unwrap().count().await.unwrap();
+    assert_eq!(rows().await, 1);
+    with(&bed, &[&old, &new], Session::destroy).await;
+    assert_eq!(rows().await, 1, "what was stored has ended");
+    assert!(matches!(origin(&bed, &old).await, Origin::Rejected(_)));
+}
+
+#[actix_web::test]
 async fn without_revocation_those_in_the_store_end_and_no_mark_is_left_for_the_rest() {
     let bed = Bed::stored(|builder| builder.spill_above(300).revocation(Revocation::Off));
     let [mut old, new] = two(&bed).await;

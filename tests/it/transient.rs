@@ -126,16 +126,27 @@ fn the_browser_keeps_the_newest_four_of_a_kind() {
     // The same tab again takes no other's place.
     jar.keep(kind.put_for("tab26", jar.header(), &pending(1)).unwrap());
     assert_eq!(jar.0.len(), 6);
-    // What was planted goes, a response at a time, and none of it counts.
-    for n in 0..40 {
-        jar.0.insert(format!("{NAME}.planted{n}"), "AAAA".into());
+    // Nor is anything removed that did not open here: it may be another application's, or of a key that comes later.
+    let elsewhere = Sessions::builder(KeyRing::new(key(9))).clock(bed.clock.clone()).build().unwrap();
+    let elsewhere = elsewhere.transient::<Pending>("oidc").build().unwrap();
+    jar.keep(elsewhere.put_for("elsewhere", [""], &pending(1)).unwrap());
+    jar.0.insert(format!("{NAME}.sid"), "AAAA".into());
+    jar.keep(kind.put_for("tab26", jar.header(), &pending(1)).unwrap());
+    assert_eq!(jar.0.len(), 8);
+    // Of many that were made here, by a hundred tabs at once, some go with each response.
+    for n in 0..100 {
+        jar.keep(kind.put_for(&format!("at-once{n}"), [""], &pending(n)).unwrap());
     }
-    for n in 0..6 {
+    for n in 0..40 {
         let lines = kind.put_for("last", jar.header(), &pending(n)).unwrap();
         assert!(lines.len() <= 9, "{lines:?}");
         jar.keep(lines);
     }
-    assert_eq!(jar.0.len(), 6, "{jar:?}");
+    assert_eq!(jar.0.len(), 8, "{jar:?}");
+    // What is over goes too.
+    bed.clock.advance(MINUTES);
+    jar.keep(kind.put_for("new", jar.header(), &pending(1)).unwrap());
+    assert_eq!(jar.0.len(), 5, "{jar:?}");
     // Names that would break out of the header are never repeated.
     let planted =
         [format!("{NAME}.a b=1; {NAME}.\u{e9}=1; {NAME}.=1; {NAME}.x").into_bytes(), b"\xff=\xff".to_vec()];
@@ -171,7 +182,18 @@ fn nothing_but_its_own_kind_name_and_ring_opens_it() {
     assert_eq!(other.take([format!("__Host-Http-wizard={value}")]), None);
     let elsewhere = Sessions::builder(KeyRing::new(key(2))).build().unwrap();
     assert_eq!(elsewhere.transient::<Pending>("oidc").build().unwrap().take(jar.header()), None);
-    // Neither is it a session, nor a session it, nor a flash message.
+    // Neither is it a session, nor a session it, nor a flash message, nor that it.
+    let plain = Sessions::builder(KeyRing::new(key(1))).cookie_name("s").secure(Secure::Never);
+    let plain = plain.clock(bed.clock.clone()).build().unwrap();
+    let nobody = crate::support::now(plain.load([""])).unwrap();
+    let flash = plain.flash(&nobody, [""]);
+    flash.info("hello").unwrap();
+    let message = flash.commit(false).unwrap().split(';').next().unwrap().replacen("s-flash=", "flash=", 1);
+    let named_alike = plain.transient::<serde_json::Value>("flash").build().unwrap();
+    assert_eq!(named_alike.take([message]), None);
+    let value_alone = named_alike.put(&serde_json::json!({ "subject": null, "messages": [] })).unwrap();
+    let planted = value_alone.split(';').next().unwrap().replacen("flash=", "s-flash=", 1);
+    assert!(plain.flash(&nobody, [planted]).take().is_empty());
     let session =
         Sessions::builder(KeyRing::new(key(1))).cookie_name(NAME).clock(bed.clock.clone()).build().unwrap();
     assert!(session.inspect(value).is_err());
@@ -199,7 +221,7 @@ fn each_changed_byte_and_every_planted_cookie_brings_nothing_and_hides_nothing()
     }
     let foreign = [b"x=\xff\xfe; ".as_slice(), format!("{NAME}=\"{value}\"").as_bytes()].concat();
     assert!(kind.take([foreign]).is_some(), "in quotes, beside what is no text");
-    // Among so many that only somebody who plants them sends them, it may be lost; the cipher is asked four times.
+    // Four are opened: among so many that only somebody who plants them sends them, it may be lost.
     let tampered = format!("{NAME}={}; ", value.replacen(&value[60..64], "AAAA", 1)).repeat(50);
     assert_eq!(kind.take([format!("{tampered}{NAME}={value}")]), None);
 }
@@ -289,8 +311,11 @@ fn names_prefixes_and_attributes_fit_one_another_or_build_says_so() {
     for name in ["", "a b", "a=b", "ü"] {
         assert!(matches!(plain.transient::<u8>(name).build(), Err(ConfigError::Name { .. })), "{name:?}");
     }
-    for name in ["session", "session-flash"] {
+    for name in ["session", "session-flash", "a.b"] {
         assert!(matches!(secure.transient::<u8>(name).build(), Err(ConfigError::Name { .. })), "{name}");
+    }
+    for name in ["session", "session-flash"] {
+        assert!(matches!(plain.transient::<u8>(name).build(), Err(ConfigError::Name { .. })), "{name}");
     }
     for lifetime in [Duration::ZERO, Duration::from_millis(999), Duration::from_secs(3_601)] {
         let refused = secure.transient::<u8>("oidc").lifetime(lifetime).build();
