@@ -167,7 +167,7 @@ fn add_cookie(response: &mut HttpResponse, line: String) {
     response.headers_mut().append(SET_COOKIE, line);
 }
 
-// next: checked
+// next: checked. A path of this origin; `//evil.net` and `/\evil.net` are other hosts, for browsers.
 fn local_path(text: &str) -> Option<&str> {
     let [b'/', rest @ ..] = text.as_bytes() else { return None };
     let is_fine = rest.first() != Some(&b'/') && rest.iter().all(|b| b.is_ascii_graphic() && *b != b'\\');

@@ -164,7 +164,8 @@ def a_login_ends_where_it_was_going(url):
     equal("a page for users alone", (wanted.status, wanted.location), (303, url + "/login?next=%2Faccount%3Ftab%3D1"))
     leaving = ada.ask(wanted.location)
     query = {name: value for name, value in parse_qsl(urlsplit(leaving.location).query)}
-    fixed = {"response_type": "code", "scope": "openid", "code_challenge_method": "S256", "redirect_uri": url + "/callback"}
+    fixed = {"response_type": "code", "scope": "openid", "code_challenge_method": "S256"}
+    fixed["redirect_uri"] = url + "/callback"
     equal("what the provider is asked", {name: query.get(name) for name in fixed}, fixed)
     for name in ("state", "nonce", "code_challenge"):
         check(f"{name} is of 256 bits", re.fullmatch(r"[\w-]{43}", query[name]), query[name])
@@ -214,9 +215,10 @@ def a_login_belongs_to_the_browser_that_began_it(url):
     victim.log_in("ada")
     bait = attacker.choose(attacker.begin(), "bob")
     refused("nor does ada become bob", victim, victim.ask(bait), NO_COOKIE, "Hello, ada")
-    for path in ("/callback", "/callback?state=&code=x", "/callback?state=..&code=x", "/callback?code=" + asked(bait, "code")):
+    for query in ("", "?state=&code=x", "?state=..&code=x", "?code=" + asked(bait, "code")):
+        path = "/callback" + query
         refused(f"a state that is none: {path}", victim, victim.ask(path), NO_COOKIE, "Hello, ada")
-    equal("the attacker's own goes on", attacker.ask(bait).status, 303)
+    equal("while the attacker's own goes on", attacker.ask(bait).status, 303)
 
 
 def nothing_is_good_twice(url):
@@ -242,8 +244,9 @@ def what_was_begun_is_what_must_end(url):
     equal("is the end of that login too", ada.waiting(), [])
 
     callback = ada.choose(ada.begin())
-    token = {"grant_type": "authorization_code", "client_id": "demo", "client_secret": "guessed", "code": asked(callback, "code")}
-    answer = ada.ask(urljoin(provider, "/token"), token | {"redirect_uri": url + "/callback", "code_verifier": "x" * 43})
+    form = {"grant_type": "authorization_code", "client_id": "demo", "client_secret": "guessed", "code_verifier": "x" * 43}
+    form |= {"redirect_uri": url + "/callback", "code": asked(callback, "code")}
+    answer = ada.ask(urljoin(provider, "/token"), form)
     equal("a program that is not the application", (answer.status, answer.body), (400, '{"error":"invalid_client"}'))
     [name] = ada.waiting()
     value = ada.jar[name]
@@ -500,7 +503,8 @@ def main():
         sys.exit(f"{binary} is no program; run `cargo build --example oidc`")
     missing = [program for program in ("chromium", "chromedriver") if not shutil.which(program)]
     if missing:
-        sys.exit(f"missing: {', '.join(missing)}; on Debian: apt-get install --no-install-recommends chromium chromium-driver")
+        install = "apt-get update && apt-get install -y --no-install-recommends chromium chromium-driver"
+        sys.exit(f"missing: {', '.join(missing)}; on Debian run: {install}")
     tests = [(test.__name__.replace("_", " "), with_plain(test)) for test in PLAIN] + [("chromium", with_chromium)]
     # All of them, so that what breaks is seen as a whole.
     failed = sum(not run(name, test) for name, test in tests)

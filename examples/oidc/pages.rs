@@ -14,7 +14,7 @@ pub(crate) fn index(user: Option<&str>, visits: i64, id: impl Display) -> HttpRe
         Some(_) => "<form method=post action=/logout><button>Log out</button></form>",
         None => {
             "<p><a class=button id=by-get href='/login?next=/account'>Log in</a></p>
-             <p><a class=button id=by-post href='/login?next=/account&amp;mode=form_post'>Log in, and come back by a form</a></p>"
+             <p><a class=button id=by-post href='/login?next=/account&amp;mode=form_post'>Log in, back by a form</a></p>"
         }
     };
     let body = format!(
