@@ -342,22 +342,30 @@ class Browser:
     def at(self):
         return self.driver.call("GET", "/url")
 
+    def reaches(self, what, attempt):
+        """A click returns before the page that it leads to is there, and between two pages WebDriver has errors."""
+
+        def is_there():
+            try:
+                return attempt()
+            except Failed:
+                return False
+
+        until(what, is_there)
+
     def shows(self, what, *wanted):
-        """URL, title, visits and reason. A click returns before the page that it leads to is there."""
+        """URL, title, visits and reason."""
         saw = None
 
         def is_there():
             nonlocal saw
-            try:
-                saw = (self.at(), *self.driver.texts("h1", "#visits", "#reason"))
-            except Failed as between_two_pages:
-                saw = between_two_pages
+            saw = (self.at(), *self.driver.texts("h1", "#visits", "#reason"))
             return saw == wanted
 
         try:
-            until(what, is_there)
+            self.reaches(what, is_there)
         except Failed:
-            pass
+            pass  # to say what there is instead
         equal(what, saw, wanted)
 
     def open(self, path):
@@ -371,7 +379,7 @@ class Browser:
         """Its URL, on the page that it shows."""
         self.open("/")
         self.driver.click(click)
-        until("the provider asks", lambda: "/authorize?" in self.at() and self.driver.texts("h1") == ["The provider"])
+        self.reaches("the provider asks", lambda: self.driver.texts("h1") == ["The provider"])
         return self.at()
 
     def send(self, page, action, fields):
@@ -413,8 +421,8 @@ def in_chromium(driver, folder):
         for tab, user, n in ((first, "ada", 1), (second, "ada", 2)):
             driver.call("POST", "/window", {"handle": tab})
             driver.click(f"button[value={user}]")
-            until("the tab is back", lambda: browser.at() == f"{account}?tab={n}")
-            equal("as who it was", driver.texts("h1"), [f"Hello, {user}"])
+            browser.reaches("the tab is back", lambda: browser.at() == f"{account}?tab={n}")
+            browser.reaches(f"as {user}", lambda: driver.texts("h1") == [f"Hello, {user}"])
         driver.call("DELETE", "/window")
         driver.call("POST", "/window", {"handle": first})
         equal("nothing waits any more", browser.names(), [SESSION])
@@ -457,9 +465,8 @@ def in_chromium(driver, folder):
         browser = Browser(driver, url)
         browser.to_the_provider("#by-post")
         driver.click("button[value=ada]")
-        until("the untrusted form is answered", lambda: browser.at() == url + "/callback/post")
-        status = driver.script("return performance.getEntriesByType('navigation')[0].responseStatus")
-        equal("with 403", status, 403)
+        browser.reaches("the untrusted form is answered", lambda: browser.at() == url + "/callback/post")
+        browser.reaches("with 403", lambda: "403" in driver.texts("body")[0])
         browser.open("/")
         browser.shows("and logs nobody in", url + "/", "Nobody is logged in", "2", None)
         browser.to_the_provider("#by-get")
