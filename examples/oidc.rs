@@ -39,8 +39,8 @@ use serde::Deserialize;
 
 use client::{Answer, Client, Mode, Pending};
 
-/// Where to go after the login has to fit into a cookie, with all else.
-const MAX_NEXT: usize = 1_000;
+/// It goes into a cookie, of which there may be four at once, beside that of the session; nginx takes 8 KB of them.
+const MAX_NEXT: usize = 500;
 const VISITS: SessionKey<i64> = SessionKey::new("visits");
 
 /// What a login needs on its way there and back.
@@ -54,6 +54,7 @@ struct Login {
 impl Login {
     fn new(client: Client, sessions: &Sessions) -> Result<Self, Box<dyn Error>> {
         let by_get = sessions.transient("oidc").build()?;
+        // With `Lax` the browser would not bring it along with the form of the provider's page.
         let by_post = sessions.transient("oidc-post").same_site(SameSite::None).build()?;
         Ok(Self { client, by_get, by_post })
     }
@@ -189,6 +190,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut builder = Sessions::builder(KeyRing::open_or_create("session.keys")?);
     if std::env::var("TRUST_PROVIDER").as_deref() != Ok("false") {
+        // Without it that form would find its cookie, but could not begin a session.
         builder = builder.trusted_origin(&client.issuer);
     }
     let sessions = builder.build()?;
