@@ -34,7 +34,9 @@ use actix_web::http::header::{COOKIE, HeaderValue, LOCATION, SET_COOKIE};
 use actix_web::web::{self, Data, Form, Query};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use futures_util::future::try_join;
-use sealed_session::{KeyRing, SameSite, Session, SessionKey, SessionMiddleware, Sessions, Transient};
+use sealed_session::{
+    KeyRing, SameSite, Session, SessionKey, SessionMiddleware, Sessions, Transient, local_path,
+};
 use serde::Deserialize;
 
 use client::{Answer, Client, Mode, Pending};
@@ -166,13 +168,6 @@ fn cookies(request: &HttpRequest) -> impl Iterator<Item = &[u8]> {
 fn add_cookie(response: &mut HttpResponse, line: String) {
     let line = HeaderValue::try_from(line).expect("it is made of ASCII");
     response.headers_mut().append(SET_COOKIE, line);
-}
-
-// next: checked. A path of this origin; `//evil.net` and `/\evil.net` are other hosts, for browsers.
-fn local_path(text: &str) -> Option<&str> {
-    let [b'/', rest @ ..] = text.as_bytes() else { return None };
-    let is_fine = rest.first() != Some(&b'/') && rest.iter().all(|b| b.is_ascii_graphic() && *b != b'\\');
-    is_fine.then_some(text)
 }
 
 fn listen(variable: &str, default: u16) -> Result<TcpListener, Box<dyn Error>> {

@@ -10,7 +10,9 @@
 //!
 //! `docs/errors.md` lists the messages, what they mean and what helps; a test provokes them and compares.
 
+mod forms;
 mod keys;
+mod store;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -18,7 +20,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub use self::forms::{CsrfError, TransientError};
 pub use self::keys::KeyError;
+pub use self::store::{CommitError, IssueError, RevokeError, StoreError};
 use crate::browser::MAX_NAME_VALUE_BYTES;
 
 /// The cause of an error, whatever its type.
@@ -282,94 +286,6 @@ pub enum InsertError {
     Committed,
 }
 
-/// A CSRF token that is none of this session's. Answered with 403.
-#[derive(Clone, Copy, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum CsrfError {
-    /// Of another length or alphabet than tokens are.
-    #[error(
-        "this is no CSRF token, which has 48 characters of base64url; does the form send back what `csrf_token` gave it?"
-    )]
-    Malformed,
-    /// Made under a key that the ring does not have, or has revoked.
-    #[error(
-        "the CSRF token was made under key {0}, which opens nothing here; do all servers have the same keys?"
-    )]
-    UnknownKey(crate::KeyId),
-    /// Of another session, or of this one before its id changed.
-    #[error(
-        "the CSRF token is not of this session: its page is from before a login or logout, or of another site; load the page again"
-    )]
-    OtherSession,
-}
-
-/// A value or a flash message that the browser cannot be given.
-#[derive(Error)]
-#[non_exhaustive]
-pub enum TransientError {
-    /// Name and value would come to more than such a cookie may have, which leaves room for the session's.
-    #[error(
-        "name + value of the cookie would come to {size} bytes, and {limit} are allowed; keep less in it"
-    )]
-    TooLarge {
-        /// What name and value would come to, in bytes.
-        size: usize,
-        /// The most that is allowed, in bytes.
-        limit: usize,
-    },
-    /// The value cannot be expressed in MessagePack.
-    #[error("the value cannot be serialized")]
-    Encode {
-        /// What the serializer said.
-        source: Source,
-    },
-    /// What is to stand behind the cookie's name cannot.
-    #[error("suffix {suffix:?} is not usable; it must be 1 to 64 characters of A-Z a-z 0-9 - _")]
-    Suffix {
-        /// The suffix given.
-        suffix: String,
-    },
-    /// Another site's page has made the request, so it leaves no message. Answered with 403.
-    #[error("another site's page made this request, so it leaves no flash message")]
-    CrossSite,
-    /// The response has left already.
-    #[error(
-        "the response has left, so no flash message goes with it any more; leave it before the response is made"
-    )]
-    Committed,
-}
-
-/// A store that does not do what it was asked. Each variant carries its cause.
-#[derive(Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// It cannot be reached.
-    #[error("the session store cannot be reached")]
-    Unavailable(#[source] Source),
-    /// It did not answer in time; whether it acted is unknown.
-    #[error("the session store did not answer in time")]
-    Timeout(#[source] Source),
-    /// It has no room left.
-    #[error("the session store is full")]
-    Full(#[source] Source),
-    /// It answered with something that it cannot have been given.
-    #[error("the session store holds data that cannot be read")]
-    Corrupt(#[source] Source),
-}
-
-impl StoreError {
-    /// A short stable word for logs and metrics: `unavailable`, `timeout`, `full` or `corrupt`.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Unavailable(_) => "unavailable",
-            Self::Timeout(_) => "timeout",
-            Self::Full(_) => "full",
-            Self::Corrupt(_) => "corrupt",
-        }
-    }
-}
-
 /// What a span of zero was meant to say.
 fn instead(setting: &str, value: Duration) -> &'static str {
     match setting {
@@ -420,17 +336,7 @@ macro_rules! debug_in_full {
 }
 pub(crate) use debug_in_full;
 
-debug_in_full!(
-    ConfigError,
-    ValueError,
-    InsertError,
-    CsrfError,
-    TransientError,
-    StoreError,
-    CommitError,
-    RevokeError,
-    IssueError
-);
+debug_in_full!(ConfigError, ValueError, InsertError);
 
 /// An error with its causes, in one line.
 pub(crate) fn in_full(error: &dyn StdError) -> String {
@@ -444,68 +350,6 @@ pub(crate) fn in_full(error: &dyn StdError) -> String {
         cause = error.source();
     }
     line
-}
-
-/// The session could not be saved, so the response must not pretend that it was. Without a store there is but
-/// [`Foreign`](Self::Foreign).
-#[derive(Error)]
-#[non_exhaustive]
-pub enum CommitError {
-    /// The store failed; the session is as it was before.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The session was to be ended and the store failed. Send this error *with* the cookie, so that at least this
-    /// browser forgets the session.
-    #[error("the session could not be ended in the store, so copies of its cookie live on; try again")]
-    NotEnded {
-        /// The values of the `Set-Cookie` headers that remove the cookie.
-        set_cookies: Vec<String>,
-        /// What the store said.
-        source: StoreError,
-    },
-    /// Other requests changed the session at the same time, and again at each try until `store_timeout`; or their
-    /// changes and this request's exclude one another: an `increment` of what is no integer any more, or more than
-    /// `max_stored_bytes` together. The client may try again.
-    #[error("other requests changed the session at the same time; try again")]
-    Conflict,
-    /// The session was ended by another request, so it can be neither renewed, saved nor reloaded.
-    #[error(
-        "the session was ended by another request, so it can be neither saved, renewed nor reloaded; the user has to log in again"
-    )]
-    Ended,
-    /// The session was loaded by another [`Sessions`](crate::Sessions).
-    #[error("this session belongs to another `Sessions` value; commit it where it was loaded")]
-    Foreign,
-}
-
-/// Why [`Sessions::revoke`](crate::Sessions::revoke) or [`revoke_subject`](crate::Sessions::revoke_subject) did not
-/// take effect.
-#[derive(Error)]
-#[non_exhaustive]
-pub enum RevokeError {
-    /// There is nothing that could end a session.
-    #[error(
-        "revocation is off, so nothing on the server can end a session; add `.store(..)`, and leave out `.revocation(Revocation::Off)`"
-    )]
-    Off,
-    /// The store failed; some of the subject's sessions may be revoked already. Try again.
-    #[error("the session could not be revoked")]
-    Store(#[from] StoreError),
-}
-
-/// Why [`Sessions::issue`](crate::Sessions::issue) made no cookie.
-#[derive(Error)]
-#[non_exhaustive]
-pub enum IssueError {
-    /// The closure's change was refused.
-    #[error(transparent)]
-    Insert(#[from] InsertError),
-    /// The session could not be saved.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// The closure destroyed the session.
-    #[error("the closure destroyed the session, so there is no cookie to issue")]
-    Destroyed,
 }
 
 impl fmt::Display for End {

@@ -100,8 +100,13 @@ def transient_key(root, base):
     return derive(root, b"transient", base.encode())
 
 
-def csrf_tag(root, name, session_id):
-    return hmac.digest(derive(root, b"csrf", name.encode()), session_id, "sha256")[:16]
+def csrf_tag(root, name, of):
+    """`of`: the session's id, or what stands for a refused cookie."""
+    return hmac.digest(derive(root, b"csrf", name.encode()), of, "sha256")[:16]
+
+
+def refused_cookie(value):
+    return b"refused" + hashlib.sha256(value).digest()
 
 
 def csrf_token(root, name, session_id, mask):
@@ -419,17 +424,23 @@ def generate_csrf():
     session_id, mask = bytes(range(100, 116)), bytes(range(16, 32))
     of = lambda what, token, keys=(ONE,), name=NAME: {
         "what": what, "keys": [b64(key) for key in keys], "name": name, "id": b64(session_id), "token": token}
+    beside = lambda what, cookie, token: of(what, token) | {"id": None, "refused": cookie}
+    ended = refused_cookie(session_id)
     token = csrf_token(ONE, NAME, session_id, mask)
     good = [
         of("a token", token),
         of("another mask", csrf_token(ONE, NAME, session_id, bytes(16))),
         of("under a retired key", token, keys=(TWO, ONE)),
         of("another name and key", csrf_token(TWO, "s", session_id, mask), keys=(TWO,), name="s"),
+        beside("of a refused cookie", "AQ_not_ours", csrf_token(ONE, NAME, refused_cookie(b"AQ_not_ours"), mask)),
     ]
     tag = csrf_tag(ONE, NAME, session_id)
     bad = [
         of("of another session", csrf_token(ONE, NAME, bytes(16), mask)) | {"rejection": "other_session"},
         of("of another name", csrf_token(ONE, "session", session_id, mask)) | {"rejection": "other_session"},
+        of("of the cookie of its session that is over", csrf_token(ONE, NAME, ended, mask)) | {"rejection": "other_session"},
+        beside("of another refused cookie", "AQ_other", csrf_token(ONE, NAME, refused_cookie(b"AQ_not_ours"), mask))
+        | {"rejection": "other_session"},
         of("not masked", b64(key_id(ONE) + mask + tag)) | {"rejection": "other_session"},
         of("under the key of cookies", b64(key_id(ONE) + mask + xor(mask, hmac.digest(
             cookie_key(ONE, NAME), session_id, "sha256")[:16]))) | {"rejection": "other_session"},
@@ -644,6 +655,10 @@ def refused(vector, read, decrypts):
         assert vector["opens"], vector["what"]
 
 
+def bound(vector):
+    return refused_cookie(vector["refused"].encode()) if "refused" in vector else unb64(vector["id"])
+
+
 def check():
     path = VECTORS / "cookie-v1.json"
     vectors = json.loads(path.read_text())
@@ -662,10 +677,10 @@ def check():
     for vector in vectors["bad_transient"]:
         refused(vector, open_transient, lambda vector: open_value(roots(vector), vector["base"], vector["cookie"], transient_key))
     for vector in vectors["good_csrf"]:
-        check_csrf(roots(vector), vector["name"], unb64(vector["id"]), vector["token"])
+        check_csrf(roots(vector), vector["name"], bound(vector), vector["token"])
     for vector in vectors["bad_csrf"]:
         try:
-            check_csrf(roots(vector), vector["name"], unb64(vector["id"]), vector["token"])
+            check_csrf(roots(vector), vector["name"], bound(vector), vector["token"])
         except Refused as reason:
             assert str(reason) == vector["rejection"], vector["what"]
         else:

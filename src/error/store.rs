@@ -1,0 +1,100 @@
+//! What can go wrong where sessions are kept, and what comes of it.
+
+use thiserror::Error;
+
+use super::{InsertError, Source, debug_in_full};
+
+/// A store that does not do what it was asked. Each variant carries its cause.
+#[derive(Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It cannot be reached.
+    #[error("the session store cannot be reached")]
+    Unavailable(#[source] Source),
+    /// It did not answer in time; whether it acted is unknown.
+    #[error("the session store did not answer in time")]
+    Timeout(#[source] Source),
+    /// It has no room left.
+    #[error("the session store is full")]
+    Full(#[source] Source),
+    /// It answered with something that it cannot have been given.
+    #[error("the session store holds data that cannot be read")]
+    Corrupt(#[source] Source),
+}
+
+impl StoreError {
+    /// A short stable word for logs and metrics: `unavailable`, `timeout`, `full` or `corrupt`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Timeout(_) => "timeout",
+            Self::Full(_) => "full",
+            Self::Corrupt(_) => "corrupt",
+        }
+    }
+}
+
+/// The session could not be saved, so the response must not pretend that it was. Without a store there is but
+/// [`Foreign`](Self::Foreign).
+#[derive(Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The store failed; the session is as it was before.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The session was to be ended and the store failed. Send this error *with* the cookie, so that at least this
+    /// browser forgets the session.
+    #[error("the session could not be ended in the store, so copies of its cookie live on; try again")]
+    NotEnded {
+        /// The values of the `Set-Cookie` headers that remove the cookie.
+        set_cookies: Vec<String>,
+        /// What the store said.
+        source: StoreError,
+    },
+    /// Other requests changed the session at the same time, and again at each try until `store_timeout`; or their
+    /// changes and this request's exclude one another: an `increment` of what is no integer any more, or more than
+    /// `max_stored_bytes` together. The client may try again.
+    #[error("other requests changed the session at the same time; try again")]
+    Conflict,
+    /// The session was ended by another request, so it can be neither renewed, saved nor reloaded.
+    #[error(
+        "the session was ended by another request, so it can be neither saved, renewed nor reloaded; the user has to log in again"
+    )]
+    Ended,
+    /// The session was loaded by another [`Sessions`](crate::Sessions).
+    #[error("this session belongs to another `Sessions` value; commit it where it was loaded")]
+    Foreign,
+}
+
+/// Why [`Sessions::revoke`](crate::Sessions::revoke) or [`revoke_subject`](crate::Sessions::revoke_subject) did not
+/// take effect.
+#[derive(Error)]
+#[non_exhaustive]
+pub enum RevokeError {
+    /// There is nothing that could end a session.
+    #[error(
+        "revocation is off, so nothing on the server can end a session; add `.store(..)`, and leave out `.revocation(Revocation::Off)`"
+    )]
+    Off,
+    /// The store failed; some of the subject's sessions may be revoked already. Try again.
+    #[error("the session could not be revoked")]
+    Store(#[from] StoreError),
+}
+
+/// Why [`Sessions::issue`](crate::Sessions::issue) made no cookie.
+#[derive(Error)]
+#[non_exhaustive]
+pub enum IssueError {
+    /// The closure's change was refused.
+    #[error(transparent)]
+    Insert(#[from] InsertError),
+    /// The session could not be saved.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The closure destroyed the session.
+    #[error("the closure destroyed the session, so there is no cookie to issue")]
+    Destroyed,
+}
+
+debug_in_full!(StoreError, CommitError, RevokeError, IssueError);
