@@ -263,9 +263,9 @@ fn finish<B>(
     outcome: Result<SetCookies, CommitError>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let additions = match outcome {
-        Ok(mut lines) => {
-            lines.flash = slot.flash.get().and_then(|flash| flash.conclude(loaded.secure, lines.lost));
-            Additions::new::<HeaderMap>(&slot.sessions, lines)
+        Ok(lines) => {
+            let flash = slot.flash.get().and_then(|flash| flash.conclude(loaded.secure, lines.lost));
+            Additions::new::<HeaderMap>(&slot.sessions, lines, flash)
         }
         Err(error) => return replace(response, error),
     };

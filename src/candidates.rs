@@ -7,6 +7,7 @@ use crate::error::Rejection;
 use crate::key::{KeyId, Reload};
 use crate::lifetime::{self, Due, SKEW, Terms, Verdict};
 use crate::record::{self, Header, Packed};
+use crate::state::Besides;
 
 /// At most this many cookies of our name are opened per request. A browser sends more than one only if somebody
 /// planted them.
@@ -36,10 +37,8 @@ pub(crate) struct Found {
     pub(crate) cookies: usize,
     /// How many of them are live.
     pub(crate) live: usize,
-    /// The live ones of other sessions than the one that is taken.
-    pub(crate) others: Vec<Header>,
-    /// The value of a refused one that stays in the browser.
-    pub(crate) refused: Option<Box<[u8]>>,
+    /// What is not taken and has to be remembered.
+    pub(crate) besides: Option<Box<Besides>>,
     /// Whether live ones had different session ids.
     pub(crate) ambiguous: bool,
     /// What became of looking for a key that one of them names.
@@ -75,10 +74,7 @@ pub(crate) fn choose<H: AsRef<[u8]>>(
                     open(parsed, terms, now)
                 }
             });
-            let stays = judged.as_ref().is_err_and(|refusal| !refusal.removable);
-            if found.take(judged) {
-                found.refused = stays.then(|| value.into());
-            }
+            found.take(judged, value);
         }
     }
     found
@@ -86,9 +82,10 @@ pub(crate) fn choose<H: AsRef<[u8]>>(
 
 impl Found {
     /// Keeps the best: a live one before a refused one, the newest of the live, the one that came furthest of the
-    /// refused. Whether it is this one.
-    fn take(&mut self, judged: Result<Candidate, Refusal>) -> bool {
+    /// refused.
+    fn take(&mut self, judged: Result<Candidate, Refusal>, value: &[u8]) {
         self.live += usize::from(judged.is_ok());
+        let stays = judged.as_ref().is_err_and(|refusal| !refusal.removable);
         let better = match (&self.outcome, &judged) {
             (None, _) | (Some(Err(_)), Ok(_)) => true,
             (Some(Ok(_)), Err(_)) => false,
@@ -98,12 +95,29 @@ impl Found {
                 other.is_newer_than(best)
             }
         };
-        let worse = if better { self.outcome.replace(judged) } else { Some(judged) };
-        if let (Some(Ok(worse)), Some(Ok(best))) = (worse, &self.outcome) {
-            self.others.push(worse.header);
-            self.others.retain(|other| other.id != best.header.id);
+        if stays || self.outcome.is_some() {
+            self.remember(&judged, better, stays.then_some(value));
         }
-        better
+        if better {
+            self.outcome = Some(judged);
+        }
+    }
+
+    /// Before it is decided: live ones of other sessions than the best, and a refused one that is the best so far.
+    fn remember(&mut self, judged: &Result<Candidate, Refusal>, better: bool, stays: Option<&[u8]>) {
+        let besides = self.besides.get_or_insert_default();
+        if better {
+            besides.refused = stays.map(Into::into);
+        }
+        let (worse, best) = match &self.outcome {
+            Some(former) if better => (Some(former), judged),
+            Some(best) => (Some(judged), best),
+            None => (None, judged),
+        };
+        if let (Some(Ok(worse)), Ok(best)) = (worse, best) {
+            besides.others.push(worse.header.clone());
+            besides.others.retain(|other| other.id != best.header.id);
+        }
     }
 }
 

@@ -200,8 +200,6 @@ pub(crate) struct SetCookies {
     pub(crate) own: Option<SetCookie>,
     /// Removals of what earlier releases set.
     pub(crate) former: Vec<SetCookie>,
-    /// That of flash messages.
-    pub(crate) flash: Option<SetCookie>,
     /// The session was over by then, so what the request did to it is lost.
     pub(crate) lost: bool,
 }
@@ -212,14 +210,14 @@ impl SetCookies {
     }
 
     pub(crate) fn into_texts(self) -> Vec<String> {
-        self.into_lines().map(SetCookie::into_text).collect()
+        self.into_lines(None).map(SetCookie::into_text).collect()
     }
 
-    /// In the order in which they are sent. What was formerly set goes first, because its removal may hit the new one too (RFC
-    /// 6265, section 5.3, does not tell a host's own cookie from its domain's). Other removals go last, because curl 7
-    /// forgets them when another line follows.
-    pub(crate) fn into_lines(self) -> impl Iterator<Item = SetCookie> {
-        let Self { mut own, former, flash, .. } = self;
+    /// In the order in which they are sent, with that of flash messages. What was formerly set goes first, because its removal
+    /// may hit the new one too (RFC 6265, section 5.3, does not tell a host's own cookie from its domain's). Other removals
+    /// go last, because curl 7 forgets them when another line follows.
+    pub(crate) fn into_lines(self, flash: Option<SetCookie>) -> impl Iterator<Item = SetCookie> {
+        let Self { mut own, former, .. } = self;
         let removal = own.take_if(|own| own.removes);
         former.into_iter().chain(own).chain(flash).chain(removal)
     }

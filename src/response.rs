@@ -90,14 +90,22 @@ pub(crate) struct Additions<V> {
 }
 
 impl<V> Additions<V> {
-    pub(crate) fn new<H: Headers<Value = V>>(sessions: &Sessions, lines: SetCookies) -> Self {
+    pub(crate) fn new<H: Headers<Value = V>>(
+        sessions: &Sessions,
+        mut lines: SetCookies,
+        flash: Option<SetCookie>,
+    ) -> Self {
         let value = |line: SetCookie| {
             H::made(line.into_bytes())
                 .expect("the writer emits visible ASCII only; `build` checks the attributes")
         };
-        let mut values = lines.into_lines().map(value);
+        let cache_headers = sessions.cache_headers();
+        if lines.former.is_empty() && flash.is_none() {
+            return Self { set_cookie: lines.own.take().map(value), others: Vec::new(), cache_headers };
+        }
+        let mut values = lines.into_lines(flash).map(value);
         let (set_cookie, others) = (values.next(), values.collect());
-        Self { set_cookie, others, cache_headers: sessions.cache_headers() }
+        Self { set_cookie, others, cache_headers }
     }
 
     pub(crate) fn attach<H: Headers<Value = V>>(self, headers: &mut H) {

@@ -23,7 +23,7 @@ use crate::revocation::{FailurePolicy, Revoking};
 use crate::rows::{LiveRow, Rows};
 use crate::session::{Backend, Placement, Session};
 use crate::short_cookie::ShortCookie;
-use crate::state::{Limits, Loaded, Origin, Stage, State};
+use crate::state::{Besides, Limits, Loaded, Origin, Stage, State};
 use crate::store::Store;
 
 /// The sessions of an application: loads them from requests and commits them to responses.
@@ -94,9 +94,7 @@ pub(crate) struct Reference {
 #[derive(Default)]
 pub(crate) struct Brought {
     cookies: usize,
-    others: Vec<Header>,
-    /// The refused cookie that stays in the browser, or the id of a session that is over.
-    refused: Option<Box<[u8]>>,
+    besides: Option<Box<Besides>>,
 }
 
 /// What is known of a session without asking.
@@ -212,10 +210,10 @@ impl Sessions {
     pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Opening {
         let Core { sealer, cookie, limits, .. } = &*self.core;
         let now = self.now();
-        let Found { outcome, cookies, live, others, refused, ambiguous, reload } =
+        let Found { outcome, cookies, live, besides, ambiguous, reload } =
             candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
         self.core.sink.looked(sealer.ring(), reload);
-        let brought = Brought { cookies, others, refused };
+        let brought = Brought { cookies, besides };
         match outcome {
             Some(Ok(candidate)) => {
                 let known = self.core.known(&candidate, now);
@@ -347,7 +345,7 @@ impl Sessions {
     /// browser.
     fn refuse(&self, reference: Reference, reason: Rejection) -> Session {
         let Reference { candidate, mut brought, now, .. } = reference;
-        brought.refused = Some(candidate.header.id.0.into());
+        brought.besides.get_or_insert_default().refused = Some(candidate.header.id.0.into());
         self.reject(reason, false, brought, now)
     }
 
@@ -359,7 +357,7 @@ impl Sessions {
     }
 
     pub(crate) fn session(&self, mut state: State, brought: Brought) -> Session {
-        Brought { cookies: state.cookies, others: state.others, refused: state.refused } = brought;
+        Brought { cookies: state.cookies, besides: state.besides } = brought;
         let home = Arc::clone(&self.core) as Arc<dyn Backend>;
         Session::new(state, home, self.core.rows.is_some())
     }

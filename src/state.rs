@@ -110,6 +110,15 @@ pub(crate) enum CookieStep {
     Remove,
 }
 
+/// The cookies of our name that a request carries beside the one that is taken.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Besides {
+    /// Live ones, of other sessions.
+    pub(crate) others: Vec<Header>,
+    /// A refused one that stays in the browser: its value, or the id of the session that is over.
+    pub(crate) refused: Option<Box<[u8]>>,
+}
+
 /// A session's state, reached only through [`Session::with`].
 #[derive(Debug, Clone)]
 pub(crate) struct State {
@@ -124,16 +133,14 @@ pub(crate) struct State {
     pub(crate) now: Millis,
     /// How many cookies of our name the request carried.
     pub(crate) cookies: usize,
-    /// Those of them that are live cookies of other sessions.
-    pub(crate) others: Vec<Header>,
+    /// What of them is remembered beside the one that was taken. Apart, because there seldom is any.
+    pub(crate) besides: Option<Box<Besides>>,
     /// Whether the cookie that led to the row is from before the session moved there.
     pub(crate) outdated: bool,
     /// Whether [`save`](crate::Session::save) has written it since, so that the cookie has to follow.
     pub(crate) saved: bool,
     /// Whether the refused cookie is to be removed from the browser.
     pub(crate) remove_refused: bool,
-    /// The refused cookie that stays there: its value, or the id of the session that is over.
-    pub(crate) refused: Option<Box<[u8]>>,
     /// Whether this request authenticated the subject, so that the session is a new one whatever became of the former.
     pub(crate) authenticated: bool,
     /// Whether it is worth a cookie though it holds nothing: something was made of its id.
@@ -164,11 +171,10 @@ impl State {
             origin,
             now,
             cookies: 0,
-            others: Vec::new(),
+            besides: None,
             outdated: false,
             saved: false,
             remove_refused: false,
-            refused: None,
             authenticated: false,
             kept: false,
             ended: false,
@@ -189,11 +195,10 @@ impl State {
             origin: Origin::Resumed,
             now,
             cookies: 0,
-            others: Vec::new(),
+            besides: None,
             outdated: false,
             saved: false,
             remove_refused: false,
-            refused: None,
             authenticated: false,
             kept,
             ended: false,
@@ -209,11 +214,21 @@ impl State {
         self.header.id
     }
 
+    /// The other sessions whose cookies the request carries.
+    pub(crate) fn others(&self) -> &[Header] {
+        self.besides.as_ref().map_or(&[], |besides| &besides.others)
+    }
+
+    /// The refused cookie that stays in the browser.
+    fn refused(&self) -> Option<Binding> {
+        self.besides.as_ref()?.refused.clone().map(Binding::Refused)
+    }
+
     /// What a token is of that the browser can bring back: the session, which is issued for it, unless there is nothing in it
     /// and the browser has another cookie that is to stay.
     pub(crate) fn bind(&mut self) -> Result<Binding, InsertError> {
-        match (self.check_open(), &self.refused) {
-            (Ok(()), Some(refused)) if self.is_empty() => return Ok(Binding::Refused(refused.clone())),
+        match (self.check_open(), self.refused()) {
+            (Ok(()), Some(refused)) if self.is_empty() => return Ok(refused),
             (Ok(()), _) => self.kept = true,
             (Err(InsertError::Committed), _) if self.header.counter > 0 && !self.ended => {}
             (Err(error), _) => return Err(error),
@@ -225,8 +240,7 @@ impl State {
     pub(crate) fn bindings(&self) -> [Binding; 2] {
         let over = self.ended || self.stage == Stage::Destroyed;
         let id = if over { SessionId::NONE } else { self.header.id };
-        let refused = self.refused.clone().map_or(Binding::Session(SessionId::NONE), Binding::Refused);
-        [Binding::Session(id), refused]
+        [Binding::Session(id), self.refused().unwrap_or(Binding::Session(SessionId::NONE))]
     }
 
     /// The times that are sealed at `now` if the cookie is issued. A request that skips renewal changes none of them,

@@ -311,9 +311,9 @@ fn finish<B: Default>(
     outcome: Result<SetCookies, CommitError>,
 ) -> Response<B> {
     match outcome {
-        Ok(mut lines) => {
-            lines.flash = slot.flash.get().and_then(|flash| flash.conclude(loaded.secure, lines.lost));
-            Additions::new::<HeaderMap>(&slot.sessions, lines).attach(response.headers_mut());
+        Ok(lines) => {
+            let flash = slot.flash.get().and_then(|flash| flash.conclude(loaded.secure, lines.lost));
+            Additions::new::<HeaderMap>(&slot.sessions, lines, flash).attach(response.headers_mut());
             response
         }
         Err(error) => {

@@ -48,7 +48,7 @@ impl Plan {
         let stored = state.row.is_some();
         // While revocation is on, a row tells that a session is over also where none told that it lived.
         let has_end = stored || (core.revoking.is_some() && state.loaded.is_some());
-        let ends_others = || state.others.iter().any(|other| core.can_end(other));
+        let ends_others = || state.others().iter().any(|other| core.can_end(other));
         match state.stage {
             Stage::Committed | Stage::Detached | Stage::Foreign => return Self::NOTHING,
             Stage::Destroyed if has_end || ends_others() => {

@@ -176,7 +176,7 @@ impl Core {
         let (now, deadline) = (protocol.now, protocol.rows.deadline());
         let own = work.loaded.as_ref().filter(|_| work.row.is_some() || self.revoking.is_some());
         let own = own.map(|loaded| (&loaded.header, work.row.as_ref()));
-        let others = work.others.iter().filter(|other| self.can_end(other)).map(|other| (other, None));
+        let others = work.others().iter().filter(|other| self.can_end(other)).map(|other| (other, None));
         let mut outcome = Ok(());
         for (header, row) in own.into_iter().chain(others) {
             match protocol.end(header, row, deadline).await {
