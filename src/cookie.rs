@@ -200,7 +200,8 @@ pub(crate) struct SetCookies {
     pub(crate) own: Option<SetCookie>,
     /// Removals of what earlier releases set.
     pub(crate) former: Vec<SetCookie>,
-    /// The session was over by then, so what the request did to it is lost.
+    /// The session was over by then, so what the request did to it is lost. Flash messages ask for it.
+    #[cfg_attr(not(any(feature = "actix", feature = "tower")), allow(dead_code))]
     pub(crate) lost: bool,
 }
 

@@ -7,7 +7,7 @@ use crate::clock::Millis;
 use crate::csrf::Binding;
 use crate::entries::Entries;
 use crate::envelope::{self, RowSealer};
-use crate::error::{InsertError, Rejection};
+use crate::error::{CsrfError, InsertError, Rejection};
 use crate::key::KeyId;
 use crate::lifetime::{self, Due, SKEW, Terms};
 use crate::record::{self, Extent, Header, Place, SessionId, Times};
@@ -241,6 +241,17 @@ impl State {
         let over = self.ended || self.stage == Stage::Destroyed;
         let id = if over { SessionId::NONE } else { self.header.id };
         [Binding::Session(id), self.refused().unwrap_or(Binding::Session(SessionId::NONE))]
+    }
+
+    /// Why a token is none of this session that is well made.
+    pub(crate) fn why_no_token(&self) -> CsrfError {
+        match self.origin {
+            Origin::CrossSite => CsrfError::CrossSite,
+            _ if self.stage == Stage::Destroyed || self.is_renewed() => CsrfError::IdChanged,
+            Origin::Rejected(reason) => CsrfError::Rejected(reason),
+            Origin::New => CsrfError::NoSession,
+            Origin::Resumed => CsrfError::OtherSession,
+        }
     }
 
     /// The times that are sealed at `now` if the cookie is issued. A request that skips renewal changes none of them,

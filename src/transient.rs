@@ -49,7 +49,7 @@ impl Sessions {
     /// let state = "kNn3Vt0z"; // random, in the URL of the provider
     /// let value = Pending { nonce: "n".into(), return_to: "/account".into() };
     /// let set_cookies = pending.put_for(state, [""], &value)?; // a `Set-Cookie` header for each
-    /// # let cookie = set_cookies.last().unwrap().split(';').next().unwrap();
+    /// # let cookie = set_cookies[0].split(';').next().unwrap();
     ///
     /// // The provider sends the browser back with that `state`.
     /// let taken = pending.take_for(state, [cookie]).expect("the browser that began it comes back with it");
@@ -193,7 +193,7 @@ impl<T: Serialize + DeserializeOwned> Transient<T> {
         }
         let line = self.line(suffix, value)?;
         let room = self.cookie.make_room(suffix, cookie_headers, false, self.sessions.now());
-        Ok(room.into_iter().chain([line]).map(SetCookie::into_text).collect())
+        Ok([line].into_iter().chain(room).map(SetCookie::into_text).collect())
     }
 
     /// The value that the request's `Cookie` headers bring, if there is a good one: sealed here, for this kind, and not

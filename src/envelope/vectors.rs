@@ -359,6 +359,7 @@ fn golden_tokens_are_of_their_session_and_forged_ones_of_none() {
             Err(CsrfError::Malformed) => "malformed",
             Err(CsrfError::UnknownKey(_)) => "unknown_key",
             Err(CsrfError::OtherSession) => "other_session",
+            Err(error) => panic!("{error}"),
         };
         assert_eq!(reason, text(vector, "rejection"), "{}", text(vector, "what"));
     }

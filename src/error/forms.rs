@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Source, debug_in_full};
+use super::{Rejection, Source, debug_in_full};
 
 /// A CSRF token that is none of this session's. Answered with 403.
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
@@ -18,9 +18,27 @@ pub enum CsrfError {
         "the CSRF token was made under key {0}, which opens nothing here; do all servers have the same keys?"
     )]
     UnknownKey(crate::KeyId),
+    /// The request brought no session's cookie.
+    #[error(
+        "the request brought no session's cookie, so its CSRF token is of no session; over plain HTTP some clients drop `Secure` ones"
+    )]
+    NoSession,
+    /// The cookie was refused for this reason.
+    #[error("the session's cookie was refused ({}), and the CSRF token is not of this one; load the page again", .0.as_str())]
+    Rejected(Rejection),
+    /// This request has changed the session's id, or ended it.
+    #[error(
+        "this request has changed the session's id, so no CSRF token from before is of it; verify the token first"
+    )]
+    IdChanged,
+    /// Another site's page has made the request, as the [guard](crate::CrossSite) has it.
+    #[error(
+        "another site's page made this request, so its CSRF token is of no session; see the guide `cross_site`"
+    )]
+    CrossSite,
     /// Of another session, or of this one before its id changed.
     #[error(
-        "the CSRF token is not of this session: its page is from before a login or logout, or of another site; load the page again"
+        "the CSRF token is not of this session: its page is from before a login or logout, or of another user; load the page again"
     )]
     OtherSession,
 }

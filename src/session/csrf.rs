@@ -50,7 +50,10 @@ impl Session {
     /// # Errors
     /// [`CsrfError`], which is answered with 403.
     pub fn verify_csrf(&self, token: &str) -> Result<(), CsrfError> {
-        let of = self.with(|state| state.bindings());
-        self.inner.home.verify_csrf(&of, token)
+        let (of, otherwise) = self.with(|state| (state.bindings(), state.why_no_token()));
+        self.inner.home.verify_csrf(&of, token).map_err(|error| match error {
+            CsrfError::OtherSession => otherwise,
+            error => error,
+        })
     }
 }

@@ -12,8 +12,8 @@ use crate::response::Failure;
 pub enum SessionRejection {
     /// No layer provides the session; answered with 500. The log names the scope.
     #[error(
-        "a handler asks for a session, but no `SessionLayer` provides it; \
-         add `.layer(SessionLayer::new(sessions))`, or `SessionLayer::scoped` for `Scoped`, to the `Router`"
+        "a handler or a guard asks for a session, but no `SessionLayer` stands around it; \
+         `.layer(SessionLayer::new(sessions))`, or `SessionLayer::scoped` for `Scoped`, goes to the `Router` last"
     )]
     NotLayered,
     /// The session is in a store that fails; answered with 503 and `Retry-After`.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::SET_COOKIE;
-use sealed_session::{CommitContext, CsrfError, InsertError, Session};
+use sealed_session::{CommitContext, CrossSite, CsrfError, InsertError, Rejection, Session};
 
 use crate::support::{Answer, Bed, DAY, Jar, MINUTE, Reply, key, now};
 
@@ -92,7 +92,7 @@ async fn what_changes_the_id_ends_its_tokens() {
             let asked = move |session: &Session| {
                 let before = session.csrf_token().unwrap();
                 session.renew();
-                assert_eq!(session.verify_csrf(&before), Err(CsrfError::OtherSession));
+                assert_eq!(session.verify_csrf(&before), Err(CsrfError::IdChanged));
                 session.verify_csrf(&session.csrf_token().unwrap())
             };
             assert_eq!(bed.see(&jar, asked).await, Ok(()));
@@ -109,13 +109,14 @@ async fn after_a_logout_there_is_neither_a_token_nor_one_that_is_good() {
         bed.visit(&mut jar, move |session| {
             session.destroy();
             assert!(matches!(session.csrf_token(), Err(InsertError::Destroyed)));
-            assert_eq!(session.verify_csrf(&of), Err(CsrfError::OtherSession));
+            assert_eq!(session.verify_csrf(&of), Err(CsrfError::IdChanged));
         })
         .await;
-        assert_eq!(verified(&bed, &jar, &token).await, Err(CsrfError::OtherSession));
+        assert_eq!(verified(&bed, &jar, &token).await, Err(CsrfError::NoSession));
         // With a store the copy that a thief kept of the cookie is dead too, and with it its token.
         if bed.sessions.store().is_some() {
-            assert_eq!(verified(&bed, &former, &token).await, Err(CsrfError::OtherSession));
+            let revoked = CsrfError::Rejected(Rejection::Revoked);
+            assert_eq!(verified(&bed, &former, &token).await, Err(revoked));
         }
     }
 }
@@ -128,7 +129,7 @@ async fn nobody_elses_token_is_good_and_neither_is_that_of_another_scope() {
     assert_eq!(verified(&bed, &ada, &hers).await, Ok(()));
     assert_eq!(verified(&bed, &bob, &hers).await, Err(CsrfError::OtherSession));
     assert_eq!(verified(&bed, &ada, &his).await, Err(CsrfError::OtherSession));
-    assert_eq!(verified(&bed, &Jar::default(), &hers).await, Err(CsrfError::OtherSession));
+    assert_eq!(verified(&bed, &Jar::default(), &hers).await, Err(CsrfError::NoSession));
     assert_eq!(verified(&bed, &ada, "").await, Err(CsrfError::Malformed));
     // The same ring, under another name.
     let session = now(other.sessions.load([""])).unwrap();
@@ -167,7 +168,7 @@ async fn a_late_page_with_a_token_does_not_log_out_who_has_logged_in_meanwhile()
     assert_eq!(reply.await.set_cookie(), None);
     assert_eq!(bed.see(&jar, Session::subject).await.as_deref(), Some("ada"));
     // Its session is over, and so is the token that it had.
-    assert_eq!(verified(&bed, &before, &token).await, Err(CsrfError::OtherSession));
+    assert_eq!(verified(&bed, &before, &token).await, Err(CsrfError::Rejected(Rejection::Revoked)));
 }
 
 /// Who has a cookie that is refused, and stays in the browser, has to be able to log in.
@@ -185,7 +186,7 @@ async fn a_form_beside_a_refused_cookie_has_a_token_that_is_good_with_it() {
         let token = form(&bed, &mut jar).await;
         assert_eq!(jar.0, cookie.0, "none is issued for the token's sake");
         assert_eq!(verified(&bed, &jar, &token).await, Ok(()));
-        assert_eq!(verified(&bed, &Jar::default(), &token).await, Err(CsrfError::OtherSession));
+        assert_eq!(verified(&bed, &Jar::default(), &token).await, Err(CsrfError::NoSession));
         assert_eq!(verified(&bed, &logged_in(&bed).await, &token).await, Err(CsrfError::OtherSession));
         // The login itself: verified, and then another id.
         let sent = token.clone();
@@ -214,6 +215,15 @@ async fn a_session_that_was_kept_for_its_token_can_be_cleared() {
     }
 }
 
+/// What another tab has emptied is over, also where each use issues the cookie.
+#[actix_web::test]
+async fn a_stored_session_that_was_emptied_is_not_brought_back_by_a_look_at_it() {
+    let bed = Bed::stored(|builder| builder.spill_above(220).rolling(true));
+    let jar = logged_in(&bed).await;
+    assert!(bed.visit(&mut jar.clone(), Session::clear).await.removes());
+    assert_eq!(bed.peek(&jar, |session| assert!(session.is_empty())).await.set_cookie(), None);
+}
+
 /// In a stream, after the response.
 #[actix_web::test]
 async fn a_session_that_is_over_has_no_tokens_after_the_response_either() {
@@ -226,7 +236,7 @@ async fn a_session_that_is_over_has_no_tokens_after_the_response_either() {
             over(&session);
             assert_eq!(now(bed.sessions.commit(&session, CommitContext::default())).unwrap().len(), 1);
             assert!(matches!(session.csrf_token(), Err(InsertError::Committed)));
-            assert_eq!(session.verify_csrf(&token), Err(CsrfError::OtherSession));
+            assert!(session.verify_csrf(&token).is_err());
         }
     }
 }
@@ -282,6 +292,28 @@ async fn once_the_response_has_left_there_are_tokens_of_sessions_that_the_browse
         now(bed.sessions.commit(&untouched, CommitContext::default())).unwrap();
         assert!(matches!(untouched.csrf_token(), Err(InsertError::Committed)));
     }
+}
+
+/// What the log says has to be what helps.
+#[actix_web::test]
+async fn each_reason_has_a_word_of_its_own() {
+    let bed = Bed::with(|builder| builder.cross_site(CrossSite::Anonymous));
+    let mut jar = logged_in(&bed).await;
+    let token = form(&bed, &mut jar).await;
+    bed.clock.advance(2 * DAY);
+    let expired = verified(&bed, &jar, &token).await;
+    assert!(matches!(expired, Err(CsrfError::Rejected(Rejection::Expired(_)))), "{expired:?}");
+    let cookie = logged_in(&bed).await.0.unwrap();
+    let foreign = crate::support::Sent {
+        method: "POST",
+        headers: vec![("cookie", cookie.as_bytes()), ("sec-fetch-site", b"cross-site")],
+    };
+    let wrapped = crate::support::Wrapped::Once(&bed.sessions);
+    let reply = crate::framework::ask_with(wrapped, &foreign, async move |request| {
+        assert_eq!(request.session().await?.verify_csrf(&token), Err(CsrfError::CrossSite));
+        Ok(Answer::ok())
+    });
+    assert_eq!(reply.await.status, StatusCode::OK);
 }
 
 #[actix_web::test]

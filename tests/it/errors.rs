@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use sealed_session::store::{StoreError, open};
 use sealed_session::{
-    CommitContext, CommitError, Key, KeyError, KeyId, KeyRing, KeySource, Lifetime, LoginGuard, ManualClock,
-    Origin, Revocation, RevokeError, SameSite, Secure, SessionId, Sessions, SessionsBuilder, Source,
-    Zeroizing,
+    CommitContext, CommitError, CsrfError, End, Key, KeyError, KeyId, KeyRing, KeySource, Lifetime,
+    LoginGuard, ManualClock, Origin, Rejection, Revocation, RevokeError, SameSite, Secure, SessionId,
+    Sessions, SessionsBuilder, Source, Zeroizing,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -148,6 +148,12 @@ async fn of_forms() -> Vec<String> {
     let elsewhere = Sessions::builder(KeyRing::new(Key::from_bytes([2; 32]))).build().unwrap();
     let foreign = elsewhere.load([""]).await.unwrap().csrf_token().unwrap();
     let of_other = sessions.load([""]).await.unwrap().csrf_token().unwrap();
+    let resumed =
+        sessions.load([sessions.issue(|session| session.insert("n", 1)).await.unwrap()]).await.unwrap();
+    let renewed =
+        sessions.load([sessions.issue(|session| session.insert("n", 1)).await.unwrap()]).await.unwrap();
+    renewed.renew();
+    let refused = CsrfError::Rejected(Rejection::Expired(End::Duration));
     let unwritable = sessions.transient::<Unwritable>("oidc").build().unwrap();
     let texts = sessions.transient::<String>("oidc").build().unwrap();
     let flash = sessions.flash(&session, [""]);
@@ -155,7 +161,11 @@ async fn of_forms() -> Vec<String> {
     vec![
         message(session.verify_csrf("none")),
         message(session.verify_csrf(&foreign)),
-        message(session.verify_csrf(&of_other)),
+        message(resumed.verify_csrf(&of_other)),
+        message(sessions.load([""]).await.unwrap().verify_csrf(&of_other)),
+        message(renewed.verify_csrf(&of_other)),
+        message(Err::<(), _>(refused)),
+        message(Err::<(), _>(CsrfError::CrossSite)),
         message(texts.put(&"x".repeat(2_200))),
         message(unwritable.put(&Unwritable)),
         message(texts.put_for("a b", [""], &String::new())),
