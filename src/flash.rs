@@ -75,6 +75,10 @@ fn whose(session: &Session) -> Whose {
     Sha256::digest(subject.as_bytes()).first_chunk().copied().map(u128::from_be_bytes)
 }
 
+fn may_see(written_for: Whose, whose: Whose) -> bool {
+    written_for.is_none() || written_for == whose
+}
+
 /// What the cookie holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Content {
@@ -250,8 +254,13 @@ impl Flash {
         let (whose, cookie) = (whose(&self.inner.session), &self.inner.sessions.core.flash);
         let now = self.inner.sessions.now();
         self.with(|messages| {
-            if lost {
-                messages.pushed.clear();
+            let pushed = messages.pushed.len();
+            messages.pushed.retain(|(written_for, _)| !lost && may_see(*written_for, whose));
+            if messages.pushed.len() < pushed {
+                tracing::debug!(
+                    target: "sealed_session",
+                    "a flash message is dropped: it was left before another user's session began, or the session was lost"
+                );
             }
             if std::mem::replace(&mut messages.sent, true) || !messages.differs(whose) {
                 return None;
@@ -282,10 +291,9 @@ impl Flash {
 impl Messages {
     /// What they may see: those that came and were not taken, then those that were pushed.
     fn content(&self, whose: Whose) -> Content {
-        let may_see = |written_for: Whose| written_for.is_none() || written_for == whose;
-        let came = self.came.iter().filter(|came| !self.taken && may_see(came.subject));
+        let came = self.came.iter().filter(|came| !self.taken && may_see(came.subject, whose));
         let came = came.flat_map(|came| came.messages.iter().cloned());
-        let pushed = self.pushed.iter().filter(|(written_for, _)| may_see(*written_for));
+        let pushed = self.pushed.iter().filter(|(written_for, _)| may_see(*written_for, whose));
         let messages = came.chain(pushed.map(|(_, message)| message.clone())).collect();
         Content { subject: whose, messages }
     }

@@ -248,6 +248,15 @@ impl Refusal {
 
     /// Puts the headers of the answer there.
     pub(crate) fn attach<H: Headers>(self, headers: &mut H) {
+        match &self {
+            Self::LogIn { .. } => {
+                tracing::debug!(target: "sealed_session", "nobody has logged in, or not recently: sent to log in");
+            }
+            Self::Unauthorized => tracing::debug!(
+                target: "sealed_session",
+                "nobody has logged in, or not recently: 401, because no page was asked for by `Sec-Fetch-Mode` or `Accept`"
+            ),
+        }
         headers.replace(response::Field::CacheControl, H::fixed("no-store"));
         if let Self::LogIn { location } = self {
             let location = H::made(location.into_bytes()).expect("a local path is visible ASCII");

@@ -124,6 +124,22 @@ async fn with_a_store_destroy_ends_every_session_whose_cookie_the_request_brings
     }
 }
 
+/// The same session twice, as it was and as it is, in either order.
+#[actix_web::test]
+async fn a_session_of_which_the_browser_has_two_cookies_ends_once() {
+    for reversed in [false, true] {
+        let bed = Bed::stored(|builder| builder);
+        let old = logged_in(&bed, "ada").await;
+        let mut new = old.clone();
+        bed.visit(&mut new, |session| session.insert("n", 1).unwrap()).await;
+        bed.events();
+        let sent = if reversed { [&new, &old] } else { [&old, &new] };
+        assert_eq!(with(&bed, &sent, Session::destroy).await.status, StatusCode::OK);
+        let ended = bed.events().into_iter().filter(|event| matches!(event, Event::Ended { .. }));
+        assert_eq!(ended.count(), 1);
+    }
+}
+
 #[actix_web::test]
 async fn what_is_ended_already_does_not_keep_the_others_from_ending() {
     let bed = Bed::stored(|builder| builder);
