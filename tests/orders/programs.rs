@@ -37,6 +37,8 @@ words! {
         Shorten = "shorten",
         /// Writes, and is no sign of a user.
         SetQuietly = "set-quietly",
+        /// Shows a form with a token, which is of the session's id.
+        Token = "token",
     }
 }
 

@@ -204,6 +204,7 @@ async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome
         }
         Op::Destroy => session.destroy(),
         Op::Touch => session.touch(),
+        Op::Token => drop(session.csrf_token().unwrap()),
         Op::Save => set("saved", TOLD),
     }
     {
