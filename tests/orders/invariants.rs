@@ -240,6 +240,12 @@ impl Case<'_> {
                 found.push(format!("{name} meets {:?}", view.origin));
             }
             found.extend(foreign(view).map(|what| format!("{name} {what}")));
+            // Its cookie stays in the browser, if that has no newer one by now.
+            let wrote = !outcome.effects.is_empty() || self.logs_in(who) || self.op(who) == Op::Impersonate;
+            let refused = matches!(view.origin, Origin::Rejected(Rejection::Revoked | Rejection::Missing));
+            if refused && !wrote && matches!(outcome.answer, Some(Answer::Cookie(_))) {
+                found.push(format!("{name} puts a session with nothing in it over the browser's"));
+            }
         }
         match &outcome.answer {
             Some(Answer::Failed("ended", _)) if ended_by_other => {}
