@@ -93,6 +93,16 @@ def api(**settings):
             server.stdout.close()
 
 
+def stores():
+    """The stores that need no server, as far as this build has them."""
+    run = subprocess.Popen([binary], env=environment({"PORT": 0, "STORE": "memory"}), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    has_memory = bool(run.stdout.readline())
+    run.kill()
+    run.wait()
+    run.stdout.close()
+    return ["none", "memory"] if has_memory else ["none"]
+
+
 def new_key():
     return base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
 
@@ -462,7 +472,8 @@ def login():
 
 @group("tokens for forms")
 def csrf():
-    with api(STORE="memory") as port, api(COOKIE_NAME="other") as elsewhere:
+    store = stores()[-1]
+    with api(STORE=store) as port, api(COOKIE_NAME="other") as elsewhere:
         browser, thief = Browser(port), Browser(port)
 
         def token(of):
@@ -493,7 +504,9 @@ def csrf():
         browser.send("POST", "/login", {"subject": "ada"})
         check("a login ends it", not verify(browser, first))
         second = token(browser)
-        check("one from before a login is not that of who has the old cookie either", not verify(Browser(port, cookie=kept), first))
+        # Without a store nothing tells that the session from before the login is over.
+        of_before = verify(Browser(port, cookie=kept), first)
+        equal("one from before a login, with the cookie from before it", of_before, store == "none")
         browser.ask("POST", "/renew")
         check("so does renew", not verify(browser, second))
         third = token(browser)
@@ -509,7 +522,7 @@ def csrf():
 
 @group("flash messages")
 def flash():
-    with api(STORE="memory") as port:
+    with api(STORE=stores()[-1]) as port:
         jar = {}
 
         def ask(method, path, value=None, send=None):
@@ -556,7 +569,7 @@ def flash():
 
 @group("two cookies of one name")
 def twice():
-    for store in ["none", "memory"]:
+    for store in stores():
         with api(STORE=store) as port:
             old, new = Browser(port), Browser(port)
             old.send("POST", "/login", {"subject": "ada"})
