@@ -34,8 +34,8 @@ use actix_web::http::header::{DATE, HeaderMap};
 use actix_web::{Error, HttpMessage, HttpResponse};
 use pin_project_lite::pin_project;
 
-use self::extract::{Loaded, LocalBox, Slot, SlotInner};
 pub use self::extract::{Loading, SessionExt};
+use self::extract::{LocalBox, Slot, SlotInner};
 pub use self::guard::{LoginGuardFuture, LoginGuardService};
 use crate::cookie::SetCookies;
 use crate::cross_site::request_head;
@@ -201,6 +201,8 @@ struct Committing<B> {
     commit: LocalBox<Result<SetCookies, CommitError>>,
     response: Option<Result<ServiceResponse<B>, Error>>,
     slot: Rc<SlotInner>,
+    /// Whether the request came over HTTPS, as far as that matters.
+    secure: bool,
 }
 
 impl<F, B> fmt::Debug for SessionFuture<F, B> {
@@ -234,18 +236,22 @@ where
                     };
                 let commit = CommitContext { response_head_bytes, secure: loaded.secure };
                 if let Some(outcome) = slot.sessions.try_conclude(&loaded.session, commit) {
-                    return Poll::Ready(finish(&slot, loaded, response, outcome));
+                    return Poll::Ready(finish(&slot, loaded.secure, response, outcome));
                 }
+                let secure = loaded.secure;
                 let (sessions, session) = (Sessions::clone(&slot.sessions), loaded.session.clone());
                 let commit = Box::pin(async move { sessions.conclude(&session, commit).await });
-                this.committing.insert(Box::new(Committing { commit, response: Some(response), slot }))
+                this.committing.insert(Box::new(Committing {
+                    commit,
+                    response: Some(response),
+                    slot,
+                    secure,
+                }))
             }
         };
         let outcome = poll_ready!(committing.commit.as_mut().poll(context));
         let response = committing.response.take().expect("a future is not polled after it was ready");
-        let slot = &committing.slot;
-        let loaded = slot.loaded.get().expect("what is committed was loaded");
-        Poll::Ready(finish(slot, loaded, response, outcome))
+        Poll::Ready(finish(&committing.slot, committing.secure, response, outcome))
     }
 }
 
@@ -258,13 +264,13 @@ fn unchanged<B>(
 /// The response with what the session adds to it.
 fn finish<B>(
     slot: &SlotInner,
-    loaded: &Loaded,
+    secure: bool,
     mut response: Result<ServiceResponse<B>, Error>,
     outcome: Result<SetCookies, CommitError>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let additions = match outcome {
         Ok(lines) => {
-            let flash = slot.flash.get().and_then(|flash| flash.conclude(loaded.secure, lines.lost));
+            let flash = slot.flash.get().and_then(|flash| flash.conclude(secure, lines.lost));
             Additions::new::<HeaderMap>(&slot.sessions, lines, flash)
         }
         Err(error) => return replace(response, error),

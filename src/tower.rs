@@ -106,7 +106,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use self::extract::{BoxFuture, Loaded, Slot, SlotInner};
+use self::extract::{BoxFuture, Slot, SlotInner};
 pub use self::extract::{Loading, SessionExt};
 pub use self::guard::{LoginGuardFuture, LoginGuardService};
 pub use self::rejection::SessionRejection;
@@ -260,6 +260,8 @@ struct Committing<B> {
     commit: BoxFuture<Result<SetCookies, CommitError>>,
     response: Option<Response<B>>,
     slot: Arc<SlotInner>,
+    /// Whether the request came over HTTPS, as far as that matters.
+    secure: bool,
 }
 
 impl<F, B> fmt::Debug for SessionFuture<F, B> {
@@ -288,31 +290,35 @@ where
                 let response_head_bytes = if counted { head_of(&response) + flash } else { 0 };
                 let commit = CommitContext { response_head_bytes, secure: loaded.secure };
                 if let Some(outcome) = slot.sessions.try_conclude(&loaded.session, commit) {
-                    return Poll::Ready(Ok(finish(&slot, loaded, response, outcome)));
+                    return Poll::Ready(Ok(finish(&slot, loaded.secure, response, outcome)));
                 }
+                let secure = loaded.secure;
                 let (sessions, session) = (slot.sessions.clone(), loaded.session.clone());
                 let commit = Box::pin(async move { sessions.conclude(&session, commit).await });
-                this.committing.insert(Box::new(Committing { commit, response: Some(response), slot }))
+                this.committing.insert(Box::new(Committing {
+                    commit,
+                    response: Some(response),
+                    slot,
+                    secure,
+                }))
             }
         };
         let outcome = ready!(committing.commit.as_mut().poll(context));
         let response = committing.response.take().expect("a future is not polled after it was ready");
-        let slot = &committing.slot;
-        let loaded = slot.loaded.get().expect("what is committed was loaded");
-        Poll::Ready(Ok(finish(slot, loaded, response, outcome)))
+        Poll::Ready(Ok(finish(&committing.slot, committing.secure, response, outcome)))
     }
 }
 
 /// The response with what the session adds to it, or what takes its place.
 fn finish<B: Default>(
     slot: &SlotInner,
-    loaded: &Loaded,
+    secure: bool,
     mut response: Response<B>,
     outcome: Result<SetCookies, CommitError>,
 ) -> Response<B> {
     match outcome {
         Ok(lines) => {
-            let flash = slot.flash.get().and_then(|flash| flash.conclude(loaded.secure, lines.lost));
+            let flash = slot.flash.get().and_then(|flash| flash.conclude(secure, lines.lost));
             Additions::new::<HeaderMap>(&slot.sessions, lines, flash).attach(response.headers_mut());
             response
         }

@@ -97,18 +97,11 @@ impl ResponseError for RevokeError {
 
 impl ResponseError for InsertError {
     fn status_code(&self) -> StatusCode {
-        match self {
-            Self::CrossSite => StatusCode::FORBIDDEN,
-            _ => status(Failure::Internal),
-        }
+        status_unless(matches!(self, Self::CrossSite))
     }
 
     fn error_response(&self) -> HttpResponse {
-        if let Self::CrossSite = self {
-            refuse(self);
-            return HttpResponse::new(self.status_code());
-        }
-        failure(self, Failure::Internal)
+        failure_unless(matches!(self, Self::CrossSite), self)
     }
 }
 
@@ -118,25 +111,17 @@ impl ResponseError for CsrfError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        refuse(self);
-        HttpResponse::new(self.status_code())
+        failure_unless(true, self)
     }
 }
 
 impl ResponseError for TransientError {
     fn status_code(&self) -> StatusCode {
-        match self {
-            Self::CrossSite => StatusCode::FORBIDDEN,
-            _ => status(Failure::Internal),
-        }
+        status_unless(matches!(self, Self::CrossSite))
     }
 
     fn error_response(&self) -> HttpResponse {
-        if let Self::CrossSite = self {
-            refuse(self);
-            return HttpResponse::new(self.status_code());
-        }
-        failure(self, Failure::Internal)
+        failure_unless(matches!(self, Self::CrossSite), self)
     }
 }
 
@@ -148,6 +133,19 @@ impl ResponseError for ValueError {
 
 fn status(kind: Failure) -> StatusCode {
     kind.pick(StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE)
+}
+
+fn status_unless(forbidden: bool) -> StatusCode {
+    if forbidden { StatusCode::FORBIDDEN } else { status(Failure::Internal) }
+}
+
+/// The application's mistake, unless it is what a page may not do.
+fn failure_unless(forbidden: bool, error: &dyn std::error::Error) -> HttpResponse {
+    if !forbidden {
+        return failure(error, Failure::Internal);
+    }
+    refuse(error);
+    HttpResponse::new(StatusCode::FORBIDDEN)
 }
 
 fn failure(error: &dyn std::error::Error, kind: Failure) -> HttpResponse {

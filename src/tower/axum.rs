@@ -104,32 +104,19 @@ impl IntoResponse for RevokeError {
 
 impl IntoResponse for InsertError {
     fn into_response(self) -> Response {
-        match self {
-            Self::CrossSite => {
-                refuse(&self);
-                StatusCode::FORBIDDEN.into_response()
-            }
-            _ => failure(&self, Failure::Internal),
-        }
+        failure_unless(matches!(self, Self::CrossSite), &self)
     }
 }
 
 impl IntoResponse for CsrfError {
     fn into_response(self) -> Response {
-        refuse(&self);
-        StatusCode::FORBIDDEN.into_response()
+        failure_unless(true, &self)
     }
 }
 
 impl IntoResponse for TransientError {
     fn into_response(self) -> Response {
-        match self {
-            Self::CrossSite => {
-                refuse(&self);
-                StatusCode::FORBIDDEN.into_response()
-            }
-            _ => failure(&self, Failure::Internal),
-        }
+        failure_unless(matches!(self, Self::CrossSite), &self)
     }
 }
 
@@ -137,4 +124,13 @@ impl IntoResponse for ValueError {
     fn into_response(self) -> Response {
         failure(&self, Failure::Internal)
     }
+}
+
+/// The application's mistake, unless it is what a page may not do.
+fn failure_unless(forbidden: bool, error: &dyn std::error::Error) -> Response {
+    if !forbidden {
+        return failure(error, Failure::Internal);
+    }
+    refuse(error);
+    StatusCode::FORBIDDEN.into_response()
 }
