@@ -21,6 +21,9 @@
 //! | `POST /flash` `{"text"}` | leaves a flash message | 204, 413 |
 //! | `GET /flash` | takes them | 200 `["text"]`, once |
 //! | `POST /revoke` `{"id"}` or `{"subject"}` | `Sessions::revoke`, `revoke_subject` | 204; 409 if revocation is off |
+//! | `GET /sessions` | `Sessions::of` the session's subject | 200 `[{"handle", "label", "authenticated_at", "seen_at", "current"}]`; 401 without a subject; 409 if there is no list |
+//! | `POST /sessions/end` `{"handle"}` | `Sessions::end`, of that subject | 204; 404 if it has no such session; 401, 409 |
+//! | `POST /label` `{"label"}` | `set_label` | 204, 413 |
 //! | `GET /slow?ms=&key=&value=` | opens the session, waits, then `insert` | 204 |
 //! | `GET /status/{code}?key=&value=` | `insert`, then answers with that status; 0: the handler fails | it; 500 |
 //! | `GET /head?bytes=` | `increment("head", 1)`, and headers `x-pad-N` of that many bytes in all | 200 the new value |
@@ -51,6 +54,8 @@
 //! | `SPILL_ABOVE`, `RESPONSE_HEAD_BUDGET`, `RESPONSE_HEAD_RESERVE` | bytes |
 //! | `REVOCATION` | `off`, `every-request` or milliseconds |
 //! | `REVOCATION_FAILURE` | `open` or `closed` |
+//! | `MAX_SESSIONS` | how many sessions a subject may have |
+//! | `OVERFLOW` | what becomes of one more: `end-oldest`, as it is without this, or `refuse`, which is answered with 403 |
 //!
 //! What is not set has the library's default. A bad setting ends it with code 2 and a line that says what is wrong.
 
@@ -69,7 +74,9 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, Route
 use sealed_session::{Flash, RevokeError, Session, SessionMiddleware, Sessions};
 use serde_json::{Value, json};
 
-use interface::{Entry, Head, MAX_BODY, OwnDuration, Persistent, Refusal, Subject, Text, Token, Wait, Whom};
+use interface::{
+    Entry, Handle, Head, Label, MAX_BODY, OwnDuration, Persistent, Refusal, Subject, Text, Token, Wait, Whom,
+};
 
 fn routes(app: &mut web::ServiceConfig) {
     let json = JsonConfig::default().limit(MAX_BODY).error_handler(bad_json);
@@ -91,6 +98,9 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(web::resource("/csrf").get(csrf_token).post(verify_csrf))
         .service(web::resource("/flash").get(take_flash).post(leave_flash))
         .route("/revoke", web::post().to(revoke))
+        .route("/sessions", web::get().to(list))
+        .route("/sessions/end", web::post().to(end))
+        .route("/label", web::post().to(label))
         .route("/slow", web::get().to(slow))
         .route("/status/{code}", web::get().to(status))
         .route("/head", web::get().to(head));
@@ -178,10 +188,38 @@ async fn revoke(sessions: Data<Sessions>, whom: Json<Whom>) -> actix_web::Result
         Whom::Id { id } => sessions.revoke(interface::session_id(id)?).await,
         Whom::Subject { subject } => sessions.revoke_subject(subject).await,
     };
-    match revoked {
-        Ok(()) => Ok(done()),
-        Err(RevokeError::Off) => Err(Refusal::new(409, RevokeError::Off.to_string()).into()),
-        Err(error) => Err(error.into()),
+    revoked.map_err(answered)?;
+    Ok(done())
+}
+
+async fn list(sessions: Data<Sessions>, session: Session) -> actix_web::Result<HttpResponse> {
+    let subject = interface::subject(&session)?;
+    let listed = sessions.of(&subject).await.map_err(answered)?;
+    Ok(HttpResponse::Ok().json(interface::listed(&session, &listed)))
+}
+
+async fn end(
+    sessions: Data<Sessions>,
+    session: Session,
+    body: Json<Handle>,
+) -> actix_web::Result<HttpResponse> {
+    let subject = interface::subject(&session)?;
+    match sessions.end(&subject, &body.handle).await.map_err(answered)? {
+        true => Ok(done()),
+        false => Err(Refusal::no_session().into()),
+    }
+}
+
+async fn label(session: Session, body: Json<Label>) -> Answer {
+    session.set_label(&body.label)?;
+    Ok(done())
+}
+
+/// What an error of `Sessions` is answered with.
+fn answered(error: RevokeError) -> actix_web::Error {
+    match error {
+        RevokeError::Store(_) => error.into(),
+        error => Refusal::new(409, error.to_string()).into(),
     }
 }
 

@@ -23,7 +23,9 @@ use sealed_session::{Flash, RevokeError, Session, SessionLayer, Sessions};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use interface::{Entry, Head, MAX_BODY, OwnDuration, Persistent, Refusal, Subject, Text, Token, Wait, Whom};
+use interface::{
+    Entry, Handle, Head, Label, MAX_BODY, OwnDuration, Persistent, Refusal, Subject, Text, Token, Wait, Whom,
+};
 
 fn routes() -> Router<Sessions> {
     Router::new()
@@ -43,6 +45,9 @@ fn routes() -> Router<Sessions> {
         .route("/csrf", get(csrf_token).post(verify_csrf))
         .route("/flash", get(take_flash).post(leave_flash))
         .route("/revoke", post(revoke))
+        .route("/sessions", get(list))
+        .route("/sessions/end", post(end))
+        .route("/label", post(label))
         .route("/slow", get(slow))
         .route("/status/{code}", get(status))
         .route("/head", get(head))
@@ -127,10 +132,34 @@ async fn revoke(State(sessions): State<Sessions>, Sent(whom): Sent<Whom>) -> Ans
         Whom::Id { id } => sessions.revoke(interface::session_id(&id)?).await,
         Whom::Subject { subject } => sessions.revoke_subject(&subject).await,
     };
-    match revoked {
-        Ok(()) => Ok(done()),
-        Err(RevokeError::Off) => Err(Refusal::new(409, RevokeError::Off.to_string()).into()),
-        Err(error) => Ok(error.into_response()),
+    Ok(revoked.map_or_else(answered, |()| done()))
+}
+
+async fn list(State(sessions): State<Sessions>, session: Session) -> Answer {
+    let subject = interface::subject(&session)?;
+    let listed = sessions.of(&subject).await;
+    Ok(listed.map_or_else(answered, |listed| Json(interface::listed(&session, &listed)).into_response()))
+}
+
+async fn end(State(sessions): State<Sessions>, session: Session, Sent(body): Sent<Handle>) -> Answer {
+    let subject = interface::subject(&session)?;
+    match sessions.end(&subject, &body.handle).await {
+        Ok(true) => Ok(done()),
+        Ok(false) => Err(Refusal::no_session().into()),
+        Err(error) => Ok(answered(error)),
+    }
+}
+
+async fn label(session: Session, Sent(body): Sent<Label>) -> Answer {
+    session.set_label(&body.label)?;
+    Ok(done())
+}
+
+/// What an error of `Sessions` is answered with.
+fn answered(error: RevokeError) -> Response {
+    match error {
+        RevokeError::Store(_) => error.into_response(),
+        error => Refused(Refusal::new(409, error.to_string())).into_response(),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::key::{KeyRing, Purpose};
 use crate::lifetime::Lifetime;
 use crate::record;
 use crate::revocation::{FailurePolicy, Revocation, Revoking};
+use crate::roster::{MAX_LINES, Overflow, Roster, row_for};
 use crate::rows::{Rows, Writers};
 use crate::sessions::{Core, Sessions};
 use crate::short_cookie::ShortCookie;
@@ -68,6 +69,8 @@ pub struct SessionsBuilder {
     store_timeout: Option<Duration>,
     revocation: Option<Revocation>,
     revocation_failure: Option<FailurePolicy>,
+    roster: Option<bool>,
+    max_sessions: Option<(usize, Overflow)>,
     engine: Engine,
 }
 
@@ -99,6 +102,8 @@ impl SessionsBuilder {
             store_timeout: None,
             revocation: None,
             revocation_failure: None,
+            roster: None,
+            max_sessions: None,
             engine: Engine::DEFAULT,
         }
     }
@@ -249,6 +254,43 @@ impl SessionsBuilder {
         self
     }
 
+    /// Whether the store keeps a list of each subject's sessions, for [`Sessions::of`], [`Sessions::end`] and
+    /// [`max_sessions`](Self::max_sessions); the default is true with a store, unless revocation is off.
+    ///
+    /// A login costs three round trips more with it, a logout two, and a session one or two once an hour in each process, when
+    /// the store is asked anyway. An ordinary request costs none.
+    pub fn roster(mut self, listed: bool) -> Self {
+        self.roster = Some(listed);
+        self
+    }
+
+    /// How many sessions a subject may have at once, and what becomes of a login beyond that; from 1 to 1,000, by default
+    /// any number.
+    ///
+    /// The count is exact among logins at the same time. It is exceeded by logins while a rotation of the keys has not
+    /// reached all processes, by sessions whose line was lost until they are used in another hour, and with
+    /// [`Overflow::Refuse`] by those that were not used for longer than a use prolongs a session, or it lives idle, and an
+    /// hour: such a one does not count, or closed private windows would lock their owner out, and it may come back.
+    ///
+    /// If the list cannot be read or written, the login fails with the store's error.
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")] {
+    /// use sealed_session::store::MemoryStore;
+    /// use sealed_session::{Key, KeyRing, Overflow, Sessions};
+    ///
+    /// let sessions = Sessions::builder(KeyRing::new(Key::generate()))
+    ///     .store(MemoryStore::new())
+    ///     .max_sessions(3, Overflow::EndOldest)
+    ///     .build()?;
+    /// # }
+    /// # Ok::<(), sealed_session::ConfigError>(())
+    /// ```
+    pub fn max_sessions(mut self, most: usize, overflow: Overflow) -> Self {
+        self.max_sessions = Some((most, overflow));
+        self
+    }
+
     /// Where the time comes from; the default is [`SystemClock`](crate::SystemClock).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = ClockSource::Given(Box::new(clock));
@@ -280,6 +322,7 @@ impl SessionsBuilder {
         let terms = self.lifetime.terms(self.max_duration)?;
         let (stored, timeout) = self.stored()?;
         let revoking = self.revoking()?;
+        let roster = self.listed(revoking.is_some())?;
         let cookie = CookieWriter::new(&self.cookie);
         let limits = Limits {
             terms,
@@ -316,6 +359,7 @@ impl SessionsBuilder {
             sink: self.sink,
             rows,
             revoking,
+            roster,
         }))
     }
 
@@ -332,6 +376,40 @@ impl SessionsBuilder {
         let every = self.revocation.unwrap_or(Revocation::Every(REVOCATION_EVERY)).interval()?;
         let on_failure = self.revocation_failure.unwrap_or(FailurePolicy::Open);
         Ok(every.map(|every| Revoking::new(every, on_failure)))
+    }
+
+    /// The lists of subjects' sessions, if there are any.
+    fn listed(&self, revokes: bool) -> Result<Option<Roster>, ConfigError> {
+        let setting = match (self.max_sessions, self.roster) {
+            (Some(_), _) => Some("max_sessions"),
+            (None, Some(true)) => Some("roster"),
+            (None, _) => None,
+        };
+        let because = match (revokes, self.roster) {
+            (_, Some(false)) => Some("roster(false)"),
+            (false, _) => Some("revocation(Revocation::Off)"),
+            (true, _) => None,
+        };
+        match (setting, because) {
+            (Some(setting), _) if self.store.is_none() => return Err(ConfigError::NeedsStore { setting }),
+            (Some(setting), Some(because)) => return Err(ConfigError::NeedsRoster { setting, because }),
+            (None, Some(_)) => return Ok(None),
+            (_, None) => {}
+        }
+        if let Some((value, _)) = self.max_sessions {
+            let (setting, min, max) = ("max_sessions", 1, MAX_LINES);
+            if !(min..=max).contains(&value) {
+                return Err(ConfigError::Count { setting, value, min, max });
+            }
+            let (room, min) =
+                (self.max_stored_bytes.unwrap_or(MAX_STORED), RowSealer::sealed_len(row_for(value)));
+            if room < min {
+                let (setting, value, max) = ("max_stored_bytes", room, MAX_MAX_STORED);
+                return Err(ConfigError::Bytes { setting, value, min, max });
+            }
+        }
+        let every = self.revocation.unwrap_or(Revocation::Every(REVOCATION_EVERY)).interval()?;
+        Ok(Some(Roster::new(self.max_sessions, every.unwrap_or_default())))
     }
 
     /// What a store changes about a session's limits, and how long it is waited for.

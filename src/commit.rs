@@ -2,7 +2,9 @@
 
 mod carried;
 mod confirm;
+mod enroll;
 mod issue;
+mod listing;
 mod plan;
 mod revoke;
 mod saving;
@@ -106,7 +108,7 @@ impl Core {
         // Where something was written there will be something to do, and the plan below says what.
         let keeps = session.with(|state| {
             self.leave_behind(state);
-            let keeps = !state.entries.touched() && plan(state) == Plan::NOTHING;
+            let keeps = !state.entries.touched() && plan(state) == Plan::NOTHING && !self.is_named(state);
             if keeps {
                 state.stage = Stage::Committed;
             }

@@ -111,6 +111,28 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A number is zero, or beyond reason.
+    #[error("{setting} is {value}; it must be from {min} to {max}")]
+    Count {
+        /// Which setting.
+        setting: &'static str,
+        /// The value given.
+        value: usize,
+        /// The smallest that is accepted.
+        min: usize,
+        /// The largest that is accepted.
+        max: usize,
+    },
+    /// A setting that needs the list of a subject's sessions, and another one that there is none.
+    #[error(
+        "{setting} is set, but `{because}` leaves no list of a subject's sessions; leave one of them out"
+    )]
+    NeedsRoster {
+        /// Which setting.
+        setting: &'static str,
+        /// The setting that contradicts.
+        because: &'static str,
+    },
     /// A setting that means something only with a store, and there is none.
     #[error("{setting} is set, but there is no store; add `.store(..)` or leave it out")]
     NeedsStore {
@@ -271,6 +293,14 @@ pub enum InsertError {
     /// `authenticate` or `set_subject` with an empty string. To log out, `destroy` the session.
     #[error("a subject must not be empty; to log out call `destroy`")]
     EmptySubject,
+    /// `set_label` with more than fits into the list of a subject's sessions.
+    #[error("a label may have {max} bytes, not {size}; shorten it")]
+    Label {
+        /// The length given, in bytes.
+        size: usize,
+        /// The most that is accepted: 120.
+        max: usize,
+    },
     /// The session was destroyed earlier in this request.
     #[error("the session was destroyed in this request; a new one starts with the next request")]
     Destroyed,

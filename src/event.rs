@@ -19,7 +19,8 @@ use crate::record::SessionId;
 /// # Metrics
 /// With the feature `metrics` the counter `sealed_session_events_total` counts them by the labels `event` and `reason`,
 /// and the histograms `sealed_session_cookie_bytes` (name + value of each cookie that is issued) and
-/// `sealed_session_row_bytes` take the sizes, through the facade `metrics`.
+/// `sealed_session_row_bytes` take the sizes, and `sealed_session_subject_sessions` how many sessions a login gives its
+/// subject, through the facade `metrics`.
 ///
 /// ```
 /// use sealed_session::{Event, Key, KeyRing, Sessions};
@@ -155,7 +156,19 @@ pub enum Event {
         /// The session.
         id: SessionId,
     },
-    /// [`Sessions::revoke`](crate::Sessions::revoke) ended the session.
+    /// The session was ended because its subject has begun another one, over
+    /// [`max_sessions`](crate::SessionsBuilder::max_sessions) with [`Overflow::EndOldest`](crate::Overflow::EndOldest).
+    Displaced {
+        /// The session that ended.
+        id: SessionId,
+    },
+    /// A login was refused, because its subject has as many sessions as
+    /// [`max_sessions`](crate::SessionsBuilder::max_sessions) permits, with [`Overflow::Refuse`](crate::Overflow::Refuse).
+    LoginRefused {
+        /// The session of the request, if there was one, which goes on as it was.
+        id: Option<SessionId>,
+    },
+    /// [`Sessions::revoke`](crate::Sessions::revoke) or [`Sessions::end`](crate::Sessions::end) ended the session.
     Revoked {
         /// The session.
         id: SessionId,
@@ -203,6 +216,8 @@ impl Event {
             Self::HeadOverBudget { .. } => "head_over_budget",
             Self::StoreFailed { .. } => "store_failed",
             Self::Unconfirmed { .. } => "unconfirmed",
+            Self::Displaced { .. } => "displaced",
+            Self::LoginRefused { .. } => "login_refused",
             Self::Revoked { .. } => "revoked",
             Self::SubjectRevoked => "subject_revoked",
             Self::KeysReloaded { .. } => "keys_reloaded",
@@ -243,9 +258,10 @@ impl Event {
             | Self::Conflicted { id }
             | Self::HeadOverBudget { id, .. }
             | Self::Unconfirmed { id }
+            | Self::Displaced { id }
             | Self::Revoked { id }
             | Self::Ended { id, .. } => Some(id),
-            Self::CrossSite { id, .. } => id,
+            Self::CrossSite { id, .. } | Self::LoginRefused { id } => id,
             Self::Rejected { .. }
             | Self::StoreFailed { .. }
             | Self::SubjectRevoked
@@ -337,6 +353,8 @@ impl fmt::Display for Event {
             Self::Unconfirmed { .. } => {
                 "a session was used without knowing whether it was revoked, because the store does not answer"
             }
+            Self::Displaced { .. } => "a session was ended for a newer one of its subject's",
+            Self::LoginRefused { .. } => "a login was refused, because its subject has as many sessions as it may have",
             Self::Revoked { .. } => "a session was revoked",
             Self::SubjectRevoked => "all sessions of a subject were revoked",
             Self::KeysReloaded { primary } => {
@@ -407,6 +425,14 @@ impl EventSink {
             Some(Reload::Failed(error)) => self.tell(&Event::KeysFailed { error: in_full(&error) }),
             None => {}
         }
+    }
+
+    /// A login gave its subject so many sessions.
+    pub(crate) fn listed(&self, sessions: usize) {
+        #[cfg(feature = "metrics")]
+        metrics::histogram!("sealed_session_subject_sessions").record(sessions as f64);
+        #[cfg(not(feature = "metrics"))]
+        let _ = sessions;
     }
 
     /// A cookie was issued, whose name + value have that many bytes.

@@ -43,6 +43,8 @@ pub(crate) enum Purpose {
     Row,
     /// Where a store keeps what is said of a subject.
     Lookup,
+    /// Where a store keeps a subject's roster, and how its lines are named.
+    Roster,
     /// Tokens against cross-site request forgery.
     Csrf,
     /// Cookies that are read once.
@@ -56,6 +58,7 @@ impl Purpose {
             Self::Cookie => "cookie",
             Self::Row => "row",
             Self::Lookup => "lookup",
+            Self::Roster => "roster",
             Self::Csrf => "csrf",
             Self::Transient => "transient",
         }

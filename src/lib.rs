@@ -115,6 +115,7 @@ mod record;
 #[cfg(any(feature = "actix", feature = "tower"))]
 mod response;
 mod revocation;
+mod roster;
 mod rows;
 mod session;
 mod sessions;
@@ -155,6 +156,7 @@ pub use login_guard::LoginGuard;
 pub use random::reseed;
 pub use record::{ParseSessionIdError, SessionId};
 pub use revocation::{FailurePolicy, Revocation};
+pub use roster::{Overflow, SessionSummary};
 pub use session::{Placement, Session, SessionKey};
 pub use sessions::{CommitContext, Inspection, Sessions};
 pub use state::Origin;

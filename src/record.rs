@@ -5,6 +5,7 @@
 //! entries alone, and a later change of the header never makes a session outgrow its cookie.
 
 mod packed;
+mod roster;
 mod row;
 mod transient;
 
@@ -20,8 +21,9 @@ use bincode::{Decode, Encode};
 
 use self::packed::Places;
 pub(crate) use self::packed::{Extent, Packed};
+pub(crate) use self::roster::{HOUR, Line, MAX_LABEL, MAX_LINE, ROSTER_HEAD, hour};
 pub(crate) use self::row::{
-    RowContent, decode_row, encode_ended, encode_generation, encode_live, encoded_row_len,
+    RowContent, decode_row, encode_ended, encode_generation, encode_live, encode_roster, encoded_row_len,
 };
 pub(crate) use self::transient::{
     TransientContent, decode_transient, encode_transient, encoded_transient_len,

@@ -219,14 +219,17 @@ pub(crate) enum Failure {
     Internal,
     /// 503: it may work in a moment.
     Unavailable,
+    /// 403: it is not permitted.
+    Refused,
 }
 
 impl Failure {
-    /// The one of the two values that stands for it.
-    pub(crate) fn pick<S>(self, internal: S, unavailable: S) -> S {
+    /// The one of the three values that stands for it.
+    pub(crate) fn pick<S>(self, internal: S, unavailable: S, refused: S) -> S {
         match self {
             Self::Internal => internal,
             Self::Unavailable => unavailable,
+            Self::Refused => refused,
         }
     }
 }
@@ -237,13 +240,17 @@ pub(crate) fn failure_of(error: &CommitError) -> Failure {
         CommitError::Store(_) | CommitError::NotEnded { .. } | CommitError::Conflict | CommitError::Ended => {
             Failure::Unavailable
         }
+        CommitError::TooManySessions => Failure::Refused,
         CommitError::Foreign => Failure::Internal,
     }
 }
 
 /// The headers of an answer with an empty body for this failure. What went wrong is told in the log alone.
 pub(crate) fn fail<H: Headers>(error: &dyn Error, failure: Failure, headers: &mut H) {
-    let status = failure.pick(500, 503);
+    if failure == Failure::Refused {
+        return refuse(error);
+    }
+    let status = failure.pick(500, 503, 403);
     let source = error.source().map(tracing::field::display);
     tracing::error!(target: "sealed_session", %error, source, "session failure answered with {status}");
     if failure == Failure::Unavailable {
@@ -251,8 +258,7 @@ pub(crate) fn fail<H: Headers>(error: &dyn Error, failure: Failure, headers: &mu
     }
 }
 
-/// Tells the log of a change that another site's page may not make: an answer of 403 that nobody can explain is a riddle.
-#[cfg(any(feature = "actix", feature = "axum"))]
+/// Tells the log of what is not permitted: an answer of 403 that nobody can explain is a riddle.
 pub(crate) fn refuse(error: &dyn Error) {
     tracing::warn!(target: "sealed_session", %error, "session failure answered with 403");
 }

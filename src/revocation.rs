@@ -10,7 +10,7 @@ mod cache;
 use std::time::Duration;
 
 use self::breaker::Breaker;
-use self::cache::AnswerCache;
+pub(crate) use self::cache::AnswerCache;
 use crate::clock::Millis;
 use crate::error::{ConfigError, Rejection, StoreError};
 use crate::key::KeyId;
@@ -105,6 +105,11 @@ impl Revoking {
     pub(crate) fn is_known_outdated(&self, place: &RowKey, generation: u64, now: Millis) -> Option<bool> {
         let (present, asked) = self.subjects.get(place)?;
         self.is_fresh(asked, now).then(|| differs(present, generation))
+    }
+
+    /// The generation that the subject at this place had when it was last asked for, or given, here.
+    pub(crate) fn known_generation(&self, place: &RowKey) -> Option<u64> {
+        self.subjects.get(place).and_then(|(generation, _)| generation)
     }
 
     /// Waits for whoever asks the same, whose answer will do. Where each request has to ask there is nothing to wait for.

@@ -19,7 +19,7 @@ use crate::error::{CommitError, Rejection, StoreError, in_full};
 use crate::event::{Event, EventSink};
 use crate::key::KeyId;
 use crate::random;
-use crate::record::{self, NotARecord, Packed, RowContent, SessionId};
+use crate::record::{self, Line, NotARecord, Packed, RowContent, SessionId};
 use crate::state::LoadedRow;
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
@@ -110,7 +110,7 @@ impl Rows {
                 Found::Live(LiveRow { entries, counter, revision, expires_at, current })
             }
             // A row does not become readable by refusing requests for ever: the session starts anew.
-            Ok(RowContent::Generation(_)) | Err(_) => Found::Unreadable(revision),
+            Ok(RowContent::Generation(_) | RowContent::Roster(_)) | Err(_) => Found::Unreadable(revision),
         })
     }
 
@@ -126,6 +126,20 @@ impl Rows {
             _ => Err(StoreError::Corrupt("a subject's row holds something else".into())),
         });
         Ok(Some((generation, row.revision)))
+    }
+
+    /// The roster of a subject under one key, by the place of its row, as far as that can be read.
+    pub(crate) async fn load_roster(
+        &self,
+        place: &RowKey,
+        deadline: Deadline,
+    ) -> Result<Option<(Option<Vec<Line>>, Revision)>, StoreError> {
+        let Some(row) = self.read(place, place.as_bytes(), deadline).await? else { return Ok(None) };
+        let lines = match row.content {
+            Ok(RowContent::Roster(lines)) => Some(lines),
+            _ => None,
+        };
+        Ok(Some((lines, row.revision)))
     }
 
     async fn read(&self, key: &RowKey, id: &[u8], deadline: Deadline) -> Result<Option<Read>, StoreError> {
@@ -171,6 +185,21 @@ impl Rows {
     ) -> Result<bool, StoreError> {
         let data = self.sealer.seal(place.as_bytes(), Some(key), 1 + size_of::<u64>(), |text| {
             record::encode_generation(generation, text);
+        });
+        self.put(place, &data, stamp, expected, deadline).await
+    }
+
+    /// Like [`write_generation`](Self::write_generation), of a subject's roster.
+    pub(crate) async fn write_roster(
+        &self,
+        (key, place): (KeyId, &RowKey),
+        lines: &[Line],
+        stamp: (Revision, Millis),
+        expected: Expected,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let data = self.sealer.seal(place.as_bytes(), Some(key), roster_len(lines), |text| {
+            record::encode_roster(lines, text);
         });
         self.put(place, &data, stamp, expected, deadline).await
     }
@@ -245,6 +274,11 @@ impl Rows {
     fn failed(&self, operation: &'static str, error: &StoreError) {
         self.sink.tell(&Event::StoreFailed { operation, kind: error.as_str(), error: in_full(error) });
     }
+}
+
+/// Length of an encoded roster in bytes.
+fn roster_len(lines: &[Line]) -> usize {
+    record::ROSTER_HEAD + lines.iter().map(Line::encoded_len).sum::<usize>()
 }
 
 /// Where the row of a session is.

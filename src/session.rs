@@ -2,6 +2,7 @@
 
 mod csrf;
 mod key;
+mod label;
 mod lifetime;
 mod login;
 
@@ -48,6 +49,8 @@ pub(crate) trait Backend: Send + Sync {
     fn verify_csrf(&self, of: &[Binding], token: &str) -> Result<(), CsrfError>;
     async fn save(&self, session: &Session) -> Result<(), CommitError>;
     async fn reload(&self, session: &Session) -> Result<(), CommitError>;
+    /// What a session of this subject is called where its id must not be told; none without a list of them.
+    fn handle(&self, subject: &str, id: SessionId) -> Option<String>;
     /// The generation of a subject whose former one this process has revoked since then.
     fn given_generation(&self, subject: &str, since: Millis) -> Option<u64>;
 }

@@ -20,6 +20,7 @@ use crate::key::{KeyId, KeyRing};
 use crate::lifetime;
 use crate::record::{Header, Place, SessionId};
 use crate::revocation::{FailurePolicy, Revoking};
+use crate::roster::{Roster, RosterProtocol};
 use crate::rows::{LiveRow, Rows};
 use crate::session::{Backend, Placement, Session};
 use crate::short_cookie::ShortCookie;
@@ -72,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) rows: Option<Rows>,
     /// With a store, unless it is off.
     pub(crate) revoking: Option<Revoking>,
+    /// Likewise: the lists of subjects' sessions.
+    pub(crate) roster: Option<Roster>,
 }
 
 /// A request's session, as far as it is known without waiting.
@@ -160,6 +163,13 @@ impl Core {
         let ring = self.sealer.ring();
         self.sink.looked(ring, ring.tick(now));
         now
+    }
+
+    /// The lists of subjects' sessions, if there are any.
+    pub(crate) fn roster_at(&self, now: Millis) -> Option<RosterProtocol<'_>> {
+        let Self { roster, rows, revoking, limits, .. } = self;
+        let (roster, rows, revoking) = (roster.as_ref()?, rows.as_ref()?, revoking.as_ref()?);
+        Some(RosterProtocol { roster, rows, revoking, limits, now })
     }
 
     /// Whether a session was revoked, as far as this process knows.
@@ -273,10 +283,12 @@ impl Sessions {
         let Some(rows) = &self.core.rows else { return Ok(self.refuse(reference, Rejection::Missing)) };
         let deadline = rows.deadline();
         let (id, revoking) = (candidate.header.id, &self.core.revoking);
+        let mut confirmed = true;
         let row = match (candidate.header.place, revoking) {
             (Place::Cookie, None) => Ok(None),
             (Place::Cookie, Some(revoking)) => {
                 let asked = revoking.ask_session(rows, id, *now, deadline).await;
+                confirmed &= asked.is_ok();
                 self.or_else(asked, Ok(None), id, revoking)?
             }
             (Place::Store, _) => {
@@ -292,9 +304,13 @@ impl Sessions {
             && let Some(place) = rows.sealer.subject_row(candidate.key_id, subject)
         {
             let asked = revoking.is_outdated(rows, &place, &candidate.header, *now, deadline).await;
+            confirmed &= asked.is_ok();
             if self.or_else(asked, false, id, revoking)? {
                 return Ok(self.refuse(reference, Rejection::Revoked));
             }
+        }
+        if let Some(roster) = self.core.roster_at(*now).filter(|_| confirmed) {
+            roster.note(&candidate.header, None, deadline).await;
         }
         Ok(self.resume(reference, row))
     }

@@ -117,6 +117,8 @@ pub(crate) struct Besides {
     pub(crate) others: Vec<Header>,
     /// A refused one that stays in the browser: its value, or the id of the session that is over.
     pub(crate) refused: Option<Box<[u8]>>,
+    /// What the session is to be called in the list of its subject's.
+    pub(crate) label: Option<Box<str>>,
 }
 
 /// A session's state, reached only through [`Session::with`].
@@ -217,6 +219,11 @@ impl State {
     /// The other sessions whose cookies the request carries.
     pub(crate) fn others(&self) -> &[Header] {
         self.besides.as_ref().map_or(&[], |besides| &besides.others)
+    }
+
+    /// What the session is to be called, if this request says so.
+    pub(crate) fn label(&self) -> Option<&str> {
+        self.besides.as_ref()?.label.as_deref()
     }
 
     /// The refused cookie that stays in the browser.
@@ -454,6 +461,14 @@ impl Limits {
         match self.stored {
             None => self.check(record::encoded_len(subject, extent)),
             Some(stored) => stored.check(RowSealer::sealed_len(record::encoded_row_len(extent))),
+        }
+    }
+
+    /// For how long one use of a session lets the next one wait.
+    pub(crate) fn use_span(&self, times: &Times) -> Millis {
+        match (self.rolling, self.terms.idle) {
+            (true, idle) => lifetime::duration(times, &self.terms).min(idle.unwrap_or(Millis(i64::MAX))),
+            (false, idle) => lifetime::active(times, &self.terms).max(idle.unwrap_or(Millis::ZERO)),
         }
     }
 

@@ -338,8 +338,11 @@ fn finish<B: Default>(
 /// An answer with an empty body, whose error is told in the log alone.
 fn failure<B: Default>(error: &dyn std::error::Error, kind: Failure) -> Response<B> {
     let mut response = Response::new(B::default());
-    *response.status_mut() =
-        kind.pick(http::StatusCode::INTERNAL_SERVER_ERROR, http::StatusCode::SERVICE_UNAVAILABLE);
+    *response.status_mut() = kind.pick(
+        http::StatusCode::INTERNAL_SERVER_ERROR,
+        http::StatusCode::SERVICE_UNAVAILABLE,
+        http::StatusCode::FORBIDDEN,
+    );
     fail(error, kind, response.headers_mut());
     response
 }

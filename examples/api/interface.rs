@@ -1,7 +1,8 @@
 //! What the interface takes and answers, whatever framework it is served by.
 
 use sealed_session::{
-    CsrfError, Flash, InsertError, Origin, ParseSessionIdError, Placement, Session, SessionId, TransientError,
+    CsrfError, Flash, InsertError, Origin, ParseSessionIdError, Placement, Session, SessionId,
+    SessionSummary, TransientError,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -65,6 +66,31 @@ pub(crate) struct Text {
 /// What `GET /flash` answers.
 pub(crate) fn texts(flash: &Flash) -> Vec<String> {
     flash.take().into_iter().map(|message| message.text).collect()
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Handle {
+    pub(crate) handle: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Label {
+    pub(crate) label: String,
+}
+
+/// What `GET /sessions` answers.
+pub(crate) fn listed(session: &Session, listed: &[SessionSummary]) -> Value {
+    let own = session.handle();
+    let line = |summary: &SessionSummary| {
+        json!({
+            "handle": summary.handle,
+            "label": summary.label,
+            "authenticated_at": summary.authenticated_at.map(rfc3339),
+            "seen_at": rfc3339(summary.seen_at),
+            "current": own.as_ref() == Some(&summary.handle),
+        })
+    };
+    listed.iter().map(line).collect()
 }
 
 #[derive(Deserialize)]
@@ -144,9 +170,18 @@ impl Refusal {
         Self::new(404, format!("no entry {key:?}"))
     }
 
+    pub(crate) fn no_session() -> Self {
+        Self::new(404, "the subject has no session of this handle".to_owned())
+    }
+
     pub(crate) fn too_large(error: String, size: usize, limit: usize) -> Self {
         Self { status: 413, body: json!({ "error": error, "size": size, "limit": limit }) }
     }
+}
+
+/// Whose sessions are listed.
+pub(crate) fn subject(session: &Session) -> Result<String, Refusal> {
+    session.subject().ok_or_else(|| Refusal::new(401, "nobody has logged in to this session".to_owned()))
 }
 
 /// The session that `POST /revoke` names.
@@ -186,6 +221,7 @@ impl From<InsertError> for Refusal {
         match error {
             InsertError::TooLarge { size, limit } => Self::too_large(message, size, limit),
             InsertError::NotCountable { .. } => Self::new(409, message),
+            InsertError::Label { size, max } => Self::too_large(message, size, max),
             InsertError::CrossSite => Self::new(403, message),
             InsertError::Encode { .. } | InsertError::Duration { .. } | InsertError::EmptySubject => {
                 Self::bad(message)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sealed_session::store::{self, Store};
 use sealed_session::{
-    CrossSite, FailurePolicy, Key, KeyRing, Lifetime, Revocation, SameSite, Secure, Sessions,
+    CrossSite, FailurePolicy, Key, KeyRing, Lifetime, Overflow, Revocation, SameSite, Secure, Sessions,
 };
 
 /// The port to listen on; 0 takes a free one.
@@ -90,6 +90,18 @@ fn revocation() -> Result<Option<Revocation>, String> {
     })
 }
 
+/// How many sessions a subject may have, and what becomes of one more.
+fn most() -> Result<Option<(usize, Overflow)>, String> {
+    let most = setting("MAX_SESSIONS", "a whole number", |value| value.parse().ok())?;
+    let ways = [("end-oldest", Overflow::EndOldest), ("refuse", Overflow::Refuse)];
+    match (most, one_of("OVERFLOW", "end-oldest or refuse", &ways)?) {
+        (None, Some(_)) => {
+            Err("OVERFLOW is set, but MAX_SESSIONS is not: set it too, or unset that".to_owned())
+        }
+        (most, overflow) => Ok(most.map(|most| (most, overflow.unwrap_or(Overflow::EndOldest)))),
+    }
+}
+
 /// Domain and path of cookies that earlier releases set.
 fn formerly() -> Result<Vec<(Option<String>, String)>, String> {
     let place = |text: &str| {
@@ -144,6 +156,9 @@ pub(crate) async fn sessions() -> Result<Sessions, String> {
     }
     if let Some(policy) = on_failure {
         builder = builder.revocation_failure(policy);
+    }
+    if let Some((most, overflow)) = most()? {
+        builder = builder.max_sessions(most, overflow);
     }
     if let Some(timeout) = millis("STORE_TIMEOUT_MS")? {
         builder = builder.store_timeout(timeout);
@@ -206,6 +221,8 @@ fn what_is_set() -> String {
         "RESPONSE_HEAD_RESERVE",
         "REVOCATION",
         "REVOCATION_FAILURE",
+        "MAX_SESSIONS",
+        "OVERFLOW",
     ];
     let set = names.iter().filter_map(|name| env::var(name).ok().map(|value| format!("{name}={value:?}")));
     set.collect::<Vec<_>>().join(", ")

@@ -80,7 +80,7 @@ impl ResponseError for CommitError {
 
 fn kind_of(error: &RevokeError) -> Failure {
     match error {
-        RevokeError::Off => Failure::Internal,
+        RevokeError::Off | RevokeError::Unlisted => Failure::Internal,
         RevokeError::Store(_) => Failure::Unavailable,
     }
 }
@@ -132,7 +132,7 @@ impl ResponseError for ValueError {
 }
 
 fn status(kind: Failure) -> StatusCode {
-    kind.pick(StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE)
+    kind.pick(StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE, StatusCode::FORBIDDEN)
 }
 
 fn status_unless(forbidden: bool) -> StatusCode {

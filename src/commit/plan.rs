@@ -125,7 +125,7 @@ impl Plan {
 
     /// Whether the store is needed.
     pub(super) fn waits(self, core: &Core, state: &State, now: Millis, primary: KeyId) -> bool {
-        self.row != RowStep::Leave || self.has_to_ask(core, state, now, primary)
+        self.row != RowStep::Leave || core.is_named(state) || self.has_to_ask(core, state, now, primary)
     }
 
     /// Whether the store has to be asked first whether the session, or its subject's, was ended.
@@ -207,12 +207,8 @@ impl Core {
     pub(super) fn may_wait(&self, state: &State, context: &CommitContext, now: Millis) -> bool {
         let terms = &self.limits.terms;
         let (end, _) = lifetime::first_end(&state.header.times, terms, now);
-        // For how long one use lets the next one wait.
         let times = &state.header.times;
-        let span = match (self.limits.rolling, terms.idle) {
-            (true, idle) => lifetime::duration(times, terms).min(idle.unwrap_or(Millis(i64::MAX))),
-            (false, idle) => lifetime::active(times, terms).max(idle.unwrap_or(Millis::ZERO)),
-        };
+        let span = self.limits.use_span(times);
         let absolute = lifetime::absolute_end(times, terms).map_or(span, |end| end.minus(times.created_at));
         let spare = Millis(span.min(absolute).0 / 2);
         let name_value = self.limits.name_value(state.plaintext_len());

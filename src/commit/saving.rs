@@ -8,6 +8,7 @@ use crate::csrf::{self, Binding};
 use crate::error::{CommitError, CsrfError};
 use crate::event::Event;
 use crate::record::SessionId;
+use crate::roster::handles;
 use crate::rows::Rows;
 use crate::session::{Backend, Session};
 use crate::sessions::Core;
@@ -68,6 +69,10 @@ impl Backend for Core {
         self.over(id, saved)?;
         self.sink.tell(&Event::Written { id, bytes });
         Ok(())
+    }
+
+    fn handle(&self, subject: &str, id: SessionId) -> Option<String> {
+        self.roster.as_ref().zip(self.rows.as_ref()).and_then(|(_, rows)| handles(rows, subject, id).next())
     }
 
     fn given_generation(&self, subject: &str, since: Millis) -> Option<u64> {

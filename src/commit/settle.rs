@@ -17,6 +17,12 @@ use crate::sessions::{CommitContext, Core};
 use crate::state::{CookieStep, Loaded, Stage, State};
 use crate::stored::{NotDone, RowProtocol};
 
+/// What came of asking whether the session goes on: the key to seal it under, and whether anything was asked.
+struct Asked {
+    any: bool,
+    key: KeyId,
+}
+
 impl Core {
     /// Carries out what needs the store, and leaves the session as it is there then. `None`: it needs none any more.
     pub(super) async fn settle(
@@ -60,16 +66,13 @@ impl Core {
     ) -> Result<SetCookies, CommitError> {
         let (Some(rows), context) = (&self.rows, &context) else { return Ok(SetCookies::default()) };
         work.entries.forget_idle_changes();
-        let protocol = RowProtocol { rows, limits: &self.limits, now };
-        let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
-        let id = loaded.unwrap_or(work.header.id);
+        let id = work.loaded.as_ref().map_or(work.header.id, |loaded| loaded.header.id);
         let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
         let mut plan = plan.in_time(self, &work, context, now);
         if matches!(plan.row, RowStep::Leave | RowStep::Extend) && self.is_known_to_be_over(&work, now) {
             lost(Rejection::Revoked);
             return Ok(SetCookies::lost());
         }
-        let was_stored = work.row.is_some();
         let mut key = primary;
         let asks = self.revoking.as_ref().filter(|_| plan.has_to_ask(self, &work, now, primary));
         if let Some(revoking) = asks {
@@ -88,6 +91,28 @@ impl Core {
         if plan.issues() {
             self.stamp(&mut work, now);
         }
+        let listing = self.enroll(&work, plan, asks.is_some(), now).await?;
+        let before = work.loaded.as_ref().map(|loaded| loaded.header.clone());
+        let asked = Asked { any: asks.is_some(), key };
+        let outcome = self.perform(session, work, (plan, asked), context, now).await;
+        self.settle_listing(listing, before.as_ref(), session, outcome, now).await
+    }
+
+    /// The plan's step at the row, then the one at the cookie.
+    async fn perform(
+        &self,
+        session: &Session,
+        mut work: State,
+        (plan, Asked { any: asked, key }): (Plan, Asked),
+        context: &CommitContext,
+        now: Millis,
+    ) -> Result<SetCookies, CommitError> {
+        let Some(rows) = &self.rows else { return Ok(SetCookies::default()) };
+        let protocol = RowProtocol { rows, limits: &self.limits, now };
+        let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
+        let id = loaded.unwrap_or(work.header.id);
+        let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
+        let was_stored = work.row.is_some();
         let done = match plan.row {
             RowStep::Leave if !plan.issues() => return Ok(SetCookies::default()),
             RowStep::Leave => Ok(()),
@@ -138,7 +163,7 @@ impl Core {
             if plan.cookie == CookieStep::Prolong {
                 return Ok(SetCookies::default());
             }
-            if asks.is_some() && work.header.subject.is_some() {
+            if asked && work.header.subject.is_some() {
                 return Err(StoreError::Timeout("the keys have changed meanwhile".into()).into());
             }
         }
@@ -177,16 +202,18 @@ impl Core {
         let own = work.loaded.as_ref().filter(|_| work.row.is_some() || self.revoking.is_some());
         let own = own.map(|loaded| (&loaded.header, work.row.as_ref()));
         let others = work.others().iter().filter(|other| self.can_end(other)).map(|other| (other, None));
-        let mut outcome = Ok(());
+        let (mut outcome, mut ended) = (Ok(()), Vec::new());
         for (header, row) in own.into_iter().chain(others) {
             match protocol.end(header, row, deadline).await {
                 Ok(()) => {
                     self.forget(Some(header.id), now);
                     self.sink.tell(&Event::Ended { id: header.id, destroyed: true });
+                    ended.push(header);
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
+        self.strike_out(ended.into_iter(), now).await;
         outcome
     }
 
@@ -202,7 +229,10 @@ impl Core {
         match error {
             CommitError::Conflict => self.sink.tell(&Event::Conflicted { id }),
             CommitError::Ended => self.sink.tell(&Event::Lost { id, reason: Rejection::Revoked }),
-            CommitError::Store(_) | CommitError::NotEnded { .. } | CommitError::Foreign => {}
+            CommitError::Store(_)
+            | CommitError::NotEnded { .. }
+            | CommitError::TooManySessions
+            | CommitError::Foreign => {}
         }
     }
 }

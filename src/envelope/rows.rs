@@ -18,6 +18,12 @@ use crate::key::{KEY_ID_LEN, KEY_LEN, Key, KeyId, KeyRing, Purpose, Snapshot, ro
 use crate::random;
 use crate::store::RowKey;
 
+/// What the key of rosters is used for: the first byte of what is authenticated.
+const ROSTER_PLACE: u8 = 0;
+const ROSTER_HANDLE: u8 = 1;
+/// Length of a session's handle in bytes.
+pub(crate) const HANDLE_LEN: usize = 16;
+
 /// Seals and opens the rows of sessions whose cookie has one name, under the keys of a ring.
 pub(crate) struct RowSealer {
     engine: Engine,
@@ -37,6 +43,8 @@ pub(super) struct Subkey {
     pub(super) row: Zeroizing<[u8; KEY_LEN]>,
     /// Keyed, so that a subject costs no more than its own hash.
     lookup: Hmac<Sha256>,
+    /// Likewise, of rosters and of their lines.
+    roster: Hmac<Sha256>,
 }
 
 impl RowSealer {
@@ -113,6 +121,22 @@ impl RowSealer {
         self.subkeys().of.iter().find(|subkey| subkey.id == key).map(|subkey| place(subkey, subject))
     }
 
+    /// Where the ring's keys keep the roster of a subject, the primary's first.
+    pub(crate) fn roster_rows(&self, subject: &str) -> Vec<(KeyId, RowKey)> {
+        let place = |subkey: &Subkey| tagged(&subkey.roster, &[&[ROSTER_PLACE], subject.as_bytes()]);
+        self.subkeys().of.iter().map(|subkey| (subkey.id, RowKey::from_bytes(place(subkey)))).collect()
+    }
+
+    /// What a session of a subject is called where its id must not be told, under each key of the ring, the primary's
+    /// first.
+    pub(crate) fn handles(&self, subject: &str, id: &[u8]) -> Vec<[u8; HANDLE_LEN]> {
+        let handle = |subkey: &Subkey| {
+            let tag = tagged(&subkey.roster, &[&[ROSTER_HANDLE], id, subject.as_bytes()]);
+            *tag.first_chunk().expect("a tag is longer")
+        };
+        self.subkeys().of.iter().map(handle).collect()
+    }
+
     /// The cipher of one row, for nonces that begin like this.
     pub(super) fn cipher(&self, subkey: &[u8; KEY_LEN], id: &[u8], prefix: &Prefix) -> Gcm {
         Xaes::new(self.engine, &row_key(subkey, id)).derive(prefix)
@@ -130,9 +154,13 @@ impl RowSealer {
 }
 
 fn place(subkey: &Subkey, subject: &str) -> RowKey {
-    let mut mac = subkey.lookup.clone();
-    mac.update(subject.as_bytes());
-    RowKey::from_bytes(mac.finalize().into_bytes().into())
+    RowKey::from_bytes(tagged(&subkey.lookup, &[subject.as_bytes()]))
+}
+
+fn tagged(keyed: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = keyed.clone();
+    parts.iter().for_each(|part| mac.update(part));
+    mac.finalize().into_bytes().into()
 }
 
 impl Subkeys {
@@ -144,11 +172,13 @@ impl Subkeys {
 
 impl Subkey {
     pub(super) fn derive(key: &Key, name: &str) -> Self {
-        let lookup = key.subkey(Purpose::Lookup, name);
+        let keyed =
+            |purpose| Hmac::new_from_slice(&*key.subkey(purpose, name)).expect("HMAC takes any length");
         Self {
             id: key.id(),
             row: key.subkey(Purpose::Row, name),
-            lookup: Hmac::new_from_slice(&*lookup).expect("HMAC takes any length"),
+            lookup: keyed(Purpose::Lookup),
+            roster: keyed(Purpose::Roster),
         }
     }
 }

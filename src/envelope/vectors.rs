@@ -372,6 +372,7 @@ fn write_row(content: &RowContent, out: &mut Vec<u8>) {
         }
         RowContent::Ended => record::encode_ended(out),
         RowContent::Generation(generation) => record::encode_generation(*generation, out),
+        RowContent::Roster(lines) => record::encode_roster(lines, out),
     }
 }
 
@@ -385,6 +386,15 @@ fn spelled_row(content: &RowContent) -> Json {
         RowContent::Generation(generation) => {
             serde_json::json!({ "kind": "generation", "generation": generation })
         }
+        RowContent::Roster(lines) => serde_json::json!({ "kind": "roster", "lines": lines
+            .iter()
+            .map(|line| serde_json::json!({
+                "id": line.id.to_string(), "generation": line.generation, "created_at": line.created_at.0,
+                "authenticated_at": line.authenticated_at.0, "seen": line.seen.0, "end": line.end.0,
+                "label": *line.label,
+            }))
+            .collect::<Vec<_>>()
+        }),
     }
 }
 

@@ -62,13 +62,17 @@ pub enum CommitError {
         "the session was ended by another request, so it can be neither saved, renewed nor reloaded; the user has to log in again"
     )]
     Ended,
+    /// The login would give its subject more sessions than [`max_sessions`](crate::SessionsBuilder::max_sessions), and
+    /// [`Overflow::Refuse`](crate::Overflow::Refuse) says that it is refused. The session is as it was before.
+    #[error("the subject has as many sessions as `max_sessions` permits; one of them has to end first")]
+    TooManySessions,
     /// The session was loaded by another [`Sessions`](crate::Sessions).
     #[error("this session belongs to another `Sessions` value; commit it where it was loaded")]
     Foreign,
 }
 
-/// Why [`Sessions::revoke`](crate::Sessions::revoke) or [`revoke_subject`](crate::Sessions::revoke_subject) did not
-/// take effect.
+/// Why [`Sessions::revoke`](crate::Sessions::revoke), [`revoke_subject`](crate::Sessions::revoke_subject),
+/// [`of`](crate::Sessions::of) or [`end`](crate::Sessions::end) did not do what they say.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum RevokeError {
@@ -77,8 +81,11 @@ pub enum RevokeError {
         "revocation is off, so nothing on the server can end a session; add `.store(..)`, and leave out `.revocation(Revocation::Off)`"
     )]
     Off,
+    /// There is no list of a subject's sessions.
+    #[error("the sessions of subjects are not listed; leave out `.roster(false)`")]
+    Unlisted,
     /// The store failed; some of the subject's sessions may be revoked already. Try again.
-    #[error("the session could not be revoked")]
+    #[error("the session could not be revoked, or the list of sessions not be read")]
     Store(#[from] StoreError),
 }
 

@@ -1,6 +1,7 @@
-//! What is sealed into a row: the entries of a session that lives in a store, the mark that it ended, or the generation
-//! of a subject.
+//! What is sealed into a row: the entries of a session that lives in a store, the mark that it ended, the generation of
+//! a subject, or its roster.
 
+use super::roster::{Line, decode_lines, encode_lines};
 use super::{Extent, NotARecord, Packed, Places, check_padding, put, put_entries, take};
 use crate::envelope::Opened;
 
@@ -8,6 +9,7 @@ use crate::envelope::Opened;
 const LIVE: u8 = 1;
 const ENDED: u8 = 2;
 const GENERATION: u8 = 3;
+const ROSTER: u8 = 4;
 const HEAD_LEN: usize = 1 + size_of::<u32>();
 
 /// What a row says of its session.
@@ -23,6 +25,8 @@ pub(crate) enum RowContent {
     Ended,
     /// It is no session's row but a subject's: only sessions of this generation are the subject's still.
     Generation(u64),
+    /// Likewise: the sessions that the subject has.
+    Roster(Vec<Line>),
 }
 
 /// Length of an encoded live row in bytes.
@@ -53,6 +57,12 @@ pub(crate) fn encode_generation(generation: u64, out: &mut Vec<u8>) {
     put(&generation.to_le_bytes(), out);
 }
 
+/// Appends a subject's roster.
+pub(crate) fn encode_roster(lines: &[Line], out: &mut Vec<u8>) {
+    put(&[ROSTER], out);
+    encode_lines(lines, out);
+}
+
 /// Reads a row out of an opened envelope, whose buffer the entries keep.
 pub(crate) fn decode_row(opened: Opened) -> Result<RowContent, NotARecord> {
     let Opened { buf, plaintext, .. } = opened;
@@ -74,6 +84,10 @@ pub(crate) fn decode_row(opened: Opened) -> Result<RowContent, NotARecord> {
                 return Err(NotARecord);
             }
             check_padding(text, at).map(|()| RowContent::Generation(generation))
+        }
+        ROSTER => {
+            let lines = decode_lines(text, &mut at)?;
+            check_padding(text, at).map(|()| RowContent::Roster(lines))
         }
         _ => Err(NotARecord),
     }
@@ -114,7 +128,9 @@ mod tests {
         for bad in [
             &[][..],
             &[0],
-            &[4],
+            &[5],
+            &[ROSTER, 1, 0],
+            &[ROSTER, 0, 0, 1],
             &[GENERATION, 7, 0, 0, 0, 0, 0, 0, 0, 1],
             &[GENERATION, 0, 0, 0, 0, 0, 0, 0, 0],
             &[ENDED, 1],

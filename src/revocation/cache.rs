@@ -10,7 +10,7 @@ use crate::clock::Millis;
 const EPOCHS: usize = 256;
 
 /// Answers with the moments at which they were given. Bounded: when one half is full, the older half is dropped.
-pub(super) struct AnswerCache<K, A> {
+pub(crate) struct AnswerCache<K, A> {
     capacity: usize,
     known: Mutex<Halves<K, A>>,
 }
@@ -24,24 +24,24 @@ struct Halves<K, A> {
 }
 
 impl<K: Eq + Hash + Copy, A: Copy> AnswerCache<K, A> {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         let halves = [HashMap::new(), HashMap::new()];
         let known = Halves { halves, epochs: Box::new([0; EPOCHS]), hasher: RandomState::new() };
         Self { capacity, known: Mutex::new(known) }
     }
 
-    pub(super) fn get(&self, key: &K) -> Option<(A, Millis)> {
+    pub(crate) fn get(&self, key: &K) -> Option<(A, Millis)> {
         self.with(|known| known.halves.iter().find_map(|half| half.get(key)).copied())
     }
 
     /// To be taken before the store is asked, for [`learn`](Self::learn).
-    pub(super) fn epoch(&self, key: &K) -> u64 {
+    pub(crate) fn epoch(&self, key: &K) -> u64 {
         self.with(|known| *known.epoch(key))
     }
 
     /// Keeps what the store answered, unless something was put or forgotten since it was asked: then the answer may be
     /// from before that.
-    pub(super) fn learn(&self, key: K, answer: A, now: Millis, epoch: u64) {
+    pub(crate) fn learn(&self, key: K, answer: A, now: Millis, epoch: u64) {
         self.with(|known| {
             if *known.epoch(&key) == epoch {
                 known.insert(key, answer, now, self.capacity);
@@ -50,14 +50,14 @@ impl<K: Eq + Hash + Copy, A: Copy> AnswerCache<K, A> {
     }
 
     /// Keeps what this process has done itself.
-    pub(super) fn put(&self, key: K, answer: A, now: Millis) {
+    pub(crate) fn put(&self, key: K, answer: A, now: Millis) {
         self.with(|known| {
             *known.epoch(&key) += 1;
             known.insert(key, answer, now, self.capacity);
         });
     }
 
-    pub(super) fn forget(&self, key: &K) {
+    pub(crate) fn forget(&self, key: &K) {
         self.with(|known| {
             *known.epoch(key) += 1;
             for half in &mut known.halves {

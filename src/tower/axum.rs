@@ -96,7 +96,7 @@ impl IntoResponse for CommitError {
 impl IntoResponse for RevokeError {
     fn into_response(self) -> Response {
         match self {
-            Self::Off => failure(&self, Failure::Internal),
+            Self::Off | Self::Unlisted => failure(&self, Failure::Internal),
             Self::Store(_) => failure(&self, Failure::Unavailable),
         }
     }

@@ -26,6 +26,7 @@ mod meanwhile;
 mod races;
 mod rejections;
 mod revocation;
+mod roster;
 mod scopes;
 mod server;
 mod size;

@@ -37,6 +37,8 @@ mod readme;
 mod rejections;
 #[cfg(feature = "memory")]
 mod revocation;
+#[cfg(feature = "memory")]
+mod roster;
 mod scopes;
 mod server;
 mod size;

@@ -1,0 +1,89 @@
+//! What is sealed into a subject's roster: a line for each of its sessions.
+
+use super::{NotARecord, SessionId, pack, take, unpack};
+use crate::clock::Millis;
+
+/// Where the moments of a line are rounded down to: whoever reads the list learns no more than the hour.
+pub(crate) const HOUR: Millis = Millis(3_600_000);
+/// The longest label in bytes.
+pub(crate) const MAX_LABEL: usize = 120;
+/// A line without its label, in bytes: id, generation, three moments, the hour, and the label's length.
+const LINE_HEAD: usize = 16 + 8 + 3 * 6 + 4 + 1;
+/// The longest line in bytes.
+pub(crate) const MAX_LINE: usize = LINE_HEAD + MAX_LABEL;
+/// The fixed part of a roster: its kind, and how many lines follow.
+pub(crate) const ROSTER_HEAD: usize = 1 + 2;
+
+/// A session of a subject, as its roster knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) id: SessionId,
+    /// The subject's generation that the session is of.
+    pub(crate) generation: u64,
+    /// Birth of its id.
+    pub(crate) created_at: Millis,
+    /// When the subject was authenticated in it; zero: never.
+    pub(crate) authenticated_at: Millis,
+    /// The hour in which it was last used, as far as it was asked for.
+    pub(crate) seen: Millis,
+    /// When it is over, unless it is prolonged.
+    pub(crate) end: Millis,
+    /// What the application calls it; empty: nothing.
+    pub(crate) label: Box<str>,
+}
+
+impl Line {
+    /// When it began: what "the oldest" goes by.
+    pub(crate) fn began(&self) -> Millis {
+        if self.authenticated_at == Millis::ZERO { self.created_at } else { self.authenticated_at }
+    }
+
+    pub(crate) fn encoded_len(&self) -> usize {
+        LINE_HEAD + self.label.len()
+    }
+}
+
+/// The hour that a moment is in.
+pub(crate) fn hour(at: Millis) -> Millis {
+    Millis(at.0.div_euclid(HOUR.0) * HOUR.0)
+}
+
+pub(super) fn encode_lines(lines: &[Line], out: &mut Vec<u8>) {
+    debug_assert!(lines.len() <= usize::from(u16::MAX));
+    out.extend_from_slice(&(lines.len() as u16).to_le_bytes());
+    for line in lines {
+        let hours = u32::try_from(line.seen.0.div_euclid(HOUR.0)).unwrap_or(0);
+        out.extend_from_slice(&line.id.0);
+        out.extend_from_slice(&line.generation.to_le_bytes());
+        for at in [line.created_at, line.authenticated_at, line.end] {
+            out.extend_from_slice(&pack(at));
+        }
+        out.extend_from_slice(&hours.to_le_bytes());
+        out.push(line.label.len() as u8);
+        out.extend_from_slice(line.label.as_bytes());
+    }
+}
+
+pub(super) fn decode_lines(text: &[u8], at: &mut usize) -> Result<Vec<Line>, NotARecord> {
+    let count = u16::from_le_bytes(take(text, at)?);
+    let fits = text.len().saturating_sub(*at) / LINE_HEAD;
+    if usize::from(count) > fits {
+        return Err(NotARecord);
+    }
+    let mut lines: Vec<Line> = Vec::with_capacity(count.into());
+    for _ in 0..count {
+        let (id, generation) = (SessionId(take(text, at)?), u64::from_le_bytes(take(text, at)?));
+        let [created_at, authenticated_at, end] =
+            [unpack(take(text, at)?), unpack(take(text, at)?), unpack(take(text, at)?)];
+        let seen = Millis(i64::from(u32::from_le_bytes(take(text, at)?)) * HOUR.0);
+        let [len]: [u8; 1] = take(text, at)?;
+        let label = text.get(*at..*at + usize::from(len)).ok_or(NotARecord)?;
+        *at += label.len();
+        let label = str::from_utf8(label).map_err(|_| NotARecord)?.into();
+        if usize::from(len) > MAX_LABEL || id == SessionId::NONE {
+            return Err(NotARecord);
+        }
+        lines.push(Line { id, generation, created_at, authenticated_at, seen, end, label });
+    }
+    Ok(lines)
+}

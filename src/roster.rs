@@ -1,0 +1,257 @@
+//! A subject's roster: the list of its sessions, in a row of its own. It tells what there is, and ends nothing by itself:
+//! what ends a session is its mark, which is there before the line goes.
+//!
+//! A line that is lost costs a line of the list until the session is used in another hour, and never a session. A line
+//! that is left over of a session that has ended is found out when somebody looks, or when it would count.
+
+mod edit;
+
+use std::collections::HashMap;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use time::OffsetDateTime;
+
+use crate::clock::Millis;
+use crate::error::{Rejection, StoreError};
+use crate::key::KeyId;
+use crate::lifetime;
+use crate::record::{HOUR, Header, Line, MAX_LINE, ROSTER_HEAD, SessionId, hour};
+use crate::revocation::{AnswerCache, Revoking};
+use crate::rows::{Deadline, RowLocks, Rows};
+use crate::state::Limits;
+use crate::stored::RowProtocol;
+
+pub(crate) use self::edit::{Enrolled, Entry};
+
+/// The most lines of one roster.
+pub(crate) const MAX_LINES: usize = 1_000;
+/// What this process remembers having noted: of at most twice as many sessions.
+const NOTED: usize = 1 << 15;
+
+/// What becomes of a login that would give its subject more sessions than
+/// [`max_sessions`](crate::SessionsBuilder::max_sessions).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The sessions that began first are ended.
+    EndOldest,
+    /// The login is refused: [`CommitError::TooManySessions`](crate::CommitError::TooManySessions), which the
+    /// integrations answer with 403, and the request's session stays as it was.
+    Refuse,
+}
+
+/// A session of a subject, as [`Sessions::of`](crate::Sessions::of) lists it.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionSummary {
+    /// Names it for [`Sessions::end`](crate::Sessions::end): 22 characters of base64url, of which the session's id cannot be
+    /// told. It goes with the key that seals, so ask for the list anew rather than keep it; a retired key's still ends.
+    pub handle: String,
+    /// What [`Session::set_label`](crate::Session::set_label) called it.
+    ///
+    /// # Security
+    /// As the application was given it, perhaps by a browser: escape it where it is shown.
+    pub label: Option<String>,
+    /// When the subject was authenticated in it; `None`: never, it was `set_subject`.
+    pub authenticated_at: Option<OffsetDateTime>,
+    /// The hour of its last use that is known, rounded down. A use is noted when the store is asked anyway whether the
+    /// session was revoked, and once in an hour.
+    pub seen_at: OffsetDateTime,
+}
+
+impl fmt::Debug for SessionSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionSummary")
+            .field("handle", &self.handle)
+            .field("authenticated_at", &self.authenticated_at)
+            .field("seen_at", &self.seen_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether there are rosters, how long they may become, and what this process knows to stand in them.
+pub(crate) struct Roster {
+    pub(crate) most: Option<(usize, Overflow)>,
+    /// How long a use may go unasked.
+    every: Millis,
+    noted: AnswerCache<SessionId, Noted>,
+    turns: RowLocks<()>,
+}
+
+/// What the line of a session says in the row of a key, at least.
+#[derive(Clone, Copy)]
+struct Noted {
+    key: KeyId,
+    seen: Millis,
+    end: Millis,
+}
+
+impl Roster {
+    pub(crate) fn new(most: Option<(usize, Overflow)>, every: Millis) -> Self {
+        Self { most, every, noted: AnswerCache::new(NOTED), turns: RowLocks::default() }
+    }
+}
+
+/// What a request, or somebody who looks, does with rosters.
+pub(crate) struct RosterProtocol<'a> {
+    pub(crate) roster: &'a Roster,
+    pub(crate) rows: &'a Rows,
+    pub(crate) revoking: &'a Revoking,
+    pub(crate) limits: &'a Limits,
+    pub(crate) now: Millis,
+}
+
+impl RosterProtocol<'_> {
+    /// The line of a session with this header.
+    pub(crate) fn line(&self, header: &Header) -> Line {
+        let (end, _) = lifetime::first_end(&header.times, &self.limits.terms, self.now);
+        Line {
+            id: header.id,
+            generation: header.generation,
+            created_at: header.times.created_at,
+            authenticated_at: header.authenticated_at,
+            seen: hour(self.now),
+            end,
+            label: "".into(),
+        }
+    }
+
+    /// Notes that a session is used and goes on, unless this process knows that it stands there: at most once an hour, or
+    /// when the session has come to last longer than its line says. It costs the line if the store fails.
+    pub(crate) async fn note(&self, header: &Header, label: Option<&str>, deadline: Deadline) {
+        let Some(subject) = header.subject.as_deref() else { return };
+        let line = self.line(header);
+        let primary = self.rows.sealer.ring().primary();
+        let is_noted = self.roster.noted.get(&line.id).is_some_and(|(noted, _)| {
+            noted.key == primary && noted.seen >= line.seen && noted.end >= line.end
+        });
+        if is_noted && label.is_none() {
+            return;
+        }
+        let id = line.id;
+        let slack = HOUR.min(self.limits.use_span(&header.times));
+        let entry = Entry { line, label, replaces: None, counts: false, slack };
+        if let Ok(Enrolled::Added { .. }) = self.enroll(subject, entry, deadline).await {
+            // Whoever has ended it meanwhile may have looked for its line before it was there.
+            if let Ok(Err(_)) = self.revoking.ask_session_now(self.rows, id, self.now, deadline).await {
+                let _ = self.remove(subject, &[id], deadline).await;
+            }
+        }
+    }
+
+    /// The sessions of a subject that are not over, the one that was used last first.
+    pub(crate) async fn list(&self, subject: &str) -> Result<Vec<Line>, StoreError> {
+        let deadline = self.rows.deadline();
+        let mut kept = self.read(subject, deadline).await?;
+        let mut present = HashMap::new();
+        for key in kept.keys() {
+            if let Some(place) = self.rows.sealer.subject_row(key, subject)
+                && let Some(generation) =
+                    self.revoking.ask_subject_now(self.rows, &place, self.now, deadline).await?
+            {
+                present.insert(key, generation);
+            }
+        }
+        kept.keep_generations(|key| present.get(&key).copied());
+        let mut lines = kept.merged();
+        lines.retain(|line| !self.is_over(line));
+        let gone = self.drop_ended(&mut lines, deadline).await?;
+        if !gone.is_empty() {
+            // Whoever ended them could not, or did not know whose they were.
+            let _ = self.remove(subject, &gone, deadline).await;
+        }
+        lines.sort_by_key(|line| std::cmp::Reverse((line.seen, line.began())));
+        Ok(lines)
+    }
+
+    /// The id that a subject's handle stands for.
+    pub(crate) async fn find(&self, subject: &str, handle: &str) -> Result<Option<SessionId>, StoreError> {
+        let lines = self.read(subject, self.rows.deadline()).await?.merged();
+        let is_meant = |line: &&Line| self.handles(subject, line.id).any(|known| known == handle);
+        Ok(lines.iter().find(is_meant).map(|line| line.id))
+    }
+
+    pub(crate) fn summary(&self, subject: &str, line: &Line) -> SessionSummary {
+        let authenticated = line.authenticated_at != Millis::ZERO;
+        SessionSummary {
+            handle: self.handles(subject, line.id).next().unwrap_or_default(),
+            label: (!line.label.is_empty()).then(|| line.label.to_string()),
+            authenticated_at: authenticated.then(|| line.authenticated_at.to_datetime()),
+            seen_at: line.seen.to_datetime(),
+        }
+    }
+
+    fn handles(&self, subject: &str, id: SessionId) -> impl Iterator<Item = String> + use<> {
+        handles(self.rows, subject, id)
+    }
+
+    /// Whether nobody needs this line any more, because its session has lasted as long as it could.
+    fn is_over(&self, line: &Line) -> bool {
+        line.end <= self.now
+    }
+
+    /// Whether a session does not count where others would be refused for its sake: it was not used for longer than a use
+    /// prolongs it, or it lives idle.
+    fn is_unseen(&self, line: &Line) -> bool {
+        let times = lifetime::birth(&self.limits.terms, self.now);
+        let silence = HOUR.plus(self.roster.every).plus(self.limits.use_span(&times));
+        line.seen.plus(silence) < self.now
+    }
+
+    /// Drops the lines of sessions whose row says that they have ended, and tells which those were.
+    async fn drop_ended(
+        &self,
+        lines: &mut Vec<Line>,
+        deadline: Deadline,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let mut gone = Vec::new();
+        for line in lines.iter() {
+            // The answer is kept from what requests know: a use is noted when the store is asked for a request's sake.
+            let over = match self.revoking.is_ended(line.id, self.now) {
+                Some(true) => Some(Rejection::Revoked),
+                _ => self.rows.load(line.id, deadline).await?.live().err(),
+            };
+            if over == Some(Rejection::Revoked) {
+                self.revoking.ended(line.id, self.now);
+            }
+            if over.is_some() {
+                gone.push(line.id);
+            }
+        }
+        lines.retain(|line| !gone.contains(&line.id));
+        Ok(gone)
+    }
+
+    /// Ends the sessions that began first, until so many are left.
+    async fn end_oldest(
+        &self,
+        lines: &mut Vec<Line>,
+        left: usize,
+        deadline: Deadline,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let protocol = RowProtocol { rows: self.rows, limits: self.limits, now: self.now };
+        let until = lifetime::last_end_of_any(&self.limits.terms, self.now).plus(lifetime::SKEW);
+        let mut ended = Vec::new();
+        lines.sort_by_key(|line| std::cmp::Reverse(line.began()));
+        while lines.len() > left
+            && let Some(line) = lines.pop()
+        {
+            protocol.end_row(line.id, None, until, deadline).await?;
+            self.revoking.ended(line.id, self.now);
+            ended.push(line.id);
+        }
+        Ok(ended)
+    }
+}
+
+/// What a session of a subject is called, under each key of the ring.
+pub(crate) fn handles(rows: &Rows, subject: &str, id: SessionId) -> impl Iterator<Item = String> + use<> {
+    rows.sealer.handles(subject, &id.0).into_iter().map(|handle| URL_SAFE_NO_PAD.encode(handle))
+}
+
+/// The smallest row that so many lines fit into.
+pub(crate) const fn row_for(lines: usize) -> usize {
+    ROSTER_HEAD + lines * MAX_LINE
+}

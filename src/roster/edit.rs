@@ -1,0 +1,308 @@
+//! Changes of a roster: each reads what is there under every key of the ring, and writes over exactly that.
+
+use std::collections::HashSet;
+
+use super::{MAX_LINES, Noted, Overflow, RosterProtocol};
+use crate::clock::Millis;
+use crate::envelope::RowSealer;
+use crate::error::StoreError;
+use crate::key::KeyId;
+use crate::lifetime::SKEW;
+use crate::record::{Line, ROSTER_HEAD, SessionId};
+use crate::rows::{Deadline, RowLock};
+use crate::store::{Expected, Revision, RowKey};
+
+/// A line that is to stand in a roster.
+pub(crate) struct Entry<'a> {
+    pub(crate) line: Line,
+    /// What the session is to be called; `None`: as before.
+    pub(crate) label: Option<&'a str>,
+    /// The session in whose place it comes.
+    pub(crate) replaces: Option<SessionId>,
+    /// Whether it is a login, which has to keep to the limit.
+    pub(crate) counts: bool,
+    /// How much later than need be the end is noted, where it has moved.
+    pub(crate) slack: Millis,
+}
+
+/// What became of an [`Entry`].
+pub(crate) enum Enrolled {
+    /// The session has a line that it had not before: in the place of this one, if that was there.
+    Added {
+        former: Option<Line>,
+        /// Sessions that had to end for it.
+        ended: Vec<SessionId>,
+        /// How many sessions the subject has by now.
+        sessions: usize,
+    },
+    /// Its line was there, and says what it shall.
+    Kept,
+    /// The subject has as many sessions as it may have.
+    Refused,
+}
+
+/// The rosters of a subject under the keys of the ring, the primary's first.
+pub(super) struct Kept(Vec<KeptRow>);
+
+struct KeptRow {
+    key: KeyId,
+    place: RowKey,
+    /// None where there are none that can be read.
+    lines: Vec<Line>,
+    revision: Option<Revision>,
+}
+
+impl Kept {
+    /// All lines, each once. What the primary's row says goes first; a use, or an end, is as late as any of them says.
+    pub(super) fn merged(&self) -> Vec<Line> {
+        let Some((primary, rest)) = self.0.split_first() else { return Vec::new() };
+        let mut lines = primary.lines.clone();
+        for line in rest.iter().flat_map(|row| &row.lines) {
+            match lines.iter_mut().find(|known| known.id == line.id) {
+                Some(known) => {
+                    known.seen = known.seen.max(line.seen);
+                    known.end = known.end.max(line.end);
+                }
+                None => lines.push(line.clone()),
+            }
+        }
+        lines
+    }
+
+    fn find(&self, id: SessionId) -> Option<Line> {
+        self.0.iter().flat_map(|row| &row.lines).find(|line| line.id == id).cloned()
+    }
+
+    /// Drops the lines of generations that are over, by what each row's own key says of the subject: a revocation from
+    /// before a key came is known to the older ones alone.
+    pub(super) fn keep_generations(&mut self, present: impl Fn(KeyId) -> Option<u64>) {
+        for row in &mut self.0 {
+            if let Some(present) = present(row.key) {
+                row.lines.retain(|line| line.generation == present);
+            }
+        }
+    }
+
+    pub(super) fn keys(&self) -> Vec<KeyId> {
+        self.0.iter().filter(|row| !row.lines.is_empty()).map(|row| row.key).collect()
+    }
+}
+
+impl KeptRow {
+    fn expected(&self) -> Expected {
+        self.revision.map_or(Expected::Absent, Expected::At)
+    }
+
+    fn has_any(&self, ids: &[SessionId]) -> bool {
+        self.lines.iter().any(|line| ids.contains(&line.id))
+    }
+}
+
+impl RosterProtocol<'_> {
+    /// Reads the rosters. One that cannot be read is empty, and will be written over.
+    pub(super) async fn read(&self, subject: &str, deadline: Deadline) -> Result<Kept, StoreError> {
+        let mut kept = Vec::new();
+        for (key, place) in self.rows.sealer.roster_rows(subject) {
+            let (lines, revision) = match self.rows.load_roster(&place, deadline).await? {
+                Some((lines, revision)) => (lines.unwrap_or_default(), Some(revision)),
+                None => (Vec::new(), None),
+            };
+            kept.push(KeptRow { key, place, lines, revision });
+        }
+        Ok(Kept(kept))
+    }
+
+    /// Puts a line into the roster that the primary key keeps, and sees to it that there are not too many.
+    pub(crate) async fn enroll(
+        &self,
+        subject: &str,
+        entry: Entry<'_>,
+        deadline: Deadline,
+    ) -> Result<Enrolled, StoreError> {
+        let _turn = self.turn(subject, deadline).await?;
+        let (mut gone, mut ended) = (Vec::from_iter(entry.replaces), Vec::new());
+        for tries in 0.. {
+            let mut kept = self.read(subject, deadline).await?;
+            let former = entry.replaces.and_then(|id| kept.find(id));
+            kept.keep_generations(|key| self.known_generation(key, subject));
+            let mut others = kept.merged();
+            let same = take(&mut others, |line| line.id == entry.line.id);
+            others.retain(|line| !gone.contains(&line.id) && !self.is_over(line));
+            if entry.counts && !self.make_room(&mut others, (&mut gone, &mut ended), deadline).await? {
+                return Ok(Enrolled::Refused);
+            }
+            let line = entry.over(same.as_ref(), former.as_ref());
+            let stands = kept.0.first().is_some_and(|row| row.lines.contains(&line));
+            if !stands && !self.write(&kept, (&line, &others), &gone, deadline).await? {
+                self.pause(tries, deadline).await?;
+                continue;
+            }
+            let (key, seen, end) = (kept.0[0].key, line.seen, line.end);
+            self.roster.noted.put(line.id, Noted { key, seen, end }, self.now);
+            if same.is_some() {
+                return Ok(Enrolled::Kept);
+            }
+            return Ok(Enrolled::Added { former, ended, sessions: others.len() + 1 });
+        }
+        unreachable!("patience ends before numbers do")
+    }
+
+    /// Writes the line into the primary's row, beside the others that stand there still; and what is gone out of the rows
+    /// of other keys. False: the primary's has changed meanwhile.
+    async fn write(
+        &self,
+        kept: &Kept,
+        (line, others): (&Line, &[Line]),
+        gone: &[SessionId],
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let Some((primary, rest)) = kept.0.split_first() else { return Ok(true) };
+        let stay: HashSet<_> = others.iter().map(|other| other.id.0).collect();
+        let stays = |known: &&Line| stay.contains(&known.id.0);
+        let mut lines: Vec<Line> = primary.lines.iter().filter(stays).cloned().collect();
+        lines.push(line.clone());
+        self.bound(&mut lines);
+        if !self.put(primary, &lines, deadline).await? {
+            return Ok(false);
+        }
+        for row in rest.iter().filter(|row| row.has_any(gone)) {
+            let _ = self.remove_from(row.key, row.place, gone, deadline).await;
+        }
+        Ok(true)
+    }
+
+    /// Takes lines out of all rosters of a subject.
+    pub(crate) async fn remove(
+        &self,
+        subject: &str,
+        ids: &[SessionId],
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        let _turn = self.turn(subject, deadline).await?;
+        let mut outcome = Ok(());
+        for (key, place) in self.rows.sealer.roster_rows(subject) {
+            outcome = outcome.and(self.remove_from(key, place, ids, deadline).await);
+        }
+        outcome
+    }
+
+    async fn remove_from(
+        &self,
+        key: KeyId,
+        place: RowKey,
+        ids: &[SessionId],
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        for tries in 0.. {
+            let Some((Some(lines), revision)) = self.rows.load_roster(&place, deadline).await? else {
+                return Ok(());
+            };
+            let mut row = KeptRow { key, place, lines, revision: Some(revision) };
+            if !row.has_any(ids) {
+                return Ok(());
+            }
+            row.lines.retain(|line| !ids.contains(&line.id) && !self.is_over(line));
+            if self.put(&row, &row.lines, deadline).await? {
+                return Ok(());
+            }
+            self.pause(tries, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes these lines in the place of those that were read; false: others have.
+    async fn put(&self, row: &KeptRow, lines: &[Line], deadline: Deadline) -> Result<bool, StoreError> {
+        let until = lines.iter().map(|line| line.end).max().unwrap_or(self.now).plus(SKEW);
+        let stamp = (Revision::random(), until);
+        self.rows.write_roster((row.key, &row.place), lines, stamp, row.expected(), deadline).await
+    }
+
+    /// Keeps the others to one less than there may be; false: there are too many, and nobody is ended for a login.
+    async fn make_room(
+        &self,
+        others: &mut Vec<Line>,
+        (gone, ended): (&mut Vec<SessionId>, &mut Vec<SessionId>),
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let Some((most, overflow)) = self.roster.most else { return Ok(true) };
+        let count = |lines: &[Line]| match overflow {
+            Overflow::EndOldest => lines.len(),
+            Overflow::Refuse => lines.iter().filter(|line| !self.is_unseen(line)).count(),
+        };
+        if count(others) < most {
+            return Ok(true);
+        }
+        // A line may be left over of a session that has ended, and for such a one nobody has to go.
+        gone.extend(self.drop_ended(others, deadline).await?);
+        match overflow {
+            _ if count(others) < most => Ok(true),
+            Overflow::Refuse => Ok(false),
+            Overflow::EndOldest => {
+                let oldest = self.end_oldest(others, most - 1, deadline).await?;
+                gone.extend(&oldest);
+                ended.extend(oldest);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Drops the lines of those who were not seen for longest, beyond what a roster may have. The newest is the last.
+    fn bound(&self, lines: &mut Vec<Line>) {
+        let most = self.limits.stored.map_or(usize::MAX, |stored| stored.max_row);
+        let len = |lines: &[Line]| {
+            RowSealer::sealed_len(ROSTER_HEAD + lines.iter().map(Line::encoded_len).sum::<usize>())
+        };
+        while lines.len() > MAX_LINES || len(lines) > most {
+            let others = lines.len().saturating_sub(1);
+            let Some((unseen, _)) = lines[..others].iter().enumerate().min_by_key(|(_, line)| line.seen)
+            else {
+                return;
+            };
+            lines.remove(unseen);
+        }
+    }
+
+    /// The generation that the subject is known to have under a key: a session of another one is over.
+    fn known_generation(&self, key: KeyId, subject: &str) -> Option<u64> {
+        let place = self.rows.sealer.subject_row(key, subject)?;
+        self.revoking.known_generation(&place)
+    }
+
+    /// One change of a subject's roster at a time in this process.
+    async fn turn(&self, subject: &str, deadline: Deadline) -> Result<RowLock<'_, ()>, StoreError> {
+        let place = self.rows.sealer.roster_rows(subject)[0].1;
+        self.roster.turns.lock(place, deadline).await.ok_or_else(too_busy)
+    }
+
+    async fn pause(&self, tries: u32, deadline: Deadline) -> Result<(), StoreError> {
+        self.rows.pause(tries, deadline).await.map_err(|_| too_busy())
+    }
+}
+
+impl Entry<'_> {
+    /// The line, over what was said of this session, or of the one in whose place it comes.
+    fn over(&self, same: Option<&Line>, former: Option<&Line>) -> Line {
+        let mut line = self.line.clone();
+        let before = same.or(former);
+        line.label = match (self.label, before) {
+            (Some(label), _) => label.into(),
+            (None, Some(before)) => before.label.clone(),
+            (None, None) => "".into(),
+        };
+        if let Some(same) = same {
+            line.seen = line.seen.max(same.seen);
+            line.end = if line.end <= same.end { same.end } else { line.end.plus(self.slack) };
+        }
+        line
+    }
+}
+
+/// Takes the line out for which this holds.
+fn take(lines: &mut Vec<Line>, is_meant: impl Fn(&Line) -> bool) -> Option<Line> {
+    let at = lines.iter().position(is_meant)?;
+    Some(lines.remove(at))
+}
+
+fn too_busy() -> StoreError {
+    StoreError::Timeout("others kept changing the list of the subject's sessions".into())
+}

@@ -1,0 +1,613 @@
+//! "Where am I logged in?": the list of a subject's sessions, ending one of them, and at most so many.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use sealed_session::{
+    CommitContext, CommitError, ConfigError, Event, InsertError, Key, KeyRing, Lifetime, Origin, Overflow,
+    Rejection, Revocation, RevokeError, Session, SessionSummary, Sessions, SessionsBuilder,
+};
+
+use crate::spy::{Fate, Spy, guarded};
+use crate::support::{Answer, Bed, Jar, MINUTE, MS, key, now, start};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
+/// More than fits a cookie.
+const LARGE: usize = 5_000;
+
+/// Another process with the same clock and store.
+fn other_node(bed: &Bed, spy: &Arc<Spy>, configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Bed {
+    let store = Arc::clone(spy);
+    Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| configure(builder.store(store)))
+}
+
+/// A browser in which a user has logged in with this label; on a large session, in the store.
+async fn login_as(bed: &Bed, user: &'static str, label: &'static str, large: bool) -> Jar {
+    let mut jar = Jar::default();
+    bed.visit(&mut jar, move |session| {
+        session.authenticate(user).unwrap();
+        session.set_label(label).unwrap();
+        session.insert("cart", if large { "x".repeat(LARGE) } else { "x".to_owned() }).unwrap();
+    })
+    .await;
+    jar
+}
+
+async fn login(bed: &Bed, label: &'static str) -> Jar {
+    login_as(bed, "ada", label, false).await
+}
+
+async fn origin(bed: &Bed, jar: &Jar) -> Origin {
+    bed.see(jar, Session::origin).await
+}
+
+async fn handle(bed: &Bed, jar: &Jar) -> String {
+    bed.see(jar, Session::handle).await.unwrap()
+}
+
+async fn listed(bed: &Bed, user: &str) -> Vec<SessionSummary> {
+    bed.sessions.of(user).await.unwrap()
+}
+
+/// The labels of a user's sessions, in alphabetical order.
+async fn labels(bed: &Bed, user: &str) -> Vec<String> {
+    let mut labels: Vec<_> =
+        listed(bed, user).await.into_iter().map(|summary| summary.label.unwrap_or_default()).collect();
+    labels.sort();
+    labels
+}
+
+/// What a request comes to whose answer may be a failure.
+async fn status(bed: &Bed, jar: &mut Jar, work: impl Fn(&Session) + 'static) -> StatusCode {
+    let cookies: Vec<&[u8]> = jar.0.iter().map(String::as_bytes).collect();
+    let reply = bed
+        .call(&cookies, move |request| {
+            work(&now(request.session())?);
+            Ok(Answer::ok())
+        })
+        .await;
+    jar.keep(&reply);
+    reply.status
+}
+
+fn authenticate(session: &Session) {
+    session.authenticate("ada").unwrap();
+}
+
+#[actix_web::test]
+async fn two_browsers_see_both_and_the_one_ends_the_other_wherever_the_sessions_are() {
+    for large in [false, true] {
+        let (bed, spy) = guarded(|builder| builder);
+        let node = other_node(&bed, &spy, |builder| builder);
+        let phone = login_as(&bed, "ada", "phone", large).await;
+        bed.clock.advance(MINUTE);
+        let laptop = login_as(&node, "ada", "laptop", large).await;
+        login_as(&node, "bob", "other", large).await;
+
+        let seen = listed(&bed, "ada").await;
+        assert_eq!(seen, listed(&node, "ada").await, "one list for all nodes");
+        let (of_phone, of_laptop) = (handle(&bed, &phone).await, handle(&node, &laptop).await);
+        let told: Vec<_> = seen.iter().map(|line| (line.label.as_deref(), &line.handle)).collect();
+        assert_eq!(told, [(Some("laptop"), &of_laptop), (Some("phone"), &of_phone)], "the newest first");
+        assert_eq!(seen[1].authenticated_at, Some(start()));
+        assert_eq!(seen[1].seen_at, start());
+
+        assert!(bed.sessions.end("ada", &of_laptop).await.unwrap());
+        assert_eq!(origin(&bed, &laptop).await, REVOKED, "here at once");
+        assert_eq!(labels(&bed, "ada").await, ["phone"]);
+        assert_eq!(labels(&bed, "bob").await, ["other"]);
+        node.clock.advance(MINUTE);
+        assert_eq!(origin(&node, &laptop).await, REVOKED, "elsewhere within its time");
+        assert_eq!(origin(&bed, &phone).await, Origin::Resumed);
+        assert!(!bed.sessions.end("ada", &of_laptop).await.unwrap(), "it is not there any more");
+    }
+}
+
+#[actix_web::test]
+async fn a_handle_ends_nothing_but_what_is_its_subjects_and_tells_no_id() {
+    let (bed, _) = guarded(|builder| builder);
+    let (ada, bob) = (login_as(&bed, "ada", "", false).await, login_as(&bed, "bob", "", false).await);
+    let (of_ada, of_bob) = (handle(&bed, &ada).await, handle(&bed, &bob).await);
+    let id = bed.see(&ada, Session::id).await.to_string();
+    assert!(of_ada.len() == 22 && of_ada != id && of_ada != of_bob);
+    for wrong in [&of_bob, &id, "", "\0", &"x".repeat(10_000), &format!("{of_ada}=")] {
+        assert!(!bed.sessions.end("ada", wrong).await.unwrap(), "{wrong}");
+    }
+    assert!(!bed.sessions.end("", &of_ada).await.unwrap() && listed(&bed, "").await.is_empty());
+    assert_eq!(origin(&bed, &ada).await, Origin::Resumed);
+    assert_eq!(origin(&bed, &bob).await, Origin::Resumed);
+    let debug = format!("{:?}", listed(&bed, "ada").await);
+    assert!(debug.contains(&of_ada) && !debug.contains(&id), "{debug}");
+    assert_eq!(bed.see(&Jar::default(), Session::handle).await, None, "without a subject");
+}
+
+#[actix_web::test]
+async fn a_line_goes_with_its_session_and_moves_with_its_id() {
+    let (bed, _) = guarded(|builder| builder);
+    let mut jar = login(&bed, "phone").await;
+    let first = handle(&bed, &jar).await;
+    bed.visit(&mut jar, Session::renew).await;
+    assert_eq!(labels(&bed, "ada").await, ["phone"], "a new id");
+    assert_ne!(handle(&bed, &jar).await, first);
+    bed.clock.advance(MINUTE);
+    bed.visit(&mut jar, authenticate).await;
+    let seen = listed(&bed, "ada").await;
+    assert_eq!(seen.len(), 1, "a login in the same browser is the same session");
+    assert_eq!(seen[0].label.as_deref(), Some("phone"));
+    assert_eq!(seen[0].authenticated_at, Some(start() + MINUTE));
+    bed.visit(&mut jar, |session| session.set_subject("bob").unwrap()).await;
+    assert!(listed(&bed, "ada").await.is_empty(), "it is bob's now");
+    let seen = listed(&bed, "bob").await;
+    assert_eq!((seen.len(), seen[0].label.as_deref()), (1, None), "what ada called it is hers");
+    assert_eq!(seen[0].authenticated_at, None);
+    bed.visit(&mut jar, Session::destroy).await;
+    assert!(listed(&bed, "bob").await.is_empty(), "logged out");
+}
+
+#[actix_web::test]
+async fn whatever_else_ends_a_session_takes_it_out_of_the_list() {
+    let (bed, spy) = guarded(|builder| builder);
+    let (phone, _laptop) = (login(&bed, "phone").await, login(&bed, "laptop").await);
+    let id = bed.see(&phone, Session::id).await;
+    bed.sessions.revoke(id).await.unwrap();
+    assert_eq!(labels(&bed, "ada").await, ["laptop"], "by its id, which does not say whose it is");
+    let node = other_node(&bed, &spy, |builder| builder);
+    assert_eq!(labels(&node, "ada").await, ["laptop"]);
+    node.sessions.revoke_subject("ada").await.unwrap();
+    assert!(listed(&bed, "ada").await.is_empty() && listed(&node, "ada").await.is_empty());
+    login(&bed, "tablet").await;
+    assert_eq!(labels(&node, "ada").await, ["tablet"], "what begins after it is listed");
+
+    let (bed, _) = guarded(|builder| builder.lifetime(Lifetime::new(HOUR).fixed()));
+    login(&bed, "phone").await;
+    bed.clock.advance(HOUR - MS);
+    assert_eq!(labels(&bed, "ada").await, ["phone"]);
+    bed.clock.advance(MS);
+    assert!(listed(&bed, "ada").await.is_empty(), "its time is over");
+}
+
+#[actix_web::test]
+async fn everywhere_but_here_leaves_this_one_in_the_list() {
+    let (bed, _) = guarded(|builder| builder);
+    let mut here = login(&bed, "here").await;
+    let there = login(&bed, "there").await;
+    let sessions = bed.sessions.clone();
+    bed.visit(&mut here, move |session| {
+        now(sessions.revoke_subject("ada")).unwrap();
+        session.renew();
+    })
+    .await;
+    assert_eq!(labels(&bed, "ada").await, ["here"]);
+    assert_eq!((origin(&bed, &here).await, origin(&bed, &there).await), (Origin::Resumed, REVOKED));
+}
+
+#[actix_web::test]
+async fn with_a_limit_of_one_the_older_session_is_out_at_the_newers_login() {
+    for large in [false, true] {
+        let (bed, spy) = guarded(|builder| builder.max_sessions(1, Overflow::EndOldest));
+        let node = other_node(&bed, &spy, |builder| builder.max_sessions(1, Overflow::EndOldest));
+        let phone = login_as(&bed, "ada", "phone", large).await;
+        let id = bed.see(&phone, Session::id).await;
+        bed.events();
+        let laptop = login_as(&node, "ada", "laptop", large).await;
+        assert!(node.events().contains(&Event::Displaced { id }));
+        assert_eq!(origin(&node, &phone).await, REVOKED, "at once where the login was");
+        bed.clock.advance(MINUTE);
+        assert_eq!(origin(&bed, &phone).await, REVOKED, "elsewhere within its time");
+        assert_eq!(origin(&bed, &laptop).await, Origin::Resumed);
+        assert_eq!(labels(&bed, "ada").await, ["laptop"]);
+        // Another user's are another matter.
+        login_as(&bed, "bob", "b", large).await;
+        assert_eq!(origin(&bed, &laptop).await, Origin::Resumed);
+    }
+}
+
+#[actix_web::test]
+async fn the_oldest_is_the_one_whose_login_is_longest_ago() {
+    let (bed, _) = guarded(|builder| builder.max_sessions(2, Overflow::EndOldest));
+    let mut first = login(&bed, "first").await;
+    bed.clock.advance(MINUTE);
+    login(&bed, "second").await;
+    bed.clock.advance(MINUTE);
+    bed.visit(&mut first, authenticate).await;
+    bed.clock.advance(MINUTE);
+    login(&bed, "third").await;
+    assert_eq!(labels(&bed, "ada").await, ["first", "third"], "who logged in again is no old one");
+    bed.visit(&mut first, Session::renew).await;
+    bed.visit(&mut first, authenticate).await;
+    assert_eq!(labels(&bed, "ada").await, ["first", "third"], "and does not count twice");
+}
+
+#[actix_web::test]
+async fn a_login_over_the_limit_is_refused_and_changes_nothing() {
+    let (bed, _) = guarded(|builder| builder.max_sessions(1, Overflow::Refuse));
+    let mut phone = login(&bed, "phone").await;
+    let mut cart = bed.logged_in().await;
+    let id = bed.see(&cart, Session::id).await;
+    bed.events();
+    assert_eq!(status(&bed, &mut cart, authenticate).await, StatusCode::FORBIDDEN);
+    assert!(bed.events().contains(&Event::LoginRefused { id: Some(id) }));
+    assert_eq!(
+        bed.see(&cart, |session| (session.id(), session.len(), session.subject())).await,
+        (id, 1, None)
+    );
+    let mut fresh = Jar::default();
+    assert_eq!(status(&bed, &mut fresh, authenticate).await, StatusCode::FORBIDDEN);
+    assert!(fresh.0.is_none(), "no cookie leaves");
+    assert_eq!(labels(&bed, "ada").await, ["phone"]);
+    assert_eq!(status(&bed, &mut phone, authenticate).await, StatusCode::OK, "the one that is there");
+    bed.visit(&mut phone, Session::destroy).await;
+    assert_eq!(status(&bed, &mut cart, authenticate).await, StatusCode::OK, "there is room now");
+
+    let session = bed.sessions.load::<&str>([]).await.unwrap();
+    authenticate(&session);
+    let refused = bed.sessions.commit(&session, CommitContext::default()).await;
+    assert!(matches!(refused, Err(CommitError::TooManySessions)));
+}
+
+#[actix_web::test]
+async fn a_private_window_that_was_closed_locks_nobody_out() {
+    let limit = |builder: SessionsBuilder| builder.max_sessions(1, Overflow::Refuse);
+    let (bed, _) = guarded(limit);
+    let closed = login(&bed, "closed").await;
+    let mut next = Jar::default();
+    // An hour in which it was seen, the minute of revocation, the five minutes that a use prolongs.
+    bed.clock.advance(HOUR + 6 * MINUTE);
+    assert_eq!(status(&bed, &mut next, authenticate).await, StatusCode::FORBIDDEN);
+    bed.clock.advance(MS);
+    assert_eq!(status(&bed, &mut next, authenticate).await, StatusCode::OK);
+    assert_eq!(origin(&bed, &closed).await, Origin::Resumed, "it may come back, and that is said");
+
+    let (bed, _) = guarded(|builder| limit(builder.lifetime(Lifetime::default().idle(2 * HOUR))));
+    login(&bed, "closed").await;
+    bed.clock.advance(3 * HOUR + MINUTE);
+    let mut next = Jar::default();
+    assert_eq!(status(&bed, &mut next, authenticate).await, StatusCode::OK, "it has been idle for too long");
+}
+
+#[actix_web::test]
+async fn a_line_that_is_left_over_costs_nobody_a_session() {
+    for overflow in [Overflow::EndOldest, Overflow::Refuse] {
+        let (bed, spy) = guarded(|builder| builder.max_sessions(2, overflow));
+        let stays = login(&bed, "stays").await;
+        let mut leaves = login(&bed, "leaves").await;
+        // The mark is written, and the list is not.
+        bed.visit(&mut leaves, |session| session.destroy()).await;
+        let mut leaves = login(&bed, "leaves").await;
+        spy.calls();
+        spy.next([Fate::Passes, Fate::Passes, Fate::Fails]);
+        bed.visit(&mut leaves, |session| session.destroy()).await;
+        assert_eq!(spy.calls(), ["write", "load", "write", "load"], "the mark first");
+        spy.passes_all();
+        bed.clock.advance(MINUTE);
+        let mut new = Jar::default();
+        assert_eq!(status(&bed, &mut new, authenticate).await, StatusCode::OK);
+        assert_eq!(origin(&bed, &stays).await, Origin::Resumed, "nobody has to go for one that has gone");
+        assert_eq!(listed(&bed, "ada").await.len(), 2);
+    }
+}
+
+#[actix_web::test]
+async fn a_label_is_any_text_of_at_most_120_bytes_and_can_be_changed() {
+    let (bed, _) = guarded(|builder| builder);
+    let hostile = "<script>\u{202e}\0\r\nSet-Cookie: a=b\u{1b}[2J'\"";
+    let mut jar = login(&bed, hostile).await;
+    assert_eq!(labels(&bed, "ada").await, [hostile]);
+    let longest = "é".repeat(60);
+    let text = longest.clone();
+    bed.visit(&mut jar, move |session| {
+        let error = session.set_label(format!("{text}!")).unwrap_err();
+        assert!(matches!(error, InsertError::Label { size: 121, max: 120 }), "{error}");
+        session.set_label(&text).unwrap();
+    })
+    .await;
+    assert_eq!(labels(&bed, "ada").await, [longest]);
+    bed.visit(&mut jar, |session| session.set_label("").unwrap()).await;
+    assert_eq!(listed(&bed, "ada").await[0].label, None);
+    bed.visit(&mut jar, |session| {
+        session.destroy();
+        assert!(matches!(session.set_label("late"), Err(InsertError::Destroyed)));
+    })
+    .await;
+    let mut visitor = bed.logged_in().await;
+    let reply = bed.visit(&mut visitor, |session| session.set_label("nobody").unwrap()).await;
+    assert!(reply.set_cookie().is_none(), "a visitor is in no list");
+}
+
+#[actix_web::test]
+async fn what_the_list_costs_and_that_an_ordinary_request_pays_nothing() {
+    let (bed, spy) = guarded(|builder| builder);
+    let (plain, spied) = guarded(|builder| builder.roster(false));
+    let cost = async |bed: &Bed, spy: &Spy, jar: &mut Jar, work: fn(&Session)| {
+        spy.calls();
+        bed.visit(jar, work).await;
+        spy.calls()
+    };
+    let (mut jar, mut without) = (Jar::default(), Jar::default());
+    assert_eq!(cost(&plain, &spied, &mut without, authenticate).await, ["load"]);
+    assert_eq!(cost(&bed, &spy, &mut jar, authenticate).await, ["load", "load", "write", "load"]);
+    let steps: [(fn(&Session), &[&str]); 3] = [
+        (|session| drop(session.subject()), &["load"]),
+        (|session| drop(session.subject()), &[]),
+        (|session| session.insert("n", 1).unwrap(), &[]),
+    ];
+    for (work, calls) in steps {
+        assert_eq!(cost(&plain, &spied, &mut without, work).await, calls);
+        // The question that is asked afterwards at the login is one that the first request need not ask.
+        let rest = if calls.is_empty() { calls } else { &calls[1..] };
+        assert!([calls, rest].contains(&&cost(&bed, &spy, &mut jar, work).await[..]));
+    }
+    assert_eq!(
+        cost(&bed, &spy, &mut jar, |session| session.set_label("x").unwrap()).await,
+        ["load", "write"]
+    );
+    assert_eq!(cost(&bed, &spy, &mut jar, |session| session.set_label("x").unwrap()).await, ["load"]);
+    let ended = cost(&plain, &spied, &mut without, Session::destroy).await;
+    assert_eq!(cost(&bed, &spy, &mut jar, Session::destroy).await, [&ended[..], &["load", "write"]].concat());
+}
+
+#[actix_web::test]
+async fn a_use_is_noted_once_an_hour_when_the_store_is_asked_anyway() {
+    let (bed, spy) = guarded(|builder| builder);
+    let jar = login(&bed, "phone").await;
+    let node = other_node(&bed, &spy, |builder| builder);
+    let calls = async |bed: &Bed| {
+        spy.calls();
+        assert_eq!(origin(bed, &jar).await, Origin::Resumed);
+        spy.calls()
+    };
+    assert_eq!(calls(&node).await, ["load", "load", "load"], "a node that has not seen it looks once");
+    bed.clock.advance(MINUTE);
+    assert_eq!(calls(&bed).await, ["load", "load"], "asked, and nothing to note");
+    assert_eq!(calls(&node).await, ["load", "load"]);
+    bed.clock.advance(HOUR);
+    assert_eq!(listed(&bed, "ada").await[0].seen_at, start());
+    spy.calls();
+    assert_eq!(calls(&bed).await.last(), Some(&"write"), "in another hour");
+    assert_eq!(listed(&bed, "ada").await[0].seen_at, start() + HOUR);
+    bed.clock.advance(MINUTE);
+    assert!(!calls(&bed).await.contains(&"write"));
+    assert!(!calls(&node).await.contains(&"write"), "it was noted elsewhere");
+}
+
+#[actix_web::test]
+async fn a_session_that_is_prolonged_stays_in_the_list_and_leaves_soon_after_its_end() {
+    let lifetime = Lifetime::new(HOUR).active(10 * MINUTE);
+    let (bed, _) = guarded(|builder| builder.lifetime(lifetime));
+    let mut jar = login(&bed, "phone").await;
+    for _ in 0..30 {
+        bed.clock.advance(5 * MINUTE);
+        bed.visit(&mut jar, |session| assert_eq!(session.origin(), Origin::Resumed)).await;
+        assert_eq!(labels(&bed, "ada").await, ["phone"]);
+    }
+    bed.clock.advance(20 * MINUTE);
+    assert_eq!(origin(&bed, &jar).await, Origin::Rejected(Rejection::Expired(sealed_session::End::Duration)));
+    bed.clock.advance(10 * MINUTE);
+    assert!(listed(&bed, "ada").await.is_empty(), "no longer than as long again");
+
+    let mut jar = login(&bed, "tablet").await;
+    bed.visit(&mut jar, |session| session.set_duration(100 * HOUR).unwrap()).await;
+    bed.clock.advance(99 * HOUR);
+    assert_eq!(labels(&bed, "ada").await, ["tablet"], "a duration of its own");
+    assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
+}
+
+#[actix_web::test]
+async fn a_lost_write_costs_a_line_until_the_next_hour_and_a_limit_costs_the_login() {
+    let (bed, spy) = guarded(|builder| builder);
+    spy.next([Fate::Passes, Fate::Passes, Fate::Fails]);
+    let mut jar = login(&bed, "phone").await;
+    assert!(listed(&bed, "ada").await.is_empty() && origin(&bed, &jar).await == Origin::Resumed);
+    bed.clock.advance(HOUR);
+    bed.visit(&mut jar, |session| assert_eq!(session.origin(), Origin::Resumed)).await;
+    assert_eq!(listed(&bed, "ada").await.len(), 1);
+
+    let (bed, spy) = guarded(|builder| builder.max_sessions(5, Overflow::EndOldest));
+    for fates in [&[Fate::Passes, Fate::Fails][..], &[Fate::Passes, Fate::Passes, Fate::Fails]] {
+        spy.next(fates.iter().copied());
+        let mut jar = Jar::default();
+        assert_eq!(status(&bed, &mut jar, authenticate).await, StatusCode::SERVICE_UNAVAILABLE);
+        spy.passes_all();
+        assert!(jar.0.is_none());
+    }
+    // A write of which the store does not tell is looked for.
+    spy.next([Fate::Passes, Fate::Passes, Fate::AppliedButTimesOut]);
+    login(&bed, "phone").await;
+    assert_eq!(labels(&bed, "ada").await, ["phone"]);
+}
+
+#[actix_web::test]
+async fn a_login_that_comes_to_nothing_leaves_the_list_as_it_was() {
+    let (bed, spy) = guarded(|builder| builder);
+    let mut jar = login(&bed, "phone").await;
+    let former = handle(&bed, &jar).await;
+    // The question, the list read and written, and then the end of the former id fails.
+    spy.next([Fate::Passes, Fate::Passes, Fate::Passes, Fate::Fails]);
+    assert_eq!(status(&bed, &mut jar, Session::renew).await, StatusCode::SERVICE_UNAVAILABLE);
+    spy.passes_all();
+    let seen = listed(&bed, "ada").await;
+    assert_eq!(seen.len(), 1);
+    assert_eq!((seen[0].handle.clone(), seen[0].label.as_deref()), (former, Some("phone")));
+}
+
+#[actix_web::test]
+async fn a_session_that_is_ended_before_its_cookie_leaves_gets_none() {
+    let (bed, spy) = guarded(|builder| builder);
+    let sessions = bed.sessions.clone();
+    // Somebody looks at the list as soon as the line is there.
+    let mut jar = Jar::default();
+    let after = Arc::clone(&spy);
+    spy.before("write", move || {
+        after.before("load", move || {
+            let listed = now(sessions.of("ada")).unwrap();
+            assert!(now(sessions.end("ada", &listed[0].handle)).unwrap());
+        });
+    });
+    assert_eq!(status(&bed, &mut jar, authenticate).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(jar.0.is_none() && listed(&bed, "ada").await.is_empty());
+}
+
+#[actix_web::test]
+async fn logins_at_the_same_time_keep_to_the_limit() {
+    for overflow in [Overflow::EndOldest, Overflow::Refuse] {
+        let (bed, spy) = guarded(|builder| builder.max_sessions(2, overflow));
+        let node = other_node(&bed, &spy, |builder| builder.max_sessions(2, overflow));
+        spy.slowly(true);
+        let at_once = (0..8).map(|n| {
+            let sessions = [&bed.sessions, &node.sessions][n % 2].clone();
+            async move { sessions.issue(authenticate_all).await.ok() }
+        });
+        let cookies: Vec<String> =
+            futures_util::future::join_all(at_once).await.into_iter().flatten().collect();
+        spy.slowly(false);
+        bed.clock.advance(MINUTE);
+        let mut alive = 0;
+        for cookie in &cookies {
+            alive += usize::from(origin(&bed, &Jar(Some(cookie.clone()))).await == Origin::Resumed);
+        }
+        assert_eq!((alive, listed(&bed, "ada").await.len()), (2, 2), "{overflow:?} of {}", cookies.len());
+    }
+}
+
+fn authenticate_all(session: &Session) -> Result<(), InsertError> {
+    session.authenticate("ada")
+}
+
+#[actix_web::test]
+async fn a_rotation_keeps_the_list_and_a_handle_from_before_it_still_ends() {
+    let (bed, spy) = guarded(|builder| builder);
+    let mut phone = login(&bed, "phone").await;
+    let before = handle(&bed, &phone).await;
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    let laptop = login(&bed, "laptop").await;
+    assert_eq!(labels(&bed, "ada").await, ["laptop", "phone"]);
+    // Its next request seals it under the new key, and so the line moves.
+    bed.visit(&mut phone, |session| session.insert("n", 1).unwrap()).await;
+    assert_eq!(labels(&bed, "ada").await, ["laptop", "phone"], "in both rows, and listed once");
+    let node = Bed::on(KeyRing::new(key(2)), bed.clock.clone(), |builder| builder.store(Arc::clone(&spy)));
+    assert_eq!(labels(&node, "ada").await, ["laptop", "phone"], "the old key may go");
+    assert!(bed.sessions.end("ada", &before).await.unwrap());
+    assert_eq!(labels(&bed, "ada").await, ["laptop"], "gone from both rows");
+    assert_eq!((origin(&bed, &phone).await, origin(&bed, &laptop).await), (REVOKED, Origin::Resumed));
+    bed.visit(&mut phone, authenticate).await;
+    assert_eq!(listed(&bed, "ada").await.len(), 2);
+}
+
+#[actix_web::test]
+async fn a_subject_that_was_revoked_before_a_key_came_has_no_former_sessions_in_its_list() {
+    let (bed, spy) = guarded(|builder| builder);
+    login(&bed, "former").await;
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    login(&bed, "phone").await;
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    let node = other_node(&bed, &spy, |builder| builder);
+    login(&node, "laptop").await;
+    for bed in [&bed, &node] {
+        assert_eq!(labels(bed, "ada").await, ["laptop", "phone"]);
+    }
+}
+
+#[actix_web::test]
+async fn a_list_that_cannot_be_read_is_begun_anew() {
+    let (bed, spy) = guarded(|builder| builder.max_sessions(1, Overflow::Refuse));
+    let mut jar = login(&bed, "phone").await;
+    for key in spy.row_keys() {
+        spy.overwrite(&key, b"what is this?").await;
+    }
+    assert!(listed(&bed, "ada").await.is_empty());
+    assert_eq!(status(&bed, &mut Jar::default(), authenticate).await, StatusCode::OK, "nobody is locked out");
+    bed.clock.advance(HOUR);
+    bed.visit(&mut jar, |session| assert_eq!(session.origin(), Origin::Resumed)).await;
+    assert_eq!(listed(&bed, "ada").await.len(), 2, "what was lost comes back");
+}
+
+#[actix_web::test]
+async fn a_list_that_is_full_costs_the_line_of_the_longest_unseen_and_no_session() {
+    let (bed, _) = guarded(|builder| builder.max_stored_bytes(8_192));
+    let mut first = login(&bed, "first").await;
+    bed.clock.advance(HOUR);
+    for _ in 0..80 {
+        login(&bed, "a label as long as those of browsers and their systems are, Firefox 145 on Linux").await;
+    }
+    let all = labels(&bed, "ada").await;
+    assert!((50..70).contains(&all.len()), "{} fit a row of that size", all.len());
+    assert!(!all.contains(&"first".to_owned()));
+    assert_eq!(origin(&bed, &first).await, Origin::Resumed, "a line of the list, and no session");
+    bed.clock.advance(HOUR);
+    bed.visit(&mut first, |session| assert_eq!(session.origin(), Origin::Resumed)).await;
+    let back = listed(&bed, "ada").await;
+    assert!(
+        back.len() >= 50 && back[0].handle == handle(&bed, &first).await,
+        "seen last, so it is there again"
+    );
+}
+
+#[actix_web::test]
+async fn lists_need_a_store_and_revocation_and_say_so() {
+    let ring = || KeyRing::new(Key::generate());
+    let without = || Sessions::builder(ring());
+    let with = || without().store(sealed_session::store::MemoryStore::new());
+    let limit = |builder: SessionsBuilder| builder.max_sessions(3, Overflow::EndOldest).build().unwrap_err();
+    assert_eq!(limit(without()), ConfigError::NeedsStore { setting: "max_sessions" });
+    assert_eq!(without().roster(true).build().unwrap_err(), ConfigError::NeedsStore { setting: "roster" });
+    let off = "revocation(Revocation::Off)";
+    assert_eq!(
+        limit(with().revocation(Revocation::Off)),
+        ConfigError::NeedsRoster { setting: "max_sessions", because: off }
+    );
+    assert_eq!(
+        with().revocation(Revocation::Off).roster(true).build().unwrap_err(),
+        ConfigError::NeedsRoster { setting: "roster", because: off }
+    );
+    assert_eq!(
+        limit(with().roster(false)),
+        ConfigError::NeedsRoster { setting: "max_sessions", because: "roster(false)" }
+    );
+    for value in [0, 1_001] {
+        let error = with().max_sessions(value, Overflow::Refuse).build().unwrap_err();
+        assert_eq!(error, ConfigError::Count { setting: "max_sessions", value, min: 1, max: 1_000 });
+    }
+    let error = with().max_stored_bytes(8_192).max_sessions(1_000, Overflow::Refuse).build().unwrap_err();
+    let ConfigError::Bytes { setting: "max_stored_bytes", value: 8_192, min, .. } = error else {
+        panic!("{error}")
+    };
+    assert!(with().max_stored_bytes(min).max_sessions(1_000, Overflow::Refuse).build().is_ok());
+
+    let off = |builder: SessionsBuilder| builder.build().unwrap();
+    for sessions in [off(without()), off(with().revocation(Revocation::Off))] {
+        assert!(matches!(sessions.of("ada").await, Err(RevokeError::Off)));
+        assert!(matches!(sessions.end("ada", "x").await, Err(RevokeError::Off)));
+    }
+    let unlisted = off(with().roster(false));
+    assert!(matches!(unlisted.of("ada").await, Err(RevokeError::Unlisted)));
+    // The same handler serves an application that has no store.
+    let session = off(without()).load::<&str>([]).await.unwrap();
+    session.authenticate("ada").unwrap();
+    session.set_label("phone").unwrap();
+    assert_eq!(session.handle(), None);
+}
+
+#[actix_web::test]
+async fn a_session_made_elsewhere_is_listed_too_and_a_store_that_is_down_says_so() {
+    let (bed, spy) = guarded(|builder| builder);
+    let fill = |session: &Session| {
+        session.set_label("made by a job")?;
+        session.set_subject("ada")
+    };
+    bed.sessions.issue(fill).await.unwrap();
+    assert_eq!(labels(&bed, "ada").await, ["made by a job"]);
+    spy.go_down(true);
+    assert!(matches!(bed.sessions.of("ada").await, Err(RevokeError::Store(_))));
+    assert!(matches!(bed.sessions.end("ada", "x").await, Err(RevokeError::Store(_))));
+}
+
+#[actix_web::test]
+async fn a_browser_with_two_cookies_that_logs_out_is_out_of_both_lists() {
+    let (bed, _) = guarded(|builder| builder);
+    let (one, other) = (login(&bed, "one").await, login_as(&bed, "bob", "other", false).await);
+    let cookies = [one.0.as_deref().unwrap().as_bytes(), other.0.as_deref().unwrap().as_bytes()];
+    bed.raw(&cookies, Session::destroy).await;
+    assert!(listed(&bed, "ada").await.is_empty() && listed(&bed, "bob").await.is_empty());
+}
