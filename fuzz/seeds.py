@@ -94,8 +94,9 @@ def main():
         "short": text[:65],
     })
     body = text[len(head):]
-    rows = {"live": b"\x01\x07\0\0\0" + body, "empty": b"\x01\0\0\0\0\0", "ended": b"\x02", "generation": b"\x03" + bytes(range(1, 9))}
-    refused = {"kind": b"\x04", "ended_and_more": b"\x02\x01"}
+    rows = {"live": b"\x01\x07\0\0\0" + body, "empty": b"\x01\0\0\0\0\0", "ended": b"\x02", "generation": b"\x03" + bytes(range(1, 9)),
+            "roster": b"\x04\x02\0" + bytes(range(1, 47)) + b"\x06Chrome" + bytes(range(2, 48)) + b"\0"}
+    refused = {"kind": b"\x05", "lines": b"\x04\xff\xff", "label": b"\x04\x01\0" + bytes(range(1, 47)) + b"\x79" + b"x" * 121, "ended_and_more": b"\x02\x01"}
     write("row", {name: wire.pad(row) for name, row in (rows | refused).items()} | {"generation_cut": b"\x03\x01"})
     write("stored_row", {**{f"sealed-{name}": b"\x01" + row for name, row in rows.items()}, "garbage": b"\0garbage", "short": b"\0\x01"})
     write("value", {

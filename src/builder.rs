@@ -227,9 +227,9 @@ impl SessionsBuilder {
         self
     }
 
-    /// How long each step with the store may take: the load, the question before a commit, and its write, which is looked
-    /// for once more, for as long again, if it may have happened. The default is 2 s; from 1 ms to 1 min. What cannot be
-    /// done without is answered with 503 then.
+    /// How long each step with the store may take: the load, the question before a commit, the list of the subject's sessions
+    /// at a login, and the write, which is looked for once more, for as long again, if it may have happened. The default is
+    /// 2 s; from 1 ms to 1 min. What cannot be done without is answered with 503 then.
     pub fn store_timeout(mut self, timeout: Duration) -> Self {
         self.store_timeout = Some(timeout);
         self

@@ -55,6 +55,12 @@ pub fn row(text: &[u8]) -> bool {
             assert!(text[1..].iter().all(|&byte| byte == 0));
             true
         }
+        Ok(RowContent::Roster(lines)) => {
+            let mut again = Vec::new();
+            record::encode_roster(&lines, &mut again);
+            assert!(text.starts_with(&again), "a list has one spelling");
+            true
+        }
         Ok(RowContent::Generation(generation)) => {
             let mut again = Vec::new();
             record::encode_generation(generation, &mut again);

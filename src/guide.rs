@@ -7,6 +7,7 @@
 //! | How do I change the key? What if it leaks? | [`keys`] |
 //! | How do I log somebody in, ask again before what matters, and keep pages for users alone? | [`logins`] |
 //! | How do I log somebody out? | [`ending`] |
+//! | How do I show "my devices", and allow at most so many? | [`devices`] |
 //! | How do I put a token into a form, and "Saved." onto the next page? | [`forms`] |
 //! | What can pages of other sites do? Why is there a 403? | [`cross_site`] |
 //! | How do I test handlers that use the session? | [`testing`] |
@@ -29,6 +30,9 @@ pub mod logins {}
 
 #[doc = include_str!("guide/ending.md")]
 pub mod ending {}
+
+#[doc = include_str!("guide/devices.md")]
+pub mod devices {}
 
 #[doc = include_str!("guide/cross_site.md")]
 pub mod cross_site {}

@@ -19,7 +19,7 @@ use crate::record::{Header, SessionId};
 use crate::rows::{Deadline, Found, LiveRow, RowLock, RowLocks, Rows, row_key};
 use crate::store::{Expected, Revision, RowKey};
 
-/// Of each kind the answers for at most twice as many sessions or subjects are kept: some 25 MiB when full, with what belongs to subjects.
+/// Of each kind the answers for at most twice as many sessions or subjects are kept: some 30 MiB when full, with what belongs to subjects and lists.
 const ANSWERS: usize = 1 << 16;
 const MAX_EVERY: Duration = Duration::from_secs(24 * 3600);
 

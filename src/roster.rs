@@ -133,11 +133,31 @@ impl RosterProtocol<'_> {
         let id = line.id;
         let slack = HOUR.min(self.limits.use_span(&header.times));
         let entry = Entry { line, label, replaces: None, counts: false, slack };
-        if let Ok(Enrolled::Added { .. }) = self.enroll(subject, entry, deadline).await {
-            // Whoever has ended it meanwhile may have looked for its line before it was there.
-            if let Ok(Err(_)) = self.revoking.ask_session_now(self.rows, id, self.now, deadline).await {
-                let _ = self.remove(subject, &[id], deadline).await;
-            }
+        let enrolled = self.enroll(subject, entry, deadline).await;
+        self.unless_ended(subject, id, enrolled, deadline).await;
+    }
+
+    /// Puts back the line of a session that goes on after all.
+    pub(crate) async fn restore(&self, subject: &str, line: Line, deadline: Deadline) {
+        let (id, label) = (line.id, line.label.clone());
+        let entry = Entry { line, label: Some(&label), replaces: None, counts: false, slack: Millis::ZERO };
+        let enrolled = self.enroll(subject, entry, deadline).await;
+        self.unless_ended(subject, id, enrolled, deadline).await;
+    }
+
+    /// Takes a line out that was added, if its session was ended meanwhile: whoever did may have looked for the line
+    /// before it was there.
+    async fn unless_ended(
+        &self,
+        subject: &str,
+        id: SessionId,
+        enrolled: Result<Enrolled, StoreError>,
+        deadline: Deadline,
+    ) {
+        if let Ok(Enrolled::Added { .. }) = enrolled
+            && let Ok(Err(_)) = self.revoking.ask_session_now(self.rows, id, self.now, deadline).await
+        {
+            let _ = self.remove(subject, &[id], deadline).await;
         }
     }
 
@@ -234,10 +254,9 @@ impl RosterProtocol<'_> {
         let protocol = RowProtocol { rows: self.rows, limits: self.limits, now: self.now };
         let until = lifetime::last_end_of_any(&self.limits.terms, self.now).plus(lifetime::SKEW);
         let mut ended = Vec::new();
-        lines.sort_by_key(|line| std::cmp::Reverse(line.began()));
-        while lines.len() > left
-            && let Some(line) = lines.pop()
-        {
+        // Of those that began in the same moment, the one whose line was there first.
+        lines.sort_by_key(Line::began);
+        for line in lines.drain(..lines.len().saturating_sub(left)) {
             protocol.end_row(line.id, None, until, deadline).await?;
             self.revoking.ended(line.id, self.now);
             ended.push(line.id);

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 VECTORS = pathlib.Path(__file__).parent / "vectors"
 BLOCK, HEAD, TAG = 32, 29, 16
+HOUR = 3_600_000
 
 
 class Refused(Exception):
@@ -94,6 +95,18 @@ def session_place(session_id):
 
 def subject_place(root, name, subject):
     return hmac.digest(derive(root, b"lookup", name.encode()), subject.encode(), "sha256")
+
+
+def roster_key(root, name):
+    return derive(root, b"roster", name.encode())
+
+
+def roster_place(root, name, subject):
+    return hmac.digest(roster_key(root, name), b"\0" + subject.encode(), "sha256")
+
+
+def handle(root, name, subject, session_id):
+    return hmac.digest(roster_key(root, name), b"\1" + session_id + subject.encode(), "sha256")[:16]
 
 
 def transient_key(root, base):
@@ -223,7 +236,31 @@ def encode_row(row):
         return b"\x02"
     if row["kind"] == "generation":
         return b"\x03" + row["generation"].to_bytes(8, "little")
+    if row["kind"] == "roster":
+        return b"\x04" + len(row["lines"]).to_bytes(2, "little") + b"".join(map(encode_line, row["lines"]))
     return b"\x01" + row["counter"].to_bytes(4, "little") + encode_entries(row["entries"])
+
+
+def encode_line(line):
+    out = unb64(line["id"]) + line["generation"].to_bytes(8, "little")
+    for moment in ("created_at", "authenticated_at", "end"):
+        out += line[moment].to_bytes(6, "little")
+    label = line["label"].encode()
+    return out + (line["seen"] // HOUR).to_bytes(4, "little") + bytes([len(label)]) + label
+
+
+def decode_line(reader):
+    line = {"id": b64(reader.take(16)), "generation": reader.integer(8)}
+    for moment in ("created_at", "authenticated_at", "end"):
+        line[moment] = reader.integer(6)
+    line["seen"] = reader.integer(4) * HOUR
+    label = reader.take(reader.integer(1))
+    if len(label) > 120 or not any(unb64(line["id"])):
+        raise Refused("malformed")
+    try:
+        return line | {"label": label.decode()}
+    except UnicodeDecodeError:
+        raise Refused("malformed")
 
 
 def pad(plaintext):
@@ -283,6 +320,10 @@ def decode_row(plaintext):
     kind = reader.integer(1)
     if kind == 1:
         return {"kind": "live", "counter": reader.integer(4), "entries": decode_entries(reader)}
+    if kind == 4:
+        row = {"kind": "roster", "lines": [decode_line(reader) for _ in range(reader.integer(2))]}
+        check_padding(reader)
+        return row
     if kind not in (2, 3):
         raise Refused("malformed")
     row = {"kind": "ended"} if kind == 2 else {"kind": "generation", "generation": reader.integer(8)}
@@ -321,7 +362,8 @@ def row_text(vector):
     if "subject" in vector:
         # Each key of the ring has a row of its own for a subject.
         root = next(root for root in roots if key_id(root) == data[1:5])
-        unique = place = subject_place(root, vector["name"], vector["subject"])
+        of = roster_place if "handles" in vector else subject_place
+        unique = place = of(root, vector["name"], vector["subject"])
     else:
         unique = unb64(vector["id"])
         place = session_place(unique)
@@ -330,7 +372,12 @@ def row_text(vector):
 
 def unseal_row(vector):
     plaintext, retired, place = row_text(vector)
-    return decode_row(plaintext), retired, place
+    row = decode_row(plaintext)
+    if row["kind"] == "roster":
+        root = next(root for root in map(unb64, vector["keys"]) if key_id(root) == bytes.fromhex(vector["data"])[1:5])
+        of = lambda line: b64(handle(root, vector["name"], vector["subject"], unb64(line["id"])))
+        assert [of(line) for line in row["lines"]] == vector["handles"], vector
+    return row, retired, place
 
 
 ONE, TWO = bytes([1]) * 32, bytes(range(32))
@@ -584,6 +631,10 @@ def generate_rows():
         if row["kind"] == "generation":
             unique = place = subject_place(root, name, subject)
             owner = {"subject": subject}
+        elif row["kind"] == "roster":
+            unique = place = roster_place(root, name, subject)
+            ids = [unb64(line["id"]) for line in row["lines"]]
+            owner = {"subject": subject, "handles": [b64(handle(root, name, subject, id)) for id in ids]}
         else:
             unique, place = session_id, session_place(session_id)
             owner = {"id": b64(session_id)}
@@ -603,6 +654,15 @@ def generate_rows():
     add("a subject's generation under a retired key", generation, keys=(TWO, ONE), sealed_by=1)
     add("another name and key", live, keys=(TWO,), name="s")
     add("a subject's generation, another name and key", generation, keys=(TWO,), name="s")
+
+    lines = [
+        {"id": b64(session_id), "generation": 2**64 - 1, "created_at": 1, "authenticated_at": 0, "end": 2**48 - 1, "seen": 0, "label": ""},
+        {"id": b64(bytes(range(16, 32))), "generation": 0, "created_at": 1767225600000, "authenticated_at": 1767225600456, "end": 1767312000123,
+         "seen": (2**32 - 1) * HOUR, "label": "é" * 60},
+    ]
+    add("a subject's roster", {"kind": "roster", "lines": lines})
+    add("a subject's roster, no lines", {"kind": "roster", "lines": []})
+    add("a subject's roster, another name and a retired key", {"kind": "roster", "lines": lines[:1]}, keys=(TWO, ONE), sealed_by=1, name="s")
 
     nonce, text = bytes(range(24)), pad(encode_row(live))
 
@@ -629,7 +689,14 @@ def generate_rows():
     refuse("associated data with purpose and name", "tampered", seal(ONE, key, nonce, text, b"".join(
         len(part).to_bytes(2, "big") + part for part in (b"sealed-session", b"\x01", key_id(ONE), b"row", name))))
     for what, plaintext in {
-        "an unknown kind": pad(b"\4"),
+        "an unknown kind": pad(b"\5"),
+        "a roster with fewer lines than it says": pad(b"\4\2\0" + encode_line(lines[1])),
+        "a roster with more lines than it says": pad(b"\4\1\0" + encode_line(lines[1]) * 2),
+        "a roster that says 65,535 lines": pad(b"\4\xff\xff"),
+        "a line of no session": pad(b"\4\1\0" + encode_line(lines[0] | {"id": b64(bytes(16))})),
+        "a label of 121 bytes": pad(b"\4\1\0" + encode_line(lines[0] | {"label": "x" * 121})),
+        "a label that is no UTF-8": pad(b"\4\1\0" + encode_line(lines[0])[:-1] + b"\1\xff"),
+        "a label that ends behind the roster": pad(b"\4\1\0" + encode_line(lines[0])[:-1] + b"\x78")[:64],
         "ended and more": pad(b"\2\1"),
         "generation 0": pad(b"\3" + bytes(8)),
         "a block of padding too many": text + bytes(BLOCK),

@@ -4,10 +4,10 @@
 use super::{Plan, RowStep};
 use crate::clock::Millis;
 use crate::cookie::SetCookies;
-use crate::error::{CommitError, StoreError};
+use crate::error::CommitError;
 use crate::event::Event;
 use crate::record::{Header, Line, Place, SessionId};
-use crate::roster::{Enrolled, Entry, RosterProtocol};
+use crate::roster::{Enrolled, Entry};
 use crate::session::Session;
 use crate::sessions::Core;
 use crate::state::{Stage, State};
@@ -102,7 +102,7 @@ impl Core {
         if !has_cookie {
             let _ = roster.remove(&subject, &[id], deadline).await;
             if let Some(line) = former {
-                let _ = roster.restore(&subject, line, deadline).await;
+                roster.restore(&subject, line, deadline).await;
             }
             return outcome;
         }
@@ -132,19 +132,5 @@ impl Core {
                 let _ = roster.remove(subject, &[header.id], deadline).await;
             }
         }
-    }
-}
-
-impl RosterProtocol<'_> {
-    /// Puts back the line of a session that goes on after all.
-    async fn restore(
-        &self,
-        subject: &str,
-        line: Line,
-        deadline: crate::rows::Deadline,
-    ) -> Result<(), StoreError> {
-        let label = line.label.clone();
-        let entry = Entry { line, label: Some(&label), replaces: None, counts: false, slack: Millis::ZERO };
-        self.enroll(subject, entry, deadline).await.map(drop)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value as Json;
 use sha3::Shake128;
 use sha3::digest::{ExtendableOutput as _, Update as _, XofReader as _};
@@ -12,7 +14,7 @@ use super::*;
 use crate::csrf::Binding;
 use crate::error::CsrfError;
 use crate::key::Key;
-use crate::record::{self, Header, Packed, Place, RowContent, SessionId};
+use crate::record::{self, Header, Line, Packed, Place, RowContent, SessionId};
 
 fn file(text: &str) -> Json {
     serde_json::from_str(text).unwrap()
@@ -262,7 +264,11 @@ fn owner(vector: &Json, sealer: &RowSealer, data: &[u8]) -> (String, Vec<u8>) {
     match vector["subject"].as_str() {
         Some(subject) => {
             let key = KeyId(data[1..AAD_LEN].try_into().unwrap());
-            let place = sealer.subject_row(key, subject).unwrap();
+            let rosters = sealer.roster_rows(subject);
+            let place = match vector["row"]["kind"].as_str() {
+                Some("roster") => rosters.iter().find(|(of, _)| *of == key).unwrap().1,
+                _ => sealer.subject_row(key, subject).unwrap(),
+            };
             (place.to_string(), place.as_bytes().to_vec())
         }
         None => {
@@ -286,6 +292,9 @@ fn golden_rows_stand_where_they_ought_to_and_open_and_are_sealed_to_the_letter()
         assert_eq!(opened.current, vector["retired_key"] == false, "{what}");
         let content = record::decode_row(opened).unwrap();
         assert_eq!(spelled_row(&content), vector["row"], "{what}");
+        if let RowContent::Roster(lines) = &content {
+            assert_eq!(handles(&sealer, key, text(vector, "subject"), lines), vector["handles"], "{what}");
+        }
 
         let subkeys = sealer.subkeys();
         let subkey = subkeys.of.iter().find(|subkey| subkey.id == key).unwrap();
@@ -376,6 +385,12 @@ fn write_row(content: &RowContent, out: &mut Vec<u8>) {
     }
 }
 
+/// What the lines of a roster are called, under the key that sealed it.
+fn handles(sealer: &RowSealer, key: KeyId, subject: &str, lines: &[Line]) -> Json {
+    let at = sealer.roster_rows(subject).iter().position(|(of, _)| *of == key).unwrap();
+    lines.iter().map(|line| URL_SAFE_NO_PAD.encode(sealer.handles(subject, &line.id.0)[at])).collect()
+}
+
 /// The row as the vectors spell it.
 fn spelled_row(content: &RowContent) -> Json {
     match content {
@@ -432,6 +447,23 @@ fn fresh_rows(key: &Key, header: &Header, entry: &[u8]) -> Json {
         rows.push(serde_json::json!({
             "subject": subject, "place": place.to_string(),
             "data": hex(&data), "row": opened(place.as_bytes(), &data),
+        }));
+        let lines = [Line {
+            id: header.id,
+            generation: header.generation,
+            created_at: header.times.created_at,
+            authenticated_at: header.authenticated_at,
+            seen: record::hour(header.times.sealed_at),
+            end: header.times.anchor.plus(header.times.duration),
+            label: subject.chars().take(header.counter as usize).collect::<String>().into(),
+        }];
+        let place = sealer.roster_rows(subject)[0].1;
+        let data =
+            sealer.seal(place.as_bytes(), Some(key.id()), 0, |text| record::encode_roster(&lines, text));
+        rows.push(serde_json::json!({
+            "subject": subject, "place": place.to_string(),
+            "data": hex(&data), "row": opened(place.as_bytes(), &data),
+            "handles": handles(&sealer, key.id(), subject, &lines),
         }));
     }
     rows.into()

@@ -87,3 +87,38 @@ pub(super) fn decode_lines(text: &[u8], at: &mut usize) -> Result<Vec<Line>, Not
     }
     Ok(lines)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_in_the_hour_that_it_is_in() {
+        for (at, of) in [(0, 0), (1, 0), (3_599_999, 0), (3_600_000, 3_600_000), (-1, -3_600_000)] {
+            assert_eq!(hour(Millis(at)), Millis(of));
+        }
+    }
+
+    #[test]
+    fn lines_come_back_with_the_length_foretold_and_each_cut_is_refused() {
+        let line = |n: u8, label: &str| Line {
+            id: SessionId([n; 16]),
+            generation: u64::MAX,
+            created_at: Millis(1_767_225_600_123),
+            authenticated_at: Millis::ZERO,
+            seen: hour(Millis(1_767_225_600_123)),
+            end: Millis((1 << 48) - 1),
+            label: label.into(),
+        };
+        let lines = [line(1, ""), line(2, &"é".repeat(60)), line(3, "\0")];
+        let mut out = Vec::new();
+        encode_lines(&lines, &mut out);
+        assert_eq!(out.len(), 2 + lines.iter().map(Line::encoded_len).sum::<usize>());
+        let mut at = 0;
+        assert_eq!(decode_lines(&out, &mut at).unwrap(), lines);
+        assert_eq!(at, out.len());
+        for cut in 0..out.len() {
+            assert!(decode_lines(&out[..cut], &mut 0).is_err(), "{cut}");
+        }
+    }
+}

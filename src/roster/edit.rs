@@ -124,7 +124,10 @@ impl RosterProtocol<'_> {
         for tries in 0.. {
             let mut kept = self.read(subject, deadline).await?;
             let former = entry.replaces.and_then(|id| kept.find(id));
-            kept.keep_generations(|key| self.known_generation(key, subject));
+            if entry.counts {
+                // Asked a moment ago, by the login. Elsewhere what is known may be old, and those who came since would go.
+                kept.keep_generations(|key| self.known_generation(key, subject));
+            }
             let mut others = kept.merged();
             let same = take(&mut others, |line| line.id == entry.line.id);
             others.retain(|line| !gone.contains(&line.id) && !self.is_over(line));
@@ -161,7 +164,7 @@ impl RosterProtocol<'_> {
         let stays = |known: &&Line| stay.contains(&known.id.0);
         let mut lines: Vec<Line> = primary.lines.iter().filter(stays).cloned().collect();
         lines.push(line.clone());
-        self.bound(&mut lines);
+        bound(&mut lines, self.limits.stored.map_or(usize::MAX, |stored| stored.max_row));
         if !self.put(primary, &lines, deadline).await? {
             return Ok(false);
         }
@@ -246,22 +249,6 @@ impl RosterProtocol<'_> {
         }
     }
 
-    /// Drops the lines of those who were not seen for longest, beyond what a roster may have. The newest is the last.
-    fn bound(&self, lines: &mut Vec<Line>) {
-        let most = self.limits.stored.map_or(usize::MAX, |stored| stored.max_row);
-        let len = |lines: &[Line]| {
-            RowSealer::sealed_len(ROSTER_HEAD + lines.iter().map(Line::encoded_len).sum::<usize>())
-        };
-        while lines.len() > MAX_LINES || len(lines) > most {
-            let others = lines.len().saturating_sub(1);
-            let Some((unseen, _)) = lines[..others].iter().enumerate().min_by_key(|(_, line)| line.seen)
-            else {
-                return;
-            };
-            lines.remove(unseen);
-        }
-    }
-
     /// The generation that the subject is known to have under a key: a session of another one is over.
     fn known_generation(&self, key: KeyId, subject: &str) -> Option<u64> {
         let place = self.rows.sealer.subject_row(key, subject)?;
@@ -297,6 +284,18 @@ impl Entry<'_> {
     }
 }
 
+/// Drops the lines of those who were not seen for longest, beyond what a roster may have. The newest is the last, and stays.
+fn bound(lines: &mut Vec<Line>, max_row: usize) {
+    let mut len = ROSTER_HEAD + lines.iter().map(Line::encoded_len).sum::<usize>();
+    while lines.len() > MAX_LINES || RowSealer::sealed_len(len) > max_row {
+        let others = lines.len().saturating_sub(1);
+        let Some((unseen, _)) = lines[..others].iter().enumerate().min_by_key(|(_, line)| line.seen) else {
+            return;
+        };
+        len -= lines.remove(unseen).encoded_len();
+    }
+}
+
 /// Takes the line out for which this holds.
 fn take(lines: &mut Vec<Line>, is_meant: impl Fn(&Line) -> bool) -> Option<Line> {
     let at = lines.iter().position(is_meant)?;
@@ -305,4 +304,56 @@ fn take(lines: &mut Vec<Line>, is_meant: impl Fn(&Line) -> bool) -> Option<Line>
 
 fn too_busy() -> StoreError {
     StoreError::Timeout("others kept changing the list of the subject's sessions".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{HOUR, MAX_LABEL};
+
+    fn line(n: u16, hours: i64, label: usize) -> Line {
+        let mut id = [1; 16];
+        id[..2].copy_from_slice(&n.to_le_bytes());
+        Line {
+            id: SessionId(id),
+            generation: 0,
+            created_at: Millis(1),
+            authenticated_at: Millis::ZERO,
+            seen: Millis(hours * HOUR.0),
+            end: Millis(i64::MAX),
+            label: "x".repeat(label).into(),
+        }
+    }
+
+    #[test]
+    fn a_roster_has_a_thousand_lines_and_those_who_were_not_seen_for_longest_go() {
+        let mut lines: Vec<_> = (0..1_003).map(|n| line(n, i64::from(n % 500) + 1, MAX_LABEL)).collect();
+        lines.push(line(2_000, 0, 0));
+        let (longest, newest) = (lines[1].clone(), lines[1_003].clone());
+        bound(&mut lines, usize::MAX);
+        assert_eq!(lines.len(), MAX_LINES);
+        assert!(!lines.contains(&longest) && lines.last() == Some(&newest), "the newest stays");
+        let (max_row, before) = (RowSealer::sealed_len(super::super::row_for(MAX_LINES)), lines.clone());
+        bound(&mut lines, max_row);
+        assert_eq!(lines, before, "a thousand of the longest fit what the builder asks for");
+        bound(&mut lines, 8_192);
+        assert!((40..60).contains(&lines.len()) && lines.last() == Some(&newest));
+        bound(&mut lines, 0);
+        assert_eq!(lines, [newest], "one stays, whatever fits");
+    }
+
+    #[test]
+    fn lists_of_several_keys_are_one_and_the_primarys_word_goes_first() {
+        let row = |key, lines| KeptRow {
+            key: KeyId([key; 4]),
+            place: RowKey::from_bytes([key; 32]),
+            lines,
+            revision: None,
+        };
+        let (mut moved, old) = (line(1, 5, 3), line(1, 7, 9));
+        moved.end = Millis(4);
+        let kept = Kept(vec![row(1, vec![moved.clone()]), row(2, vec![line(2, 1, 0), old.clone()])]);
+        let merged = kept.merged();
+        assert_eq!(merged, [Line { seen: old.seen, end: old.end, ..moved }, line(2, 1, 0)]);
+    }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use sealed_session::store::{StoreError, open};
 use sealed_session::{
     CommitContext, CommitError, CsrfError, End, Key, KeyError, KeyId, KeyRing, KeySource, Lifetime,
-    LoginGuard, ManualClock, Origin, Rejection, Revocation, RevokeError, SameSite, Secure, SessionId,
-    Sessions, SessionsBuilder, Source, Zeroizing,
+    LoginGuard, ManualClock, Origin, Overflow, Rejection, Revocation, RevokeError, SameSite, Secure,
+    SessionId, Sessions, SessionsBuilder, Source, Zeroizing,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -185,6 +185,7 @@ async fn of_sessions() -> Vec<String> {
         message(session.increment("name", 1)),
         message(session.set_duration(Duration::ZERO)),
         message(session.set_subject("")),
+        message(session.set_label("x".repeat(121))),
         message("xyz".parse::<SessionId>()),
         message(session.insert("tree", (0..200).fold(json!(null), |tree, _| json!([tree])))),
     ];
@@ -217,6 +218,7 @@ async fn of_stores() -> Vec<String> {
         message(Err::<(), _>(RevokeError::Store(StoreError::Unavailable(refused())))),
         message(Err::<(), _>(CommitError::Conflict)),
         message(Err::<(), _>(CommitError::Ended)),
+        message(Err::<(), _>(CommitError::TooManySessions)),
         message(open("sqlserver://db").await.map(drop)),
     ]
 }
@@ -285,6 +287,11 @@ async fn with_a_store() -> Vec<String> {
         message(builder().store(store()).spill_above(100_000).build()),
         message(builder().store(store()).revocation(Revocation::Every(Duration::ZERO)).build()),
         message(session.insert("film", "x".repeat(2 << 20))),
+        message(builder().store(store()).max_sessions(0, Overflow::Refuse).build()),
+        message(
+            builder().store(store()).revocation(Revocation::Off).max_sessions(1, Overflow::Refuse).build(),
+        ),
+        message(builder().store(store()).roster(false).build().unwrap().of("ada").await),
     ]
 }
 
@@ -300,7 +307,7 @@ fn opened_twice() -> String {
 
 #[tokio::test]
 async fn every_message_is_in_the_book_and_the_book_has_no_other() {
-    let _ = Revocation::Off;
+    let _ = (Revocation::Off, Overflow::Refuse);
     let mut messages = of_configuration();
     messages.extend(of_keys());
     messages.extend(of_sessions().await);

@@ -611,3 +611,31 @@ async fn a_browser_with_two_cookies_that_logs_out_is_out_of_both_lists() {
     bed.raw(&cookies, Session::destroy).await;
     assert!(listed(&bed, "ada").await.is_empty() && listed(&bed, "bob").await.is_empty());
 }
+
+#[actix_web::test]
+async fn of_two_logins_in_one_moment_the_first_is_the_older() {
+    let (bed, _) = guarded(|builder| builder.max_sessions(2, Overflow::EndOldest));
+    for label in ["first", "second", "third"] {
+        login(&bed, label).await;
+    }
+    assert_eq!(labels(&bed, "ada").await, ["second", "third"]);
+}
+
+/// Until a node has heard of a revocation, a session that is over notes its use, in the list of those that began since.
+#[actix_web::test]
+async fn who_has_not_heard_of_a_revocation_loses_no_line_of_a_newer_session() {
+    let (bed, spy) = guarded(|builder| builder);
+    let node = other_node(&bed, &spy, |builder| builder);
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    let old = login_as(&bed, "ada", "old", true).await;
+    let second = Duration::from_secs(1);
+    bed.clock.advance(HOUR - 30 * second);
+    assert_eq!(origin(&bed, &old).await, Origin::Resumed, "asked, for the next minute");
+    node.sessions.revoke_subject("ada").await.unwrap();
+    login(&node, "new").await;
+    bed.clock.advance(29 * second + 2 * second);
+    spy.calls();
+    assert_eq!(origin(&bed, &old).await, Origin::Resumed, "not heard yet");
+    assert_eq!(spy.calls(), ["load", "load", "write"], "its row, and its use in another hour");
+    assert_eq!(labels(&node, "ada").await, ["new"]);
+}

@@ -28,6 +28,7 @@ async fn check(engine: Engine) {
     for n in 0..3 {
         let fill = |session: &sealed_session::Session| {
             session.set_subject(format!("ada {n}"))?;
+            session.set_label("Firefox on Linux")?;
             session.insert("secret", SECRET.repeat(200))
         };
         pairs.push(sessions.issue(fill).await.unwrap());
@@ -40,7 +41,7 @@ async fn check(engine: Engine) {
     let ids = pairs.iter().map(|pair| sessions.inspect(&pair["__Host-Http-session=".len()..]).unwrap().id);
     let ids: Vec<_> = ids.collect();
     let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
-    for needle in [SECRET, "secret", "ada ", "__Host-Http-session"] {
+    for needle in [SECRET, "secret", "ada ", "Firefox", "__Host-Http-session"] {
         assert!(!contains(needle.as_bytes()), "{needle:?} is in the dump");
     }
     for (id, pair) in ids.iter().zip(&pairs) {
@@ -66,9 +67,10 @@ async fn check(engine: Engine) {
         assert!(session.get::<String>("secret").unwrap().is_none());
     }
     // Even if each guess is led to a row that is there, it does not open it: the row is sealed under its id as well.
+    // Before each there is the list of its subject's sessions.
     let rows = written.keys.lock().unwrap().clone();
-    assert_eq!(rows.len(), 3);
-    for (row, pair) in rows.into_iter().zip(&pairs) {
+    assert_eq!(rows.len(), 2 * 3);
+    for (row, pair) in rows.into_iter().skip(1).step_by(2).zip(&pairs) {
         *written.instead.lock().unwrap() = Some(row);
         let session = thief.load([&guess().await]).await.unwrap();
         assert_eq!(session.origin(), Origin::Rejected(Rejection::Missing));
@@ -76,6 +78,11 @@ async fn check(engine: Engine) {
         assert!(session.get::<String>("secret").unwrap().is_some(), "the row of this cookie");
     }
     *written.instead.lock().unwrap() = None;
+    // Nor does a list tell anything without the ring. With it, it tells of a subject that somebody guesses.
+    let stranger = sessions_of(&Key::generate(), store.clone()).build().unwrap();
+    assert!(stranger.of("ada 0").await.unwrap().is_empty());
+    assert!(thief.of("ada 3").await.unwrap().is_empty());
+    assert_eq!(thief.of("ada 0").await.unwrap()[0].label.as_deref(), Some("Firefox on Linux"));
     // With both it opens, so the test has tried the right thing.
     let ring = KeyRing::new(key.clone());
     let owner = Sessions::builder(ring).store(store).build().unwrap();

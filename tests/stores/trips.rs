@@ -1,13 +1,14 @@
-//! Round trips, counted on the wire: one for a read, and one more for a write without conflict or for an extension.
+//! Round trips, counted on the wire: one for a read, and one more for a write without conflict or for an extension; and what
+//! the list of a subject's sessions adds, which is nothing where nobody logs in or out.
 
 #[path = "../../benches/timing/turns.rs"]
 mod turns;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealed_session::store::{MongoStoreOptions, RedisStoreOptions, SqlStoreOptions, Store};
-use sealed_session::{CommitContext, ManualClock, Session, Sessions};
+use sealed_session::{CommitContext, ManualClock, Revocation, Session, Sessions};
 
 use self::turns::Turns;
 use crate::engines::{server, sessions};
@@ -29,6 +30,7 @@ async fn visit(sessions: &Sessions, pair: &str, work: impl Fn(&Session)) {
 }
 
 async fn check(store: Arc<dyn Store>, turns: Turns, clock: ManualClock) {
+    check_list(Arc::clone(&store), &turns, &clock).await;
     let still = sessions(Arc::clone(&store)).clock(clock.clone()).build().unwrap();
     let rolling = sessions(store).clock(clock.clone()).rolling(true).build().unwrap();
     let fill = |session: &Session| session.insert("filler", "x".repeat(6_000));
@@ -42,19 +44,51 @@ async fn check(store: Arc<dyn Store>, turns: Turns, clock: ManualClock) {
     for (kind, sessions, pair, work, trips) in kinds {
         visit(sessions, pair, work).await;
         turns.take();
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         for _ in 0..REQUESTS {
             // Within one millisecond there is nothing to extend.
             clock.advance(Duration::from_millis(10));
             visit(sessions, pair, work).await;
         }
-        let counted = turns.take();
-        // A driver's heartbeats may fall into it, two each second and connection.
-        let beats = (3 + began.elapsed().as_secs() * 4).min(REQUESTS / 2);
-        assert!(
-            counted >= REQUESTS * trips && counted <= REQUESTS * trips + beats,
-            "{kind}: {counted} for {REQUESTS}"
-        );
+        assert_trips(kind, &turns, trips, began);
+    }
+}
+
+/// So many for each request.
+fn assert_trips(kind: &str, turns: &Turns, trips: u64, began: Instant) {
+    let counted = turns.take();
+    // A driver's heartbeats may fall into it, two each second and connection.
+    let beats = (3 + began.elapsed().as_secs() * 4).min(REQUESTS / 2);
+    assert!(
+        counted >= REQUESTS * trips && counted <= REQUESTS * trips + beats,
+        "{kind}: {counted} for {REQUESTS}"
+    );
+}
+
+/// Logins, requests and logouts of sessions in cookies, each of which asks: without the list, and with it.
+async fn check_list(store: Arc<dyn Store>, turns: &Turns, clock: &ManualClock) {
+    for (listed, login, ordinary, logout) in [(false, 1, 2, 3), (true, 4, 2, 5)] {
+        let builder = sessions(Arc::clone(&store)).clock(clock.clone()).roster(listed);
+        let sessions = builder.revocation(Revocation::EveryRequest).build().unwrap();
+        let log_in = async || sessions.issue(|session| session.authenticate("ada")).await.unwrap();
+        log_in().await;
+        turns.take();
+        let (began, mut pairs) = (Instant::now(), Vec::new());
+        for _ in 0..REQUESTS {
+            pairs.push(log_in().await);
+        }
+        assert_trips("login", turns, login, began);
+        let steps: [(&str, fn(&Session), u64); 2] = [
+            ("ordinary", |session| assert_eq!(session.subject().as_deref(), Some("ada")), ordinary),
+            ("logout", Session::destroy, logout),
+        ];
+        for (kind, work, trips) in steps {
+            let began = Instant::now();
+            for pair in &pairs {
+                visit(&sessions, pair, work).await;
+            }
+            assert_trips(&format!("{kind}, listed: {listed}"), turns, trips, began);
+        }
     }
 }
 
