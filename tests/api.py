@@ -25,7 +25,7 @@ from urllib.parse import quote, urlencode
 
 SETTINGS = """PORT SESSION_KEYS SESSION_KEY_FILE COOKIE_NAME COOKIE_PATH COOKIE_DOMAIN FORMERLY SECURE SAME_SITE CROSS_SITE TRUSTED_ORIGINS PERSISTENT ROLLING
 DURATION_MS ACTIVE_MS ABSOLUTE_MS IDLE_MS SPILL_ABOVE RESPONSE_HEAD_BUDGET
-STORE STORE_TIMEOUT_MS REVOCATION REVOCATION_FAILURE""".split()
+STORE STORE_TIMEOUT_MS REVOCATION REVOCATION_FAILURE MAX_SESSIONS OVERFLOW""".split()
 DEFAULT_NAME = "__Host-Http-session"
 DAY_MS = 24 * 3600 * 1000
 FIELDS = set("id origin rejection placement bytes created_at expires_at remaining_ms subject authenticated_at fresh_ms entries".split())
@@ -468,6 +468,149 @@ def login():
         for path in ["/login", "/authenticate", "/subject"]:
             for body in [{"subject": ""}, {"subject": 1}, {}, []]:
                 error(f"{path} with {body}", browser.send("POST", path, body), 400)
+
+
+@group("the list of a subject's sessions")
+def roster():
+    def logged_in(port, label=None, subject="ada"):
+        browser = Browser(port)
+        equal(f"a login of {subject}", browser.send("POST", "/login", {"subject": subject}).status, 204)
+        if label is not None:
+            equal("a label", browser.send("POST", "/label", {"label": label}).status, 204)
+        return browser
+
+    def listed(browser):
+        reply = browser.ask("GET", "/sessions")
+        equal("GET /sessions", reply.status, 200)
+        return reply.json()
+
+    def labels(browser):
+        return sorted(line["label"] or "" for line in listed(browser))
+
+    def own(browser):
+        """Its own line."""
+        [line] = [line for line in listed(browser) if line["current"]]
+        return line
+
+    def end(browser, handle):
+        return browser.send("POST", "/sessions/end", {"handle": handle})
+
+    def out(browser):
+        """At its next request: in this process whoever is ended is out at once."""
+        told = browser.session()
+        return (told["origin"], told["rejection"], told["subject"]) == ("rejected", "revoked", None)
+
+    with api() as port:
+        browser = logged_in(port, "x" * 120)
+        told = error("without a store there is no list", browser.ask("GET", "/sessions"), 409)
+        check("what there would have to be", ".store(..)" in told["error"], told)
+        error("and nothing to end", end(browser, "x" * 22), 409)
+        told = error("a label that is too long", browser.send("POST", "/label", {"label": "x" * 121}), 413)
+        equal("by how much", (told["size"], told["limit"]), (121, 120))
+        error("the list of nobody", Browser(port).ask("GET", "/sessions"), 401)
+    if "memory" not in stores():
+        return
+
+    for revocation in ["every-request", "60000"]:
+        with api(STORE="memory", REVOCATION=revocation) as port:
+            phone, laptop = logged_in(port, "phone"), logged_in(port, "laptop")
+            bob = logged_in(port, "bob's", "bob")
+            lines = listed(phone)
+            equal("its fields", set(lines[0]), {"handle", "label", "authenticated_at", "seen_at", "current"})
+            equal("both are there", labels(phone), ["laptop", "phone"])
+            equal("in both", labels(laptop), ["laptop", "phone"])
+            equal("bob has his own", labels(bob), ["bob's"])
+            equal("each is marked in its own", (own(phone)["label"], own(laptop)["label"]), ("phone", "laptop"))
+            handles = [line["handle"] for line in lines]
+            equal("for all alike", sorted(handles), sorted(line["handle"] for line in listed(laptop)))
+            check("a handle is text", all(re.fullmatch(r"[\w-]{22}", handle) for handle in handles), handles)
+            check("and no id", not {phone.session()["id"], laptop.session()["id"]} & set(handles), handles)
+            equal("when it logged in", own(phone)["authenticated_at"], phone.session()["authenticated_at"])
+            check("the hour of the last use", own(phone)["seen_at"].endswith(":00:00.000Z"), own(phone))
+            check("is this one", 0 <= time.time() * 1000 - moment(own(phone)["seen_at"]) < 2 * 3600 * 1000, own(phone))
+
+            # What is in nobody's power.
+            stranger = Browser(port)
+            error("the list of nobody", stranger.ask("GET", "/sessions"), 401)
+            error("ended by nobody", end(stranger, handles[0]), 401)
+            no_cookie("being told so", stranger.ask("GET", "/sessions"))
+            error("ended by another subject", end(bob, own(phone)["handle"]), 404)
+            for handle in ["", "x", "x" * 22, phone.session()["id"], own(phone)["handle"] + "=", "\0", "x" * 5000]:
+                error(f"the handle {handle[:30]!r}", end(phone, handle), 404)
+            for body in [{}, {"handle": 1}, [], {"label": "x"}]:
+                error(f"POST /sessions/end {body}", phone.send("POST", "/sessions/end", body), 400)
+            for body in [{}, {"label": 1}, {"label": None}, []]:
+                error(f"POST /label {body}", phone.send("POST", "/label", body), 400)
+            equal("nobody is out by all this", [out(phone), out(laptop), out(bob)], [False] * 3)
+
+            # What a session is called.
+            for label in ["", "é" * 60, "<b>\u202e\r\n\0\u001b[2J'\"", "phone"]:
+                equal(f"called {label!r}", phone.send("POST", "/label", {"label": label}).status, 204)
+                equal("it is", own(phone)["label"], label or None)
+            told = error("too long", phone.send("POST", "/label", {"label": "é" * 61}), 413)
+            equal("in bytes", (told["size"], told["limit"]), (122, 120))
+            equal("it stays as it was", own(phone)["label"], "phone")
+            phone.ask("POST", "/renew")
+            equal("renew keeps it", labels(phone), ["laptop", "phone"])
+            check("under another handle", own(phone)["handle"] not in handles, handles)
+
+            # The end of one.
+            handle = own(laptop)["handle"]
+            equal("ended", end(phone, handle).status, 204)
+            equal("the line is gone", labels(phone), ["phone"])
+            check("it is out at once", out(laptop))
+            error("a second time", end(phone, handle), 404)
+            equal("the others go on", [out(phone), out(bob)], [False, False])
+            tablet = logged_in(port, "tablet")
+            equal("one more", labels(phone), ["phone", "tablet"])
+            tablet.ask("POST", "/destroy")
+            equal("which logs out", labels(phone), ["phone"])
+            logged_in(port, "stolen")
+            phone.send("POST", "/revoke", {"subject": "ada"})
+            check("all of them", out(phone))
+            equal("begin again", labels(logged_in(port, "new")), ["new"])
+            here = logged_in(port, "here")
+            equal("it ends itself", end(here, own(here)["handle"]).status, 204)
+            check("and is out", out(here))
+
+    with api(STORE="memory", MAX_SESSIONS=1) as port:
+        phone, bob = logged_in(port, "phone"), logged_in(port, "bob's", "bob")
+        laptop = logged_in(port, "laptop")
+        check("one is permitted: the older is out at once", out(phone))
+        equal("the newer stays", (labels(laptop), out(laptop)), (["laptop"], False))
+        equal("of another subject nobody goes", out(bob), False)
+        equal("the same browser once more", laptop.send("POST", "/login", {"subject": "ada"}).status, 204)
+        equal("does not count twice", labels(laptop), ["laptop"])
+    with api(STORE="memory", MAX_SESSIONS=2, OVERFLOW="end-oldest") as port:
+        first, second = logged_in(port, "first"), logged_in(port, "second")
+        tick()
+        first.send("POST", "/login", {"subject": "ada"})
+        tick()
+        third = logged_in(port, "third")
+        equal("the oldest is the one whose login is longest ago", (out(first), out(second)), (False, True))
+        equal("two are left", labels(third), ["first", "third"])
+    with api(STORE="memory", MAX_SESSIONS=1, OVERFLOW="refuse") as port:
+        phone, laptop = logged_in(port, "phone"), Browser(port)
+        laptop.put("cart", 1)
+        before, kept = laptop.session(), laptop.cookie
+        for path in ["/login", "/authenticate", "/subject"]:
+            reply = laptop.send("POST", path, {"subject": "ada"})
+            equal(f"{path}: one is permitted, and there", (reply.status, reply.body), (403, b""))
+            no_cookie("the refusal", reply)
+        equal("who is refused has what they had", (laptop.session(), laptop.cookie), ({**before, "remaining_ms": laptop.session()["remaining_ms"]}, kept))
+        equal("the first goes on", (labels(phone), out(phone)), (["phone"], False))
+        equal("and may log in again", phone.send("POST", "/login", {"subject": "ada"}).status, 204)
+        phone.ask("POST", "/destroy")
+        equal("after its logout there is room", laptop.send("POST", "/login", {"subject": "ada"}).status, 204)
+        equal("for one", len(listed(laptop)), 1)
+        error("not two", end(laptop, "x"), 404)
+        equal("ended from the list", end(laptop, own(laptop)["handle"]).status, 204)
+        equal("there is room as well", labels(logged_in(port, "next")), ["next"])
+
+    with api(STORE="memory", REVOCATION="off") as port:
+        browser = logged_in(port, "phone")
+        error("with revocation off there is no list", browser.ask("GET", "/sessions"), 409)
+        error("and nothing to end", end(browser, "x"), 409)
 
 
 @group("tokens for forms")
@@ -967,6 +1110,13 @@ def bad_settings():
             ({"SPILL_ABOVE": "1000"}, store),
             ({"RESPONSE_HEAD_BUDGET": "4096"}, store),
             ({"STORE_TIMEOUT_MS": "1000"}, store),
+            ({"MAX_SESSIONS": "1"}, store),
+            ({"MAX_SESSIONS": "one"}, "a whole number"),
+            ({"MAX_SESSIONS": "1", "OVERFLOW": "drop"}, "end-oldest or refuse"),
+            ({"OVERFLOW": "refuse"}, "MAX_SESSIONS is not"),
+            ({"STORE": "memory", "MAX_SESSIONS": "0"}, "from 1 to 1000|lacks"),
+            ({"STORE": "memory", "MAX_SESSIONS": "1001"}, "from 1 to 1000|lacks"),
+            ({"STORE": "memory", "MAX_SESSIONS": "1", "REVOCATION": "off"}, "revocation|lacks"),
         ]:
             run = subprocess.run(
                 [binary], env=environment({"PORT": 0} | settings), capture_output=True, text=True, timeout=20

@@ -8,6 +8,7 @@ use sealed_session::store::{RedbStore, Store as _};
 use sealed_session::{CommitContext, Key, KeyRing, Lifetime, ManualClock, Secure, Session, Sessions};
 use serde_json::Value;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 const NAME: &str = "__Host-Http-session";
 const AN_HOUR_LATER: &str = "2026-01-01T01:00:00Z";
@@ -243,6 +244,109 @@ fn sessions_are_revoked_counted_and_swept_in_the_store() {
 }
 
 #[test]
+fn the_sessions_of_a_subject_are_listed_and_ended_one_by_one() {
+    // Whatever a terminal obeys, or shows in another order.
+    const HOSTILE: &str = "x\r\n\u{1b}[2J\u{9b}1A\u{202e}\u{2066}\0\u{2028}\u{7f}\"\\\t\u{e0041}";
+    let folder = Folder::new();
+    let path = folder.file("sessions.redb");
+    let cookies = over(&path, async |sessions| {
+        let phone = cookie(&sessions, |session| {
+            session.authenticate("ada").unwrap();
+            session.set_label("Firefox auf Größe").unwrap();
+        });
+        let hostile = |session: &Session| {
+            session.authenticate("ada").unwrap();
+            session.set_label(HOSTILE).unwrap();
+            session.insert("n", "x".repeat(5_000)).unwrap();
+        };
+        let bare = |session: &Session| session.set_subject("ada").unwrap();
+        [phone.await, cookie(&sessions, hostile).await, cookie(&sessions, bare).await]
+    });
+    let text = key(1).export();
+    let store = format!("redb:{path}");
+    let env = [("SESSION_KEYS", text.as_str()), ("SEALED_SESSION_STORE", store.as_str())];
+
+    let listed = done(&["list", "--subject", "ada"], &env, "");
+    let lines: Vec<&str> = listed.split_terminator('\n').collect();
+    assert_eq!(lines.len(), 3, "one line each: {listed}");
+    assert!(
+        !listed.contains(
+            |c: char| c.is_control() && c != '\n' || "\u{202e}\u{2066}\u{2028}\u{e0041}".contains(c)
+        )
+    );
+    let line = |end: &str| {
+        *lines.iter().find(|line| line.ends_with(end)).unwrap_or_else(|| panic!("{end}: {listed}"))
+    };
+    let phone = line("  \"Firefox auf Größe\"");
+    line(r#"  "x\r\n\u{1b}[2J\u{9b}1A\u{202e}\u{2066}\0\u{2028}\u{7f}\"\\\t\u{e0041}""#);
+    assert!(line("  no label").contains("  login never                 seen 20"), "{listed}");
+    let (handle, rest) = phone.split_once("  login ").unwrap();
+    assert_eq!(handle.len(), 22);
+    let (login, seen) = rest.split_at(20);
+    let login = OffsetDateTime::parse(login, &Rfc3339).unwrap();
+    assert!((OffsetDateTime::now_utc() - login).whole_minutes() < 5, "{phone}");
+    let seen = seen.strip_prefix("  seen ").unwrap().split("  ").next().unwrap();
+    let hour = |at: OffsetDateTime| format!("{}T{:02}h", at.date(), at.hour());
+    assert!([hour(login), hour(OffsetDateTime::now_utc())].contains(&seen.to_owned()), "{phone}");
+
+    let told = done(&["list", "--subject", "ada", "--json"], &env, "");
+    assert!(
+        told.is_ascii() || !told.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'),
+        "{told}"
+    );
+    assert!(told.contains("\\u202e") && told.contains("\\udb40\\udc41"), "{told}");
+    let document: Value = serde_json::from_str(&told).unwrap();
+    let sessions = document["sessions"].as_array().unwrap();
+    let of = |label: Value| sessions.iter().find(|session| session["label"] == label).unwrap();
+    assert_eq!((sessions.len(), &document["subject"]), (3, &Value::from("ada")));
+    assert_eq!(of("Firefox auf Größe".into())["handle"], handle);
+    assert!(of(HOSTILE.into())["authenticated_at"].is_string());
+    let bare = of(Value::Null);
+    assert_eq!(bare["authenticated_at"], Value::Null);
+    assert!(bare["seen_at"].as_str().unwrap().ends_with(":00:00Z"), "{bare}");
+
+    let told = done(&["revoke", "--subject", "ada", "--handle", handle], &env, "");
+    assert_eq!(
+        told,
+        format!(
+            "session {handle} of \"ada\" is ended; servers notice within their revocation time, 60 s by default\n"
+        )
+    );
+    assert!(run(&["why"], &env, &cookies[0]).out.contains("rejected as revoked"));
+    assert_eq!(run(&["why"], &env, &cookies[1]).code, 0, "the others go on");
+    assert_eq!(run(&["why"], &env, &cookies[2]).code, 0);
+    assert!(!done(&["list", "--subject", "ada"], &env, "").contains(handle));
+    let bare = bare["handle"].as_str().unwrap();
+    let told = done(&["revoke", "--json", "--subject", "ada", "--handle", bare], &env, "");
+    let document: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(document, serde_json::json!({"revoked": {"subject": "ada", "handle": bare}}));
+    assert_eq!(done(&["list", "--subject", "ada"], &env, "").lines().count(), 1);
+
+    for (subject, handle) in [("ada", handle), ("ada", "-x"), ("bob", handle), ("ada", "\u{1b}[2J")] {
+        let told = run(&["revoke", "--subject", subject, "--handle", handle], &env, "");
+        assert_eq!((told.code, told.out.as_str()), (2, ""), "{}", told.err);
+        assert!(
+            told.err.contains("has no session of the handle") && !told.err.contains('\u{1b}'),
+            "{}",
+            told.err
+        );
+    }
+    let none = "is listed in this store under these keys and the cookie name";
+    for (args, keys) in [
+        (&["list", "--subject", "nobody\u{1b}[2J"][..], &text),
+        (&["list", "--subject", "ada", "--name", "other"], &text),
+        (&["list", "--subject", "ada"], &key(2).export()),
+    ] {
+        let told = done(args, &[("SESSION_KEYS", keys.as_str()), env[1]], "");
+        assert!(told.starts_with("no session of \"") && told.contains(none), "{told}");
+        assert!(told.lines().count() == 1 && !told.contains('\u{1b}'), "{told}");
+    }
+    let told = done(&["list", "--subject", "bob", "--json"], &env, "");
+    let document: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(document, serde_json::json!({"subject": "bob", "sessions": []}));
+}
+
+#[test]
 fn why_knows_the_limit_of_thirty_days_and_what_may_be_said_otherwise_and_reads_quotes() {
     let at =
         |day: i64| OffsetDateTime::from_unix_timestamp(1_767_225_600).unwrap() + time::Duration::days(day);
@@ -404,6 +508,31 @@ fn every_mistake_is_named_with_its_mend_and_has_its_exit_code() {
         (&["count", "--store", "redb:/no/such/folder/file"], &env, "", 3, "cannot be reached"),
         (&["revoke", "--store", "redb:x"], &env, "", 2, "<--session <ID>|--subject <SUBJECT>>"),
         (&["revoke", "--session", "x", "--store", "redb:x"], &env, "", 2, "22 characters of base64url"),
+        (&["revoke", "--handle", "x", "--store", "redb:x"], &env, "", 2, "--subject <SUBJECT>"),
+        (
+            &["revoke", "--session", "x", "--handle", "y", "--store", "redb:x"],
+            &env,
+            "",
+            2,
+            "'--session <ID>' cannot be used with '--handle <HANDLE>'",
+        ),
+        (&["list", "--store", "redb:x"], &env, "", 2, "--subject <SUBJECT>"),
+        (&["list", "--subject", "ada"], &env, "", 2, "--store <ADDRESS>"),
+        (
+            &["list", "--subject", "ada", "--store", "redb:x"],
+            &[],
+            "",
+            2,
+            "SESSION_KEYS is not set; set it, or give",
+        ),
+        (&["list", "--subject", "ada", "--store", "memory"], &env, "", 2, "lives in the server's process"),
+        (
+            &["list", "--subject", "ada", "--store", "redb:/no/such/folder/file"],
+            &env,
+            "",
+            3,
+            "cannot be reached",
+        ),
         (&["keys", "list", "--file", &missing], &env, "", 3, "cannot read the key file"),
         (&["keys", "rotate", "--in", "1h", "--file", &missing], &env, "", 2, "keys rotate --file"),
         (&["size"], &env, "[1]", 2, "no JSON object of entries"),
@@ -443,7 +572,7 @@ fn every_mistake_is_named_with_its_mend_and_has_its_exit_code() {
 
 #[test]
 fn help_has_examples_and_completions_are_scripts() {
-    for command in ["inspect", "why", "size", "revoke", "completions"] {
+    for command in ["inspect", "why", "size", "list", "revoke", "completions"] {
         let help = done(&[command, "--help"], &[], "");
         assert!(help.contains("Example: "), "{help}");
     }

@@ -4,7 +4,7 @@
 usage: tests/servers.py python3 tests/engines.py target/debug/examples/api...
 
 What stands in the store has to be the same for both processes: a session that outgrows its cookie, parallel writes, a login, a
-token, a logout of everybody. tests/stores has what a store alone has to do, and tests/stores.py what happens when one dies.
+token, a logout of everybody, the list of somebody's sessions. tests/stores has what a store alone has to do, and tests/stores.py what happens when one dies.
 """
 
 import base64
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 NAME = "__Host-Http-session"
@@ -110,6 +111,69 @@ def drive(binary, engine, address):
         equal(told("is out on the other node"), other.ask(one, "GET", "/session")[1]["rejection"], "revoked")
 
 
+def devices(binary, engine, address):
+    """The list of a subject's sessions, from both nodes; and a bound in time, because they ask now and then."""
+    told = lambda what: f"{os.path.basename(binary)}, {engine}: {what}"
+    keys = base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
+    bound = 0.3
+    settings = {"SESSION_KEYS": keys, "STORE": address, "REVOCATION": str(round(bound * 1000))}
+
+    def logged_in(port, label):
+        browser = Browser()
+        equal(told(f"{label} logs in"), browser.ask(port, "POST", "/login", {"subject": "ada"})[0], 204)
+        equal(told(f"{label} has a name"), browser.ask(port, "POST", "/label", {"label": label})[0], 204)
+        return browser
+
+    def labels(browser, port):
+        return sorted(line["label"] for line in browser.ask(port, "GET", "/sessions")[1])
+
+    def goes_on(browser, port):
+        return browser.ask(port, "GET", "/session")[1]["rejection"] is None
+
+    def rejection(browser, port, ended):
+        """Why it is out, or none. Asks with one cookie until it is, or until what was asked after the bound was let in."""
+        while True:
+            asked = time.monotonic()
+            reason = Browser(browser.cookies).ask(port, "GET", "/session")[1]["rejection"]
+            if reason is not None or asked - ended > bound:
+                return reason
+
+    with api(binary, **settings) as one, api(binary, **settings) as two:
+        phone, laptop = logged_in(one, "phone"), logged_in(two, "laptop")
+        for port in (one, two):
+            for browser in (phone, laptop):
+                equal(told("both nodes list both"), labels(browser, port), ["laptop", "phone"])
+        [handle] = [line["handle"] for line in phone.ask(one, "GET", "/sessions")[1] if not line["current"]]
+        # So that this node knows by now that it goes on.
+        equal(told("both go on"), (goes_on(phone, one), goes_on(laptop, two)), (True, True))
+        equal(told("ended from the other node"), phone.ask(one, "POST", "/sessions/end", {"handle": handle})[0], 204)
+        equal(told("out within the bound"), rejection(laptop, two, time.monotonic()), "revoked")
+        equal(told("and out of the list"), (labels(phone, one), labels(phone, two)), (["phone"], ["phone"]))
+        equal(told("the other goes on"), (goes_on(phone, one), goes_on(phone, two)), (True, True))
+        equal(told("nothing to end twice"), phone.ask(two, "POST", "/sessions/end", {"handle": handle})[0], 404)
+
+    with api(binary, **settings, MAX_SESSIONS="1") as one, api(binary, **settings, MAX_SESSIONS="1") as two:
+        equal(told("after a restart it stands there"), labels(phone, two), ["phone"])
+        laptop = logged_in(two, "laptop")
+        ended = time.monotonic()
+        equal(told("a limit of one: where the login was the older is out at once"), goes_on(phone, two), False)
+        equal(told("elsewhere within the bound"), rejection(phone, one, ended), "revoked")
+        equal(told("one is left"), (labels(laptop, one), labels(laptop, two)), (["laptop"], ["laptop"]))
+
+        # Logins at the same time, on both nodes: one of them is left.
+        racing = [Browser() for _ in range(6)]
+        threads = [
+            threading.Thread(target=browser.ask, args=(port, "POST", "/login", {"subject": "ada"}))
+            for browser, port in zip(racing, [one, two] * 3)
+        ]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        ended = time.monotonic()
+        left = [browser for browser in racing if browser.cookies and rejection(browser, one, ended) is None]
+        equal(told("of logins at the same time one is left"), len(left), 1)
+        equal(told("and it is listed"), len(left[0].ask(two, "GET", "/sessions")[1]), 1)
+
+
 def main():
     binaries = [os.path.abspath(binary) for binary in sys.argv[1:]]
     addresses = {engine: os.environ.get(engine) for engine in ENGINES}
@@ -119,6 +183,7 @@ def main():
         before = passed
         for engine, address in addresses.items():
             drive(binary, engine.removeprefix("TEST_").lower(), address)
+            devices(binary, engine.removeprefix("TEST_").lower(), address)
         print(f"ok  {os.path.basename(binary)} over {len(addresses)} engines ({passed - before})", flush=True)
     print(f"{passed} passed, 0 failed")
 

@@ -14,6 +14,8 @@ import login
 from login import Chromium, check, equal, free_port, until
 
 COOKIE = "__Host-Http-session"
+# What the second browser calls itself; the page is filled in where it has such words in braces.
+HOSTILE = "<img src=x onerror=alert(1)> {id}{cookie}"
 binary = None
 
 
@@ -54,6 +56,13 @@ def rows(browser):
     return dict(browser.script(
         "return Array.from(document.querySelectorAll('#rows tr')).filter(r => r.querySelector('th'))"
         ".map(r => [r.querySelector('th').innerText, r.querySelector('code').innerText])"))
+
+
+def devices(browser):
+    """The label of each session of the subject, and what stands beside it."""
+    return sorted(map(tuple, browser.script(
+        "return Array.from(document.querySelectorAll('#devices tr')).filter(r => r.querySelector('th'))"
+        ".map(r => [r.cells[0].innerText, r.cells[2].innerText])")))
 
 
 def words(browser):
@@ -118,6 +127,7 @@ def with_one_browser(browser, url, server):
     equal("logged in", seen(browser, "subject"), "ada")
     check("under a new id", seen(browser, "id") != before)
     check("told", "renewed" in words(browser), words(browser))
+    equal("the only device", devices(browser), [("Chrome on Linux", "this one")])
 
     # The size meter, and the moment when it moves into the store.
     submit(browser, "/grow", bytes="2000")
@@ -187,6 +197,17 @@ def with_two_browsers(one, other, url):
         submit(browser, "/set", key="mine", value=str(id(browser)))
     check("two sessions", seen(one, "id") != seen(other, "id"))
     equal("of one subject", seen(other, "subject"), "grace")
+    equal("the second sees both", devices(other), sorted([("Chrome on Linux", "Log out"), (HOSTILE, "this one")]))
+    one.open(url)
+    equal("so does the first", devices(one), sorted([("Chrome on Linux", "this one"), (HOSTILE, "Log out")]))
+    equal("whatever it calls itself is text", one.script("return document.images.length"), 0)
+    submit(one, "/end")
+    equal("it ends the other", devices(one), [("Chrome on Linux", "this one")])
+    until("which is told", lambda: "revoked" in words(one))
+    other.open(url)
+    equal("and is over", (seen(other, "subject"), seen(other, "origin").split(":")[:2]), ("none", ["rejected", " revoked"]))
+    equal("nobody has no devices", devices(other), [])
+    submit(other, "/login", subject="grace")
     submit(one, "/everywhere")
     equal("here it goes on", seen(one, "subject"), "grace")
     until("its feed tells it", lambda: "subject_revoked" in words(one))
@@ -251,7 +272,7 @@ def main():
     url = f"http://localhost:{port}/"
     with tempfile.TemporaryDirectory() as folder, login.chromium() as one:
         server = Server(folder, port)
-        other = Chromium(one.driver, os.path.join(folder, "other-profile"))
+        other = Chromium(one.driver, os.path.join(folder, "other-profile"), [f"--user-agent={HOSTILE}"])
         try:
             with_one_browser(one, url, server)
             with_two_browsers(one, other, url)

@@ -1,12 +1,15 @@
 //! A session, live in the browser: `cargo run --features redb --example playground`, then open <http://localhost:8080/>.
 //!
-//! Everything happens to the visitor's own session: entries, login, size and the moment when it moves into the store,
-//! countdowns to its ends with a clock that can be put forward, keys that rotate under it, a cookie that is tampered
+//! Everything happens to the visitor's own session: entries, login, the list of the user's devices, size and the moment when
+//! it moves into the store, countdowns to its ends with a clock that can be put forward, keys that rotate under it, a cookie that is tampered
 //! with or replayed. What the library tells is shown as it happens. The page works without a script as well; the script
 //! keeps it up to date.
 //!
 //! The store and the keys are in a temporary folder, or in the one that the first argument names. `PORT` sets the port,
 //! `COOKIE_NAME`, `SPILL_ABOVE` and `RESPONSE_HEAD_BUDGET` the settings of these names.
+
+#[path = "../devices/name.rs"]
+mod name;
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -17,14 +20,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::http::header::{COOKIE, LOCATION, SET_COOKIE};
+use actix_web::http::header::{COOKIE, LOCATION, SET_COOKIE, USER_AGENT};
 use actix_web::web::{self, Bytes, Data, Form};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use futures_core::Stream;
 use sealed_session::store::RedbStoreOptions;
 use sealed_session::{
     Clock, Event, Key, KeyRing, Lifetime, MAX_NAME_VALUE_BYTES, Origin, Placement, Session,
-    SessionMiddleware, Sessions,
+    SessionMiddleware, SessionSummary, Sessions, Subject,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -171,7 +174,33 @@ fn text(value: &Value) -> String {
     }
 }
 
-async fn page(session: Session, playground: Shared, request: HttpRequest) -> HttpResponse {
+/// A row for each session of the subject, with a button beside those of other browsers.
+fn devices(session: &Session, listed: &[SessionSummary]) -> String {
+    let own = session.handle();
+    let row = |device: &SessionSummary| {
+        let label = escape(device.label.as_deref().unwrap_or("some browser"));
+        // Of the last use the hour is known.
+        let seen = format!("{} {:02} h", device.seen_at.date(), device.seen_at.hour());
+        let end = if own.as_ref() == Some(&device.handle) {
+            "<b>this one</b>".to_owned()
+        } else {
+            format!(
+                "<form method=post action=/end><input type=hidden name=handle value=\"{}\"><button \
+                 aria-label=\"Log out {label}\">Log out</button></form>",
+                device.handle
+            )
+        };
+        format!("<tr><th scope=row>{label}</th><td>{seen}</td><td>{end}</td></tr>")
+    };
+    listed.iter().map(row).collect()
+}
+
+async fn page(session: Session, playground: Shared, request: HttpRequest) -> actix_web::Result<HttpResponse> {
+    let listed = match session.subject() {
+        Some(subject) => playground.sessions.of(&subject).await?,
+        None => Vec::new(),
+    };
+    let devices = devices(&session, &listed);
     let state = state(&playground, &session, &request);
     let rows: String = session
         .entries()
@@ -212,8 +241,13 @@ async fn page(session: Session, playground: Shared, request: HttpRequest) -> Htt
         .replace("{cookie}", &text(&state["cookie"]))
         .replace("{inspected}", &escape(&format!("{inspected:#}")))
         .replace("{primary}", &text(&state["primary"]))
-        .replace("{kept}", if state["kept"] == true { "" } else { "disabled" });
-    HttpResponse::Ok().content_type("text/html; charset=utf-8").body(html)
+        .replace("{kept}", if state["kept"] == true { "" } else { "disabled" })
+        // Last, so that nothing is filled in into what a browser has called itself.
+        .replace(
+            "{devices}",
+            if devices.is_empty() { "<tr><td colspan=3>Nobody is logged in.</td></tr>" } else { &devices },
+        );
+    Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(html))
 }
 
 async fn script() -> HttpResponse {
@@ -268,8 +302,25 @@ struct Login {
     subject: String,
 }
 
-async fn login(session: Session, login: Form<Login>) -> actix_web::Result<HttpResponse> {
+async fn login(
+    session: Session,
+    request: HttpRequest,
+    login: Form<Login>,
+) -> actix_web::Result<HttpResponse> {
     session.authenticate(&login.subject)?;
+    let browser = request.headers().get(USER_AGENT).map_or(&[][..], |agent| agent.as_bytes());
+    session.set_label(name::of_browser(browser))?;
+    Ok(back())
+}
+
+#[derive(Deserialize)]
+struct Device {
+    handle: String,
+}
+
+/// One of the subject's own: whose it is the session says, and not the form.
+async fn end(subject: Subject, playground: Shared, device: Form<Device>) -> actix_web::Result<HttpResponse> {
+    playground.sessions.end(&subject, &device.handle).await?;
     Ok(back())
 }
 
@@ -341,6 +392,7 @@ fn routes(app: &mut web::ServiceConfig) {
         .route("/renew", act(Session::renew))
         .route("/touch", act(Session::touch))
         .route("/clear", act(Session::clear))
+        .route("/end", web::post().to(end))
         .route("/everywhere", web::post().to(everywhere))
         .route("/rotate", web::post().to(rotate))
         .route("/jump", web::post().to(jump))

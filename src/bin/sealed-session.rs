@@ -60,6 +60,12 @@ enum Command {
     ///
     /// Example: echo '{"cart": [1, 2, 3]}' | sealed-session size --subject ada
     Size(cookies::Size),
+    /// Lists the sessions of a subject, the one that was used last first.
+    ///
+    /// A line for each: its handle for `revoke`, its login, the hour in UTC in which it was last seen, its label.
+    ///
+    /// Example: sealed-session list --subject ada --file session.keys --store redis://127.0.0.1/
+    List(rows::List),
     /// Ends a session, or all of a subject, for every server that uses the store.
     ///
     /// Example: sealed-session revoke --subject ada --file session.keys --store redis://127.0.0.1/
@@ -84,6 +90,7 @@ fn run(command: Command) -> Result<Output, Failure> {
         Command::Inspect(command) => command.run(),
         Command::Why(command) => command.run(),
         Command::Size(command) => command.run(),
+        Command::List(command) => command.run(),
         Command::Revoke(command) => command.run(),
         Command::Sweep(command) => command.run(),
         Command::Count(command) => command.run(),

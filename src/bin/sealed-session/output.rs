@@ -39,7 +39,7 @@ impl Output {
     pub(crate) fn print(self, json: bool) -> ExitCode {
         let text = match (self.raw, json) {
             (Some(text), _) => text,
-            (None, true) => format!("{:#}\n", self.document),
+            (None, true) => plain(&format!("{:#}\n", self.document)),
             (None, false) => self.lines.iter().map(|line| format!("{line}\n")).collect(),
         };
         // Whoever reads the first lines alone, as `head` does, has what they wanted.
@@ -47,6 +47,20 @@ impl Output {
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         ExitCode::from(u8::from(self.rejected))
     }
+}
+
+/// The same JSON, with what is not printed in it as `\u....`: a terminal may show it, and labels come from browsers.
+fn plain(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        // No such character stands outside of a string but the ends of lines; those within are escaped already.
+        if c == '\n' || c.is_ascii() && !c.is_control() || c.escape_debug().len() == 1 {
+            out.push(c);
+        } else {
+            out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    out
 }
 
 /// What went wrong.

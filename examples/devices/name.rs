@@ -1,0 +1,35 @@
+//! What a browser is called.
+
+/// More is refused by `set_label`.
+const MAX_LABEL: usize = 120;
+
+/// What a browser is called in the list: "Firefox on Linux". Of one that is not known, what it says of itself, cut short.
+/// A guess for people and no more: everybody can send any `User-Agent`.
+pub(crate) fn of_browser(user_agent: &[u8]) -> String {
+    // Edge and Opera call themselves Chrome as well, and Chrome calls itself Safari.
+    let browsers = [
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+    ];
+    let systems = [
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("Linux", "Linux"),
+    ];
+    let text = String::from_utf8_lossy(user_agent);
+    let known =
+        |names: &[(&str, &'static str)]| names.iter().find(|(mark, _)| text.contains(mark)).map(|it| it.1);
+    if let (true, Some(browser), Some(system)) =
+        (text.starts_with("Mozilla/5.0 ("), known(&browsers), known(&systems))
+    {
+        return format!("{browser} on {system}");
+    }
+    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_LABEL).last();
+    text[..end.unwrap_or(0)].to_owned()
+}
