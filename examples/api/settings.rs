@@ -96,7 +96,10 @@ fn most() -> Result<Option<(usize, Overflow)>, String> {
     let ways = [("end-oldest", Overflow::EndOldest), ("refuse", Overflow::Refuse)];
     match (most, one_of("OVERFLOW", "end-oldest or refuse", &ways)?) {
         (None, Some(_)) => {
-            Err("OVERFLOW is set, but MAX_SESSIONS is not: set it too, or unset that".to_owned())
+            let overflow = var("OVERFLOW")?.unwrap_or_default();
+            Err(format!(
+                "OVERFLOW is {overflow:?}, but MAX_SESSIONS is not set: set it too, or unset OVERFLOW"
+            ))
         }
         (most, overflow) => Ok(most.map(|most| (most, overflow.unwrap_or(Overflow::EndOldest)))),
     }

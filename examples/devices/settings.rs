@@ -23,14 +23,20 @@ pub(crate) fn port() -> Result<u16, String> {
 /// How many sessions a user may have, and what becomes of one more.
 fn most() -> Result<Option<(usize, Overflow)>, String> {
     let overflow = match var("OVERFLOW")?.as_deref() {
-        None | Some("end-oldest") => Overflow::EndOldest,
-        Some("refuse") => Overflow::Refuse,
+        None => None,
+        Some("end-oldest") => Some(Overflow::EndOldest),
+        Some("refuse") => Some(Overflow::Refuse),
         Some(other) => return Err(format!("OVERFLOW is {other:?}, but it must be end-oldest or refuse")),
     };
-    let Some(most) = var("MAX_SESSIONS")? else { return Ok(None) };
+    let Some(most) = var("MAX_SESSIONS")? else {
+        return match overflow {
+            None => Ok(None),
+            Some(_) => Err("OVERFLOW is set, but MAX_SESSIONS is not: set it too, or unset OVERFLOW".into()),
+        };
+    };
     let most =
         most.parse().map_err(|_| format!("MAX_SESSIONS is {most:?}, but it must be a whole number"))?;
-    Ok(Some((most, overflow)))
+    Ok(Some((most, overflow.unwrap_or(Overflow::EndOldest))))
 }
 
 pub(crate) async fn sessions() -> Result<Sessions, Box<dyn Error>> {
