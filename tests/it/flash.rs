@@ -121,6 +121,21 @@ async fn messages_add_up_until_they_are_taken_and_what_is_left_after_that_is_for
 }
 
 #[actix_web::test]
+async fn each_level_has_a_method_and_a_name() {
+    let bed = Bed::new();
+    let mut browser = Browser::default();
+    browser
+        .visit(&bed, |_, flash| {
+            flash.success("a").unwrap();
+            flash.info("b").unwrap();
+            flash.warning("c").unwrap();
+            flash.error("d").unwrap();
+        })
+        .await;
+    assert_eq!(browser.shown(&bed).await, ["success: a", "info: b", "warning: c", "error: d"]);
+}
+
+#[actix_web::test]
 async fn a_message_never_issues_the_session_nor_begins_one() {
     let (bed, spy) = guarded(|builder| builder);
     let mut browser = Browser::default();
@@ -150,8 +165,8 @@ async fn a_message_is_for_the_user_it_was_written_for() {
         let mut browser = Browser::default();
         browser.visit(&bed, login).await;
         browser.visit(&bed, leave).await;
+        assert_eq!(browser.flash, None, "it is gone, whether anybody takes messages or not");
         assert_eq!(browser.shown(&bed).await, [""; 0]);
-        assert_eq!(browser.flash, None, "and it is gone");
         // In one request, before and after.
         let mut browser = Browser::default();
         browser.visit(&bed, login).await;
@@ -165,6 +180,22 @@ async fn a_message_is_for_the_user_it_was_written_for() {
         browser.keep(&browser.ask(&bed, "GET", &[], handler).await);
         assert_eq!(browser.shown(&bed).await, ["info: after"]);
     }
+    // What is dropped leaves the cookie as it is, so that what is in it lives for no longer.
+    let mut browser = Browser::default();
+    browser.visit(&bed, |session, _| session.authenticate("ada").unwrap()).await;
+    browser.flash = {
+        let mut visitor = Browser::default();
+        visitor.visit(&bed, |_, flash| flash.info("before").unwrap()).await;
+        visitor.flash
+    };
+    let reply = browser
+        .visit(&bed, |session, flash| {
+            flash.info("of ada").unwrap();
+            session.destroy();
+        })
+        .await;
+    assert!(!reply.all(SET_COOKIE).iter().any(|line| line.starts_with("s-flash=")), "{reply:?}");
+    assert_eq!(browser.shown(&bed).await, ["info: before"]);
     // Her cookie of messages beside his session.
     let (mut ada, mut bob) = (Browser::default(), Browser::default());
     ada.visit(&bed, login).await;
@@ -183,12 +214,15 @@ async fn what_was_said_to_nobody_is_shown_to_who_logs_in() {
     browser.visit(&bed, |_, flash| flash.info("Please log in.").unwrap()).await;
     browser.visit(&bed, login).await;
     assert_eq!(browser.shown(&bed).await, ["info: Please log in.", "success: Welcome, Ada."]);
-    browser
+    let reply = browser
         .visit(&bed, |session, flash| {
             session.destroy();
             flash.info("Goodbye.").unwrap();
         })
         .await;
+    let names: Vec<_> =
+        reply.all(SET_COOKIE).iter().map(|line| line.split('=').next().unwrap().to_owned()).collect();
+    assert_eq!(names, ["s-flash", "s"], "the removal goes last");
     assert_eq!(browser.session, None);
     assert_eq!(browser.shown(&bed).await, ["info: Goodbye."]);
 }
@@ -200,6 +234,8 @@ async fn a_message_lives_for_five_minutes_by_the_servers_clock() {
         let mut browser = Browser::default();
         browser.visit(&bed, |_, flash| flash.info("hello").unwrap()).await;
         bed.clock.advance(later);
+        browser.visit(&bed, |_, _| {}).await;
+        assert_eq!(browser.flash.is_some(), shown == 1, "what is over goes, whether anybody takes it or not");
         assert_eq!(browser.shown(&bed).await.len(), shown);
         assert_eq!(browser.flash, None);
     }

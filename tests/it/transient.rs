@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sealed_session::{
-    ConfigError, KeyRing, SameSite, Secure, Sessions, Transient, TransientBuilder, TransientError,
+    ConfigError, KeyRing, Rejection, SameSite, Secure, Sessions, Transient, TransientBuilder, TransientError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +86,13 @@ fn two_tabs_have_a_value_each_and_do_not_get_the_others() {
     // A browser whose jar was tampered with: the value under another tab's name.
     let moved = format!("{NAME}.two={}; {NAME}={0}", jar.0[&format!("{NAME}.one")]);
     assert_eq!((kind.take_for("two", [&moved]), kind.take([&moved])), (None, None));
+    // Which hides none.
+    jar.keep(kind.put_for("two", jar.header(), &pending(3)).unwrap());
+    let both = format!("{moved}; {NAME}.two={}", jar.0[&format!("{NAME}.two")]);
+    assert_eq!(kind.take_for("two", [&both]).unwrap().value, pending(3));
+    // And that of no suffix is none of the empty one, which may come in a URL.
+    jar.keep([kind.put(&pending(4)).unwrap()]);
+    assert_eq!((kind.take(jar.header()).unwrap().value, kind.take_for("", jar.header())), (pending(4), None));
 }
 
 /// A suffix comes back in a URL that anybody can write.
@@ -139,7 +146,7 @@ fn the_browser_keeps_the_newest_four_of_a_kind() {
     }
     for n in 0..40 {
         let lines = kind.put_for("last", jar.header(), &pending(n)).unwrap();
-        assert!(lines.len() <= 9, "{lines:?}");
+        assert!(lines.len() <= 9 && (n > 0 || lines.len() == 9), "{lines:?}");
         jar.keep(lines);
     }
     assert_eq!(jar.0.len(), 8, "{jar:?}");
@@ -151,6 +158,27 @@ fn the_browser_keeps_the_newest_four_of_a_kind() {
     let planted =
         [format!("{NAME}.a b=1; {NAME}.\u{e9}=1; {NAME}.=1; {NAME}.x").into_bytes(), b"\xff=\xff".to_vec()];
     assert_eq!(kind.put_for("last", planted, &pending(1)).unwrap().len(), 1);
+}
+
+/// Whoever can plant a cookie has had one from here, whose value is good.
+#[test]
+fn a_planted_name_is_not_repeated_and_costs_no_more_than_sixteen_openings() {
+    let bed = Bed::new();
+    let (kind, mut jar) = (kind(&bed, |kind| kind), Jar::default());
+    jar.keep([kind.put(&pending(1)).unwrap()]);
+    let value = &jar.0[NAME];
+    let removed = |header: String| kind.put_for("tab", [header], &pending(2)).unwrap().len() - 1;
+    for bad in ["", "a b", "a.b", "a,b", "\u{e9}", "a\tb", &"x".repeat(65)] {
+        assert_eq!(removed(format!("{NAME}.{bad}={value}")), 0, "{bad:?}");
+    }
+    for other in [format!("{NAME}.x={value}"), format!("{NAME}.x=\"{value}\"")] {
+        assert_eq!(removed(other), 1, "under a name that could be ours it goes");
+    }
+    let tampered = value.replacen(&value[60..64], "AAAA", 1);
+    for (planted, gone) in [(15, 1), (16, 0)] {
+        let planted: String = (0..planted).map(|n| format!("{NAME}.planted{n}={tampered}; ")).collect();
+        assert_eq!(removed(format!("{planted}{NAME}.x={value}")), gone);
+    }
 }
 
 #[test]
@@ -167,9 +195,11 @@ fn a_value_ends_by_the_servers_clock_and_a_shorter_lifetime_counts_at_once() {
     jar.keep([long.put(&pending(1)).unwrap()]);
     let short = kind(&bed, |kind| kind.lifetime(Duration::from_secs(60)));
     assert!(long.take(jar.header()).is_some() && short.take(jar.header()).is_none());
-    // A clock that was set back by more than nodes may differ.
-    bed.clock.set(start() - Duration::from_secs(61));
-    assert_eq!(long.take(jar.header()), None);
+    // A clock that was set back by as much as nodes may differ, and by more.
+    for (seconds, comes) in [(60, true), (61, false)] {
+        bed.clock.set(start() - Duration::from_secs(seconds));
+        assert_eq!(long.take(jar.header()).is_some(), comes);
+    }
 }
 
 #[test]
@@ -196,7 +226,7 @@ fn nothing_but_its_own_kind_name_and_ring_opens_it() {
     assert!(plain.flash(&nobody, [planted]).take().is_empty());
     let session =
         Sessions::builder(KeyRing::new(key(1))).cookie_name(NAME).clock(bed.clock.clone()).build().unwrap();
-    assert!(session.inspect(value).is_err());
+    assert_eq!(session.inspect(value), Err(Rejection::Tampered), "another key, whatever would be in it");
     let sealed = crate::support::now(session.issue(|session| session.insert("n", 1))).unwrap();
     assert_eq!(oidc.take([sealed]), None);
     // A key that was rotated since does not matter.
@@ -222,8 +252,48 @@ fn each_changed_byte_and_every_planted_cookie_brings_nothing_and_hides_nothing()
     let foreign = [b"x=\xff\xfe; ".as_slice(), format!("{NAME}=\"{value}\"").as_bytes()].concat();
     assert!(kind.take([foreign]).is_some(), "in quotes, beside what is no text");
     // Four are opened: among so many that only somebody who plants them sends them, it may be lost.
-    let tampered = format!("{NAME}={}; ", value.replacen(&value[60..64], "AAAA", 1)).repeat(50);
-    assert_eq!(kind.take([format!("{tampered}{NAME}={value}")]), None);
+    let tampered = format!("{NAME}={}; ", value.replacen(&value[60..64], "AAAA", 1));
+    for (before, comes) in [(3, true), (4, false), (50, false)] {
+        let cookies = format!("{}{NAME}={value}", tampered.repeat(before));
+        assert_eq!(kind.take([cookies]).is_some(), comes, "{before}");
+    }
+}
+
+/// Another node has had the key rotated.
+#[test]
+fn an_unknown_key_is_looked_for() {
+    let path = std::env::temp_dir().join(format!("sealed-session-transient-{}.keys", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let kind = || {
+        let ring = KeyRing::open_or_create(&path).unwrap().reload_every(Duration::MAX);
+        let sessions = Sessions::builder(ring).build().unwrap();
+        (sessions.transient::<Pending>("oidc").build().unwrap(), sessions)
+    };
+    let ((one, sessions), (two, _)) = (kind(), kind());
+    sessions.keys().rotate(key(8)).unwrap();
+    let mut jar = Jar::default();
+    jar.keep([one.put(&pending(1)).unwrap()]);
+    assert_eq!(two.take(jar.header()).unwrap().value, pending(1));
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn the_limit_is_met_to_the_byte_whatever_the_name() {
+    fn longest(put: impl Fn(&String) -> Result<String, TransientError>) -> usize {
+        let line = (1_200..1_600).rev().find_map(|len| put(&"x".repeat(len)).ok()).unwrap();
+        line.split(';').next().unwrap().len() - 1
+    }
+    let bed = Bed::new();
+    // A value grows by 43 bytes at once, so that one of so many names fills it up.
+    let names = (1..=43).map(|len| {
+        let kind = bed.sessions.transient::<String>(&"n".repeat(len)).build().unwrap();
+        longest(|value| kind.put(value))
+    });
+    assert_eq!(names.max(), Some(2_048));
+    let kind = bed.sessions.transient::<String>("note").build().unwrap();
+    let suffixes =
+        (1..=64).map(|len| longest(|value| Ok(kind.put_for(&"s".repeat(len), [""], value)?.remove(0))));
+    assert_eq!(suffixes.max(), Some(2_048));
 }
 
 #[test]
