@@ -330,7 +330,8 @@ async fn a_token_that_is_none_is_answered_with_403_and_no_words() {
         bed.call(&[cookie.as_bytes()], handler).await
     };
     assert_eq!(post(token.clone()).await.status, StatusCode::OK);
-    for bad in [String::new(), "AAAA".repeat(12), format!("{}A", &token[..47])] {
+    let other = if token.ends_with('A') { 'B' } else { 'A' };
+    for bad in [String::new(), "AAAA".repeat(12), format!("{}{other}", &token[..47])] {
         let reply = post(bad).await;
         assert_eq!((reply.status, &*reply.body), (StatusCode::FORBIDDEN, b"" as &[u8]));
         assert!(reply.all(SET_COOKIE).is_empty());
