@@ -188,6 +188,15 @@ async fn a_form_beside_a_refused_cookie_has_a_token_that_is_good_with_it() {
         assert_eq!(verified(&bed, &jar, &token).await, Ok(()));
         assert_eq!(verified(&bed, &Jar::default(), &token).await, Err(CsrfError::NoSession));
         assert_eq!(verified(&bed, &logged_in(&bed).await, &token).await, Err(CsrfError::OtherSession));
+        // Where the page begins a session, the token is of that.
+        let (mut begun, later) = (jar.clone(), Rc::new(RefCell::new(String::new())));
+        let out = Rc::clone(&later);
+        bed.visit(&mut begun, move |session| {
+            session.insert("n", 1).unwrap();
+            out.replace(session.csrf_token().unwrap());
+        })
+        .await;
+        assert_eq!(verified(&bed, &begun, &later.take()).await, Ok(()));
         // The login itself: verified, and then another id.
         let sent = token.clone();
         bed.visit(&mut jar, move |session| {
