@@ -97,12 +97,14 @@ def drive(binary, engine, address):
         equal(told("the token from before it"), browser.ask(two, "POST", "/csrf", {"token": token})[0], 403)
         equal(told("a message"), browser.ask(one, "POST", "/flash", {"text": "saved"})[0], 204)
         equal(told("read on the other node"), browser.ask(two, "GET", "/flash")[1], ["saved"])
+        equal(told("and nowhere again"), browser.ask(one, "GET", "/flash")[1], [])
 
         small = Browser()
         small.ask(two, "POST", "/login", {"subject": "ada"})
         equal(told("a second session, in its cookie"), small.ask(one, "GET", "/session")[1]["placement"], "cookie")
         both = Browser({NAME: f"{small.cookies[NAME]}; {NAME}={browser.cookies[NAME]}"})
         equal(told("a logout with both"), both.ask(one, "POST", "/destroy")[0], 204)
+        equal(told("leaves no cookie"), both.cookies, {})
         for other, where in [(small, "in its cookie"), (browser, "in the store")]:
             equal(told(f"ends that {where}"), other.ask(two, "GET", "/session")[1]["rejection"], "revoked")
         other = Browser()
