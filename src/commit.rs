@@ -128,6 +128,8 @@ impl Core {
             }
             let destroyed = std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed;
             Some(match plan.in_time(self, state, context, now).cookie {
+                // Its key was revoked, so what was written came to nothing.
+                CookieStep::Leave if self.is_disowned(state) => (SetCookies::lost(), [None, None]),
                 CookieStep::Leave => (SetCookies::default(), [None, None]),
                 CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state, now) => {
                     let lost = Event::Lost { id: state.header.id, reason: Rejection::Revoked };

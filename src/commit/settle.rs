@@ -83,7 +83,7 @@ impl Core {
                     return if plan.row == RowStep::Replace {
                         Err(CommitError::Ended)
                     } else {
-                        Ok(SetCookies::default())
+                        Ok(SetCookies::lost())
                     };
                 }
             }

@@ -303,6 +303,68 @@ async fn a_change_that_is_lost_leaves_no_message() {
     }
 }
 
+/// Somebody takes back the key that had sealed the session while its request is under way, before the response or in the
+/// midst of saving it.
+#[actix_web::test]
+async fn a_change_that_is_lost_with_its_key_leaves_no_message() {
+    for (large, while_saving) in [(false, false), (true, false), (true, true)] {
+        for stored in [false, true] {
+            if large && !stored {
+                continue;
+            }
+            let (spied, spy) = guarded(|builder| builder.spill_above(300));
+            let bed = if stored { spied } else { Bed::new() };
+            let mut browser = Browser::default();
+            let fill: fn(&Session, &Flash) = if large {
+                |session, _| session.insert("much", "x".repeat(300)).unwrap()
+            } else {
+                |session, _| session.insert("n", 1).unwrap()
+            };
+            browser.visit(&bed, fill).await;
+            let sessions = bed.sessions.clone();
+            let handler = async move |request: Request| {
+                request.session().await?.insert("cart", 1)?;
+                request.extract::<Flash>().await?.success("Added.")?;
+                let keys = sessions.keys().clone();
+                let revoke = move || {
+                    let old = keys.primary();
+                    keys.rotate(key(2)).unwrap();
+                    keys.revoke(old).unwrap();
+                };
+                if while_saving {
+                    spy.before("write", revoke)
+                } else {
+                    revoke()
+                }
+                Ok(Answer::ok())
+            };
+            let reply = browser.ask(&bed, "GET", &[], handler).await;
+            let told = format!("large {large}, while saving {while_saving}, stored {stored}");
+            assert_eq!((reply.status, reply.all(SET_COOKIE)), (StatusCode::OK, vec![]), "{told}");
+        }
+    }
+}
+
+/// Another node has ended the session, and this one hears of it from the store when it saves.
+#[actix_web::test]
+async fn a_change_that_another_node_made_void_leaves_no_message() {
+    let (bed, spy) = guarded(|builder| builder);
+    let elsewhere =
+        Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| builder.store(spy.clone()));
+    let mut browser = Browser::default();
+    browser.visit(&bed, |session, _| session.insert("n", 1).unwrap()).await;
+    let handler = async move |request: Request| {
+        let session = request.session().await?;
+        elsewhere.sessions.revoke(session.id()).await.unwrap();
+        session.touch();
+        session.insert("cart", 1)?;
+        request.extract::<Flash>().await?.success("Added.")?;
+        Ok(Answer::ok())
+    };
+    let reply = browser.ask(&bed, "GET", &[], handler).await;
+    assert_eq!((reply.status, reply.all(SET_COOKIE)), (StatusCode::OK, vec![]));
+}
+
 /// A name that has no room for a message beside it would be a riddle.
 #[actix_web::test]
 async fn a_long_subject_leaves_as_much_room_for_messages() {
