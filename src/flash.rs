@@ -184,7 +184,8 @@ impl Flash {
                 return Err(TransientError::Committed);
             }
             messages.pushed.push((whose, message));
-            let bytes = messages.content(whose).encoded();
+            // Whosever they are by the time that the response leaves: a login may follow.
+            let bytes = Content { subject: Some(u128::MAX), ..messages.content(whose) }.encoded();
             cookie.check("", bytes.len()).map(drop).map_err(|TooLarge(size)| {
                 messages.pushed.pop();
                 TransientError::TooLarge { size, limit: cookie.max_bytes() }

@@ -365,6 +365,25 @@ async fn a_change_that_another_node_made_void_leaves_no_message() {
     assert_eq!((reply.status, reply.all(SET_COOKIE)), (StatusCode::OK, vec![]));
 }
 
+/// It could not be said any more that it does not fit.
+#[actix_web::test]
+async fn a_message_that_was_left_before_a_login_is_there_after_it_however_long() {
+    let bed = Bed::new();
+    for len in 400..700 {
+        let mut browser = Browser::default();
+        let fits = Rc::new(RefCell::new(false));
+        let out = Rc::clone(&fits);
+        let handler = async move |request: Request| {
+            let (session, flash) = (request.session().await?, request.extract::<Flash>().await?);
+            *out.borrow_mut() = flash.info("x".repeat(len)).is_ok();
+            session.authenticate("ada")?;
+            Ok(Answer::ok())
+        };
+        browser.keep(&browser.ask(&bed, "GET", &[], handler).await);
+        assert_eq!(browser.shown(&bed).await.len(), usize::from(fits.take()), "{len}");
+    }
+}
+
 /// A name that has no room for a message beside it would be a riddle.
 #[actix_web::test]
 async fn a_long_subject_leaves_as_much_room_for_messages() {
