@@ -53,7 +53,8 @@ struct Device {
 /// `Subject` is who the session says has logged in; without one the answer is 401. The form says which of *their*
 /// sessions is meant: whose it is must never come from there.
 async fn end(user: Subject, State(sessions): State<Sessions>, Form(form): Form<Device>) -> Result<Redirect> {
-    // False: it has ended already, which is what was wanted.
+    // Ask for the password first where `session.is_fresh(..)` says that the login was long ago. False: it is not in the
+    // list any more, and the page that comes shows what is.
     sessions.end(&user, &form.handle).await?;
     Ok(Redirect::to("/"))
 }

@@ -257,20 +257,21 @@ impl SessionsBuilder {
     /// Whether the store keeps a list of each subject's sessions, for [`Sessions::of`], [`Sessions::end`] and
     /// [`max_sessions`](Self::max_sessions); the default is true with a store, unless revocation is off.
     ///
-    /// A login costs three round trips more with it, a logout two, and a session one or two once an hour in each process, when
-    /// the store is asked anyway. An ordinary request costs none.
+    /// A login costs three round trips more with it, a logout two, and a session one or two in an hour and process, when the
+    /// store is asked anyway. An ordinary request costs none. Switch it off where thousands share one subject.
     pub fn roster(mut self, listed: bool) -> Self {
         self.roster = Some(listed);
         self
     }
 
-    /// How many sessions a subject may have at once, and what becomes of a login beyond that; from 1 to 1,000, by default
-    /// any number.
+    /// How many sessions a subject may be logged in to at once, and what becomes of a login beyond that; from 1 to 1,000, by
+    /// default any number. `set_subject` is no login.
     ///
     /// The count is exact among logins at the same time. It is exceeded by logins while a rotation of the keys has not
-    /// reached all processes, by sessions whose line was lost until they are used in another hour, and with
-    /// [`Overflow::Refuse`] by those that were not used for longer than a use prolongs a session, or it lives idle, and an
-    /// hour: such a one does not count, or closed private windows would lock their owner out, and it may come back.
+    /// reached all processes, by sessions whose line was lost until they are used, and with [`Overflow::Refuse`] by those
+    /// that come back after they were out of use: a session does not count when it was not used for an hour or two, the
+    /// time of [`revocation`](Self::revocation) and what a use prolongs (or it lives idle), or closed private windows would lock
+    /// their owner out.
     ///
     /// If the list cannot be read or written, the login fails with the store's error.
     ///

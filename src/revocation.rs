@@ -107,11 +107,6 @@ impl Revoking {
         self.is_fresh(asked, now).then(|| differs(present, generation))
     }
 
-    /// The generation that the subject at this place had when it was last asked for, or given, here.
-    pub(crate) fn known_generation(&self, place: &RowKey) -> Option<u64> {
-        self.subjects.get(place).and_then(|(generation, _)| generation)
-    }
-
     /// Waits for whoever asks the same, whose answer will do. Where each request has to ask there is nothing to wait for.
     async fn turn(&self, place: RowKey, deadline: Deadline) -> Result<Option<RowLock<'_, ()>>, StoreError> {
         if self.every == Millis::ZERO {

@@ -6,15 +6,16 @@
 
 mod edit;
 
-use std::collections::HashMap;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::join_all;
 use time::OffsetDateTime;
 
 use crate::clock::Millis;
 use crate::error::{Rejection, StoreError};
+use crate::event::Event;
 use crate::key::KeyId;
 use crate::lifetime;
 use crate::record::{HOUR, Header, Line, MAX_LINE, ROSTER_HEAD, SessionId, hour};
@@ -27,8 +28,10 @@ pub(crate) use self::edit::{Enrolled, Entry};
 
 /// The most lines of one roster.
 pub(crate) const MAX_LINES: usize = 1_000;
-/// What this process remembers having noted: of at most twice as many sessions.
-const NOTED: usize = 1 << 15;
+/// What this process remembers having noted: of at most twice as many sessions, as of the answers about them.
+const NOTED: usize = 1 << 16;
+/// So many sessions are asked for at a time, where each of a list is.
+const AT_ONCE: usize = 32;
 
 /// What becomes of a login that would give its subject more sessions than
 /// [`max_sessions`](crate::SessionsBuilder::max_sessions).
@@ -57,7 +60,7 @@ pub struct SessionSummary {
     /// When the subject was authenticated in it; `None`: never, it was `set_subject`.
     pub authenticated_at: Option<OffsetDateTime>,
     /// The hour of its last use that is known, rounded down. A use is noted when the store is asked anyway whether the
-    /// session was revoked, and once in an hour.
+    /// session was revoked, and at most once within an hour by each process.
     pub seen_at: OffsetDateTime,
 }
 
@@ -80,11 +83,10 @@ pub(crate) struct Roster {
     turns: RowLocks<()>,
 }
 
-/// What the line of a session says in the row of a key, at least.
+/// Up to when the line of a session reaches in the row of a key, at least. When that was noted stands beside it.
 #[derive(Clone, Copy)]
 struct Noted {
     key: KeyId,
-    seen: Millis,
     end: Millis,
 }
 
@@ -118,22 +120,27 @@ impl RosterProtocol<'_> {
         }
     }
 
-    /// Notes that a session is used and goes on, unless this process knows that it stands there: at most once an hour, or
-    /// when the session has come to last longer than its line says. It costs the line if the store fails.
+    /// Notes that a session is used and goes on, unless this process has done so within an hour and the line reaches as far
+    /// as the session. Whoever changes the list meanwhile is not waited for. It costs the line if the store fails.
     pub(crate) async fn note(&self, header: &Header, label: Option<&str>, deadline: Deadline) {
         let Some(subject) = header.subject.as_deref() else { return };
         let line = self.line(header);
         let primary = self.rows.sealer.ring().primary();
-        let is_noted = self.roster.noted.get(&line.id).is_some_and(|(noted, _)| {
-            noted.key == primary && noted.seen >= line.seen && noted.end >= line.end
+        let is_noted = self.roster.noted.get(&line.id).is_some_and(|(noted, at)| {
+            noted.key == primary && self.now.minus(at).0.abs() < HOUR.0 && noted.end >= line.end
         });
-        if is_noted && label.is_none() {
+        if label.is_none() && (is_noted || self.is_changing(subject)) {
             return;
         }
-        let id = line.id;
-        let slack = HOUR.min(self.limits.use_span(&header.times));
+        let (id, noted) = (line.id, Noted { key: primary, end: line.end });
+        let tenth = Millis(header.times.duration.0 / 10);
+        let slack = HOUR.min(self.limits.use_span(&header.times).max(tenth));
         let entry = Entry { line, label, replaces: None, counts: false, slack };
         let enrolled = self.enroll(subject, entry, deadline).await;
+        if enrolled.is_err() {
+            // Not again with each request.
+            self.roster.noted.put(id, noted, self.now);
+        }
         self.unless_ended(subject, id, enrolled, deadline).await;
     }
 
@@ -165,19 +172,11 @@ impl RosterProtocol<'_> {
     pub(crate) async fn list(&self, subject: &str) -> Result<Vec<Line>, StoreError> {
         let deadline = self.rows.deadline();
         let mut kept = self.read(subject, deadline).await?;
-        let mut present = HashMap::new();
-        for key in kept.keys() {
-            if let Some(place) = self.rows.sealer.subject_row(key, subject)
-                && let Some(generation) =
-                    self.revoking.ask_subject_now(self.rows, &place, self.now, deadline).await?
-            {
-                present.insert(key, generation);
-            }
-        }
-        kept.keep_generations(|key| present.get(&key).copied());
+        self.ask_generations(&mut kept, subject, deadline).await?;
         let mut lines = kept.merged();
         lines.retain(|line| !self.is_over(line));
-        let gone = self.drop_ended(&mut lines, deadline).await?;
+        // Of whom the store does not tell in time is listed.
+        let gone = self.drop_ended(&mut lines, usize::MAX, deadline).await.0;
         if !gone.is_empty() {
             // Whoever ended them could not, or did not know whose they were.
             let _ = self.remove(subject, &gone, deadline).await;
@@ -207,44 +206,75 @@ impl RosterProtocol<'_> {
         handles(self.rows, subject, id)
     }
 
-    /// Whether nobody needs this line any more, because its session has lasted as long as it could.
-    fn is_over(&self, line: &Line) -> bool {
-        line.end <= self.now
+    /// Whether a login of the subject in this session would be let in now.
+    pub(crate) async fn has_room(&self, subject: &str, own: SessionId) -> Result<bool, StoreError> {
+        let Some((most, Overflow::Refuse)) = self.roster.most else { return Ok(true) };
+        let lines = self.list(subject).await?;
+        Ok(lines.iter().any(|line| line.id == own) || self.count(&lines) < most)
     }
 
-    /// Whether a session does not count where others would be refused for its sake: it was not used for longer than a use
-    /// prolongs it, or it lives idle.
+    /// How many of these sessions count against the limit: those that somebody logged in to, and where a login is refused
+    /// for their sake, those that are in use.
+    fn count(&self, lines: &[Line]) -> usize {
+        let refuses = self.roster.most.is_some_and(|(_, overflow)| overflow == Overflow::Refuse);
+        let counts =
+            |line: &&Line| line.authenticated_at != Millis::ZERO && !(refuses && self.is_unseen(line));
+        lines.iter().filter(counts).count()
+    }
+
+    /// Whether nobody needs this line any more, because its session has lasted as long as it could, or comes from a clock
+    /// that is wrong, so that no cookie of it is accepted.
+    fn is_over(&self, line: &Line) -> bool {
+        line.end <= self.now || line.created_at > self.now.plus(lifetime::SKEW)
+    }
+
+    /// Whether a session is out of use: it was not used for longer than a use prolongs it, or it lives idle. The last use
+    /// is known to the hour, and one within an hour of it need not be noted.
     fn is_unseen(&self, line: &Line) -> bool {
         let times = lifetime::birth(&self.limits.terms, self.now);
-        let silence = HOUR.plus(self.roster.every).plus(self.limits.use_span(&times));
+        let silence = HOUR.plus(HOUR).plus(self.roster.every).plus(self.limits.use_span(&times));
         line.seen.plus(silence) < self.now
     }
 
-    /// Drops the lines of sessions whose row says that they have ended, and tells which those were.
+    /// Drops the lines of sessions whose row says that they have ended, up to so many, and tells which those were; and the
+    /// failure to ask for one.
     async fn drop_ended(
         &self,
         lines: &mut Vec<Line>,
+        needed: usize,
         deadline: Deadline,
-    ) -> Result<Vec<SessionId>, StoreError> {
-        let mut gone = Vec::new();
-        for line in lines.iter() {
-            // The answer is kept from what requests know: a use is noted when the store is asked for a request's sake.
-            let over = match self.revoking.is_ended(line.id, self.now) {
-                Some(true) => Some(Rejection::Revoked),
-                _ => self.rows.load(line.id, deadline).await?.live().err(),
-            };
-            if over == Some(Rejection::Revoked) {
-                self.revoking.ended(line.id, self.now);
+    ) -> (Vec<SessionId>, Result<(), StoreError>) {
+        let (mut gone, mut outcome) = (Vec::new(), Ok(()));
+        for some in lines.chunks(AT_ONCE) {
+            let asked = join_all(some.iter().map(|line| self.has_ended(line.id, deadline))).await;
+            for (line, ended) in some.iter().zip(asked) {
+                match ended {
+                    Ok(true) => gone.push(line.id),
+                    Ok(false) => {}
+                    Err(error) => outcome = Err(error),
+                }
             }
-            if over.is_some() {
-                gone.push(line.id);
+            if outcome.is_err() || gone.len() >= needed {
+                break;
             }
         }
         lines.retain(|line| !gone.contains(&line.id));
-        Ok(gone)
+        (gone, outcome)
     }
 
-    /// Ends the sessions that began first, until so many are left.
+    /// What is heard here is kept from what requests know: a use is noted when the store is asked for a request's sake.
+    async fn has_ended(&self, id: SessionId, deadline: Deadline) -> Result<bool, StoreError> {
+        if self.revoking.is_ended(id, self.now) == Some(true) {
+            return Ok(true);
+        }
+        let over = self.rows.load(id, deadline).await?.live().err();
+        if over == Some(Rejection::Revoked) {
+            self.revoking.ended(id, self.now);
+        }
+        Ok(over.is_some())
+    }
+
+    /// Ends the sessions that began first of those that count, until so many are left.
     async fn end_oldest(
         &self,
         lines: &mut Vec<Line>,
@@ -253,14 +283,22 @@ impl RosterProtocol<'_> {
     ) -> Result<Vec<SessionId>, StoreError> {
         let protocol = RowProtocol { rows: self.rows, limits: self.limits, now: self.now };
         let until = lifetime::last_end_of_any(&self.limits.terms, self.now).plus(lifetime::SKEW);
-        let mut ended = Vec::new();
         // Of those that began in the same moment, the one whose line was there first.
-        lines.sort_by_key(Line::began);
-        for line in lines.drain(..lines.len().saturating_sub(left)) {
-            protocol.end_row(line.id, None, until, deadline).await?;
-            self.revoking.ended(line.id, self.now);
-            ended.push(line.id);
+        let mut oldest: Vec<_> = lines
+            .iter()
+            .filter(|line| line.authenticated_at != Millis::ZERO)
+            .map(|line| (line.began(), line.id))
+            .collect();
+        oldest.sort_by_key(|(began, _)| *began);
+        oldest.truncate(oldest.len().saturating_sub(left));
+        let mut ended = Vec::new();
+        for (_, id) in oldest {
+            protocol.end_row(id, None, until, deadline).await?;
+            self.revoking.ended(id, self.now);
+            self.rows.sink.tell(&Event::Displaced { id });
+            ended.push(id);
         }
+        lines.retain(|line| !ended.contains(&line.id));
         Ok(ended)
     }
 }

@@ -409,6 +409,9 @@ impl State {
             // What the former user wished for, too.
             self.header.times.own = false;
             self.header.persistent = None;
+            if let Some(besides) = &mut self.besides {
+                besides.label = None;
+            }
         }
         // The generation stays: the commit asks for that of another subject, and whoever comes back has theirs still.
         self.header.subject = Some(subject.into());

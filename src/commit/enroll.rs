@@ -62,16 +62,15 @@ impl Core {
             line: roster.line(&work.header),
             label: work.label(),
             replaces: was_theirs.map(|loaded| loaded.id),
-            counts: work.authenticated || was_theirs.is_none(),
+            counts: work.authenticated,
             slack: Millis::ZERO,
         };
         let (id, counts) = (work.header.id, entry.counts);
         match roster.enroll(subject, entry, deadline).await {
-            Ok(Enrolled::Added { former, ended, sessions }) => {
+            Ok(Enrolled::Added { former, sessions }) => {
                 if counts {
                     self.sink.listed(sessions);
                 }
-                self.tell_all(ended.into_iter().map(|id| Event::Displaced { id }));
                 Ok(Listing::Added { subject: subject.into(), id, former })
             }
             Ok(Enrolled::Kept) => Ok(Listing::Untouched),
@@ -89,7 +88,7 @@ impl Core {
     pub(super) async fn settle_listing(
         &self,
         listing: Listing,
-        before: Option<&Header>,
+        (before, authenticated): (Option<&Header>, bool),
         session: &Session,
         outcome: Result<SetCookies, CommitError>,
         now: Millis,
@@ -104,7 +103,11 @@ impl Core {
             if let Some(line) = former {
                 roster.restore(&subject, line, deadline).await;
             }
-            return outcome;
+            // A login is not dropped in silence.
+            return match outcome {
+                Ok(_) if authenticated => Err(CommitError::Ended),
+                outcome => outcome,
+            };
         }
         if let Some((former, id)) = before.and_then(|before| Some((before.subject.as_deref()?, before.id)))
             && former != &*subject

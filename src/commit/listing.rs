@@ -4,6 +4,7 @@ use super::carried::carried;
 use crate::error::RevokeError;
 use crate::event::Event;
 use crate::roster::{RosterProtocol, SessionSummary};
+use crate::session::Session;
 use crate::sessions::{Core, Sessions};
 use crate::stored::RowProtocol;
 
@@ -11,8 +12,8 @@ impl Sessions {
     /// The sessions of a subject, of this cookie's name, the one that was used last first: "where am I logged in?". Sessions
     /// in cookies are among them. The request's own is the one whose [`handle`](crate::Session::handle) is the summary's.
     ///
-    /// It costs a round trip for the list, one for the subject, and one for each session of which this process does not
-    /// know whether it was ended; twice that while the ring has two keys. Up to 1,000 sessions are listed, those that were used
+    /// It costs a round trip for the list and one for the subject, each once more for every other key of the ring, and one for each
+    /// session, 32 at a time. Up to 1,000 sessions are listed, those that were used
     /// last. A line is lost if the store fails in that moment; it comes back when its session is used in another hour. A session
     /// that use has prolonged may be listed for as long as one use prolongs it, and at most an hour, after it is over.
     ///
@@ -41,7 +42,8 @@ impl Sessions {
     }
 
     /// Ends the session of a subject that has this handle: in this process from now on, in others within
-    /// [`Revocation`](crate::Revocation)'s time. False: the subject has no such session, or not any more.
+    /// [`Revocation`](crate::Revocation)'s time. False: none of the listed ones has it. It may have ended already, or its line was
+    /// lost and the session goes on: then [`revoke_subject`](Self::revoke_subject) ends it with all the others.
     ///
     /// The handle may come from a form: it ends nothing but what is this subject's, so take the subject from the session, and
     /// never from the request. Once begun it is carried to its end like [`revoke`](Self::revoke), and leaves the same mark.
@@ -64,6 +66,20 @@ impl Sessions {
             Ok(true)
         })
         .await
+    }
+}
+
+impl Sessions {
+    /// Whether a login of the subject in this session would be let in: false only with
+    /// [`max_sessions`](crate::SessionsBuilder::max_sessions) and [`Overflow::Refuse`](crate::Overflow::Refuse), where the subject has as
+    /// many sessions in use as it may have and this is none of them. Ask before `authenticate`, to show a page instead of the
+    /// 403 that the login would be answered with; another login may still come first.
+    ///
+    /// # Errors
+    /// Like [`of`](Self::of).
+    pub async fn has_room(&self, subject: &str, session: &Session) -> Result<bool, RevokeError> {
+        let own = session.with(|state| state.header.id);
+        Ok(self.core.listing(self.now())?.has_room(subject, own).await?)
     }
 }
 

@@ -93,9 +93,10 @@ impl Core {
         }
         let listing = self.enroll(&work, plan, asks.is_some(), now).await?;
         let before = work.loaded.as_ref().map(|loaded| loaded.header.clone());
+        let authenticated = work.authenticated;
         let asked = Asked { any: asks.is_some(), key };
         let outcome = self.perform(session, work, (plan, asked), context, now).await;
-        self.settle_listing(listing, before.as_ref(), session, outcome, now).await
+        self.settle_listing(listing, (before.as_ref(), authenticated), session, outcome, now).await
     }
 
     /// The plan's step at the row, then the one at the cookie.

@@ -8,7 +8,7 @@ use crate::envelope::RowSealer;
 use crate::error::StoreError;
 use crate::key::KeyId;
 use crate::lifetime::SKEW;
-use crate::record::{Line, ROSTER_HEAD, SessionId};
+use crate::record::{HOUR, Line, ROSTER_HEAD, SessionId, hour};
 use crate::rows::{Deadline, RowLock};
 use crate::store::{Expected, Revision, RowKey};
 
@@ -30,8 +30,6 @@ pub(crate) enum Enrolled {
     /// The session has a line that it had not before: in the place of this one, if that was there.
     Added {
         former: Option<Line>,
-        /// Sessions that had to end for it.
-        ended: Vec<SessionId>,
         /// How many sessions the subject has by now.
         sessions: usize,
     },
@@ -73,18 +71,12 @@ impl Kept {
         self.0.iter().flat_map(|row| &row.lines).find(|line| line.id == id).cloned()
     }
 
-    /// Drops the lines of generations that are over, by what each row's own key says of the subject: a revocation from
-    /// before a key came is known to the older ones alone.
-    pub(super) fn keep_generations(&mut self, present: impl Fn(KeyId) -> Option<u64>) {
-        for row in &mut self.0 {
-            if let Some(present) = present(row.key) {
-                row.lines.retain(|line| line.generation == present);
-            }
+    /// Drops the lines of former generations out of the primary's row, where a login has just asked for its own. Zero tells
+    /// nothing of others: it is also that of sessions from before a key was there.
+    fn keep_generation_of(&mut self, login: &Line) {
+        if let Some(primary) = self.0.first_mut().filter(|_| login.generation != 0) {
+            primary.lines.retain(|line| line.generation == login.generation);
         }
-    }
-
-    pub(super) fn keys(&self) -> Vec<KeyId> {
-        self.0.iter().filter(|row| !row.lines.is_empty()).map(|row| row.key).collect()
     }
 }
 
@@ -120,38 +112,50 @@ impl RosterProtocol<'_> {
         deadline: Deadline,
     ) -> Result<Enrolled, StoreError> {
         let _turn = self.turn(subject, deadline).await?;
-        let (mut gone, mut ended) = (Vec::from_iter(entry.replaces), Vec::new());
+        let mut gone = Vec::from_iter(entry.replaces);
+        // What stood there before the first try: later ones may find what an earlier one has written.
+        let mut before = None;
         for tries in 0.. {
             let mut kept = self.read(subject, deadline).await?;
-            let former = entry.replaces.and_then(|id| kept.find(id));
+            let found = (kept.find(entry.line.id), entry.replaces.and_then(|id| kept.find(id)));
+            let (same, former) = before.get_or_insert(found);
             if entry.counts {
-                // Asked a moment ago, by the login. Elsewhere what is known may be old, and those who came since would go.
-                kept.keep_generations(|key| self.known_generation(key, subject));
+                kept.keep_generation_of(&entry.line);
             }
-            let mut others = kept.merged();
-            let same = take(&mut others, |line| line.id == entry.line.id);
-            others.retain(|line| !gone.contains(&line.id) && !self.is_over(line));
-            if entry.counts && !self.make_room(&mut others, (&mut gone, &mut ended), deadline).await? {
-                return Ok(Enrolled::Refused);
+            let others = |kept: &Kept, gone: &[SessionId]| {
+                let mut others = kept.merged();
+                others.retain(|line| {
+                    line.id != entry.line.id && !gone.contains(&line.id) && !self.is_over(line)
+                });
+                others
+            };
+            let mut beside = others(&kept, &gone);
+            if entry.counts && self.is_full(&beside) {
+                self.ask_generations(&mut kept, subject, deadline).await?;
+                beside = others(&kept, &gone);
+                let replaces = former.is_some();
+                if !self.make_room(&mut beside, &mut gone, replaces, deadline).await? {
+                    return Ok(Enrolled::Refused);
+                }
             }
-            let line = entry.over(same.as_ref(), former.as_ref());
-            let stands = kept.0.first().is_some_and(|row| row.lines.contains(&line));
-            if !stands && !self.write(&kept, (&line, &others), &gone, deadline).await? {
+            let line = entry.over(kept.find(entry.line.id).as_ref().or(same.as_ref()), former.as_ref());
+            if !self.write(&kept, (&line, &beside), &gone, deadline).await? {
                 self.pause(tries, deadline).await?;
                 continue;
             }
-            let (key, seen, end) = (kept.0[0].key, line.seen, line.end);
-            self.roster.noted.put(line.id, Noted { key, seen, end }, self.now);
-            if same.is_some() {
-                return Ok(Enrolled::Kept);
-            }
-            return Ok(Enrolled::Added { former, ended, sessions: others.len() + 1 });
+            let noted = Noted { key: kept.0[0].key, end: line.end };
+            self.roster.noted.put(line.id, noted, self.now);
+            let (same, former) = before.unwrap_or_default();
+            return Ok(match same {
+                Some(_) => Enrolled::Kept,
+                None => Enrolled::Added { former, sessions: beside.len() + 1 },
+            });
         }
         unreachable!("patience ends before numbers do")
     }
 
-    /// Writes the line into the primary's row, beside the others that stand there still; and what is gone out of the rows
-    /// of other keys. False: the primary's has changed meanwhile.
+    /// Writes the line into the primary's row, unless it stands there, beside the others that do; and takes what is gone out
+    /// of the rows of other keys. False: the primary's has changed meanwhile.
     async fn write(
         &self,
         kept: &Kept,
@@ -160,13 +164,15 @@ impl RosterProtocol<'_> {
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
         let Some((primary, rest)) = kept.0.split_first() else { return Ok(true) };
-        let stay: HashSet<_> = others.iter().map(|other| other.id.0).collect();
-        let stays = |known: &&Line| stay.contains(&known.id.0);
-        let mut lines: Vec<Line> = primary.lines.iter().filter(stays).cloned().collect();
-        lines.push(line.clone());
-        bound(&mut lines, self.limits.stored.map_or(usize::MAX, |stored| stored.max_row));
-        if !self.put(primary, &lines, deadline).await? {
-            return Ok(false);
+        if !primary.lines.contains(line) {
+            let stay: HashSet<_> = others.iter().map(|other| other.id.0).collect();
+            let stays = |known: &&Line| stay.contains(&known.id.0);
+            let mut lines: Vec<Line> = primary.lines.iter().filter(stays).cloned().collect();
+            lines.push(line.clone());
+            bound(&mut lines, self.limits.stored.map_or(usize::MAX, |stored| stored.max_row));
+            if !self.put(primary, &lines, deadline).await? {
+                return Ok(false);
+            }
         }
         for row in rest.iter().filter(|row| row.has_any(gone)) {
             let _ = self.remove_from(row.key, row.place, gone, deadline).await;
@@ -216,43 +222,67 @@ impl RosterProtocol<'_> {
     /// Writes these lines in the place of those that were read; false: others have.
     async fn put(&self, row: &KeptRow, lines: &[Line], deadline: Deadline) -> Result<bool, StoreError> {
         let until = lines.iter().map(|line| line.end).max().unwrap_or(self.now).plus(SKEW);
-        let stamp = (Revision::random(), until);
+        // To the hour, or a row of one of the sessions, which ends at the same moment, could be told by that.
+        let stamp = (Revision::random(), hour(until).plus(HOUR));
         self.rows.write_roster((row.key, &row.place), lines, stamp, row.expected(), deadline).await
     }
 
+    /// Whether one more would be too many, as far as the list tells.
+    fn is_full(&self, others: &[Line]) -> bool {
+        self.roster.most.is_some_and(|(most, _)| self.count(others) >= most)
+    }
+
     /// Keeps the others to one less than there may be; false: there are too many, and nobody is ended for a login.
+    /// `replaces`: it comes in the place of a session, so that there are no more than before.
     async fn make_room(
         &self,
         others: &mut Vec<Line>,
-        (gone, ended): (&mut Vec<SessionId>, &mut Vec<SessionId>),
+        gone: &mut Vec<SessionId>,
+        replaces: bool,
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
-        let Some((most, overflow)) = self.roster.most else { return Ok(true) };
-        let count = |lines: &[Line]| match overflow {
-            Overflow::EndOldest => lines.len(),
-            Overflow::Refuse => lines.iter().filter(|line| !self.is_unseen(line)).count(),
+        let Some((most, overflow)) = self.roster.most.filter(|_| self.is_full(others)) else {
+            return Ok(true);
         };
-        if count(others) < most {
+        if overflow == Overflow::Refuse && replaces {
             return Ok(true);
         }
         // A line may be left over of a session that has ended, and for such a one nobody has to go.
-        gone.extend(self.drop_ended(others, deadline).await?);
+        let needed = self.count(others) + 1 - most;
+        let (ended, outcome) = self.drop_ended(others, needed, deadline).await;
+        gone.extend(ended);
+        outcome?;
         match overflow {
-            _ if count(others) < most => Ok(true),
+            _ if !self.is_full(others) => Ok(true),
             Overflow::Refuse => Ok(false),
             Overflow::EndOldest => {
-                let oldest = self.end_oldest(others, most - 1, deadline).await?;
-                gone.extend(&oldest);
-                ended.extend(oldest);
+                gone.extend(self.end_oldest(others, most - 1, deadline).await?);
                 Ok(true)
             }
         }
     }
 
-    /// The generation that the subject is known to have under a key: a session of another one is over.
-    fn known_generation(&self, key: KeyId, subject: &str) -> Option<u64> {
-        let place = self.rows.sealer.subject_row(key, subject)?;
-        self.revoking.known_generation(&place)
+    /// Asks under each key that has lines which of the subject's generations is the present one, and drops the lines of
+    /// others.
+    pub(super) async fn ask_generations(
+        &self,
+        kept: &mut Kept,
+        subject: &str,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        for row in kept.0.iter_mut().filter(|row| !row.lines.is_empty()) {
+            let Some(place) = self.rows.sealer.subject_row(row.key, subject) else { continue };
+            let present = self.revoking.ask_subject_now(self.rows, &place, self.now, deadline).await?;
+            if let Some(present) = present {
+                row.lines.retain(|line| line.generation == present);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether somebody in this process changes the roster just now.
+    pub(super) fn is_changing(&self, subject: &str) -> bool {
+        self.roster.turns.is_held(&self.rows.sealer.roster_rows(subject)[0].1)
     }
 
     /// One change of a subject's roster at a time in this process.
@@ -294,12 +324,6 @@ fn bound(lines: &mut Vec<Line>, max_row: usize) {
         };
         len -= lines.remove(unseen).encoded_len();
     }
-}
-
-/// Takes the line out for which this holds.
-fn take(lines: &mut Vec<Line>, is_meant: impl Fn(&Line) -> bool) -> Option<Line> {
-    let at = lines.iter().position(is_meant)?;
-    Some(lines.remove(at))
 }
 
 fn too_busy() -> StoreError {

@@ -43,6 +43,13 @@ impl<T> RowLocks<T> {
     }
 }
 
+impl<T> RowLocks<T> {
+    /// Whether somebody holds the row's lock, or waits for it.
+    pub(crate) fn is_held(&self, key: &RowKey) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+}
+
 impl<T> Default for RowLocks<T> {
     fn default() -> Self {
         Self(Mutex::default())
