@@ -489,8 +489,9 @@ def roster():
 
     def own(browser):
         """Its own line."""
-        [line] = [line for line in listed(browser) if line["current"]]
-        return line
+        lines = [line for line in listed(browser) if line["current"]]
+        equal("one line is marked as its own", len(lines), 1)
+        return lines[0]
 
     def end(browser, handle):
         return browser.send("POST", "/sessions/end", {"handle": handle})
