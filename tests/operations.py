@@ -227,6 +227,19 @@ def ended(name, store):
     until(f"{name}: ended by the tool", lambda: refused(there, again.cookie) and refused(here, again.cookie))
     why = run("why", text=again.cookie, SESSION_KEYS=keys, SEALED_SESSION_STORE=store)
     check(f"{name}: the tool says so", why["reason"] == "revoked", why)
+
+    phone, laptop = Browser(here), Browser(there)
+    for browser, label in [(phone, "phone"), (laptop, "laptop")]:
+        check(f"{name}: dan logs in", browser.ask("POST", "/login", {"subject": "dan"})[0] == 204)
+        check(f"{name}: with a label", browser.ask("POST", "/label", {"label": label})[0] == 204)
+    listed = lambda: run("list", "--subject", "dan", SESSION_KEYS=keys, SEALED_SESSION_STORE=store)["sessions"]
+    handles = {line["label"]: line["handle"] for line in listed()}
+    check(f"{name}: the tool lists both", sorted(handles) == ["laptop", "phone"], handles)
+    run("revoke", "--subject", "dan", "--handle", handles["phone"], SESSION_KEYS=keys, SEALED_SESSION_STORE=store)
+    until(f"{name}: the one is ended by the tool", lambda: refused(there, phone.cookie) and refused(here, phone.cookie))
+    check(f"{name}: the other is listed", [line["handle"] for line in listed()] == [handles["laptop"]])
+    check(f"{name}: and goes on", Browser(here, laptop.cookie).get("/session")["subject"] == "dan")
+
     run("revoke", "--subject", "bob", SESSION_KEYS=keys, SEALED_SESSION_STORE=store)
     until(f"{name}: the subject by the tool", lambda: refused(there, bob.cookie) and refused(here, bob.cookie))
     check(f"{name}: counted", run("count", SEALED_SESSION_STORE=store)["rows"] > 20)
