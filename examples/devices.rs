@@ -43,7 +43,7 @@ struct Login {
 }
 
 async fn login(request: HttpRequest, session: Session, form: Form<Login>) -> Result<HttpResponse> {
-    session.authenticate(&form.name)?;
+    session.authenticate(&form.name)?; // once the password is checked, which nobody has here
     let browser = request.headers().get(USER_AGENT).map_or(&[][..], |agent| agent.as_bytes());
     // At the login it costs nothing more. Where it comes from is not known to be true, so the page escapes it.
     session.set_label(name::of_browser(browser))?;

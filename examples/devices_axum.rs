@@ -37,7 +37,7 @@ struct Login {
 
 /// Answered with 303, as all forms are, so that a reload does not send the form again.
 async fn login(headers: HeaderMap, session: Session, Form(form): Form<Login>) -> Result<Redirect> {
-    session.authenticate(form.name)?;
+    session.authenticate(form.name)?; // once the password is checked, which nobody has here
     let browser = headers.get(USER_AGENT).map_or(&[][..], |agent| agent.as_bytes());
     // At the login it costs nothing more. Where it comes from is not known to be true, so the page escapes it.
     session.set_label(name::of_browser(browser))?;
