@@ -154,7 +154,7 @@ pub use local_path::local_path;
 #[cfg(any(feature = "actix", feature = "tower"))]
 pub use login_guard::LoginGuard;
 pub use random::reseed;
-pub use record::{ParseSessionIdError, SessionId};
+pub use record::{MAX_LABEL_BYTES, ParseSessionIdError, SessionId};
 pub use revocation::{FailurePolicy, Revocation};
 pub use roster::{Overflow, SessionSummary};
 pub use session::{Placement, Session, SessionKey};

@@ -21,7 +21,8 @@ use bincode::{Decode, Encode};
 
 use self::packed::Places;
 pub(crate) use self::packed::{Extent, Packed};
-pub(crate) use self::roster::{HOUR, Line, MAX_LABEL, MAX_LINE, ROSTER_HEAD, hour};
+pub use self::roster::MAX_LABEL_BYTES;
+pub(crate) use self::roster::{HOUR, Line, MAX_LINE, ROSTER_HEAD, hour};
 pub(crate) use self::row::{
     RowContent, decode_row, encode_ended, encode_generation, encode_live, encode_roster, encoded_row_len,
 };

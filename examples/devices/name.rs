@@ -1,7 +1,6 @@
 //! What a browser is called.
 
-/// More is refused by `set_label`.
-const MAX_LABEL: usize = 120;
+use sealed_session::MAX_LABEL_BYTES;
 
 /// What a browser is called in the list: "Firefox on Linux". Of one that is not known, what it says of itself, cut short.
 /// A guess for people and no more: everybody can send any `User-Agent`.
@@ -30,6 +29,7 @@ pub(crate) fn of_browser(user_agent: &[u8]) -> String {
     {
         return format!("{browser} on {system}");
     }
-    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_LABEL).last();
+    let end =
+        text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_LABEL_BYTES).last();
     text[..end.unwrap_or(0)].to_owned()
 }

@@ -5,12 +5,13 @@ use crate::clock::Millis;
 
 /// Where the moments of a line are rounded down to: whoever reads the list learns no more than the hour.
 pub(crate) const HOUR: Millis = Millis(3_600_000);
-/// The longest label in bytes.
-pub(crate) const MAX_LABEL: usize = 120;
+/// The longest label of a session in the list of its subject's, in bytes:
+/// [`Session::set_label`](crate::Session::set_label) refuses more.
+pub const MAX_LABEL_BYTES: usize = 120;
 /// A line without its label, in bytes: id, generation, three moments, the hour, and the label's length.
 const LINE_HEAD: usize = 16 + 8 + 3 * 6 + 4 + 1;
 /// The longest line in bytes.
-pub(crate) const MAX_LINE: usize = LINE_HEAD + MAX_LABEL;
+pub(crate) const MAX_LINE: usize = LINE_HEAD + MAX_LABEL_BYTES;
 /// The fixed part of a roster: its kind, and how many lines follow.
 pub(crate) const ROSTER_HEAD: usize = 1 + 2;
 
@@ -80,7 +81,7 @@ pub(super) fn decode_lines(text: &[u8], at: &mut usize) -> Result<Vec<Line>, Not
         let label = text.get(*at..*at + usize::from(len)).ok_or(NotARecord)?;
         *at += label.len();
         let label = str::from_utf8(label).map_err(|_| NotARecord)?.into();
-        if usize::from(len) > MAX_LABEL || id == SessionId::NONE {
+        if usize::from(len) > MAX_LABEL_BYTES || id == SessionId::NONE {
             return Err(NotARecord);
         }
         lines.push(Line { id, generation, created_at, authenticated_at, seen, end, label });

@@ -333,7 +333,7 @@ fn too_busy() -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{HOUR, MAX_LABEL};
+    use crate::record::{HOUR, MAX_LABEL_BYTES};
 
     fn line(n: u16, hours: i64, label: usize) -> Line {
         let mut id = [1; 16];
@@ -351,7 +351,8 @@ mod tests {
 
     #[test]
     fn a_roster_has_a_thousand_lines_and_those_who_were_not_seen_for_longest_go() {
-        let mut lines: Vec<_> = (0..1_003).map(|n| line(n, i64::from(n % 500) + 1, MAX_LABEL)).collect();
+        let mut lines: Vec<_> =
+            (0..1_003).map(|n| line(n, i64::from(n % 500) + 1, MAX_LABEL_BYTES)).collect();
         lines.push(line(2_000, 0, 0));
         let (longest, newest) = (lines[1].clone(), lines[1_003].clone());
         bound(&mut lines, usize::MAX);

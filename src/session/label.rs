@@ -2,11 +2,12 @@
 
 use super::Session;
 use crate::error::InsertError;
-use crate::record::MAX_LABEL;
+use crate::record::MAX_LABEL_BYTES;
 
 impl Session {
     /// Says what this session is called in the list of its subject's ([`Sessions::of`](crate::Sessions::of)), such as
-    /// "Firefox on Linux": at most 120 bytes of any text; an empty one takes the name away. Call it at the login, where it
+    /// "Firefox on Linux": at most 120 bytes ([`MAX_LABEL_BYTES`](crate::MAX_LABEL_BYTES)) of any text; an empty one takes the
+    /// name away. Some browsers' `User-Agent` is longer, so cut it, or a login fails for their users alone. Call it at the login, where it
     /// costs nothing more; later it costs two round trips to the store. `renew` and a re-authentication keep it.
     ///
     /// It is no part of the session and reads back from the list alone. Without a subject when the request is over, or
@@ -19,8 +20,8 @@ impl Session {
         let label = label.as_ref();
         self.with(|state| {
             state.check_open()?;
-            if label.len() > MAX_LABEL {
-                return Err(InsertError::Label { size: label.len(), max: MAX_LABEL });
+            if label.len() > MAX_LABEL_BYTES {
+                return Err(InsertError::Label { size: label.len(), max: MAX_LABEL_BYTES });
             }
             state.besides.get_or_insert_default().label = Some(label.into());
             Ok(())
