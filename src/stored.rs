@@ -111,7 +111,7 @@ impl RowProtocol<'_> {
         let mut former = self.rows.writer(old, work.row.as_ref(), deadline).await?;
         // Nobody else knows its id yet.
         let mut new = self.rows.writer(work.header.id, None, deadline).await?;
-        let mut new_row = None;
+        let (mut new_row, mut is_refused) = (None, false);
         loop {
             let mut is_over = false;
             match former.news() {
@@ -132,13 +132,21 @@ impl RowProtocol<'_> {
                     return Err(CommitError::Ended.into());
                 }
             }
-            if new_row.is_some() || place(work) == Some(Place::Store) {
+            if !is_refused && (new_row.is_some() || place(work) == Some(Place::Store)) {
                 work.header.place = Place::Store;
                 let content = Content::Live { counter: 0, entries: &work.entries };
-                let done = new.write(content, work.row_end(self.limits, self.now)).await?;
-                new_row = Some(written(&done.ok_or(CommitError::Conflict)?, 0));
+                match new.write(content, work.row_end(self.limits, self.now)).await? {
+                    Some(done) => new_row = Some(written(&done, 0)),
+                    // Somebody found it in the list, and has ended it before its row was there. It is the same session, so
+                    // the former id is over as well.
+                    None if matches!(new.news(), Some(Found::Ended(_))) => is_refused = true,
+                    None => return Err(CommitError::Conflict.into()),
+                }
             }
             if is_over || former.write(Content::Ended, ended_until).await?.is_some() {
+                if is_refused {
+                    return Err(CommitError::Ended.into());
+                }
                 work.row = new_row;
                 return Ok(());
             }

@@ -78,6 +78,10 @@ impl Core {
                 self.sink.tell(&Event::LoginRefused { id: loaded.map(|loaded| loaded.id) });
                 Err(CommitError::TooManySessions)
             }
+            Ok(Enrolled::Ended) => {
+                self.tell_failure(id, &CommitError::Ended);
+                Err(CommitError::Ended)
+            }
             // Nobody can tell whether there is room.
             Err(error) if counts && roster.roster.most.is_some() => Err(error.into()),
             Err(_) => Ok(Listing::Untouched),
@@ -100,7 +104,7 @@ impl Core {
         let has_cookie = matches!(&outcome, Ok(lines) if lines.own.is_some());
         if !has_cookie {
             let _ = roster.remove(&subject, &[id], deadline).await;
-            if let Some(line) = former {
+            if let Some(line) = former.filter(|_| !matches!(outcome, Err(CommitError::Ended))) {
                 roster.restore(&subject, line, deadline).await;
             }
             // A login is not dropped in silence.

@@ -37,6 +37,8 @@ pub(crate) enum Enrolled {
     Kept,
     /// The subject has as many sessions as it may have.
     Refused,
+    /// Its line was there for a moment, and somebody has ended it.
+    Ended,
 }
 
 /// The rosters of a subject under the keys of the ring, the primary's first.
@@ -131,6 +133,12 @@ impl RosterProtocol<'_> {
             };
             let mut beside = others(&kept, &gone);
             if entry.counts && self.is_full(&beside) {
+                // What others have changed may have been this line, written by a driver that repeated it: then one of them
+                // may have taken its place, and must not lose it again.
+                let again = tries > 0 && kept.find(entry.line.id).is_none();
+                if again && self.has_ended(entry.line.id, deadline).await? {
+                    return Ok(Enrolled::Ended);
+                }
                 self.ask_generations(&mut kept, subject, deadline).await?;
                 beside = others(&kept, &gone);
                 let replaces = former.is_some();

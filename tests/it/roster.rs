@@ -450,6 +450,74 @@ async fn a_session_that_is_ended_before_its_cookie_leaves_gets_none() {
     assert!(jar.0.is_none() && listed(&bed, "ada").await.is_empty());
 }
 
+/// Ends what another node finds in the list of ada's as soon as the second write from now on begins: the one after the list's.
+fn end_before_the_row(spy: &Arc<Spy>, node: &Bed) {
+    let (after, sessions) = (Arc::clone(spy), node.sessions.clone());
+    spy.before("write", move || {
+        after.before("write", move || {
+            let listed = now(sessions.of("ada")).unwrap();
+            assert!(now(sessions.end("ada", &listed[0].handle)).unwrap());
+        });
+    });
+}
+
+#[actix_web::test]
+async fn a_large_login_that_is_ended_before_its_row_is_there_fails() {
+    let (bed, spy) = guarded(|builder| builder);
+    let node = other_node(&bed, &spy, |builder| builder);
+    end_before_the_row(&spy, &node);
+    let mut jar = Jar::default();
+    let login = |session: &Session| {
+        authenticate(session);
+        session.insert("cart", "x".repeat(LARGE)).unwrap();
+    };
+    assert_eq!(status(&bed, &mut jar, login).await, StatusCode::SERVICE_UNAVAILABLE, "and not in silence");
+    assert!(jar.0.is_none() && listed(&bed, "ada").await.is_empty());
+}
+
+#[actix_web::test]
+async fn a_session_that_is_ended_under_its_next_id_is_over_under_the_former_one_too() {
+    let (bed, spy) = guarded(|builder| builder);
+    let node = other_node(&bed, &spy, |builder| builder);
+    let mut jar = login_as(&bed, "ada", "phone", true).await;
+    end_before_the_row(&spy, &node);
+    assert_eq!(status(&bed, &mut jar, Session::renew).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(origin(&bed, &jar).await, REVOKED, "it was what somebody has ended");
+    assert!(listed(&bed, "ada").await.is_empty());
+}
+
+#[actix_web::test]
+async fn sessions_that_were_revoked_under_a_retired_key_leave_room() {
+    let limit = |builder: SessionsBuilder| builder.max_sessions(1, Overflow::Refuse);
+    let (bed, spy) = guarded(limit);
+    login(&bed, "phone").await;
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    // It has not heard what the subject's generation is under the retired key.
+    let node = other_node(&bed, &spy, limit);
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    assert_eq!(status(&node, &mut Jar::default(), authenticate).await, StatusCode::OK);
+}
+
+#[actix_web::test]
+async fn a_login_whose_line_was_written_twice_does_not_end_who_took_its_place() {
+    let limit = |builder: SessionsBuilder| builder.max_sessions(1, Overflow::EndOldest);
+    let (bed, spy) = guarded(limit);
+    let node = other_node(&bed, &spy, limit);
+    let newer = Arc::new(std::sync::Mutex::new(None));
+    let (after, sessions, took_place) = (Arc::clone(&spy), node.sessions.clone(), Arc::clone(&newer));
+    spy.next([Fate::Passes, Fate::Passes, Fate::AppliedButConflicts]);
+    spy.before("write", move || {
+        after.before("load", move || {
+            *took_place.lock().unwrap() = Some(now(sessions.issue(authenticate_all)).unwrap());
+        });
+    });
+    let mut jar = Jar::default();
+    assert_eq!(status(&bed, &mut jar, authenticate).await, StatusCode::SERVICE_UNAVAILABLE);
+    let newer = Jar(newer.lock().unwrap().take());
+    assert_eq!(origin(&bed, &newer).await, Origin::Resumed, "one of the two goes on");
+    assert_eq!(listed(&bed, "ada").await.len(), 1);
+}
+
 #[actix_web::test]
 async fn logins_at_the_same_time_keep_to_the_limit() {
     for overflow in [Overflow::EndOldest, Overflow::Refuse] {

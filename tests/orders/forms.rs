@@ -23,6 +23,18 @@ const fn faulty(faults: &'static [Verdict]) -> Bounds {
 const OF_THREE: &[Op] =
     &[Op::Read, Op::Increment, Op::Grow, Op::Renew, Op::LoginSame, Op::Destroy, Op::RevokeSubject, Op::Touch];
 
+/// And where there are lists.
+const OF_THREE_WITH_LISTS: &[Op] = &[
+    Op::Renew,
+    Op::LoginSame,
+    Op::RevokeSubject,
+    Op::LoginThere,
+    Op::LoginLargeThere,
+    Op::List,
+    Op::EndOther,
+    Op::Label,
+];
+
 fn pairs(setup: Setup, start: Start, bounds: &[Bounds]) -> Vec<Job> {
     let all = Program::pairs(setup, start, None);
     all.iter().flat_map(|program| bounds.iter().map(|bounds| (program.clone(), *bounds))).collect()
@@ -71,6 +83,9 @@ pub(crate) fn part(program: &Program, bounds: &Bounds) -> String {
 const TELLING: &[Start] =
     &[Start::CookieOfAda, Start::StoredOfAda, Start::DueStored, Start::RetiredCookie, Start::Before];
 
+/// Where lists are looked at.
+const WITH_LISTS: &[Start] = &[Start::None, Start::CookieOfAda, Start::StoredOfAda, Start::RetiredCookie];
+
 const TWO: Setup = Setup::of(2, Revoking::Default, Special::Cold);
 const ONE: Setup = Setup::of(1, Revoking::Default, Special::Cold);
 
@@ -85,14 +100,27 @@ fn short() -> Vec<Job> {
         jobs.extend(pairs(setup, start, &[preempted(0, COMMON)]).into_iter().step_by(2));
         jobs.extend(pairs(setup, start, &[preempted(0, RARE)]).into_iter().step_by(3));
     }
-    for &special in &Special::ALL[1..] {
+    for special in Special::unlisted().skip(1) {
         let setup = Setup::of(2, Revoking::Default, special);
         jobs.extend(pairs(setup, Start::CookieOfAda, &[preempted(0, &[])]));
+    }
+    for special in Special::listed() {
+        for &start in WITH_LISTS {
+            let setup = Setup::of(2, Revoking::Default, special);
+            jobs.extend(pairs(setup, start, &[preempted(1, &[])]).into_iter().step_by(5));
+            jobs.extend(pairs(setup, start, &[preempted(0, COMMON)]).into_iter().step_by(29));
+            jobs.extend(pairs(setup, start, &[preempted(0, RARE)]).into_iter().step_by(53));
+        }
     }
     for &what in Happening::ALL {
         jobs.extend(happening(TWO, Start::StoredOfAda, what, preempted(0, &[])).into_iter().step_by(5));
     }
     jobs.extend(triples(TWO, Start::StoredOfAda, OF_THREE, preempted(0, &[])).into_iter().step_by(3));
+    for special in Special::listed() {
+        let setup = Setup::of(2, Revoking::Default, special);
+        let triples = triples(setup, Start::CookieOfAda, OF_THREE_WITH_LISTS, preempted(0, &[]));
+        jobs.extend(triples.into_iter().step_by(6));
+    }
     jobs
 }
 
@@ -112,6 +140,17 @@ fn long() -> Vec<Job> {
             jobs.extend(happening(TWO, start, what, preempted(0, &[])));
         }
     }
+    for special in Special::listed() {
+        for &start in WITH_LISTS {
+            for setup in [1, 2].map(|nodes| Setup::of(nodes, Default, special)) {
+                jobs.extend(pairs(
+                    setup,
+                    start,
+                    &[preempted(2, &[]), preempted(1, COMMON), preempted(0, RARE)],
+                ));
+            }
+        }
+    }
     for &start in TELLING {
         jobs.extend(pairs(ONE, start, &[preempted(1, COMMON)]));
         jobs.extend(pairs(TWO, start, &[faulty(RARE)]));
@@ -122,12 +161,17 @@ fn long() -> Vec<Job> {
     }
     for start in [Start::CookieOfAda, Start::StoredOfAda] {
         jobs.extend(pairs(ONE, start, &[ORDERS]));
-        for &special in &Special::ALL[1..] {
+        for special in Special::unlisted().skip(1) {
             jobs.extend(pairs(Setup::of(1, Default, special), start, &[preempted(1, &[])]));
             jobs.extend(pairs(Setup::of(2, Default, special), start, &[faulty(COMMON)]));
         }
         for &what in Happening::ALL {
             jobs.extend(happening(TWO, start, what, preempted(1, &[])));
+        }
+        for special in Special::listed() {
+            for setup in [1, 2].map(|nodes| Setup::of(nodes, Default, special)) {
+                jobs.extend(triples(setup, start, OF_THREE_WITH_LISTS, preempted(1, &[])));
+            }
         }
         for setup in [ONE, TWO] {
             jobs.extend(triples(setup, start, OF_THREE, preempted(2, &[])));

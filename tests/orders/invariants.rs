@@ -60,7 +60,7 @@ struct Asked {
 const LAST: Duration = Duration::from_millis(1);
 
 /// The most that a request may take: its load, its question, its write, and the look for it, each in the store's time.
-const LONGEST: Duration = Duration::from_secs(4 * 2);
+pub(crate) const LONGEST: Duration = Duration::from_secs(4 * 2);
 
 /// Everything that does not hold, in sentences.
 pub(crate) fn broken(
@@ -307,7 +307,7 @@ impl Case<'_> {
                 None => self.start.told.clone(),
                 Some(_) => inspected(&world.nodes[0], text).ok(),
             };
-            let Inspected { id, subject, stored, expires_at } = told?;
+            let Inspected { id, subject, stored, expires_at, .. } = told?;
             Some(Cookie { issuer, text: text.clone(), expires_at, id, subject, stored })
         };
         let issued = self.all().filter_map(|who| match &self.told(who).outcome.answer {

@@ -11,6 +11,7 @@ mod gate;
 mod invariants;
 mod programs;
 mod requests;
+mod rosters;
 mod schedule;
 mod steps;
 mod world;
@@ -24,7 +25,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::explore::{Bounds, COMMON, Tally, explore};
-use crate::invariants::broken;
 use crate::programs::{NAMES, Op, Program, Special, Start};
 use crate::requests::{Answer, Outcome};
 use crate::schedule::{Finished, Ran, run};
@@ -35,6 +35,12 @@ use crate::world::{Beginning, Beginnings, Time, World};
 const TOLD_EVERY: u64 = 1000;
 /// So many kinds of failures are shown with their steps.
 const SHOWN: usize = 40;
+
+/// What does not hold after a schedule.
+fn broken(of: (&Program, &Beginning, &Time), world: &World, finished: &Finished) -> Vec<String> {
+    let check = if of.0.setup.special.is_listed() { rosters::broken } else { invariants::broken };
+    check(of, world, finished)
+}
 
 /// Runs one schedule and tells its steps and what does not hold after it.
 fn replay(

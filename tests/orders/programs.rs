@@ -1,5 +1,7 @@
 //! What requests may do, from where, and on what: the words that programs are made of.
 
+use sealed_session::Overflow;
+
 pub(crate) const NAMES: [char; 3] = ['A', 'B', 'C'];
 /// So many requests at most.
 pub(crate) const MOST: usize = NAMES.len();
@@ -39,6 +41,18 @@ words! {
         SetQuietly = "set-quietly",
         /// Shows a form with a token, which is of the session's id.
         Token = "token",
+        // What lists of sessions are about.
+        /// ada logs in with a browser that has no cookie.
+        LoginThere = "login-ada-there",
+        /// The same, with more than fits a cookie.
+        LoginLargeThere = "login-ada-large-there",
+        /// Logs out with the browser of her second session.
+        DestroyThere = "destroy-there",
+        /// Looks at ada's list.
+        List = "list",
+        /// Ends the first session in the list that is not the request's own.
+        EndOther = "end-other",
+        Label = "label",
     }
 }
 
@@ -75,6 +89,14 @@ words! {
         Apart = "apart",
         /// The second node is behind in a rotation: what is the primary key of the first is pending there.
         Behind = "behind",
+        /// They keep lists of sessions. Another browser has a second session of ada's, which began later.
+        Listed = "listed",
+        /// A login ends the oldest session; there is one at most.
+        OneOldest = "one-ends-oldest",
+        /// A login is refused where there is one.
+        OneRefused = "one-refuses",
+        /// There are two at most, and two there are.
+        TwoOldest = "two-ends-oldest",
     }
 }
 
@@ -90,6 +112,64 @@ words! {
         Gone = "gone",
         Forward = "forward",
         Back = "back",
+    }
+}
+
+impl Op {
+    /// What is done where there are lists.
+    const LISTED: &[Self] = &[
+        Self::Set,
+        Self::Renew,
+        Self::LoginSame,
+        Self::LoginOther,
+        Self::Destroy,
+        Self::RevokeSubject,
+        Self::Touch,
+        Self::LoginThere,
+        Self::LoginLargeThere,
+        Self::DestroyThere,
+        Self::List,
+        Self::EndOther,
+        Self::Label,
+    ];
+
+    /// Whether it comes from another browser, or from none, and so without the first session's cookie.
+    pub(crate) fn is_elsewhere(self) -> bool {
+        matches!(
+            self,
+            Self::LoginThere | Self::LoginLargeThere | Self::DestroyThere | Self::List | Self::RevokeSubject
+        )
+    }
+}
+
+impl Special {
+    /// Whether there are lists of sessions.
+    pub(crate) fn is_listed(self) -> bool {
+        self >= Self::Listed
+    }
+
+    /// What there is without lists.
+    pub(crate) fn unlisted() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|special| !special.is_listed())
+    }
+
+    pub(crate) fn listed() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|special| special.is_listed())
+    }
+
+    /// How many sessions a user may have, and what becomes of a login beyond that.
+    pub(crate) fn limit(self) -> Option<(usize, Overflow)> {
+        match self {
+            Self::OneOldest => Some((1, Overflow::EndOldest)),
+            Self::OneRefused => Some((1, Overflow::Refuse)),
+            Self::TwoOldest => Some((2, Overflow::EndOldest)),
+            _ => None,
+        }
+    }
+
+    fn ops(self) -> impl Iterator<Item = Op> + Clone {
+        let all = if self.is_listed() { Op::LISTED } else { Op::ALL };
+        all.iter().copied().filter(move |op| self.is_listed() || *op < Op::LoginThere)
     }
 }
 
@@ -139,7 +219,8 @@ impl Program {
     /// Every one of two requests that makes sense. Requests are alike, so of two orders of naming them one is enough,
     /// unless the nodes differ.
     pub(crate) fn pairs(setup: Setup, start: Start, happening: Option<Happening>) -> Vec<Self> {
-        let pairs = Op::ALL.iter().flat_map(|&one| Op::ALL.iter().map(move |&other| vec![one, other]));
+        let ops = setup.special.ops();
+        let pairs = ops.clone().flat_map(|one| ops.clone().map(move |other| vec![one, other]));
         pairs
             .filter(|ops| ops[0] <= ops[1] || setup.is_lopsided())
             .map(|ops| Self { setup, start, ops, happening })
@@ -176,13 +257,23 @@ impl Program {
         let has = |op| self.ops.contains(&op);
         let Setup { revoking, special, nodes } = self.setup;
         let moved = matches!(self.start, Start::Before | Start::Branched);
-        let none = self.start == Start::None && (has(Op::Revoke) || special != Special::Cold);
+        let none = self.start == Start::None
+            && match special {
+                Special::Cold => has(Op::Revoke),
+                // Who has nothing has nothing to log out of.
+                _ => {
+                    !special.is_listed()
+                        || has(Op::DestroyThere)
+                        || !self.ops.iter().all(|op| op.is_elsewhere())
+                }
+            };
+        let there = has(Op::DestroyThere) && !matches!(special, Special::Listed | Special::TwoOldest);
         // Where nobody asks, a cookie that holds a session is one.
         let off = revoking == Revoking::Off && (has(Op::Revoke) || has(Op::RevokeSubject) || moved);
         // It would be over by then.
         let due = matches!(self.start, Start::DueCookie | Start::DueStored)
             && matches!(self.happening, Some(Happening::Forward | Happening::Back));
-        !(none || off || due || nodes == 1 && self.setup.is_lopsided())
+        !(none || there || off || due || nodes == 1 && self.setup.is_lopsided())
     }
 
     /// Whether it is time to prolong the session, whatever a request does.

@@ -75,6 +75,12 @@ pub(crate) struct Outcome {
     pub(crate) left: Option<View>,
     /// Its `save` was acknowledged, and the session is in the store.
     pub(crate) saved: bool,
+    /// What its session is called in the list of its subject's, when it is over.
+    pub(crate) handle: Option<String>,
+    /// What it found in ada's list, by the same name.
+    pub(crate) listed: Option<Vec<String>>,
+    /// The session that it found there and went to end, and whether it was told that it has.
+    pub(crate) other: Option<(String, bool)>,
     /// `None`: it was dropped.
     pub(crate) answer: Option<Answer>,
 }
@@ -96,6 +102,9 @@ const HALF_A_DAY: Duration = Duration::from_secs(12 * 3600);
 /// More than a cookie may hold, by the configuration of the world.
 pub(crate) const LARGE: usize = 700;
 
+/// What a session is called by `label`.
+pub(crate) const LABEL: &str = "phone";
+
 pub(crate) fn told(who: char, subject: Option<&str>) -> String {
     value(who, subject, TOLD)
 }
@@ -105,13 +114,25 @@ pub(crate) async fn request(who: usize, op: Op, node: Sessions, start: Rc<Beginn
     let answer = match op {
         Op::Revoke => revoked(node.revoke(start.id.unwrap()).await),
         Op::RevokeSubject => revoked(node.revoke_subject("ada").await),
-        _ => match node.load(start.cookie.iter()).await {
+        Op::List => {
+            let listed = node.of("ada").await;
+            revoked(listed.map(|lines| {
+                let handles = lines.into_iter().map(|line| line.handle).collect();
+                place.outcome.borrow_mut().listed = Some(handles);
+            }))
+        }
+        _ => match node.load(cookie_of(op, &start)).await {
             Err(error) => Answer::Failed("load", error.to_string()),
             Ok(session) => {
                 place.outcome.borrow_mut().loaded = Some(View::of(&session));
                 pause(&place.at_handler).await;
                 handle(who, op, &session, &place.outcome).await;
-                match node.commit(&session, CommitContext::default()).await.map(|mut lines| lines.pop()) {
+                if op == Op::EndOther {
+                    end_other(&node, &session, &place.outcome).await;
+                }
+                let lines = node.commit(&session, CommitContext::default()).await;
+                place.outcome.borrow_mut().handle = session.handle();
+                match lines.map(|mut lines| lines.pop()) {
                     Ok(Some(line)) if line.starts_with("s=;") => Answer::Removal,
                     Ok(Some(line)) => Answer::Cookie(line.split(';').next().unwrap().to_owned()),
                     Ok(None) => Answer::Nothing,
@@ -121,6 +142,27 @@ pub(crate) async fn request(who: usize, op: Op, node: Sessions, start: Rc<Beginn
         },
     };
     place.outcome.borrow_mut().answer = Some(answer);
+}
+
+/// What the browser sends along.
+fn cookie_of(op: Op, start: &Beginning) -> Option<&String> {
+    match op {
+        Op::LoginThere | Op::LoginLargeThere => None,
+        Op::DestroyThere => start.there.as_ref().map(|there| &there.cookie),
+        _ => start.cookie.as_ref(),
+    }
+}
+
+async fn end_other(node: &Sessions, session: &Session, outcome: &RefCell<Outcome>) {
+    let (Some(subject), own) = (session.subject(), session.handle()) else { return };
+    let Ok(listed) = node.of(&subject).await else { return };
+    let Some(other) = listed.into_iter().map(|line| line.handle).find(|handle| Some(handle) != own.as_ref())
+    else {
+        return;
+    };
+    outcome.borrow_mut().other = Some((other.clone(), false));
+    let ended = matches!(node.end(&subject, &other).await, Ok(true));
+    outcome.borrow_mut().other = Some((other, ended));
 }
 
 fn revoked(outcome: Result<(), RevokeError>) -> Answer {
@@ -136,6 +178,7 @@ fn kind(error: &CommitError) -> &'static str {
         CommitError::NotEnded { .. } => "not ended",
         CommitError::Conflict => "conflict",
         CommitError::Ended => "ended",
+        CommitError::TooManySessions => "too many",
         _ => "other",
     }
 }
@@ -157,7 +200,8 @@ async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome
         effects.push(Effect::Set(key, told(NAMES[who], session.subject().as_deref())));
     };
     match op {
-        Op::Read | Op::Revoke | Op::RevokeSubject => {}
+        Op::Read | Op::Revoke | Op::RevokeSubject | Op::List | Op::EndOther => {}
+        Op::Label => session.set_label(LABEL).unwrap(),
         Op::Set => set("a", TOLD),
         Op::SetQuietly => {
             session.skip_renewal();
@@ -188,6 +232,12 @@ async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome
             session.retain(|_| true);
             session.renew();
         }
+        Op::LoginThere | Op::LoginLargeThere => {
+            session.authenticate("ada").unwrap();
+            let len = if op == Op::LoginLargeThere { LARGE } else { TOLD };
+            session.insert("login", text(len)).unwrap();
+            effects.push(Effect::Set("login", told(NAMES[who], Some("ada"))));
+        }
         Op::LoginSame | Op::LoginOther | Op::Impersonate => {
             let user = if op == Op::LoginSame { "ada" } else { "bob" };
             match op {
@@ -202,7 +252,7 @@ async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome
                 effects.push(Effect::Set("login", told(NAMES[who], Some(user))));
             }
         }
-        Op::Destroy => session.destroy(),
+        Op::Destroy | Op::DestroyThere => session.destroy(),
         Op::Touch => session.touch(),
         Op::Token => drop(session.csrf_token().unwrap()),
         Op::Save => set("saved", TOLD),
@@ -227,11 +277,13 @@ pub(crate) struct Inspected {
     pub(crate) subject: Option<String>,
     pub(crate) stored: bool,
     pub(crate) expires_at: OffsetDateTime,
+    pub(crate) authenticated_at: Option<OffsetDateTime>,
 }
 
 /// Of the cookie `name=value`, unless it is refused.
 pub(crate) fn inspected(node: &Sessions, cookie: &str) -> Result<Inspected, Rejection> {
-    let Inspection { id, subject, placement, expires_at, .. } =
+    let Inspection { id, subject, placement, expires_at, authenticated_at, .. } =
         node.inspect(cookie.split_once('=').unwrap().1)?;
-    Ok(Inspected { id, subject, stored: matches!(placement, Placement::Store { .. }), expires_at })
+    let stored = matches!(placement, Placement::Store { .. });
+    Ok(Inspected { id, subject, stored, expires_at, authenticated_at })
 }

@@ -19,7 +19,8 @@ use crate::gate::{Gate, Shared, caller};
 use crate::programs::{Happening, MOST, Program, Revoking, Special, Start};
 use crate::requests::{Entries, Inspected, LARGE, View, inspected, value};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MS: Duration = Duration::from_millis(1);
 /// For how long the other node may not have heard of an end, where nothing else is said.
@@ -96,9 +97,19 @@ pub(crate) struct Beginning {
     pub(crate) subject: Option<&'static str>,
     pub(crate) stored: bool,
     pub(crate) entries: Entries,
+    /// What the session is called in the list of its subject's.
+    pub(crate) handle: Option<String>,
+    /// The second session of ada's, with another browser.
+    pub(crate) there: Option<There>,
     rows: Vec<(RowKey, Row)>,
     at: OffsetDateTime,
     pub(crate) told: Option<Inspected>,
+}
+
+/// A session that is with another browser.
+pub(crate) struct There {
+    pub(crate) cookie: String,
+    pub(crate) handle: String,
 }
 
 /// Beginnings, each made once.
@@ -115,6 +126,7 @@ pub(crate) struct World {
     ends: Option<OffsetDateTime>,
     /// Whether a request was told that its changes are lost with the session.
     pub(crate) lost: Arc<Mutex<[bool; MOST]>>,
+    special: Special,
 }
 
 /// A clock that is ahead of another one.
@@ -155,7 +167,15 @@ fn node(
         Special::Idle => builder.lifetime(Lifetime::new(DAY).idle(HOUR)),
         Special::Closed => builder.revocation_failure(FailurePolicy::Closed),
         Special::Cold | Special::Warm | Special::Apart | Special::Behind => builder,
+        Special::Listed | Special::OneOldest | Special::OneRefused | Special::TwoOldest => builder,
     };
+    let builder = match special.limit() {
+        Some((most, overflow)) => builder.max_sessions(most, overflow),
+        None => builder,
+    };
+    // The calls for a list are points where others may go first, and there are more of them than of all others. Where
+    // nobody looks at it they would make programs longer and show nothing.
+    let builder = if special.is_listed() { builder } else { builder.roster(false) };
     builder.build().unwrap()
 }
 
@@ -228,8 +248,33 @@ impl Beginning {
             Start::DueCookie | Start::DueStored => clock.advance(DAY - 3 * HEARD),
             _ => {}
         }
+        let there = matches!(special, Special::Listed | Special::TwoOldest) && cookie.is_some();
+        let there = there.then(|| {
+            clock.advance(MINUTE);
+            let (cookie, _) = visit(&before, None, &|session| {
+                session.authenticate("ada").unwrap();
+                let len = if stored { LARGE } else { 8 };
+                session.insert("large", value('0', Some("ada"), len)).unwrap();
+            });
+            cookie.unwrap()
+        });
+        if special.is_listed() {
+            // What begins from here on is no older than what is there.
+            clock.advance(MINUTE);
+        }
         let told = cookie.as_ref().map(|cookie| inspected(&before, cookie).unwrap());
+        // Under the ring of the nodes to come, and over other rows: who looks is noted.
+        let ring = first_ring(start, special);
+        let gate_of_handles = Arc::new(Gate::new(Ahead(clock.clone(), Duration::ZERO), &gate.rows()));
+        let names =
+            self::node(&ring, &gate_of_handles, clock.clone(), &Arc::default(), (Revoking::Default, special));
+        let handle = |cookie: &String| {
+            let session = time.wait(names.load([cookie])).unwrap();
+            session.handle()
+        };
         Self {
+            handle: cookie.as_ref().and_then(&handle),
+            there: there.map(|cookie| There { handle: handle(&cookie).unwrap(), cookie }),
             id: told.as_ref().map(|told| told.id),
             told,
             cookie,
@@ -242,16 +287,21 @@ impl Beginning {
     }
 }
 
+/// The keys of the first node, which are those of all nodes where nothing else is said.
+fn first_ring(start: Start, special: Special) -> KeyRing {
+    match start.is_retired() || special == Special::Behind {
+        true => KeyRing::from_keys([key(2), key(1)]).unwrap(),
+        false => KeyRing::new(key(1)),
+    }
+}
+
 impl World {
     pub(crate) fn of(program: &Program, start: &Beginning, time: &Time) -> Self {
         let (setup, special) = (program.setup, program.setup.special);
         let clock = ManualClock::at(start.at);
         let ahead = if special == Special::Apart { SKEW } else { Duration::ZERO };
         let gate = Arc::new(Gate::new(Ahead(clock.clone(), ahead), &start.rows));
-        let first = match program.start.is_retired() || special == Special::Behind {
-            true => KeyRing::from_keys([key(2), key(1)]).unwrap(),
-            false => KeyRing::new(key(1)),
-        };
+        let first = first_ring(program.start, special);
         let second = match special {
             Special::Behind => {
                 let ring = KeyRing::new(key(1));
@@ -271,7 +321,14 @@ impl World {
         if special == Special::Warm {
             nodes.iter().for_each(|node| drop(time.wait(node.load(start.cookie.iter())).unwrap()));
         }
-        Self { gate, nodes, clock, ring: first, ends: start.told.as_ref().map(|told| told.expires_at), lost }
+        let ends = start.told.as_ref().map(|told| told.expires_at);
+        Self { gate, nodes, clock, ring: first, ends, lost, special }
+    }
+
+    /// A node that has not seen anything. Without lists it notes nothing either.
+    pub(crate) fn fresh(&self, is_listed: bool) -> Sessions {
+        let special = if is_listed { self.special } else { Special::Cold };
+        node(&self.ring, &self.gate, self.clock.clone(), &Arc::default(), (Revoking::Default, special))
     }
 
     pub(crate) fn happen(&self, what: Happening) {
