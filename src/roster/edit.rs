@@ -153,10 +153,12 @@ impl RosterProtocol<'_> {
             }
             let noted = Noted { key: kept.0[0].key, end: line.end };
             self.roster.noted.put(line.id, noted, self.now);
+            // What stood there and does no more has been taken out meanwhile, and so it is new again.
+            let stood = kept.find(line.id).is_some();
             let (same, former) = before.unwrap_or_default();
             return Ok(match same {
-                Some(_) => Enrolled::Kept,
-                None => Enrolled::Added { former, sessions: beside.len() + 1 },
+                Some(_) if stood => Enrolled::Kept,
+                _ => Enrolled::Added { former, sessions: beside.len() + 1 },
             });
         }
         unreachable!("patience ends before numbers do")

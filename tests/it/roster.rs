@@ -829,3 +829,16 @@ async fn a_label_is_not_taken_along_to_another_user() {
     .await;
     assert_eq!(labels(&bed, "bob").await, [""]);
 }
+
+#[actix_web::test]
+async fn a_line_that_was_taken_out_while_it_got_a_label_is_not_left_over() {
+    let (bed, spy) = guarded(|builder| builder);
+    let node = other_node(&bed, &spy, |builder| builder);
+    let mut jar = login(&bed, "phone").await;
+    let (sessions, of_phone) = (node.sessions.clone(), handle(&bed, &jar).await);
+    spy.before("write", move || assert!(now(sessions.end("ada", &of_phone)).unwrap()));
+    bed.visit(&mut jar, |session| session.set_label("late").unwrap()).await;
+    spy.calls();
+    assert!(listed(&node, "ada").await.is_empty());
+    assert!(!spy.calls().contains(&"write"), "nothing had to be tidied up");
+}

@@ -74,6 +74,8 @@ pub(crate) struct Gate {
     rows: MemoryStore,
     clock: Ahead,
     slots: Mutex<[(Slot, Option<Waker>); MOST]>,
+    /// A request that asks several things at once is answered one after the other.
+    turns: [tokio::sync::Mutex<()>; MOST],
     late: Mutex<Option<Late>>,
     /// What was written under each key that has ever been, and until when it is there.
     heads: Mutex<BTreeMap<RowKey, (Revision, OffsetDateTime)>>,
@@ -94,6 +96,7 @@ impl Gate {
             rows: MemoryStore::new().clock(clock.clone()),
             clock,
             slots: Mutex::default(),
+            turns: Default::default(),
             late: Mutex::default(),
             heads: Mutex::default(),
         };
@@ -256,6 +259,7 @@ impl Gate {
 
     async fn ask(&self, key: &RowKey, call: Call) -> Result<Reply, StoreError> {
         let Some(who) = caller() else { return self.apply(key, &call) };
+        let _turn = self.turns[who].lock().await;
         self.slots()[who] = (Slot::Asked(*key, call), None);
         Asking { gate: self, who }.await
     }

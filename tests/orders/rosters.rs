@@ -228,11 +228,8 @@ impl Case<'_> {
         });
         let ended = first.is_some_and(|first| self.may_have_ended(who, first));
         match &outcome.answer {
-            Some(Answer::Failed("too many", error)) => {
-                if !self.is_faulted() && self.has_had_room(who) {
-                    found.push(format!("{name} is refused, and there was room: {error}"));
-                }
-            }
+            // Where there was no room.
+            Some(Answer::Failed("too many", _)) if self.is_faulted() || !self.has_had_room(who) => {}
             Some(Answer::Failed("ended", _)) if ended || self.may_lose_its_place(who) => {}
             Some(Answer::Failed(kind, error)) if !self.is_faulted() || self.finished.loses_write => {
                 found.push(format!("{name} fails ({kind}): {error}"));
