@@ -329,7 +329,8 @@ async fn what_the_list_costs_and_that_an_ordinary_request_pays_nothing() {
     let (mut jar, mut without) = (Jar::default(), Jar::default());
     assert_eq!(cost(&plain, &spied, &mut without, authenticate).await, ["load"]);
     assert_eq!(cost(&bed, &spy, &mut jar, authenticate).await, ["load", "load", "write", "load"]);
-    let steps: [(fn(&Session), &[&str]); 3] = [
+    type Step<'a> = (fn(&Session), &'a [&'a str]);
+    let steps: [Step<'_>; 3] = [
         (|session| drop(session.subject()), &["load"]),
         (|session| drop(session.subject()), &[]),
         (|session| session.insert("n", 1).unwrap(), &[]),

@@ -78,7 +78,8 @@ async fn check_list(store: Arc<dyn Store>, turns: &Turns, clock: &ManualClock) {
             pairs.push(log_in().await);
         }
         assert_trips("login", turns, login, began);
-        let steps: [(&str, fn(&Session), u64); 2] = [
+        type Step = (&'static str, fn(&Session), u64);
+        let steps: [Step; 2] = [
             ("ordinary", |session| assert_eq!(session.subject().as_deref(), Some("ada")), ordinary),
             ("logout", Session::destroy, logout),
         ];
