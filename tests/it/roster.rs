@@ -843,3 +843,33 @@ async fn a_line_that_was_taken_out_while_it_got_a_label_is_not_left_over() {
     assert!(listed(&node, "ada").await.is_empty());
     assert!(!spy.calls().contains(&"write"), "nothing had to be tidied up");
 }
+
+#[cfg(feature = "metrics")]
+#[actix_web::test]
+async fn metrics_take_how_many_sessions_a_login_gives_its_subject() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let recorder = DebuggingRecorder::new();
+    let snapshots = recorder.snapshotter();
+    let guard = metrics::set_default_local_recorder(&recorder);
+    let (bed, _) = guarded(|builder| builder.max_sessions(2, Overflow::EndOldest));
+    for label in ["one", "two", "three"] {
+        login(&bed, label).await;
+    }
+    drop(guard);
+    let mut seen = Vec::new();
+    let mut displaced = None;
+    for (key, _, _, value) in snapshots.snapshot().into_vec() {
+        let labels: Vec<_> = key.key().labels().map(|label| label.value().to_owned()).collect();
+        match (key.key().name(), value) {
+            ("sealed_session_subject_sessions", DebugValue::Histogram(sizes)) => {
+                seen = sizes.iter().map(|size| size.into_inner()).collect();
+            }
+            ("sealed_session_events_total", DebugValue::Counter(n)) if labels[0] == "displaced" => {
+                displaced = Some(n);
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((seen, displaced), (vec![1.0, 2.0, 2.0], Some(1)));
+}
