@@ -91,7 +91,7 @@ pub(super) fn listed(keys: impl IntoIterator<Item = Key>) -> Result<Vec<Member>,
 }
 
 /// Reads a document. What is wrong with it is told without quoting it, because a slip may have put a key anywhere.
-pub(super) fn read(text: &str) -> Result<Vec<Member>, String> {
+fn read(text: &str) -> Result<Vec<Member>, String> {
     let document: Document<'_> = serde_json::from_str(text)
         .map_err(|e| format!("unexpected content at line {}, column {}", e.line(), e.column()))?;
     if document.version != VERSION {

@@ -1,4 +1,4 @@
-//! The key file: a key document that only its owner can read.
+//! The key file: keys, as a document or a list, that only its owner can read.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -48,8 +48,13 @@ fn read_from(path: &Path, file: &File) -> Result<(Vec<Member>, Stamp), KeyError>
         }
     }
     let text = Zeroizing::new(io::read_to_string(file).map_err(failed("read", path))?);
-    let members =
-        document::read(&text).map_err(|reason| KeyError::Document { path: Some(path.into()), reason })?;
+    let members = document::parse(&text).map_err(|error| {
+        let reason = match error {
+            KeyError::Document { reason, .. } => reason,
+            error => error.to_string(),
+        };
+        KeyError::Document { path: Some(path.into()), reason }
+    })?;
     Ok((members, Stamp::of(&metadata)))
 }
 

@@ -139,7 +139,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// [`KeyError::Permissions`] if the file's group or others have any access (Unix only; on other systems protect
-    /// it by other means), [`KeyError::Document`] if it is not a key document, [`KeyError::Io`].
+    /// it by other means), [`KeyError::Document`] if it holds neither a key document nor keys, [`KeyError::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();
         let (members, stamp) = file::read(path)?;
@@ -149,7 +149,9 @@ impl KeyRing {
     /// Like [`open`](Self::open), but makes the file with a fresh key (mode 0600) if there is none. Of several
     /// processes that start at once, one makes the file and all use it.
     ///
-    /// The file is a JSON document. Moments are RFC 3339; of a revoked key the id is enough.
+    /// The file is a JSON document. Moments are RFC 3339; of a revoked key the id is enough. One that holds what
+    /// [`parse`](Self::parse) reads, such as a bare key of `sealed-session keygen`, is read as well, and becomes a document when
+    /// the ring changes it.
     ///
     /// ```json
     /// {"version": 1, "keys": [

@@ -381,3 +381,32 @@ fn a_key_id_reads_back_from_its_text() {
         assert!(error.to_string().contains("8 hexadecimal digits"), "{error}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_file_may_hold_bare_keys_and_becomes_a_document_when_the_ring_changes_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = Folder::new();
+    let write = |text: &str| {
+        std::fs::write(folder.keys(), text).unwrap();
+        std::fs::set_permissions(folder.keys(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let (one, two) = (key(1).export(), key(2).export());
+    write(&format!("{}\n", *one));
+    let ring = KeyRing::open_or_create(folder.keys()).unwrap();
+    assert_eq!(states(&ring), [(key(1).id(), KeyState::Primary)], "as `keygen > file` writes it");
+    ring.rotate(key(2)).unwrap();
+    let retired = KeyState::Retired { not_after: None };
+    assert!(std::fs::read_to_string(folder.keys()).unwrap().starts_with('{'));
+    assert_eq!(states(&KeyRing::open(folder.keys()).unwrap())[0].0, key(2).id());
+
+    write(&format!("{}, {}", *two, *one));
+    let ring = KeyRing::open(folder.keys()).unwrap();
+    assert_eq!(states(&ring), [(key(2).id(), KeyState::Primary), (key(1).id(), retired)]);
+    for bad in ["", " \n", "hunter2", &format!("{},hunter2", *one)] {
+        write(bad);
+        let error = KeyRing::open(folder.keys()).unwrap_err().to_string();
+        assert!(error.contains("session.keys") && !error.contains("hunter2"), "{bad:?}: {error}");
+    }
+}

@@ -95,7 +95,7 @@ fn a_key_file_is_made_once_with_mode_0600_and_one_that_others_can_read_is_refuse
     std::fs::write(&path, document(1, &[entry(&two, "retired"), entry(&one, "primary")])).unwrap();
     assert_eq!(KeyRing::open_or_create(&path).unwrap().ids(), [key(1).id(), key(2).id()]);
     for (text, word) in [
-        (String::new(), "line 1"),
+        (String::new(), "is empty"),
         (document(2, &[entry(&one, "primary")]), "version is 2"),
         (document(1, &[]), "0 primary keys"),
         (document(1, &[entry(&one, "primary"), entry(&two, "primary")]), "2 primary keys"),
