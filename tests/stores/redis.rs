@@ -186,8 +186,8 @@ async fn a_full_server_refuses_new_rows_and_takes_what_ends_sessions() {
     };
     assert!(matches!(full, StoreError::Full(_)), "{full:?}");
     // Fill what the last large one left, which the server may find again once it is done with the call.
-    let fill = async |from: u32| {
-        for n in from..from + 50_000 {
+    let fill = async |from: u16| {
+        for n in from..from + 25_000 {
             if put(&store, &key(n), &[7; 129], Expected::Absent).await.is_err() {
                 return;
             }
@@ -204,7 +204,7 @@ async fn a_full_server_refuses_new_rows_and_takes_what_ends_sessions() {
     assert!(store.extend(&present, at, in_hours(2)).await.unwrap(), "no more room is needed for it");
     let until = store.load(&present).await.unwrap().unwrap().expires_at;
     assert!(until > in_hours(1) + HOUR / 2);
-    fill(60_000).await;
+    fill(35_000).await;
     let new_mark = put(&store, &key(9_999), &[1; 128], Expected::Absent).await.unwrap();
     assert!(new_mark.is_some(), "a session in a cookie is ended");
     let mark = put(&store, &present, &[1; 128], Expected::At(at)).await.unwrap().unwrap();
