@@ -1,7 +1,7 @@
 //! Every order of events: two or three requests over the real code and a store whose every call is a point where the other one
 //! may go first.
 //!
-//! `cargo test --test orders` takes a minute or two; `ORDERS=long` runs everything. A schedule that fails is printed with the
+//! `cargo test --test orders` takes two or three minutes; `ORDERS=long` runs everything. A schedule that fails is printed with the
 //! line that runs it again.
 
 mod explore;
