@@ -595,7 +595,11 @@ def roster():
         laptop.put("cart", 1)
         what = lambda: {name: value for name, value in laptop.session().items() if name != "remaining_ms"}
         before = (what(), laptop.cookie)
-        for path in ["/login", "/authenticate", "/subject"]:
+        support = Browser(port)
+        equal("who goes on as somebody is no login", support.send("POST", "/subject", {"subject": "ada"}).status, 204)
+        equal("and is listed", len(listed(support)), 2)
+        support.ask("POST", "/destroy")
+        for path in ["/login", "/authenticate"]:
             reply = laptop.send("POST", path, {"subject": "ada"})
             equal(f"{path}: one is permitted, and there", (reply.status, reply.body), (403, b""))
             no_cookie("the refusal", reply)
