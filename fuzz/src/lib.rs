@@ -484,8 +484,8 @@ mod tests {
             "row",
             crate::row,
             &[
-                (true, &["live", "empty", "ended", "generation"]),
-                (false, &["kind", "generation_cut", "ended_and_more"]),
+                (true, &["live", "empty", "ended", "generation", "roster"]),
+                (false, &["kind", "generation_cut", "ended_and_more", "lines", "label"]),
             ],
         );
     }
@@ -498,7 +498,10 @@ mod tests {
             &[
                 (Origin::Resumed, &["sealed-live", "sealed-empty"]),
                 (Origin::Rejected(Rejection::Revoked), &["sealed-ended"]),
-                (Origin::Rejected(Rejection::Missing), &["sealed-generation", "garbage", "short"]),
+                (
+                    Origin::Rejected(Rejection::Missing),
+                    &["sealed-generation", "sealed-roster", "garbage", "short"],
+                ),
             ],
         );
     }
