@@ -117,7 +117,8 @@ impl RosterProtocol<'_> {
         let mut gone = Vec::from_iter(entry.replaces);
         // What stood there before the first try: later ones may find what an earlier one has written.
         let mut before = None;
-        for tries in 0.. {
+        let mut tries = 0;
+        loop {
             let mut kept = self.read(subject, deadline).await?;
             let found = (kept.find(entry.line.id), entry.replaces.and_then(|id| kept.find(id)));
             let (same, former) = before.get_or_insert(found);
@@ -149,6 +150,7 @@ impl RosterProtocol<'_> {
             let line = entry.over(kept.find(entry.line.id).as_ref().or(same.as_ref()), former.as_ref());
             if !self.write(&kept, (&line, &beside), &gone, deadline).await? {
                 self.pause(tries, deadline).await?;
+                tries += 1;
                 continue;
             }
             let noted = Noted { key: kept.0[0].key, end: line.end };
@@ -161,7 +163,6 @@ impl RosterProtocol<'_> {
                 _ => Enrolled::Added { former, sessions: beside.len() + 1 },
             });
         }
-        unreachable!("patience ends before numbers do")
     }
 
     /// Writes the line into the primary's row, unless it stands there, beside the others that do; and takes what is gone out

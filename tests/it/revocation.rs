@@ -11,16 +11,10 @@ use sealed_session::{
     Rejection, Revocation, RevokeError, Session, Sessions, SessionsBuilder,
 };
 
-use crate::spy::{Fate, Spy, guarded};
-use crate::support::{Answer, Bed, DAY, Jar, MINUTE, MS, key, now};
+use crate::spy::{Fate, guarded, other_node, status};
+use crate::support::{Answer, Bed, DAY, Jar, MINUTE, MS, key};
 
 const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
-
-/// Another process with the same keys, clock and store.
-fn other_node(bed: &Bed, spy: &Arc<Spy>, configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Bed {
-    let store = Arc::clone(spy);
-    Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| configure(builder.store(store)))
-}
 
 async fn origin(bed: &Bed, jar: &Jar) -> Origin {
     bed.see(jar, Session::origin).await
@@ -31,19 +25,6 @@ async fn login(bed: &Bed, subject: &'static str) -> Jar {
     let mut jar = bed.logged_in().await;
     bed.visit(&mut jar, move |session| session.set_subject(subject).unwrap()).await;
     jar
-}
-
-/// What a request comes to whose answer may be a failure.
-async fn status(bed: &Bed, jar: &mut Jar, work: impl Fn(&Session) + 'static) -> StatusCode {
-    let cookies: Vec<&[u8]> = jar.0.iter().map(String::as_bytes).collect();
-    let reply = bed
-        .call(&cookies, move |request| {
-            work(&now(request.session())?);
-            Ok(Answer::ok())
-        })
-        .await;
-    jar.keep(&reply);
-    reply.status
 }
 
 #[test]

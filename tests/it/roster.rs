@@ -9,19 +9,13 @@ use sealed_session::{
     Rejection, Revocation, RevokeError, Session, SessionSummary, Sessions, SessionsBuilder,
 };
 
-use crate::spy::{Fate, Spy, guarded};
-use crate::support::{Answer, Bed, Jar, MINUTE, MS, key, now, start};
+use crate::spy::{Fate, Spy, guarded, other_node, status};
+use crate::support::{Bed, Jar, MINUTE, MS, key, now, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
 /// More than fits a cookie.
 const LARGE: usize = 5_000;
-
-/// Another process with the same clock and store.
-fn other_node(bed: &Bed, spy: &Arc<Spy>, configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder) -> Bed {
-    let store = Arc::clone(spy);
-    Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| configure(builder.store(store)))
-}
 
 /// A browser in which a user has logged in with this label; on a large session, in the store.
 async fn login_as(bed: &Bed, user: &'static str, label: &'static str, large: bool) -> Jar {
@@ -57,19 +51,6 @@ async fn labels(bed: &Bed, user: &str) -> Vec<String> {
         listed(bed, user).await.into_iter().map(|summary| summary.label.unwrap_or_default()).collect();
     labels.sort();
     labels
-}
-
-/// What a request comes to whose answer may be a failure.
-async fn status(bed: &Bed, jar: &mut Jar, work: impl Fn(&Session) + 'static) -> StatusCode {
-    let cookies: Vec<&[u8]> = jar.0.iter().map(String::as_bytes).collect();
-    let reply = bed
-        .call(&cookies, move |request| {
-            work(&now(request.session())?);
-            Ok(Answer::ok())
-        })
-        .await;
-    jar.keep(&reply);
-    reply.status
 }
 
 fn authenticate(session: &Session) {

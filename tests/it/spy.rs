@@ -4,14 +4,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use actix_web::http::StatusCode;
 use async_trait::async_trait;
 use sealed_session::store::{
     Expected, MemoryStore, NewRow, Revision, Row, RowKey, Store, StoreError, Written,
 };
-use sealed_session::{ManualClock, Revocation, SessionsBuilder};
+use sealed_session::{ManualClock, Revocation, Session, SessionsBuilder};
 use time::OffsetDateTime;
 
-use crate::support::{Bed, key, start};
+use crate::support::{Answer, Bed, Jar, key, now, start};
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,6 +201,29 @@ pub(crate) fn guarded(configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder
     let store = Arc::clone(&spy);
     let keys = sealed_session::KeyRing::new(key(1));
     (Bed::on(keys, clock, |builder| configure(builder.store(store))), spy)
+}
+
+/// Another process with the same keys, clock and store.
+pub(crate) fn other_node(
+    bed: &Bed,
+    spy: &Arc<Spy>,
+    configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder,
+) -> Bed {
+    let store = Arc::clone(spy);
+    Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| configure(builder.store(store)))
+}
+
+/// What a request comes to whose answer may be a failure.
+pub(crate) async fn status(bed: &Bed, jar: &mut Jar, work: impl Fn(&Session) + 'static) -> StatusCode {
+    let cookies: Vec<&[u8]> = jar.0.iter().map(String::as_bytes).collect();
+    let reply = bed
+        .call(&cookies, move |request| {
+            work(&now(request.session())?);
+            Ok(Answer::ok())
+        })
+        .await;
+    jar.keep(&reply);
+    reply.status
 }
 
 impl Spy {
