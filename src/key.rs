@@ -4,6 +4,8 @@
 //! A retired key protects against nodes that still seal with it, not against a thief: whoever has a key that opens,
 //! primary, pending or retired, can read and forge sessions. A leaked key has to be revoked.
 
+#[cfg(unix)]
+mod custody;
 mod document;
 mod file;
 mod follow;
@@ -19,6 +21,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+pub use self::file::KeyFile;
 pub(crate) use self::follow::{Reload, Snapshot};
 pub use self::ring::{KeyInfo, KeyRing, KeySource, KeyState};
 use crate::error::KeyError;

@@ -148,7 +148,7 @@ pub use event::Event;
 #[cfg(any(feature = "actix", feature = "tower"))]
 pub use extract::{Scoped, Site, Subject};
 pub use flash::{Flash, FlashLevel, FlashMessage};
-pub use key::{KEY_LEN, Key, KeyId, KeyInfo, KeyRing, KeySource, KeyState};
+pub use key::{KEY_LEN, Key, KeyFile, KeyId, KeyInfo, KeyRing, KeySource, KeyState};
 pub use lifetime::Lifetime;
 pub use local_path::local_path;
 #[cfg(any(feature = "actix", feature = "tower"))]

@@ -59,15 +59,13 @@ pub enum KeyError {
         /// The operating system's answer.
         source: std::io::Error,
     },
-    /// Others than the owner may read the key file.
-    #[error(
-        "the key file {path} has mode {mode:04o}, so others than its owner can use it; run `chmod 600 {path}`, and replace the keys if anyone may have read them"
-    )]
+    /// Others can read the key file, or put another one in its place; [`KeyFile`](crate::KeyFile) has the rule.
+    #[error("{reason}; if others are kept away by other means, open it with `KeyFile::allow_readable`")]
     Permissions {
-        /// The file.
+        /// The file, or the folder on the way to it.
         path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
+        /// What is wrong with it, and what makes it right.
+        reason: String,
     },
     /// What should be a key document is none.
     #[error(

@@ -1,6 +1,5 @@
 //! How a ring follows the time and its source: which keys there are, and what each may do by now.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::document::{self, Member};
-use super::file::{self, Stamp};
+use super::file::{KeyFile, Stamp};
 use super::ring::{KeyRing, KeySource, KeyState};
 use super::{Key, KeyId};
 use crate::clock::{Clock as _, Millis, SystemClock};
@@ -43,7 +42,7 @@ pub(super) struct Book {
 
 pub(super) enum KeysHome {
     Memory,
-    File { path: PathBuf, stamp: Option<Stamp> },
+    File { file: KeyFile, stamp: Option<Stamp> },
     Source(Box<dyn KeySource>),
 }
 
@@ -115,7 +114,7 @@ impl KeyRing {
         let recently = book.looked_for_unknown.is_some_and(|at| now < at.plus(book.interval) && now >= at);
         match &book.home {
             KeysHome::Memory => return None,
-            KeysHome::File { path, stamp: Some(stamp) } if file::stamp(path).ok() == Some(*stamp) => {
+            KeysHome::File { file, stamp: Some(stamp) } if file.stamp().ok() == Some(*stamp) => {
                 return None;
             }
             KeysHome::File { stamp: Some(_), .. } => {}
@@ -163,13 +162,13 @@ impl KeyRing {
         book.looked = now;
         let read = match &mut book.home {
             KeysHome::Memory => return None,
-            KeysHome::File { path, stamp } => {
-                if !thoroughly && stamp.is_some() && file::stamp(path).ok() == *stamp {
+            KeysHome::File { file, stamp } => {
+                if !thoroughly && stamp.is_some() && file.stamp().ok() == *stamp {
                     return None;
                 }
                 // What was wrong with it is told again at each look.
                 *stamp = None;
-                file::read(path).map(|(members, new)| {
+                file.read().map(|(members, new)| {
                     *stamp = Some(new);
                     members
                 })
@@ -223,8 +222,8 @@ impl KeyRing {
         };
         match &mut book.home {
             KeysHome::Memory => book.members = edit(book.members.clone())?,
-            KeysHome::File { path, stamp } => {
-                let (members, new) = file::edit(path, edit)?;
+            KeysHome::File { file, stamp } => {
+                let (members, new) = file.edit(edit)?;
                 *stamp = Some(new);
                 book.members = members;
             }

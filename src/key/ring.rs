@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::document::{self, Member};
-use super::file;
+use super::file::KeyFile;
 use super::follow::{KeysHome, Reload, Shared, asked};
 use super::{Key, KeyId};
 use crate::clock::Millis;
@@ -135,15 +135,13 @@ impl KeyRing {
     }
 
     /// Opens the key file at `path`, and follows its changes. Of several processes that use it, each sees what another
-    /// one changed within [`reload_every`](Self::reload_every).
+    /// one changed within [`reload_every`](Self::reload_every). It has to be safe from others, as [`KeyFile`] describes.
     ///
     /// # Errors
-    /// [`KeyError::Permissions`] if the file's group or others have any access (Unix only; on other systems protect
-    /// it by other means), [`KeyError::Document`] if it holds neither a key document nor keys, [`KeyError::Io`].
+    /// [`KeyError::Permissions`] if others can read or replace it, [`KeyError::Document`] if it holds neither a key
+    /// document nor keys, [`KeyError::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, KeyError> {
-        let path = path.as_ref();
-        let (members, stamp) = file::read(path)?;
-        Ok(Self::with(members, KeysHome::File { path: path.into(), stamp: Some(stamp) }))
+        KeyFile::new(path.as_ref()).open()
     }
 
     /// Like [`open`](Self::open), but makes the file with a fresh key (mode 0600) if there is none. Of several
@@ -165,14 +163,7 @@ impl KeyRing {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self, KeyError> {
-        let path = path.as_ref();
-        match Self::open(path) {
-            Err(KeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                file::create(path, &[Member::primary(Key::generate())])?;
-                Self::open(path)
-            }
-            outcome => outcome,
-        }
+        KeyFile::new(path.as_ref()).open_or_create()
     }
 
     /// The keys of a source, whose changes the ring follows.

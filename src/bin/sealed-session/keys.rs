@@ -1,15 +1,15 @@
 //! `keygen` and `keys`: making keys, and leading those of a file through their life.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use sealed_session::{Key, KeyError, KeyId, KeyRing, KeyState};
+use sealed_session::{Key, KeyError, KeyFile, KeyId, KeyRing, KeyState};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::output::{Failure, Output};
-use crate::settings::{input, moment, shown, span};
+use crate::settings::{Custody, input, keys_failed, moment, shown, span};
 
 /// What can be done with a key file.
 #[derive(Debug, Subcommand)]
@@ -43,6 +43,18 @@ pub(crate) struct File {
     /// The key file; the first rotation makes it.
     #[arg(long, value_name = "PATH")]
     file: PathBuf,
+    #[command(flatten)]
+    custody: Custody,
+}
+
+impl File {
+    fn given(&self) -> KeyFile {
+        self.custody.file(&self.file)
+    }
+
+    fn open(&self) -> Result<KeyRing, Failure> {
+        self.given().open().map_err(keys_failed)
+    }
 }
 
 /// Options of `keys rotate`.
@@ -96,7 +108,7 @@ impl Keys {
     /// Does it, and lists what there is then.
     pub(crate) fn run(self) -> Result<Output, Failure> {
         match self {
-            Self::List(file) => list(&open(&file.file)?, None),
+            Self::List(file) => list(&file.open()?, None),
             Self::Rotate(options) => options.run(),
             Self::Retire(options) => options.run(),
             Self::Revoke(options) => options.run(),
@@ -115,7 +127,7 @@ impl Rotate {
                     path.display()
                 )));
             }
-            let ring = KeyRing::open_or_create(path).map_err(failed)?;
+            let ring = self.file.given().open_or_create().map_err(keys_failed)?;
             let done = format!("key {} seals; {} was made", ring.primary(), path.display());
             return list(&ring, Some(done));
         }
@@ -124,14 +136,14 @@ impl Rotate {
             false => Key::generate(),
         };
         let id = fresh.id();
-        let ring = open(path)?;
+        let ring = self.file.open()?;
         match when {
             Some(at) => {
-                ring.schedule(fresh, at).map_err(failed)?;
+                ring.schedule(fresh, at).map_err(keys_failed)?;
                 list(&ring, Some(format!("key {id} opens from now on and seals from {} on", shown(at))))
             }
             None => {
-                ring.rotate(fresh).map_err(failed)?;
+                ring.rotate(fresh).map_err(keys_failed)?;
                 list(&ring, Some(format!("key {id} seals from now on")))
             }
         }
@@ -140,9 +152,9 @@ impl Rotate {
 
 impl Retire {
     fn run(self) -> Result<Output, Failure> {
-        let (ring, id) = (open(&self.file.file)?, key_id(&self.id)?);
+        let (ring, id) = (self.file.open()?, key_id(&self.id)?);
         let until = moment_of(self.after, self.at)?;
-        ring.retire(id, until).map_err(failed)?;
+        ring.retire(id, until).map_err(keys_failed)?;
         let until =
             until.map_or("for as long as it is in the file".into(), |at| format!("until {}", shown(at)));
         list(&ring, Some(format!("key {id} opens {until}, and what it opens is sealed anew")))
@@ -151,7 +163,7 @@ impl Retire {
 
 impl Revoke {
     fn run(self) -> Result<Output, Failure> {
-        let (ring, id) = (open(&self.file.file)?, key_id(&self.id)?);
+        let (ring, id) = (self.file.open()?, key_id(&self.id)?);
         let mut done = format!("key {id} opens nothing any more");
         if ring.primary() == id {
             let pending = ring.list().into_iter().find(|key| matches!(key.state, KeyState::Pending { .. }));
@@ -159,22 +171,11 @@ impl Revoke {
                 Some(pending) => ring.promote(pending.id),
                 None => ring.rotate(Key::generate()),
             }
-            .map_err(failed)?;
+            .map_err(keys_failed)?;
             done = format!("{done}; key {} seals in its place", ring.primary());
         }
-        ring.revoke(id).map_err(failed)?;
+        ring.revoke(id).map_err(keys_failed)?;
         list(&ring, Some(done))
-    }
-}
-
-fn open(path: &Path) -> Result<KeyRing, Failure> {
-    KeyRing::open(path).map_err(failed)
-}
-
-fn failed(error: KeyError) -> Failure {
-    match &error {
-        KeyError::Io { .. } => Failure::outside(&error),
-        error => Failure::given(error),
     }
 }
 

@@ -1,13 +1,13 @@
 //! What several commands take: keys, the cookie's name, lifetimes, a store, moments and spans.
 
 use std::io::{IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use sealed_session::store::{self, Store};
-use sealed_session::{Clock, KeyError, KeyRing, Lifetime, SystemClock};
+use sealed_session::{Clock, KeyError, KeyFile, KeyRing, Lifetime, SystemClock};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -22,22 +22,48 @@ pub(crate) struct Ring {
     /// The environment variable with the keys.
     #[arg(long, value_name = "NAME", default_value = "SESSION_KEYS")]
     env: String,
+    #[command(flatten)]
+    custody: Custody,
 }
 
 impl Ring {
     /// Reads them.
     pub(crate) fn open(&self) -> Result<KeyRing, Failure> {
-        let ring = match &self.file {
-            Some(path) => KeyRing::open(path),
+        match &self.file {
+            Some(path) => self.custody.file(path).open(),
             None => KeyRing::from_env(&self.env),
-        };
-        ring.map_err(|error| match error {
-            KeyError::Environment { name } => Failure::mistake(format!(
-                "no keys: {name} is not set; set it, or give --file PATH or --env NAME"
-            )),
-            KeyError::Io { .. } => Failure::outside(&error),
-            error => Failure::given(&error),
-        })
+        }
+        .map_err(keys_failed)
+    }
+}
+
+/// Who may read the key file.
+#[derive(Debug, Args)]
+pub(crate) struct Custody {
+    /// Reads a key file that others than its owner can read or replace.
+    #[arg(long)]
+    allow_readable: bool,
+}
+
+impl Custody {
+    /// The file at `path`.
+    pub(crate) fn file(&self, path: &Path) -> KeyFile {
+        let file = KeyFile::new(path);
+        if self.allow_readable { file.allow_readable() } else { file }
+    }
+}
+
+/// What is wrong with keys, in the words of the tool.
+pub(crate) fn keys_failed(error: KeyError) -> Failure {
+    match error {
+        KeyError::Environment { name } => {
+            Failure::mistake(format!("no keys: {name} is not set; set it, or give --file PATH or --env NAME"))
+        }
+        KeyError::Permissions { reason, .. } => Failure::mistake(format!(
+            "{reason}; if others are kept away by other means, give --allow-readable"
+        )),
+        KeyError::Io { .. } => Failure::outside(&error),
+        error => Failure::given(&error),
     }
 }
 
