@@ -211,6 +211,7 @@ def own_files():
     roots = folder(owner=0, group=APP, mode=0o775)
     refused("the same in root's hand and with root's process", keys(roots, owner=0, group=0), roots, "mode 0775", user=0)
     refused("root's file, which a group can write", keys(folder(), owner=0, group=APP, mode=0o660), "mode 0660")
+    refused("the application's own file, which a group can read", keys(folder(), group=TEAM, mode=0o640), "mode 0640")
     eves = folder(owner=EVE)
     refused("a folder of somebody else", keys(eves), eves, f"belongs to user {EVE}", f"chown {APP} {eves}")
     hers = keys(folder(), owner=EVE, group=TEAM, mode=0o640)
@@ -275,6 +276,7 @@ def docker():
     secret = keys(folder(), owner=0, mode=0o444)
     served("Docker's secret", read_only(secret))
     served("a file from the host, mounted with :ro", read_only(keys(folder(), owner=EVE, mode=0o644)))
+    served("a folder from the host, mounted with :ro", read_only(keys(folder(owner=EVE, mode=0o777), owner=EVE, mode=0o644).parent) / "session.keys")
     theirs = read_only(keys(folder(), owner=EVE, mode=0o664))
     refused("the same where its group can write it", theirs, theirs, "mode 0664")
 
