@@ -16,6 +16,7 @@ use crate::error::ConfigError;
 use crate::event::{Event, EventSink};
 use crate::key::{KeyRing, Purpose};
 use crate::lifetime::Lifetime;
+use crate::measure;
 use crate::record;
 use crate::revocation::{FailurePolicy, Revocation, Revoking};
 use crate::roster::{MAX_LINES, Overflow, Roster, row_for};
@@ -318,6 +319,7 @@ impl SessionsBuilder {
     pub fn build(self) -> Result<Sessions, ConfigError> {
         static HOMES: AtomicU64 = AtomicU64::new(0);
 
+        measure::announce();
         self.cookie.validate()?;
         let guard = self.guard.build(&self.cookie)?;
         let terms = self.lifetime.terms(self.max_duration)?;

@@ -6,7 +6,7 @@ use crate::envelope::{Parsed, Sealer};
 use crate::error::Rejection;
 use crate::key::{KeyId, Reload};
 use crate::lifetime::{self, Due, SKEW, Terms, Verdict};
-use crate::record::{self, Header, Packed};
+use crate::record::{self, Header, Packed, SessionId};
 use crate::state::Besides;
 
 /// At most this many cookies of our name are opened per request. A browser sends more than one only if somebody
@@ -24,6 +24,8 @@ pub(crate) struct Candidate {
 /// A cookie that was not.
 pub(crate) struct Refusal {
     pub(crate) reason: Rejection,
+    /// The session, if it is an authentic cookie of one.
+    pub(crate) id: Option<SessionId>,
     /// Whether no later answer could have replaced it by a good one, so that it may be removed from the browser.
     pub(crate) removable: bool,
 }
@@ -127,7 +129,11 @@ pub(crate) fn judge(value: &[u8], sealer: &Sealer, terms: &Terms, now: Millis) -
 }
 
 fn parse(value: &[u8], sealer: &Sealer) -> Result<Parsed, Refusal> {
-    sealer.parse(value).map_err(|reason| Refusal { reason, removable: reason == Rejection::Malformed })
+    sealer.parse(value).map_err(|reason| Refusal {
+        reason,
+        id: None,
+        removable: reason == Rejection::Malformed,
+    })
 }
 
 fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal> {
@@ -138,14 +144,17 @@ fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal
     let due = match lifetime::judge(&header.times, terms, now) {
         Verdict::Live => None,
         Verdict::Due(due) => Some(due),
-        Verdict::Over { end, at } => return Err(refuse(now.minus(at) > SKEW)(Rejection::Expired(end))),
-        Verdict::Future => return Err(refuse(false)(Rejection::Future)),
+        Verdict::Over { end, at } => {
+            let refusal = refuse(now.minus(at) > SKEW)(Rejection::Expired(end));
+            return Err(Refusal { id: Some(header.id), ..refusal });
+        }
+        Verdict::Future => return Err(Refusal { id: Some(header.id), ..refuse(false)(Rejection::Future) }),
     };
     Ok(Candidate { header, entries, due, key_id, current })
 }
 
 fn refuse(removable: bool) -> impl Fn(Rejection) -> Refusal {
-    move |reason| Refusal { reason, removable }
+    move |reason| Refusal { reason, id: None, removable }
 }
 
 impl Candidate {

@@ -129,23 +129,24 @@ impl Core {
             let destroyed = std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed;
             Some(match plan.in_time(self, state, context, now).cookie {
                 // Its key was revoked, so what was written came to nothing.
-                CookieStep::Leave if self.is_disowned(state) => (SetCookies::lost(), [None, None]),
-                CookieStep::Leave => (SetCookies::default(), [None, None]),
+                CookieStep::Leave if self.is_disowned(state) => (SetCookies::lost(), [None, None, None]),
+                CookieStep::Leave => (SetCookies::default(), [None, None, None]),
                 CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state, now) => {
                     let lost = Event::Lost { id: state.header.id, reason: Rejection::Revoked };
-                    (SetCookies::lost(), [Some(lost), None])
+                    (SetCookies::lost(), [Some(lost), None, None])
                 }
                 step @ (CookieStep::Prolong | CookieStep::Issue) => {
                     self.stamp(state, now);
                     let (line, bytes) = self.seal(state, (now, now), context.secure, primary);
                     let lines = self.issue(state, line, context.secure);
-                    (lines, self.issued(state, step, bytes, primary))
+                    let [change, resealed] = self.issued(state, step, bytes, primary);
+                    (lines, [change, resealed, Self::authentication(state)])
                 }
                 CookieStep::Remove => {
                     state.ended = true;
                     let id = state.loaded.as_ref().map(|loaded| loaded.header.id);
                     let ended = id.map(|id| Event::Ended { id, destroyed });
-                    (self.remove(context.secure), [ended, None])
+                    (self.remove(context.secure), [ended, None, None])
                 }
             })
         })?;

@@ -5,29 +5,29 @@ use std::sync::Arc;
 
 use crate::error::{Rejection, in_full};
 use crate::key::{KeyId, KeyRing, Reload};
+use crate::measure;
 use crate::record::SessionId;
 
 /// Something that happened to a session, told once.
 ///
 /// # Logs
 /// Each event is a `tracing` event of the target `sealed_session` with these fields, which are stable: `event` is
-/// [`as_str`](Self::as_str), `session` the start of the id, `reason` a word, `bytes` a size, `key` a key id,
-/// `operation` and `error` what the store was asked and said. What somebody should look into is of the level `WARN`,
-/// the rest `DEBUG`. The message is `Display`, a sentence for people. Waiting for the store happens in the spans `session.load` and `session.commit` of that target.
-/// Never logged are values, keys, subjects and whole ids.
+/// [`as_str`](Self::as_str), `session` the [`LogId`](crate::LogId), `former` that from before a renewal, `reason` a word, `bytes` a
+/// size, `key` a key id, `operation` and `error` what the store was asked and said. What somebody should look into is of the
+/// level `WARN`, the rest `DEBUG`. The message is `Display`, a sentence for people. Waiting for the store happens in the spans
+/// `session.load` and `session.commit` of that target, which have the field `session` too. Never logged are values, keys, subjects
+/// and ids. A hook that logs an event by `{:?}` does not log ids either.
 ///
 /// # Metrics
-/// With the feature `metrics` the counter `sealed_session_events_total` counts them by the labels `event` and `reason`,
-/// and the histograms `sealed_session_cookie_bytes` (name + value of each cookie that is issued) and
-/// `sealed_session_row_bytes` take the sizes, and `sealed_session_subject_sessions` how many sessions a login gives its
-/// subject, through the facade `metrics`.
+/// With the feature `metrics` events are counted, and more is measured, through the facade `metrics`: `docs/metrics.md` has the
+/// table of all names.
 ///
 /// ```
 /// use sealed_session::{Event, Key, KeyRing, Sessions};
 ///
 /// let sessions = Sessions::builder(KeyRing::new(Key::generate()))
 ///     .on_event(|event| {
-///         if let Event::Rejected { reason } = event {
+///         if let Event::Rejected { reason, .. } = event {
 ///             eprintln!("session cookie refused: {reason}");
 ///         }
 ///     })
@@ -51,6 +51,9 @@ pub enum Event {
     },
     /// A request's cookie was refused. Of several that were, the one that came furthest is told.
     Rejected {
+        /// The session, if the cookie is an authentic one: with [`Rejection::Expired`], [`Future`](Rejection::Future),
+        /// [`Missing`](Rejection::Missing) and [`Revoked`](Rejection::Revoked).
+        id: Option<SessionId>,
         /// Why.
         reason: Rejection,
     },
@@ -89,12 +92,19 @@ pub enum Event {
         /// The key that seals it now.
         to: KeyId,
     },
-    /// The session got a new id and a new birth.
+    /// The session got a new id and a new birth. A login comes to it as well, and is told after it.
     Renewed {
         /// Its former id.
         from: SessionId,
         /// Its id now.
         to: SessionId,
+    },
+    /// [`authenticate`](crate::Session::authenticate) took effect: the session has its cookie.
+    Authenticated {
+        /// The session, by its new id.
+        id: SessionId,
+        /// Whether it was this subject's already, who has proved it once more. Otherwise it is a login.
+        again: bool,
     },
     /// The session moved from its cookie into the store, or started there.
     Spilled {
@@ -208,6 +218,7 @@ impl Event {
             Self::Extended { .. } => "extended",
             Self::Resealed { .. } => "resealed",
             Self::Renewed { .. } => "renewed",
+            Self::Authenticated { .. } => "authenticated",
             Self::Spilled { .. } => "spilled",
             Self::Written { .. } => "written",
             Self::Returned { .. } => "returned",
@@ -236,7 +247,7 @@ impl Event {
             | Self::CrossSite { refused: true, .. }
             | Self::HeadOverBudget { .. }
             | Self::KeysFailed { .. } => true,
-            Self::Rejected { reason } => matches!(reason, Rejection::Missing | Rejection::RevokedKey(_)),
+            Self::Rejected { reason, .. } => matches!(reason, Rejection::Missing | Rejection::RevokedKey(_)),
             _ => false,
         }
     }
@@ -251,6 +262,7 @@ impl Event {
             | Self::Extended { id }
             | Self::Resealed { id, .. }
             | Self::Renewed { to: id, .. }
+            | Self::Authenticated { id, .. }
             | Self::Spilled { id, .. }
             | Self::Written { id, .. }
             | Self::Returned { id, .. }
@@ -261,21 +273,29 @@ impl Event {
             | Self::Displaced { id }
             | Self::Revoked { id }
             | Self::Ended { id, .. } => Some(id),
-            Self::CrossSite { id, .. } | Self::LoginRefused { id } => id,
-            Self::Rejected { .. }
-            | Self::StoreFailed { .. }
+            Self::Rejected { id, .. } | Self::CrossSite { id, .. } | Self::LoginRefused { id } => id,
+            Self::StoreFailed { .. }
             | Self::SubjectRevoked
             | Self::KeysReloaded { .. }
             | Self::KeysFailed { .. } => None,
         }
     }
 
+    /// What the session was called before.
+    fn former(&self) -> Option<SessionId> {
+        match *self {
+            Self::Renewed { from, .. } => Some(from),
+            _ => None,
+        }
+    }
+
     /// What tells one such event from another: why, or where.
     fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Rejected { reason } | Self::Lost { reason, .. } => Some(reason.as_str()),
+            Self::Rejected { reason, .. } | Self::Lost { reason, .. } => Some(reason.as_str()),
             Self::StoreFailed { kind, .. } => Some(kind),
             Self::CrossSite { refused, .. } => Some(if *refused { "refused" } else { "anonymous" }),
+            Self::Authenticated { again, .. } => Some(if *again { "again" } else { "login" }),
             Self::Ended { destroyed, .. } => Some(if *destroyed { "destroyed" } else { "emptied" }),
             _ => None,
         }
@@ -295,7 +315,9 @@ impl Event {
 
     fn key(&self) -> Option<KeyId> {
         match *self {
-            Self::Rejected { reason: Rejection::UnknownKey(key) | Rejection::RevokedKey(key) } => Some(key),
+            Self::Rejected { reason: Rejection::UnknownKey(key) | Rejection::RevokedKey(key), .. } => {
+                Some(key)
+            }
             Self::Resealed { to: key, .. } | Self::KeysReloaded { primary: key } => Some(key),
             _ => None,
         }
@@ -315,7 +337,7 @@ impl fmt::Display for Event {
         f.write_str(match self {
             Self::Started { .. } => "a session began",
             Self::Resumed { .. } => "a session goes on",
-            Self::Rejected { reason } => return write!(f, "a cookie was refused, {reason}"),
+            Self::Rejected { reason, .. } => return write!(f, "a cookie was refused, {reason}"),
             Self::CrossSite { .. } => {
                 "another site's page asked for a session, and got nothing of it; name its origin by `trusted_origin` if it is \
                  yours, and your own where a proxy rewrites `Host`"
@@ -333,6 +355,8 @@ impl fmt::Display for Event {
                 return write!(f, "a session that the retired key {from} had sealed was sealed under the primary");
             }
             Self::Renewed { .. } => "a session got a new id",
+            Self::Authenticated { again: false, .. } => "somebody logged in",
+            Self::Authenticated { again: true, .. } => "a session's subject was authenticated again",
             Self::Spilled { .. } => "a session outgrew its cookie and moved into the store",
             Self::Written { .. } => "a session in the store was written",
             Self::Returned { .. } => "a session moved from the store back into its cookie",
@@ -382,7 +406,8 @@ macro_rules! log {
             target: "sealed_session",
             tracing::Level::$level,
             event = $event.as_str(),
-            session = $event.session().map(tracing::field::debug),
+            session = $event.session().map(|id| tracing::field::display(id.log_id())),
+            former = $event.former().map(|id| tracing::field::display(id.log_id())),
             reason = $event.reason(),
             bytes = $event.bytes(),
             key = $event.key().map(tracing::field::display),
@@ -404,14 +429,9 @@ impl EventSink {
         } else {
             log!(DEBUG, event);
         }
-        #[cfg(feature = "metrics")]
-        {
-            let (word, reason) = (event.as_str(), event.reason().unwrap_or(""));
-            metrics::counter!("sealed_session_events_total", "event" => word, "reason" => reason)
-                .increment(1);
-            if let Event::Spilled { bytes, .. } | Event::Written { bytes, .. } = event {
-                metrics::histogram!("sealed_session_row_bytes").record(*bytes as f64);
-            }
+        measure::event(event.as_str(), event.reason());
+        if let Event::Spilled { bytes, .. } | Event::Written { bytes, .. } = event {
+            measure::row(*bytes);
         }
         if let Some(hook) = &self.0 {
             hook(event);
@@ -425,22 +445,6 @@ impl EventSink {
             Some(Reload::Failed(error)) => self.tell(&Event::KeysFailed { error: in_full(&error) }),
             None => {}
         }
-    }
-
-    /// A login gave its subject so many sessions.
-    pub(crate) fn listed(&self, sessions: usize) {
-        #[cfg(feature = "metrics")]
-        metrics::histogram!("sealed_session_subject_sessions").record(sessions as f64);
-        #[cfg(not(feature = "metrics"))]
-        let _ = sessions;
-    }
-
-    /// A cookie was issued, whose name + value have that many bytes.
-    pub(crate) fn issued(&self, bytes: usize) {
-        #[cfg(feature = "metrics")]
-        metrics::histogram!("sealed_session_cookie_bytes").record(bytes as f64);
-        #[cfg(not(feature = "metrics"))]
-        let _ = bytes;
     }
 }
 

@@ -68,7 +68,7 @@
 //! | `tower` | no | `SessionLayer` and `LoginGuard` without the extractors, for tonic and other services of tower |
 //! | `memory`, `redb`, `redis`, `mongodb`, `postgres`, `mysql`, `sqlite` | no | the [`store`] of that name |
 //! | `conformance` | no | `store::conformance`, the tests that every store has to pass |
-//! | `metrics` | no | counters and histograms of what happens, see [`Event`] |
+//! | `metrics` | no | counters and histograms of what happens, see [`Event`] and `docs/metrics.md` |
 //! | `cli` | no | the command line tool `sealed-session` |
 //! | `aws-lc-rs` | no | AES-256-GCM by AWS-LC: the same cookies, sealed in two thirds of the time or less; needs a C compiler |
 //!
@@ -110,6 +110,7 @@ mod lifetime;
 mod local_path;
 #[cfg(any(feature = "actix", feature = "tower"))]
 mod login_guard;
+mod measure;
 mod random;
 mod record;
 #[cfg(any(feature = "actix", feature = "tower"))]
@@ -154,7 +155,7 @@ pub use local_path::local_path;
 #[cfg(any(feature = "actix", feature = "tower"))]
 pub use login_guard::LoginGuard;
 pub use random::reseed;
-pub use record::{MAX_LABEL_BYTES, ParseSessionIdError, SessionId};
+pub use record::{LogId, MAX_LABEL_BYTES, ParseSessionIdError, SessionId};
 pub use revocation::{FailurePolicy, Revocation};
 pub use roster::{Overflow, SessionSummary};
 pub use session::{Placement, Session, SessionKey};

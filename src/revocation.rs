@@ -14,6 +14,7 @@ pub(crate) use self::cache::AnswerCache;
 use crate::clock::Millis;
 use crate::error::{ConfigError, Rejection, StoreError};
 use crate::key::KeyId;
+use crate::measure::{self, About, Answered};
 use crate::random;
 use crate::record::{Header, SessionId};
 use crate::rows::{Deadline, Found, LiveRow, RowLock, RowLocks, Rows, row_key};
@@ -124,16 +125,33 @@ impl Revoking {
         now: Millis,
         deadline: Deadline,
     ) -> Result<Result<Option<LiveRow>, Rejection>, StoreError> {
-        let _turn = self.turn(row_key(id), deadline).await?;
-        match self.is_ended(id, now) {
-            Some(true) => Ok(Err(Rejection::Revoked)),
-            Some(false) => Ok(Ok(None)),
-            None => self.breaker.guard(rows, self.ask_session_now(rows, id, now, deadline)).await,
-        }
+        let mut is_known = false;
+        let ask = async {
+            let _turn = self.turn(row_key(id), deadline).await?;
+            let known = self.is_ended(id, now);
+            is_known = known.is_some();
+            match known {
+                Some(true) => Ok(Err(Rejection::Revoked)),
+                Some(false) => Ok(Ok(None)),
+                None => self.breaker.guard(rows, self.hear_of_session(rows, id, now, deadline)).await,
+            }
+        };
+        let answer = ask.await;
+        counted(About::Session, is_known, answer)
     }
 
     /// Asks, whatever is known.
     pub(crate) async fn ask_session_now(
+        &self,
+        rows: &Rows,
+        id: SessionId,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<Result<Option<LiveRow>, Rejection>, StoreError> {
+        counted(About::Session, false, self.hear_of_session(rows, id, now, deadline).await)
+    }
+
+    async fn hear_of_session(
         &self,
         rows: &Rows,
         id: SessionId,
@@ -165,12 +183,14 @@ impl Revoking {
             Some(true) => Some(true),
             _ => self.is_known_outdated(place, *generation, now),
         };
+        let mut is_known = false;
         let ask = async {
             let _turn = self.turn(*place, deadline).await?;
             if known() == Some(false) || self.is_ended(*id, now) == Some(true) {
+                is_known = true;
                 return Ok(known() == Some(true));
             }
-            let question = self.ask_subject_now(rows, place, now, deadline);
+            let question = self.hear_of_subject(rows, place, now, deadline);
             let present = self.breaker.guard(rows, question).await?;
             let outdated = differs(present, *generation);
             if outdated {
@@ -179,9 +199,10 @@ impl Revoking {
             Ok(outdated)
         };
         if known() == Some(false) {
-            return Ok(false);
+            return counted(About::Subject, true, Ok(false));
         }
-        match ask.await {
+        let answer = ask.await;
+        match counted(About::Subject, is_known, answer) {
             Err(_) if known() == Some(true) => Ok(true),
             answer => answer,
         }
@@ -189,6 +210,16 @@ impl Revoking {
 
     /// Asks, whatever is known.
     pub(crate) async fn ask_subject_now(
+        &self,
+        rows: &Rows,
+        place: &RowKey,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<Option<u64>, StoreError> {
+        counted(About::Subject, false, self.hear_of_subject(rows, place, now, deadline).await)
+    }
+
+    async fn hear_of_subject(
         &self,
         rows: &Rows,
         place: &RowKey,
@@ -270,6 +301,17 @@ impl Revoking {
 /// The row of the subject under a key of the ring that is none of these.
 fn next_row(rows: &Rows, subject: &str, but: &[KeyId]) -> Option<(KeyId, RowKey)> {
     rows.sealer.subject_rows(subject).into_iter().find(|(key, _)| !but.contains(key))
+}
+
+/// Counts a question by where its answer came from.
+fn counted<T>(about: About, is_known: bool, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+    let answered = match (&answer, is_known) {
+        (Err(_), _) => Answered::Failed,
+        (Ok(_), true) => Answered::Memory,
+        (Ok(_), false) => Answered::Store,
+    };
+    measure::question(about, answered);
+    answer
 }
 
 fn differs(present: Option<u64>, generation: u64) -> bool {

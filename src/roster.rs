@@ -18,7 +18,7 @@ use crate::error::{Rejection, StoreError};
 use crate::event::Event;
 use crate::key::KeyId;
 use crate::lifetime;
-use crate::record::{HOUR, Header, Line, MAX_LINE, ROSTER_HEAD, SessionId, hour};
+use crate::record::{HOUR, Header, Line, LogId, MAX_LINE, ROSTER_HEAD, SessionId, hour};
 use crate::revocation::{AnswerCache, Revoking};
 use crate::rows::{Deadline, RowLocks, Rows};
 use crate::state::Limits;
@@ -52,6 +52,8 @@ pub struct SessionSummary {
     /// Names it for [`Sessions::end`](crate::Sessions::end): 22 characters of base64url, of which the session's id cannot be
     /// told. It goes with the key that seals, so ask for the list anew rather than keep it; a retired key's still ends.
     pub handle: String,
+    /// What stands for it in logs.
+    pub log_id: LogId,
     /// What [`Session::set_label`](crate::Session::set_label) called it.
     ///
     /// # Security
@@ -68,6 +70,7 @@ impl fmt::Debug for SessionSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionSummary")
             .field("handle", &self.handle)
+            .field("log_id", &self.log_id)
             .field("authenticated_at", &self.authenticated_at)
             .field("seen_at", &self.seen_at)
             .finish_non_exhaustive()
@@ -196,6 +199,7 @@ impl RosterProtocol<'_> {
         let authenticated = line.authenticated_at != Millis::ZERO;
         SessionSummary {
             handle: self.handles(subject, line.id).next().unwrap_or_default(),
+            log_id: line.id.log_id(),
             label: (!line.label.is_empty()).then(|| line.label.to_string()),
             authenticated_at: authenticated.then(|| line.authenticated_at.to_datetime()),
             seen_at: line.seen.to_datetime(),

@@ -18,6 +18,7 @@ use crate::envelope::RowSealer;
 use crate::error::{CommitError, Rejection, StoreError, in_full};
 use crate::event::{Event, EventSink};
 use crate::key::KeyId;
+use crate::measure::{self, Opened, StoreCall};
 use crate::random;
 use crate::record::{self, Line, NotARecord, Packed, RowContent, SessionId};
 use crate::state::LoadedRow;
@@ -143,7 +144,8 @@ impl Rows {
     }
 
     async fn read(&self, key: &RowKey, id: &[u8], deadline: Deadline) -> Result<Option<Read>, StoreError> {
-        let Some(row) = self.bounded("load", deadline, self.store.load(key)).await? else { return Ok(None) };
+        let row = self.bounded("load", deadline, self.store.load(key), |_| false).await?;
+        let Some(row) = row else { return Ok(None) };
         let Row { data, revision, expires_at } = row;
         if self.sealer.lacks_key_of(&data) {
             // Another process may have rotated a moment ago, and written this row since.
@@ -151,6 +153,9 @@ impl Rows {
             self.sink.looked(ring, ring.look_for_unknown(None));
         }
         let opened = self.sealer.open(id, data);
+        if let Ok(opened) = &opened {
+            measure::opened(opened.key, Opened::Row);
+        }
         let current = opened.as_ref().is_ok_and(|opened| opened.current);
         let content = opened
             .map_err(|reason| reason.to_string())
@@ -213,11 +218,12 @@ impl Rows {
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
         let row = NewRow { data, revision, expires_at: expires_at.to_datetime() };
-        match self.bounded("write", deadline, self.store.write(key, row, expected)).await {
+        let write = self.store.write(key, row, expected);
+        match self.bounded("write", deadline, write, |written| *written == Written::Conflict).await {
             Ok(Written::Done) => Ok(true),
             Ok(Written::Conflict) => Ok(false),
             Err(error @ (StoreError::Timeout(_) | StoreError::Unavailable(_))) => {
-                let there = self.bounded("load", self.deadline(), self.store.load(key)).await;
+                let there = self.bounded("load", self.deadline(), self.store.load(key), |_| false).await;
                 let applied = matches!(there, Ok(Some(row)) if row.revision == revision);
                 if applied { Ok(true) } else { Err(error) }
             }
@@ -234,12 +240,13 @@ impl Rows {
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
         let key = row_key(id);
-        self.bounded("extend", deadline, self.store.extend(&key, at, expires_at.to_datetime())).await
+        let extend = self.store.extend(&key, at, expires_at.to_datetime());
+        self.bounded("extend", deadline, extend, |extended| !extended).await
     }
 
     pub(crate) async fn delete(&self, id: SessionId, deadline: Deadline) -> Result<bool, StoreError> {
         let key = row_key(id);
-        self.bounded("delete", deadline, self.store.delete(&key)).await
+        self.bounded("delete", deadline, self.store.delete(&key), |_| false).await
     }
 
     /// A pause before the next try, or the end of patience.
@@ -258,16 +265,20 @@ impl Rows {
         RowSealer::sealed_len(record::encoded_row_len(entries.extent()))
     }
 
+    /// Every call of the store comes by here. `conflicts` tells of an answer whether another row was there than expected.
     async fn bounded<T>(
         &self,
         operation: &'static str,
         deadline: Deadline,
         call: impl Future<Output = Result<T, StoreError>>,
+        conflicts: impl Fn(&T) -> bool,
     ) -> Result<T, StoreError> {
+        let measured = StoreCall::begin(operation);
         let answer = match timeout_at(deadline.0, call).await {
             Ok(answer) => answer,
             Err(elapsed) => Err(StoreError::Timeout(elapsed.into())),
         };
+        measured.end(&answer, conflicts);
         answer.inspect_err(|error| self.failed(operation, error))
     }
 

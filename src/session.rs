@@ -21,7 +21,7 @@ use crate::csrf::Binding;
 use crate::entries::NotCountable;
 use crate::envelope::RowSealer;
 use crate::error::{CommitError, CsrfError, InsertError, ValueError};
-use crate::record::{self, Place, SessionId};
+use crate::record::{self, LogId, Place, SessionId};
 use crate::state::{Limits, Origin, Stage, State};
 use crate::value;
 
@@ -278,6 +278,14 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.with(State::identify)
+    }
+
+    /// What stands for the id in logs: put it into your own log lines, and they meet the library's. It is known from the first
+    /// request on, before anything is saved; a session that never is has no line but yours. [`renew`](Self::renew) and
+    /// [`authenticate`](Self::authenticate) give it another at once, and the line of the event `renewed` has both.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.id().log_id()
     }
 
     /// Where the session comes from, and if its cookie was refused, why.

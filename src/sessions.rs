@@ -18,6 +18,7 @@ use crate::error::{Rejection, StoreError};
 use crate::event::{Event, EventSink};
 use crate::key::{KeyId, KeyRing};
 use crate::lifetime;
+use crate::measure::{self, About, Answered, Opened};
 use crate::record::{Header, Place, SessionId};
 use crate::revocation::{FailurePolicy, Revoking};
 use crate::roster::{Roster, RosterProtocol};
@@ -176,16 +177,23 @@ impl Core {
     fn known(&self, Candidate { header, key_id, .. }: &Candidate, now: Millis) -> Known {
         let (Some(revoking), Some(rows)) = (&self.revoking, &self.rows) else { return Known::Fine };
         let mut known = match (revoking.is_ended(header.id, now), header.place) {
-            (Some(true), _) => return Known::Revoked,
+            (Some(true), _) => {
+                measure::question(About::Session, Answered::Memory);
+                return Known::Revoked;
+            }
             // Its row is read anyway.
             (_, Place::Store) | (Some(false), _) => Known::Fine,
             (None, Place::Cookie) => Known::Unknown,
         };
         let subject = header.subject.as_deref().and_then(|subject| rows.sealer.subject_row(*key_id, subject));
-        if let Some(place) = subject
-            && revoking.is_known_outdated(&place, header.generation, now) != Some(false)
-        {
+        let is_fine = |place| revoking.is_known_outdated(place, header.generation, now) == Some(false);
+        if subject.as_ref().is_some_and(|place| !is_fine(place)) {
             known = Known::Unknown;
+        }
+        // What is not known here is asked and counted later.
+        if matches!(known, Known::Fine) && header.place == Place::Cookie {
+            measure::question(About::Session, Answered::Memory);
+            subject.iter().for_each(|_| measure::question(About::Subject, Answered::Memory));
         }
         known
     }
@@ -235,8 +243,8 @@ impl Sessions {
                     (Known::Unknown, ..) | (_, Place::Store, _) => Opening::Referenced(Box::new(reference)),
                 }
             }
-            Some(Err(Refusal { reason, removable })) => {
-                Opening::Ready(self.reject(reason, removable && cookies == 1, brought, now))
+            Some(Err(Refusal { reason, id, removable })) => {
+                Opening::Ready(self.reject((reason, id), removable && cookies == 1, brought, now))
             }
             None => Opening::Ready(self.session(State::new(Origin::New, &limits.terms, now), brought)),
         }
@@ -274,7 +282,7 @@ impl Sessions {
     /// Follows a reference into the store, and asks there whether the session has been revoked.
     pub(crate) async fn fetch(&self, reference: Reference) -> Result<Session, StoreError> {
         let id = reference.candidate.header.id;
-        let span = tracing::debug_span!(target: "sealed_session", "session.load", session = ?id);
+        let span = tracing::debug_span!(target: "sealed_session", "session.load", session = %id.log_id());
         self.fetch_now(reference).instrument(span).await
     }
 
@@ -336,6 +344,7 @@ impl Sessions {
         let Reference { candidate, brought, live, ambiguous, now } = reference;
         let Candidate { mut header, entries, due, key_id, current } = candidate;
         let id = header.id;
+        measure::opened(key_id, Opened::Cookie);
         self.tell(&Event::Resumed { id });
         if ambiguous {
             self.tell(&Event::Ambiguous { id, live });
@@ -361,12 +370,19 @@ impl Sessions {
     /// browser.
     fn refuse(&self, reference: Reference, reason: Rejection) -> Session {
         let Reference { candidate, mut brought, now, .. } = reference;
-        brought.besides.get_or_insert_default().refused = Some(candidate.header.id.0.into());
-        self.reject(reason, false, brought, now)
+        let id = candidate.header.id;
+        brought.besides.get_or_insert_default().refused = Some(id.0.into());
+        self.reject((reason, Some(id)), false, brought, now)
     }
 
-    fn reject(&self, reason: Rejection, remove: bool, brought: Brought, now: Millis) -> Session {
-        self.tell(&Event::Rejected { reason });
+    fn reject(
+        &self,
+        (reason, id): (Rejection, Option<SessionId>),
+        remove: bool,
+        brought: Brought,
+        now: Millis,
+    ) -> Session {
+        self.tell(&Event::Rejected { id, reason });
         let mut state = State::new(Origin::Rejected(reason), &self.core.limits.terms, now);
         state.remove_refused = remove;
         self.session(state, brought)

@@ -80,6 +80,7 @@ fn inspect_tells_everything_but_the_values() {
     let env = [("SESSION_KEYS", keys.as_str())];
     let expected = "\
 session   ZGVmZ2hpamtsbW5vcHFycw
+log       session=27f8668ab20a4463
 cookie    __Host-Http-session, 250 bytes of 4096, issue number 7
 key       7eae1d42, primary
 born      2026-01-01T00:00:00Z
@@ -112,7 +113,7 @@ entry     user
     assert_eq!(
         told,
         serde_json::json!({
-            "session": "ZGVmZ2hpamtsbW5vcHFycw", "name": NAME, "bytes": 250, "counter": 7, "key": "7eae1d42",
+            "session": "ZGVmZ2hpamtsbW5vcHFycw", "log_id": "27f8668ab20a4463", "name": NAME, "bytes": 250, "counter": 7, "key": "7eae1d42",
             "retired_key": false, "created_at": "2026-01-01T00:00:00Z", "sealed_at": "2026-01-01T00:00:01Z",
             "expires_at": "2026-01-02T00:00:00.123Z", "own_duration_ms": null, "persistent": null,
             "subject": "ada@example.com", "authenticated_at": null, "placement": "cookie", "keys": ["n", "user"],
@@ -173,7 +174,7 @@ fn why_explains_each_reason_in_a_sentence() {
     assert_eq!(
         accepted.out,
         "It would be accepted, until 2026-01-02T00:00:00.123Z if nobody uses it; whether it was revoked only its \
-         --store can tell.\n"
+         --store can tell.\nIn the log it is session=27f8668ab20a4463.\n"
     );
 }
 
@@ -233,6 +234,7 @@ fn sessions_are_revoked_counted_and_swept_in_the_store() {
         let told = run(&["why"], &env, cookie);
         assert_eq!(told.code, 1);
         assert!(told.out.contains("rejected as revoked"), "{}", told.out);
+        assert!(told.out.contains("\nIn the log it is session="), "{}", told.out);
     }
     assert!(done(&["why"], &env, &large).starts_with("It would be accepted"));
     assert_eq!(done(&["count"], &env, ""), "4 rows\n");
@@ -280,8 +282,10 @@ fn the_sessions_of_a_subject_are_listed_and_ended_one_by_one() {
     let phone = line("  \"Firefox auf Größe\"");
     line(r#"  "x\r\n\u{1b}[2J\u{9b}1A\u{202e}\u{2066}\0\u{2028}\u{7f}\"\\\t\u{e0041}""#);
     assert!(line("  no label").contains("  login never                 seen 20"), "{listed}");
-    let (handle, rest) = phone.split_once("  login ").unwrap();
+    let (handle, rest) = phone.split_once("  log ").unwrap();
     assert_eq!(handle.len(), 22);
+    let (log_id, rest) = rest.split_once("  login ").unwrap();
+    assert!(done(&["inspect"], &env, &cookies[0]).contains(&format!("\nlog       session={log_id}\n")));
     let (login, seen) = rest.split_at(20);
     let login = OffsetDateTime::parse(login, &Rfc3339).unwrap();
     assert!((OffsetDateTime::now_utc() - login).whole_minutes() < 5, "{phone}");
@@ -300,6 +304,7 @@ fn the_sessions_of_a_subject_are_listed_and_ended_one_by_one() {
     let of = |label: Value| sessions.iter().find(|session| session["label"] == label).unwrap();
     assert_eq!((sessions.len(), &document["subject"]), (3, &Value::from("ada")));
     assert_eq!(of("Firefox auf Größe".into())["handle"], handle);
+    assert_eq!(of("Firefox auf Größe".into())["log_id"], log_id);
     assert!(of(HOSTILE.into())["authenticated_at"].is_string());
     let bare = of(Value::Null);
     assert_eq!(bare["authenticated_at"], Value::Null);

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use sealed_session::store::{
     Expected, MemoryStore, NewRow, Revision, Row, RowKey, Store, StoreError, Written,
 };
-use sealed_session::{CommitContext, Key, KeyRing, Revocation, Session, Sessions};
+use sealed_session::{CommitContext, Key, KeyRing, Revocation, Session, SessionId, Sessions};
 use time::OffsetDateTime;
 
 /// Keeps what is logged.
@@ -99,10 +99,19 @@ async fn the_log_has_stable_fields_and_no_secret() {
     })
     .await;
     let id = sessions.inspect(&pair[2..]).unwrap().id;
+    // A login, whose former and new id one line has both of.
+    let pair = visit(&sessions, &pair, |session| {
+        let before = session.log_id();
+        session.authenticate("secret-subject").unwrap();
+        assert_ne!(session.log_id(), before);
+    })
+    .await;
+    let (former, id) = (id, sessions.inspect(&pair[2..]).unwrap().id);
     let large = visit(&sessions, &pair, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
     let flip = if &pair[80..81] == "A" { "B" } else { "A" };
     visit(&sessions, &format!("{}{flip}{}", &pair[..80], &pair[81..]), |_| ()).await;
     let other = sessions.issue(|session| session.insert("n", 1)).await.unwrap();
+    let others = sessions.inspect(&other[2..]).unwrap().id;
     *fails.lock().unwrap() = true;
     visit(&sessions, &other, |_| ()).await;
     ring.rotate(Key::generate()).unwrap();
@@ -110,24 +119,29 @@ async fn the_log_has_stable_fields_and_no_secret() {
     visit(&sessions, &large, |_| ()).await;
 
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let short = format!("{id:?}");
+    let named = |field: &str, id: SessionId| format!(" {field}={}", id.log_id());
+    let (of_former, of_it) = (named("session", former), named("session", id));
     let lines =
         |parts: &[&str]| text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
     for parts in [
-        &["DEBUG", "sealed_session:", "event=\"started\"", &short, "bytes="][..],
-        &["DEBUG", "event=\"spilled\"", &short, "bytes="],
+        &["DEBUG", "sealed_session:", "event=\"started\"", &of_former, "bytes="][..],
+        &["DEBUG", "event=\"renewed\"", &of_it, &named("former", former)],
+        &["DEBUG", "event=\"authenticated\"", &of_it, "reason=\"again\""],
+        &["DEBUG", "event=\"spilled\"", &of_it, "bytes="],
         &["WARN", "event=\"store_failed\"", "reason=\"unavailable\"", "operation=\"load\"", "told to fail"],
-        &["WARN", "event=\"unconfirmed\"", "session=SessionId("],
+        &["WARN", "event=\"unconfirmed\"", &named("session", others)],
         &["DEBUG", "event=\"rejected\"", "reason=\"tampered\""],
         &["WARN", "event=\"rejected\"", "reason=\"revoked_key\"", "key="],
     ] {
         assert_eq!(lines(parts), 1, "{parts:?} in {text}");
     }
-    for span in ["session.load{session=SessionId(", "session.commit{session=SessionId("] {
-        assert!(lines(&[span]) > 0, "{span} in {text}");
+    for span in ["session.load", "session.commit"] {
+        assert!(lines(&[&format!("{span}{{session={}}}", id.log_id())]) > 0, "{span} in {text}");
     }
-    let whole = id.to_string();
-    for secret in ["secret-", whole.as_str(), key.export().as_str(), &pair[2..], &large[2..]] {
+    // No part of an id is logged either.
+    let parts = [former, id, others].map(|id| id.to_string());
+    let parts = parts.iter().flat_map(|id| [&id[..5], &id[8..13], &id[16..]]);
+    for secret in parts.chain(["secret-", key.export().as_str(), &pair[2..], &large[2..]]) {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
 }

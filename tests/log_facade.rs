@@ -31,6 +31,7 @@ async fn the_facade_log_gets_what_happens_where_nobody_listens_to_tracing() {
     let ring = KeyRing::new(Key::generate());
     let sessions = Sessions::builder(ring.clone()).cookie_name("s").build().unwrap();
     let cookie = sessions.issue(|session| session.insert("n", 1)).await.unwrap();
+    let log_id = sessions.inspect(&cookie[2..]).unwrap().id.log_id();
     let former = ring.primary();
     ring.rotate(Key::generate()).unwrap();
     ring.revoke(former).unwrap();
@@ -44,4 +45,7 @@ async fn the_facade_log_gets_what_happens_where_nobody_listens_to_tracing() {
         line.contains("a cookie was refused, revoked key") && line.contains("event=\"rejected\""),
         "{line}"
     );
+    // As an operator greps for it, whoever writes the log.
+    let told = format!(" session={log_id} ");
+    assert!(lines.iter().any(|(.., line)| line.contains(&told)), "{told} in {lines:?}");
 }

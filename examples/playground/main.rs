@@ -79,7 +79,7 @@ fn told(event: &Event) -> Value {
         Event::Started { id, bytes } | Event::Reissued { id, bytes } => {
             format!("{id:?}, {bytes} bytes of cookie")
         }
-        Event::Rejected { reason } => reason.to_string(),
+        Event::Rejected { reason, .. } => reason.to_string(),
         Event::Resealed { id, from, to } => format!("{id:?}, from key {from} to {to}"),
         Event::Renewed { from, to } => format!("{from:?} is now {to:?}"),
         Event::Spilled { id, bytes } | Event::Written { id, bytes } => {

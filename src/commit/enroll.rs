@@ -6,6 +6,7 @@ use crate::clock::Millis;
 use crate::cookie::SetCookies;
 use crate::error::CommitError;
 use crate::event::Event;
+use crate::measure;
 use crate::record::{Header, Line, Place, SessionId};
 use crate::roster::{Enrolled, Entry};
 use crate::session::Session;
@@ -69,7 +70,7 @@ impl Core {
         match roster.enroll(subject, entry, deadline).await {
             Ok(Enrolled::Added { former, sessions }) => {
                 if counts {
-                    self.sink.listed(sessions);
+                    measure::subject_sessions(sessions);
                 }
                 Ok(Listing::Added { subject: subject.into(), id, former })
             }

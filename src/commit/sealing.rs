@@ -6,7 +6,8 @@ use crate::cookie::{SetCookie, SetCookies};
 use crate::event::Event;
 use crate::key::KeyId;
 use crate::lifetime;
-use crate::record::{self, Extent, Place};
+use crate::measure;
+use crate::record::{self, Extent, Header, Place};
 use crate::rows::Rows;
 use crate::sessions::Core;
 use crate::state::{CookieStep, State};
@@ -35,7 +36,7 @@ impl Core {
         let max_age = persistent.then(|| lifetime::max_age(end, now));
         let bytes = limits.name_value(plaintext);
         let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(Some(key), clock, write, out));
-        self.sink.issued(bytes);
+        measure::cookie(bytes);
         (line, bytes)
     }
 
@@ -71,6 +72,13 @@ impl Core {
         let from = before.key_id;
         let resealed = (!before.current && from != to).then_some(Event::Resealed { id, from, to });
         [change, resealed]
+    }
+
+    /// What to tell of who has proved who they are, once the session has its cookie.
+    pub(super) fn authentication(state: &State) -> Option<Event> {
+        let of_whom = |header: &Header| header.subject == state.header.subject;
+        let again = state.loaded.as_ref().is_some_and(|loaded| of_whom(&loaded.header));
+        state.authenticated.then_some(Event::Authenticated { id: state.header.id, again })
     }
 
     pub(super) fn tell_stored(&self, work: &State, step: RowStep) {

@@ -45,8 +45,8 @@ impl Core {
                 (before, plan)
             })
         })?;
-        let span =
-            tracing::debug_span!(target: "sealed_session", "session.commit", session = ?work.header.id);
+        let id = work.header.id.log_id();
+        let span = tracing::debug_span!(target: "sealed_session", "session.commit", session = %id);
         let moment = (now, primary);
         if !plan.ends() {
             return Some(self.settle_now(session, work, plan, *context, moment).instrument(span).await);
@@ -93,10 +93,13 @@ impl Core {
         }
         let listing = self.enroll(&work, plan, asks.is_some(), now).await?;
         let before = work.loaded.as_ref().map(|loaded| loaded.header.clone());
-        let authenticated = work.authenticated;
+        let (authenticated, login) = (work.authenticated, Self::authentication(&work));
         let asked = Asked { any: asks.is_some(), key };
         let outcome = self.perform(session, work, (plan, asked), context, now).await;
-        self.settle_listing(listing, (before.as_ref(), authenticated), session, outcome, now).await
+        let outcome =
+            self.settle_listing(listing, (before.as_ref(), authenticated), session, outcome, now).await;
+        self.tell_all(login.filter(|_| matches!(&outcome, Ok(lines) if lines.own.is_some())));
+        outcome
     }
 
     /// The plan's step at the row, then the one at the cookie.

@@ -173,7 +173,7 @@ impl Bed {
     }
 
     pub(crate) fn rejections(&self) -> Vec<Rejection> {
-        let reason = |event| if let Event::Rejected { reason } = event { Some(reason) } else { None };
+        let reason = |event| if let Event::Rejected { reason, .. } = event { Some(reason) } else { None };
         self.events().into_iter().filter_map(reason).collect()
     }
 

@@ -128,6 +128,7 @@ impl Inspect {
         let left = told.expires_at - now;
         let mut lines = vec![
             format!("session   {}", told.id),
+            format!("log       session={}", told.id.log_id()),
             format!(
                 "cookie    {}, {bytes} bytes of {MAX_NAME_VALUE_BYTES}, issue number {}",
                 found.name, told.counter
@@ -158,6 +159,7 @@ impl Inspect {
 fn document(told: &Inspection, found: &Found, place: &str, bytes: usize) -> Value {
     json!({
         "session": told.id.to_string(),
+        "log_id": told.id.log_id().to_string(),
         "name": found.name,
         "bytes": bytes,
         "counter": told.counter,
@@ -207,13 +209,14 @@ impl Why {
             }
             let session = sessions.load([format!("{}={}", found.name, found.value)]).await;
             match session.map_err(|error| Failure::outside(&error))?.origin() {
-                Origin::Rejected(reason) => Ok(rejected(&found, reason)),
+                Origin::Rejected(reason) => Ok(rejected(&found, reason).with_log_id(&told)),
                 _ => {
                     let proviso =
                         if asks { "" } else { "; whether it was revoked only its --store can tell" };
                     let until = shown(told.expires_at);
                     let line = format!("It would be accepted, until {until} if nobody uses it{proviso}.");
-                    Ok(Output::line(line, json!({ "accepted": true, "expires_at": until })))
+                    Ok(Output::line(line, json!({ "accepted": true, "expires_at": until }))
+                        .with_log_id(&told))
                 }
             }
         })

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use sealed_session::Inspection;
 use serde_json::{Value, json};
 
 /// What was found, or done.
@@ -33,6 +34,14 @@ impl Output {
     /// The cookie would be rejected, which is exit code 1.
     pub(crate) fn rejected(self) -> Self {
         Self { rejected: true, ..self }
+    }
+
+    /// Says what the session is called in the log.
+    pub(crate) fn with_log_id(mut self, told: &Inspection) -> Self {
+        let log_id = told.id.log_id();
+        self.lines.push(format!("In the log it is session={log_id}."));
+        self.document["log_id"] = log_id.to_string().into();
+        self
     }
 
     /// Prints it.

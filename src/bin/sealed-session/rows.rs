@@ -108,12 +108,14 @@ fn line(session: &SessionSummary) -> String {
     let seen = shown(session.seen_at);
     let hour = seen.split_once(':').map_or(&*seen, |(hour, _)| hour);
     let label = session.label.as_ref().map_or_else(|| "no label".to_owned(), |label| format!("{label:?}"));
-    format!("{}  login {login:<20}  seen {hour}h  {label}", session.handle)
+    let SessionSummary { handle, log_id, .. } = session;
+    format!("{handle}  log {log_id}  login {login:<20}  seen {hour}h  {label}")
 }
 
 fn document(session: &SessionSummary) -> Value {
     json!({
         "handle": session.handle,
+        "log_id": session.log_id.to_string(),
         "authenticated_at": session.authenticated_at.map(shown),
         "seen_at": shown(session.seen_at),
         "label": session.label,
