@@ -32,6 +32,8 @@ mod lifetime;
 mod logins;
 #[cfg(feature = "memory")]
 mod meanwhile;
+#[cfg(all(feature = "memory", feature = "metrics"))]
+mod measured;
 mod races;
 mod readme;
 mod rejections;

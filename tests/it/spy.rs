@@ -26,6 +26,12 @@ pub(crate) enum Fate {
     TimesOut,
     /// A write happens, and is then tried again by the driver.
     AppliedButConflicts,
+    /// Nothing happens, and the store says that it has no room.
+    #[cfg(feature = "metrics")]
+    Full,
+    /// It says that what is there makes no sense.
+    #[cfg(feature = "metrics")]
+    Corrupts,
     /// It never answers.
     Hangs,
 }
@@ -133,6 +139,10 @@ impl Spy {
             Fate::Passes => inner.await,
             Fate::Fails => Err(StoreError::Unavailable("the spy was told to fail".into())),
             Fate::TimesOut => Err(StoreError::Timeout("the spy was told to".into())),
+            #[cfg(feature = "metrics")]
+            Fate::Full => Err(StoreError::Full("the spy was told to".into())),
+            #[cfg(feature = "metrics")]
+            Fate::Corrupts => Err(StoreError::Corrupt("the spy was told to".into())),
             Fate::AppliedButTimesOut => {
                 inner.await?;
                 Err(StoreError::Timeout("the spy was told to".into()))
