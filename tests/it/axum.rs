@@ -23,6 +23,8 @@ mod lazy;
 mod lifetime;
 mod logins;
 mod meanwhile;
+#[cfg(feature = "metrics")]
+mod measured;
 mod races;
 mod rejections;
 mod revocation;
