@@ -21,6 +21,14 @@ mod memory;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 mod open;
+#[cfg(any(
+    feature = "mongodb",
+    feature = "mysql",
+    feature = "postgres",
+    feature = "redis",
+    feature = "sqlite"
+))]
+mod reach;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "redis")]
@@ -44,13 +52,13 @@ use crate::random;
 pub use self::memory::MemoryStore;
 #[cfg(feature = "mongodb")]
 pub use self::mongodb::{MongoStore, MongoStoreOptions};
-pub use self::open::{OpenError, open};
+pub use self::open::{OpenError, open, open_lazy};
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbStore, RedbStoreOptions};
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisStore, RedisStoreOptions};
+pub use self::redis::{RedisConnection, RedisStore, RedisStoreOptions};
 #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
-pub use self::sql::{SqlStore, SqlStoreOptions};
+pub use self::sql::{SqlPool, SqlStore, SqlStoreOptions};
 
 pub use crate::error::StoreError;
 

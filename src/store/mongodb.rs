@@ -1,6 +1,7 @@
 //! Rows in MongoDB.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,14 +9,15 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, DateTime, Document, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{
-    ClientOptions, CollectionOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria,
-    WriteConcern,
+    ClientOptions, CollectionOptions, ConnectionString, IndexOptions, ReadConcern, ReadPreference,
+    SelectionCriteria, WriteConcern,
 };
-use mongodb::{Client, Collection, IndexModel};
+use mongodb::{Client, Collection, IndexModel, Namespace};
 use time::OffsetDateTime;
 
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::error::StoreError;
+use crate::store::reach::{Attempts, STORE_TIMEOUT};
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
 /// Server codes: a unique index has the key already; an index is there with other options; no room is left.
@@ -28,6 +30,10 @@ const FULL: [i32; 2] = [14_031, 12_501];
 ///
 /// One round trip for a read, one for a write: compare-and-set is an update whose filter names the revision. A TTL
 /// index deletes expired rows; until it does, each query treats them as absent.
+/// [`connect_lazy`](Self::connect_lazy) begins while the server is down.
+///
+/// [`from_collection`](Self::from_collection) takes a collection of the application's own client. By that, version 3 of the
+/// crate `mongodb` is public here: a release of this crate that moves to the next one is a breaking one.
 ///
 /// # In production
 /// - **Durability.** Reads and writes go to the primary with `majority`, so that a failover brings no ended session
@@ -46,8 +52,32 @@ const FULL: [i32; 2] = [14_031, 12_501];
 /// # }
 /// ```
 pub struct MongoStore {
-    rows: Collection<Document>,
+    place: Arc<Place>,
+    attempts: Attempts<Error>,
     clock: Box<dyn Clock>,
+}
+
+/// Where the rows are, and how to come there.
+struct Place {
+    origin: Origin,
+    create_index: bool,
+    /// Without having asked the server.
+    rows: OnceLock<Collection<Document>>,
+    /// Filled when nothing has to be done before the first operation any more.
+    ready: OnceLock<()>,
+}
+
+enum Origin {
+    Address {
+        address: Box<ConnectionString>,
+        timeout: Duration,
+        database: Option<String>,
+        collection: String,
+    },
+    Client {
+        client: Client,
+        namespace: Namespace,
+    },
 }
 
 /// How a [`MongoStore`] connects, and where its rows are.
@@ -66,7 +96,7 @@ impl MongoStoreOptions {
         Self {
             database: None,
             collection: "sessions".into(),
-            timeout: Duration::from_secs(2),
+            timeout: STORE_TIMEOUT,
             create_index: true,
             clock: Box::new(SystemClock),
         }
@@ -84,14 +114,15 @@ impl MongoStoreOptions {
         self
     }
 
-    /// How long to wait for a connection and for a primary; the default is 2 s. The builder's `store_timeout` holds
-    /// all the same.
+    /// How long to wait for a connection and for a primary; the default is 1.5 s. The builder's `store_timeout` holds
+    /// all the same, and cannot tell the cause, so this one should be the shorter one.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Whether to make the TTL index where there is none; the default is true.
+    /// Whether to make the TTL index where there is none; the default is true. `connect` makes it at once, the others before
+    /// their first operation, and again with the next ones until it has succeeded.
     pub fn create_index(mut self, create: bool) -> Self {
         self.create_index = create;
         self
@@ -108,19 +139,81 @@ impl MongoStoreOptions {
     /// # Errors
     /// [`StoreError::Unavailable`] for an unusable address, or if nobody answers there.
     pub async fn connect(self, url: &str) -> Result<MongoStore, StoreError> {
-        let mut options = ClientOptions::parse(url).await.map_err(failure)?;
-        options.app_name.get_or_insert_with(|| "sealed-session".into());
-        options.connect_timeout = Some(self.timeout);
-        options.server_selection_timeout = Some(self.timeout);
-        let named = self.database.or_else(|| options.default_database.clone());
-        let client = Client::with_options(options).map_err(failure)?;
-        let collection = CollectionOptions::builder()
+        let store = self.connect_lazy(url)?;
+        store.rows().await?;
+        Ok(store)
+    }
+
+    /// A server or replica set that need not be there yet: the first request that asks the store connects, and as long as
+    /// nobody answers, requests that need it fail and share one attempt at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] for an unusable address. What the records of a `mongodb+srv://` address say is not known
+    /// before the first request.
+    pub fn connect_lazy(self, url: &str) -> Result<MongoStore, StoreError> {
+        let address = ConnectionString::parse(url).map_err(failure)?;
+        let origin = Origin::Address {
+            address: Box::new(address),
+            timeout: self.timeout,
+            database: self.database,
+            collection: self.collection,
+        };
+        Ok(MongoStore::at(origin, self.create_index, self.clock))
+    }
+
+    /// Over a collection of the application's own client, whatever the type of its documents. The store reads and writes it with
+    /// concerns of its own (`majority`, at the primary), whatever those of the collection are. How long to wait is the client's
+    /// setting (`serverSelectionTimeoutMS`, 30 s by default), or the builder's `store_timeout`;
+    /// [`timeout`](Self::timeout), [`database`](Self::database) and [`collection`](Self::collection) have no say.
+    pub fn with_collection<T: Send + Sync>(self, collection: &Collection<T>) -> MongoStore {
+        let origin =
+            Origin::Client { client: collection.client().clone(), namespace: collection.namespace() };
+        MongoStore::at(origin, self.create_index, self.clock)
+    }
+}
+
+impl Origin {
+    async fn rows(&self) -> Result<Collection<Document>, Error> {
+        let majority = CollectionOptions::builder()
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
             .read_concern(ReadConcern::majority())
             .write_concern(WriteConcern::majority())
             .build();
-        let database = client.database(named.as_deref().unwrap_or("sealed_session"));
-        let rows = database.collection_with_options(&self.collection, collection);
+        let (client, database, collection) = match self {
+            Self::Client { client, namespace } => (client.clone(), &*namespace.db, &*namespace.coll),
+            Self::Address { address, timeout, database, collection } => {
+                let mut options = ClientOptions::parse((**address).clone()).await?;
+                options.app_name.get_or_insert_with(|| "sealed-session".into());
+                options.connect_timeout = Some(*timeout);
+                options.server_selection_timeout = Some(*timeout);
+                let named = database.as_ref().or(address.default_database.as_ref());
+                let named = named.map_or("sealed_session", |name| name);
+                (Client::with_options(options)?, named, &**collection)
+            }
+        };
+        Ok(client.database(database).collection_with_options(collection, majority))
+    }
+
+    /// The collection's name for people.
+    fn name(&self) -> String {
+        match self {
+            Self::Client { namespace, .. } => namespace.to_string(),
+            Self::Address { database: Some(database), collection, .. } => format!("{database}.{collection}"),
+            Self::Address { collection, .. } => collection.clone(),
+        }
+    }
+}
+
+impl Place {
+    /// All that has to be done before the first operation. The client is made once, and mends its connections by itself.
+    async fn prepare(&self) -> Result<(), Error> {
+        let rows = match self.rows.get() {
+            Some(rows) => rows,
+            None => {
+                let made = self.origin.rows().await?;
+                self.rows.get_or_init(|| made)
+            }
+        };
         if self.create_index {
             let options = IndexOptions::builder().expire_after(Duration::ZERO).build();
             let index = IndexModel::builder().keys(doc! { "e": 1 }).options(options).build();
@@ -134,12 +227,14 @@ impl MongoStoreOptions {
                          with `expireAfterSeconds: 0`"
                     );
                 }
-                Err(error) => return Err(failure(error)),
+                Err(error) => return Err(error),
             }
         } else {
-            database.run_command(doc! { "ping": 1 }).await.map_err(failure)?;
+            let database = rows.client().database(&rows.namespace().db);
+            database.run_command(doc! { "ping": 1 }).await?;
         }
-        Ok(MongoStore { rows, clock: self.clock })
+        self.ready.get_or_init(|| ());
+        Ok(())
     }
 }
 
@@ -164,6 +259,51 @@ impl MongoStore {
         MongoStoreOptions::new().connect(url).await
     }
 
+    /// A server or replica set with the default options, which need not be there yet.
+    ///
+    /// # Errors
+    /// Those of [`MongoStoreOptions::connect_lazy`].
+    pub fn connect_lazy(url: &str) -> Result<Self, StoreError> {
+        MongoStoreOptions::new().connect_lazy(url)
+    }
+
+    /// Over a collection of the application's own client, with the default options; see
+    /// [`MongoStoreOptions::with_collection`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use mongodb::Client;
+    /// use mongodb::bson::Document;
+    /// use sealed_session::store::{MongoStore, MongoStoreOptions};
+    ///
+    /// let client = Client::with_uri_str("mongodb://127.0.0.1/").await?;
+    /// let store = MongoStore::from_collection(&client.database("app").collection::<Document>("sessions"));
+    /// let other = MongoStoreOptions::new()
+    ///     .create_index(false)
+    ///     .with_collection(&client.database("app").collection::<Document>("others"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_collection<T: Send + Sync>(collection: &Collection<T>) -> Self {
+        MongoStoreOptions::new().with_collection(collection)
+    }
+
+    fn at(origin: Origin, create_index: bool, clock: Box<dyn Clock>) -> Self {
+        let place = Place { origin, create_index, rows: OnceLock::new(), ready: OnceLock::new() };
+        Self { place: Arc::new(place), attempts: Attempts::new(), clock }
+    }
+
+    /// The collection, once the server was there for the first time.
+    async fn rows(&self) -> Result<&Collection<Document>, StoreError> {
+        loop {
+            if let (Some(rows), Some(())) = (self.place.rows.get(), self.place.ready.get()) {
+                return Ok(rows);
+            }
+            let place = Arc::clone(&self.place);
+            self.attempts.join(|| async move { place.prepare().await }).await.map_err(failure)?;
+        }
+    }
+
     fn now(&self) -> DateTime {
         moment(self.clock.now())
     }
@@ -173,7 +313,8 @@ impl MongoStore {
 impl Store for MongoStore {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
         let filter = doc! { "_id": binary(key.as_bytes()), "e": { "$gt": self.now() } };
-        let Some(mut found) = self.rows.find_one(filter).await.map_err(failure)? else { return Ok(None) };
+        let found = self.rows().await?.find_one(filter).await.map_err(failure)?;
+        let Some(mut found) = found else { return Ok(None) };
         let corrupt = || StoreError::Corrupt(format!("the fields of {key:?} are not those of a row").into());
         let mut bytes = |field| match found.remove(field) {
             Some(mongodb::bson::Bson::Binary(binary)) => Ok(binary.bytes),
@@ -188,18 +329,19 @@ impl Store for MongoStore {
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
         let (id, data) = (binary(key.as_bytes()), binary(row.data));
         let (revision, expires_at) = (binary(row.revision.as_bytes()), moment(row.expires_at));
+        let rows = self.rows().await?;
         let written = match expected {
             // Over an expired one or none; where a living one is, the insert that this comes to finds its key taken.
             Expected::Absent => {
                 let filter = doc! { "_id": &id, "e": { "$lte": self.now() } };
                 let row = doc! { "_id": id, "d": data, "r": revision, "e": expires_at };
-                self.rows.replace_one(filter, row).upsert(true).await.map(|_| 1)
+                rows.replace_one(filter, row).upsert(true).await.map(|_| 1)
             }
             Expected::At(expected) => {
                 let expected = binary(expected.as_bytes());
                 let filter = doc! { "_id": id, "r": expected, "e": { "$gt": self.now() } };
                 let update = doc! { "$set": { "d": data, "r": revision }, "$max": { "e": expires_at } };
-                self.rows.update_one(filter, update).await.map(|done| done.matched_count)
+                rows.update_one(filter, update).await.map(|done| done.matched_count)
             }
         };
         match written {
@@ -219,13 +361,13 @@ impl Store for MongoStore {
         let at = binary(at.as_bytes());
         let filter = doc! { "_id": binary(key.as_bytes()), "r": at, "e": { "$gt": self.now() } };
         let update = doc! { "$max": { "e": moment(expires_at) } };
-        let done = self.rows.update_one(filter, update).await.map_err(failure)?;
+        let done = self.rows().await?.update_one(filter, update).await.map_err(failure)?;
         Ok(done.matched_count > 0)
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
         let filter = doc! { "_id": binary(key.as_bytes()), "e": { "$gt": self.now() } };
-        Ok(self.rows.delete_one(filter).await.map_err(failure)?.deleted_count > 0)
+        Ok(self.rows().await?.delete_one(filter).await.map_err(failure)?.deleted_count > 0)
     }
 
     /// The TTL index drops expired rows.
@@ -234,19 +376,17 @@ impl Store for MongoStore {
     }
 
     async fn count(&self) -> Result<u64, StoreError> {
-        self.rows.count_documents(doc! { "e": { "$gt": self.now() } }).await.map_err(failure)
+        self.rows().await?.count_documents(doc! { "e": { "$gt": self.now() } }).await.map_err(failure)
     }
 
     async fn clear(&self) -> Result<(), StoreError> {
-        self.rows.delete_many(doc! {}).await.map(drop).map_err(failure)
+        self.rows().await?.delete_many(doc! {}).await.map(drop).map_err(failure)
     }
 }
 
 impl fmt::Debug for MongoStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MongoStore")
-            .field("collection", &self.rows.namespace().to_string())
-            .finish_non_exhaustive()
+        f.debug_struct("MongoStore").field("collection", &self.place.origin.name()).finish_non_exhaustive()
     }
 }
 

@@ -6,13 +6,13 @@ use thiserror::Error;
 
 use super::{Store, StoreError};
 
-/// Why [`open`] has no store to give.
+/// Why [`open`] or [`open_lazy`] has no store to give.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The address begins with none of the schemes.
     #[error(
-        "a store's address begins with memory, redb:PATH, redis://, rediss://, redis-cluster://HOST:PORT,.., mongodb://, mongodb+srv://, postgres://, mysql://, mariadb:// or sqlite:PATH, and not with {scheme:?}"
+        "a store's address begins with memory, redb:PATH, redis://, rediss://, redis-cluster://HOST:PORT,.. (or valkey for redis), mongodb://, mongodb+srv://, postgres://, mysql://, mariadb:// or sqlite:PATH, and not with {scheme:?}"
     )]
     Scheme {
         /// What stands before the first colon.
@@ -34,14 +34,14 @@ pub enum OpenError {
 crate::error::debug_in_full!(OpenError);
 
 /// Opens the store at an address, with the options that it has by default. The table of an SQL store is created if it
-/// is not there.
+/// is not there. A server has to be there; [`open_lazy`] does without.
 ///
 /// | address | store |
 /// |---|---|
 /// | `memory` | `MemoryStore` |
 /// | `redb:PATH` | `RedbStore` |
-/// | `redis://..`, `rediss://..` | `RedisStore` |
-/// | `redis-cluster://HOST:PORT,HOST:PORT` | `RedisStore` |
+/// | `redis://..`, `rediss://..`, `valkey://..`, `valkeys://..` | `RedisStore` |
+/// | `redis-cluster://HOST:PORT,HOST:PORT`, `valkey-cluster://..` | `RedisStore` |
 /// | `mongodb://..`, `mongodb+srv://..` | `MongoStore` |
 /// | `postgres://..`, `mysql://..`, `mariadb://..`, `sqlite:PATH` | `SqlStore` |
 ///
@@ -49,27 +49,78 @@ crate::error::debug_in_full!(OpenError);
 /// [`OpenError`]; no message contains the address, which may have a password in it.
 #[allow(unused_variables, clippy::unused_async, reason = "without the feature of any store")]
 pub async fn open(address: &str) -> Result<Arc<dyn Store>, OpenError> {
-    let (scheme, rest) = address.split_once(':').unwrap_or((address, ""));
+    let (scheme, rest) = split(address);
     match scheme {
-        #[cfg(feature = "memory")]
-        "memory" => Ok(Arc::new(super::MemoryStore::new())),
-        #[cfg(feature = "redb")]
-        "redb" => Ok(Arc::new(super::RedbStore::open(rest)?)),
         #[cfg(feature = "redis")]
-        "redis" | "rediss" => Ok(Arc::new(super::RedisStore::connect(address).await?)),
+        "redis" | "rediss" | "valkey" | "valkeys" => Ok(Arc::new(super::RedisStore::connect(address).await?)),
         #[cfg(feature = "redis")]
-        "redis-cluster" => {
-            let nodes = rest.trim_start_matches('/').split(',').map(|node| format!("redis://{node}/"));
-            Ok(Arc::new(super::RedisStoreOptions::new().connect_cluster(nodes).await?))
+        "redis-cluster" | "valkey-cluster" => {
+            Ok(Arc::new(super::RedisStoreOptions::new().connect_cluster(nodes(rest)).await?))
         }
         #[cfg(feature = "mongodb")]
         "mongodb" | "mongodb+srv" => Ok(Arc::new(super::MongoStore::connect(address).await?)),
         #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
         "postgres" | "postgresql" | "mysql" | "mariadb" | "sqlite" if has_sql(scheme) => {
-            let store = super::SqlStore::connect(address).await?;
-            store.create_table().await?;
-            Ok(Arc::new(store))
+            Ok(Arc::new(super::SqlStoreOptions::new().create_table(true).connect(address).await?))
         }
+        _ => embedded(scheme, rest),
+    }
+}
+
+/// The same, and a server need not be there: an application that starts while its store is down serves the sessions that
+/// are in cookies, answers 503 where it needs the store, and has it as soon as it is there. Whether it is there nobody
+/// knows before the first request that asks it; the event `StoreFailed` tells of each that fails. Files are opened at once.
+///
+/// ```
+/// # #[cfg(feature = "redis")]
+/// # async fn example() -> Result<(), sealed_session::store::OpenError> {
+/// let store = sealed_session::store::open_lazy("redis://127.0.0.1:1/").await?;
+/// # assert!(store.count().await.is_err(), "nobody is there");
+/// # Ok(())
+/// # }
+/// # #[cfg(feature = "redis")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
+/// ```
+///
+/// # Errors
+/// [`OpenError`], for an address that is not usable, or a file.
+#[allow(unused_variables, clippy::unused_async, reason = "without the feature of any store")]
+pub async fn open_lazy(address: &str) -> Result<Arc<dyn Store>, OpenError> {
+    let (scheme, rest) = split(address);
+    match scheme {
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" | "valkey" | "valkeys" => Ok(Arc::new(super::RedisStore::connect_lazy(address)?)),
+        #[cfg(feature = "redis")]
+        "redis-cluster" | "valkey-cluster" => {
+            Ok(Arc::new(super::RedisStoreOptions::new().connect_cluster_lazy(nodes(rest))?))
+        }
+        #[cfg(feature = "mongodb")]
+        "mongodb" | "mongodb+srv" => Ok(Arc::new(super::MongoStore::connect_lazy(address)?)),
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        "postgres" | "postgresql" | "mysql" | "mariadb" if has_sql(scheme) => {
+            Ok(Arc::new(super::SqlStoreOptions::new().create_table(true).connect_lazy(address)?))
+        }
+        _ => open(address).await,
+    }
+}
+
+fn split(address: &str) -> (&str, &str) {
+    address.split_once(':').unwrap_or((address, ""))
+}
+
+#[cfg(feature = "redis")]
+fn nodes(rest: &str) -> impl Iterator<Item = String> {
+    rest.trim_start_matches('/').split(',').map(|node| format!("redis://{node}/"))
+}
+
+/// Those without a server.
+#[allow(unused_variables, reason = "without the feature of any store")]
+fn embedded(scheme: &str, rest: &str) -> Result<Arc<dyn Store>, OpenError> {
+    match scheme {
+        #[cfg(feature = "memory")]
+        "memory" => Ok(Arc::new(super::MemoryStore::new())),
+        #[cfg(feature = "redb")]
+        "redb" => Ok(Arc::new(super::RedbStore::open(rest)?)),
         _ => Err(lacking(scheme)),
     }
 }
@@ -90,7 +141,7 @@ fn lacking(scheme: &str) -> OpenError {
     let feature = match scheme {
         "memory" => "memory",
         "redb" => "redb",
-        "redis" | "rediss" | "redis-cluster" => "redis",
+        "redis" | "rediss" | "redis-cluster" | "valkey" | "valkeys" | "valkey-cluster" => "redis",
         "mongodb" | "mongodb+srv" => "mongodb",
         "postgres" | "postgresql" => "postgres",
         "mysql" | "mariadb" => "mysql",

@@ -1,26 +1,28 @@
 //! Rows in Redis, a single server or a cluster.
 
+mod cluster;
 mod connections;
+mod options;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::io::Write as _;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::aio::{ConnectionLike as _, ConnectionManagerConfig};
-use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
+use redis::aio::{ConnectionLike, ConnectionManager, MultiplexedConnection};
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, RedisWrite as _, Script,
-    ServerErrorKind, Value, cmd,
+    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, RedisWrite as _, Script, ServerErrorKind, Value,
+    cmd,
 };
 use time::OffsetDateTime;
 
+use self::cluster::Cluster;
 use self::connections::Connections;
-use crate::clock::{Clock, Millis, SystemClock};
+pub use self::options::{RedisConnection, RedisStoreOptions};
+use crate::clock::{Clock, Millis};
 use crate::error::StoreError;
+use crate::store::reach::Unreached;
 use crate::store::{
     Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, SMALL_ROW, Store, Written,
 };
@@ -65,14 +67,15 @@ return 1
 ";
 /// Asked for of each `SCAN` and removed by each `UNLINK`.
 const SCANNED: usize = 500;
-/// How often the cluster's client follows a redirection, or tries again, before it gives up.
-const CLUSTER_RETRIES: u32 = 3;
 
 /// Keeps rows in Redis 6 or later (or Valkey): each a string under its prefix, with a time to live.
 ///
 /// One round trip for a read, one for a write: compare-and-set is a Lua script of two commands. Each runtime has one
-/// connection, such as each worker of actix-web, and its requests share it. It is made anew, after growing pauses, when it
-/// breaks, and at once when the server has become a replica.
+/// connection, such as each worker of actix-web, and its requests share it. It is made anew when it breaks, by the next
+/// request, and when the server has become a replica. [`connect_lazy`](Self::connect_lazy) begins while the server is down.
+///
+/// [`from_connection`](Self::from_connection) takes a connection that the application has already. By that, version 1 of the
+/// crate `redis` is public here: a release of this crate that moves to the next one is a breaking one.
 ///
 /// # In production
 /// - **Durability.** With Redis as it comes, a crash loses what was written since its last snapshot. What must survive it
@@ -83,13 +86,14 @@ const CLUSTER_RETRIES: u32 = 3;
 /// - **Permissions.** `+get +getrange +set +setrange +pexpire +del +unlink +eval +evalsha +scan` on `~prefix*`; a
 ///   cluster's client also needs `+cluster`.
 /// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs only the sessions that live on it.
-/// - **TLS.** `rediss://`.
+/// - **TLS.** `rediss://` or `valkeys://`.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use sealed_session::store::{RedisStore, RedisStoreOptions};
 ///
 /// let store = RedisStore::connect("redis://127.0.0.1/").await?;
+/// let lazy = RedisStore::connect_lazy("valkey://127.0.0.1/")?;
 /// let cluster = RedisStoreOptions::new()
 ///     .prefix("shop:session:")
 ///     .connect_cluster(["redis://10.0.0.1/", "redis://10.0.0.2/"])
@@ -107,110 +111,9 @@ pub struct RedisStore {
 
 enum Servers {
     Single(Box<Connections>),
-    Cluster(ClusterConnection),
-}
-
-/// How a [`RedisStore`] connects, and where its rows are.
-#[must_use]
-pub struct RedisStoreOptions {
-    prefix: String,
-    timeout: Duration,
-    clock: Box<dyn Clock>,
-}
-
-impl RedisStoreOptions {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self { prefix: "session:".into(), timeout: Duration::from_secs(2), clock: Box::new(SystemClock) }
-    }
-
-    /// What the names of all keys start with; the default is `session:`. Stores with different prefixes, of which none
-    /// starts with another, do not see each other's rows.
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
-        self
-    }
-
-    /// How long to wait for a connection, and for an answer; the default is 2 s. The builder's `store_timeout` holds
-    /// all the same.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Where the time comes from; the default is [`SystemClock`]. Redis is told spans, so its own clock may differ.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Box::new(clock);
-        self
-    }
-
-    /// Connects to a single server: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address, or if nobody answers there.
-    pub async fn connect(self, url: &str) -> Result<RedisStore, StoreError> {
-        install_crypto(url);
-        let client = Client::open(url).map_err(failure)?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(self.timeout))
-            .set_response_timeout(Some(self.timeout))
-            .set_number_of_retries(2)
-            .set_max_delay(Duration::from_secs(1));
-        let connections = Connections::open(client, config).await.map_err(failure)?;
-        Ok(self.store(Servers::Single(Box::new(connections))))
-    }
-
-    /// Connects to a cluster, through any of these nodes.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address, or if no node answers.
-    pub async fn connect_cluster(
-        self,
-        urls: impl IntoIterator<Item = impl AsRef<str>>,
-    ) -> Result<RedisStore, StoreError> {
-        let urls: Vec<String> = urls.into_iter().map(|url| url.as_ref().to_owned()).collect();
-        urls.iter().for_each(|url| install_crypto(url));
-        let client = ClusterClient::builder(urls)
-            .retries(CLUSTER_RETRIES)
-            .min_retry_wait(20)
-            .max_retry_wait(200)
-            .connection_timeout(self.timeout)
-            .response_timeout(self.timeout)
-            .build()
-            .map_err(failure)?;
-        let connection = client.get_async_connection().await.map_err(failure)?;
-        Ok(self.store(Servers::Cluster(connection)))
-    }
-
-    fn store(self, servers: Servers) -> RedisStore {
-        RedisStore {
-            servers,
-            prefix: self.prefix.into_bytes(),
-            write: Script::new(WRITE),
-            extend: Script::new(EXTEND),
-            clock: self.clock,
-        }
-    }
-}
-
-impl Default for RedisStoreOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for RedisStoreOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStoreOptions").field("prefix", &self.prefix).finish_non_exhaustive()
-    }
-}
-
-/// rustls has to know one provider of ciphers for the whole process, or a `rediss://` address panics.
-fn install_crypto(url: &str) {
-    if url.starts_with("rediss:") && rustls::crypto::CryptoProvider::get_default().is_none() {
-        // An error means that another thread was faster, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
+    Manager(ConnectionManager),
+    Multiplexed(MultiplexedConnection),
+    Cluster(Box<Cluster>),
 }
 
 impl RedisStore {
@@ -220,6 +123,19 @@ impl RedisStore {
     /// Those of [`RedisStoreOptions::connect`].
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         RedisStoreOptions::new().connect(url).await
+    }
+
+    /// A single server with the default options, which need not be there yet.
+    ///
+    /// # Errors
+    /// Those of [`RedisStoreOptions::connect_lazy`].
+    pub fn connect_lazy(url: &str) -> Result<Self, StoreError> {
+        RedisStoreOptions::new().connect_lazy(url)
+    }
+
+    /// Over the application's own connection, with the default options; see [`RedisConnection`].
+    pub fn from_connection(connection: impl Into<RedisConnection>) -> Self {
+        RedisStoreOptions::new().with_connection(connection)
     }
 
     /// Adds the name of a row's key to a command.
@@ -235,16 +151,28 @@ impl RedisStore {
     }
 
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        read(self.ask(command).await.map_err(failure)?)
+        read(self.ask(command).await.map_err(|error| self.failure(error))?)
     }
 
     async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
+        async fn on(mut connection: impl ConnectionLike, command: &Cmd) -> RedisResult<Value> {
+            connection.req_packed_command(command).await.and_then(Value::extract_error)
+        }
         match &self.servers {
             Servers::Single(connections) => connections.ask(command).await,
-            Servers::Cluster(connection) => {
-                connection.clone().req_packed_command(command).await.and_then(Value::extract_error)
-            }
+            Servers::Manager(connection) => on(connection.clone(), command).await,
+            Servers::Multiplexed(connection) => on(connection.clone(), command).await,
+            Servers::Cluster(cluster) => on(cluster.connection().await?, command).await,
         }
+    }
+
+    fn failure(&self, error: RedisError) -> StoreError {
+        let at = match &self.servers {
+            Servers::Single(connections) => Some(connections.at()),
+            Servers::Cluster(cluster) => cluster.at_if_unreached(),
+            Servers::Manager(_) | Servers::Multiplexed(_) => None,
+        };
+        failure(error, at)
     }
 
     /// Runs a script by its hash; a node that does not know it yet is given its text. Each argument is in pieces.
@@ -272,15 +200,13 @@ impl RedisStore {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 self.query(&command("EVAL", text)).await
             }
-            Err(error) => Err(failure(error)),
+            Err(error) => Err(self.failure(error)),
         }
     }
 
     /// The nodes that hold keys: `None` is the single server.
     async fn primaries(&self) -> Result<Vec<Option<SingleNodeRoutingInfo>>, StoreError> {
-        if let Servers::Single(_) = self.servers {
-            return Ok(vec![None]);
-        }
+        let Servers::Cluster(_) = self.servers else { return Ok(vec![None]) };
         type Shard = (u16, u16, (String, u16));
         let mut slots = cmd("CLUSTER");
         slots.arg("SLOTS");
@@ -321,10 +247,12 @@ impl Scan {
         let mut scan = cmd("SCAN");
         scan.arg(&self.cursor).arg("MATCH").arg(&self.pattern).arg("COUNT").arg(SCANNED);
         let (cursor, keys): (Vec<u8>, HashSet<Vec<u8>>) = match (node, &store.servers) {
-            (Some(node), Servers::Cluster(connection)) => {
-                let mut connection = connection.clone();
-                let answer = connection.route_command(scan, RoutingInfo::SingleNode(node)).await;
-                read(answer.map_err(failure)?)?
+            (Some(node), Servers::Cluster(cluster)) => {
+                let answer = match cluster.connection().await {
+                    Ok(mut connection) => connection.route_command(scan, RoutingInfo::SingleNode(node)).await,
+                    Err(error) => Err(error),
+                };
+                read(answer.map_err(|error| store.failure(error))?)?
             }
             _ => store.query(&scan).await?,
         };
@@ -341,7 +269,7 @@ impl Store for RedisStore {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
         let mut command = cmd("GET");
         self.name(key, &mut command);
-        let mut data = match self.ask(&command).await.map_err(failure)? {
+        let mut data = match self.ask(&command).await.map_err(|error| self.failure(error))? {
             Value::BulkString(data) => data,
             Value::Nil => return Ok(None),
             _ => {
@@ -414,7 +342,7 @@ impl Store for RedisStore {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.servers {
-            Servers::Single(_) => "single",
+            Servers::Single(_) | Servers::Manager(_) | Servers::Multiplexed(_) => "single",
             Servers::Cluster(_) => "cluster",
         };
         let prefix = String::from_utf8_lossy(&self.prefix);
@@ -438,7 +366,8 @@ fn says(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code) || error.detail().is_some_and(|text| text.contains(code))
 }
 
-fn failure(error: RedisError) -> StoreError {
+/// What comes of an error; `at` is the server that it is about.
+fn failure(error: RedisError, at: Option<&str>) -> StoreError {
     if says(&error, "OOM") {
         StoreError::Full(error.into())
     } else if says(&error, "WRONGTYPE") {
@@ -446,6 +375,11 @@ fn failure(error: RedisError) -> StoreError {
     } else if error.is_timeout() {
         StoreError::Timeout(error.into())
     } else {
-        StoreError::Unavailable(error.into())
+        StoreError::Unavailable(match at {
+            Some(at) if !matches!(error.kind(), ErrorKind::Server(_)) => {
+                Unreached::new(format!("no connection to {at}"), error).into()
+            }
+            _ => error.into(),
+        })
     }
 }

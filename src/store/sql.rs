@@ -2,19 +2,25 @@
 
 mod dialect;
 mod lanes;
+mod options;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row as _};
 use time::OffsetDateTime;
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 
 use self::dialect::{Dialect, Statements};
 use self::lanes::Lanes;
-use crate::clock::{Clock, Millis, SystemClock};
+pub use self::options::{SqlPool, SqlStoreOptions};
+use crate::clock::{Clock, Millis};
 use crate::error::StoreError;
+use crate::store::reach::Unreached;
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
 /// Rows that one statement of the background sweep deletes.
@@ -24,6 +30,11 @@ const SWEPT_AT_ONCE: usize = 1_000;
 /// `postgres://user@host/database`, `mysql://user@host/database` (MariaDB, too) or `sqlite:path`.
 ///
 /// One round trip for a read, one for a write. A task in the background deletes expired rows in batches.
+/// [`connect_lazy`](Self::connect_lazy) begins while the database is down.
+///
+/// [`from_pool`](Self::from_pool) takes the application's own pool. By that, version 0.9 of the crate `sqlx` is public here: a
+/// release of this crate that moves to the next one is a breaking one. Two versions of it do not go together in one program, because
+/// both want to link SQLite.
 ///
 /// # In production
 /// - **Schema.** [`create_table`](Self::create_table) makes the table where there is none; for a migration tool:
@@ -64,6 +75,10 @@ struct Inner {
     pool: Pool,
     statements: Statements,
     clock: Box<dyn Clock>,
+    /// Filled when nothing has to be done for the table any more.
+    table: OnceCell<()>,
+    sweep_every: Duration,
+    sweeps: AtomicBool,
 }
 
 enum Pool {
@@ -73,125 +88,6 @@ enum Pool {
     MySql(Lanes<sqlx::MySql>),
     #[cfg(feature = "sqlite")]
     Sqlite(Lanes<sqlx::Sqlite>),
-}
-
-/// How an [`SqlStore`] connects, and where its rows are.
-#[must_use]
-pub struct SqlStoreOptions {
-    table: String,
-    max_connections: u32,
-    timeout: Duration,
-    sweep_every: Duration,
-    clock: Box<dyn Clock>,
-}
-
-impl SqlStoreOptions {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self {
-            table: "sealed_sessions".into(),
-            max_connections: 10,
-            timeout: Duration::from_secs(2),
-            sweep_every: Duration::from_secs(300),
-            clock: Box::new(SystemClock),
-        }
-    }
-
-    /// The name of the table, with or without a schema before it; the default is `sealed_sessions`. Letters, digits
-    /// and `_`.
-    pub fn table(mut self, table: impl Into<String>) -> Self {
-        self.table = table.into();
-        self
-    }
-
-    /// The most connections that the pool opens; the default is 10.
-    pub fn max_connections(mut self, connections: u32) -> Self {
-        self.max_connections = connections;
-        self
-    }
-
-    /// How long to wait for a connection, and in SQLite for a lock; the default is 2 s. The builder's
-    /// `store_timeout` holds all the same.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How often expired rows are deleted; the default is 5 minutes. `Duration::MAX`: never, because another
-    /// process does, or calls [`Store::sweep`].
-    pub fn sweep_every(mut self, interval: Duration) -> Self {
-        self.sweep_every = interval;
-        self
-    }
-
-    /// Where the time comes from; the default is [`SystemClock`].
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Box::new(clock);
-        self
-    }
-
-    /// Connects to the database of this address.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address or table name, or if nobody answers there.
-    pub async fn connect(self, url: &str) -> Result<SqlStore, StoreError> {
-        let unusable = |reason: String| Err(StoreError::Unavailable(reason.into()));
-        if !dialect::is_table_name(&self.table) {
-            return unusable(format!(
-                "table name {:?} is not usable: letters, digits and `_`, not a digit first, `schema.table` at most",
-                self.table
-            ));
-        }
-        let (connections, patience) = (self.max_connections, self.timeout);
-        let (dialect, pool) = match url.split(':').next().unwrap_or_default() {
-            #[cfg(feature = "postgres")]
-            "postgres" | "postgresql" => {
-                let pool = lanes::pool(connections, patience).connect(url).await.map_err(failure)?;
-                (Dialect::Postgres, Pool::Postgres(Lanes::new(pool, connections, patience)))
-            }
-            #[cfg(feature = "mysql")]
-            "mysql" | "mariadb" => {
-                let pool = lanes::pool(connections, patience).connect(url).await.map_err(failure)?;
-                (Dialect::MySql, Pool::MySql(Lanes::new(pool, connections, patience)))
-            }
-            #[cfg(feature = "sqlite")]
-            "sqlite" => {
-                use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-                let options: SqliteConnectOptions = url.parse().map_err(failure)?;
-                let options = options
-                    .create_if_missing(true)
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Full)
-                    .busy_timeout(self.timeout);
-                let pool = lanes::pool(connections, patience).connect_with(options).await.map_err(failure)?;
-                (Dialect::Sqlite, Pool::Sqlite(Lanes::new(pool, connections, patience)))
-            }
-            scheme => {
-                return unusable(format!(
-                    "address scheme {scheme:?} is not known; it may be {}",
-                    dialect::SCHEMES.join(", ")
-                ));
-            }
-        };
-        let statements = Statements::new(dialect, &self.table);
-        let store = SqlStore { inner: Arc::new(Inner { pool, statements, clock: self.clock }) };
-        if self.sweep_every != Duration::MAX {
-            tokio::spawn(sweep_regularly(Arc::downgrade(&store.inner), self.sweep_every));
-        }
-        Ok(store)
-    }
-}
-
-impl Default for SqlStoreOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for SqlStoreOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqlStoreOptions").field("table", &self.table).finish_non_exhaustive()
-    }
 }
 
 /// Until the store is dropped.
@@ -308,7 +204,21 @@ impl SqlStore {
         SqlStoreOptions::new().connect(url).await
     }
 
-    /// Makes the table and its index where there are none; the connection's user has to be allowed to.
+    /// A database with the default options, which need not be there yet.
+    ///
+    /// # Errors
+    /// Those of [`SqlStoreOptions::connect_lazy`].
+    pub fn connect_lazy(url: &str) -> Result<Self, StoreError> {
+        SqlStoreOptions::new().connect_lazy(url)
+    }
+
+    /// Over the application's own pool, with the default options; see [`SqlPool`].
+    pub fn from_pool(pool: impl Into<SqlPool>) -> Self {
+        SqlStoreOptions::new().over(pool.into())
+    }
+
+    /// Makes the table and its index where there are none; the connection's user has to be allowed to. See also
+    /// [`SqlStoreOptions::create_table`], which does it when the database is there.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -322,6 +232,25 @@ impl SqlStore {
             }
         }
         Ok(())
+    }
+
+    /// Before each statement: what waits for the database, or for a runtime.
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.start_sweeping();
+        self.inner.table.get_or_try_init(|| self.create_table()).await.map(drop)
+    }
+
+    /// Once, where there is a runtime.
+    fn start_sweeping(&self) {
+        let interval = self.inner.sweep_every;
+        if interval == Duration::MAX || self.inner.sweeps.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current()
+            && !self.inner.sweeps.swap(true, Ordering::Relaxed)
+        {
+            runtime.spawn(sweep_regularly(Arc::downgrade(&self.inner), interval));
+        }
     }
 
     fn now(&self) -> i64 {
@@ -357,10 +286,12 @@ impl Store for SqlStore {
                 expires_at: Millis(row.integer(2).map_err(corrupt)?).to_datetime(),
             })
         }
+        self.ready().await?;
         first!(self.inner, load, read, &key.as_bytes()[..], self.now())
     }
 
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
+        self.ready().await?;
         let key = &key.as_bytes()[..];
         let expires_at = Millis::of(row.expires_at).0;
         let written = match expected {
@@ -386,6 +317,7 @@ impl Store for SqlStore {
         at: Revision,
         expires_at: OffsetDateTime,
     ) -> Result<bool, StoreError> {
+        self.ready().await?;
         let (key, at, expires_at) = (&key.as_bytes()[..], &at.as_bytes()[..], Millis::of(expires_at).0);
         // Of MySQL the driver asks for the rows that were found (`CLIENT_FOUND_ROWS`), not for those that changed.
         match execute!(self.inner, extend, expires_at, key, at, self.now()) {
@@ -397,11 +329,13 @@ impl Store for SqlStore {
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
+        self.ready().await?;
         let deleted = execute!(self.inner, delete, &key.as_bytes()[..], self.now());
         Ok(deleted.map_err(failure)? > 0)
     }
 
     async fn sweep(&self, limit: usize) -> Result<u64, StoreError> {
+        self.ready().await?;
         let (now, limit) = (self.now(), i64::try_from(limit).unwrap_or(i64::MAX));
         let swept = match self.inner.statements.dialect {
             Dialect::MySql => execute!(self.inner, sweep, now, limit),
@@ -415,11 +349,13 @@ impl Store for SqlStore {
             let count = row.integer(0).map_err(|error| StoreError::Corrupt(error.into()))?;
             Ok(u64::try_from(count).unwrap_or(0))
         }
+        self.ready().await?;
         let count: Result<Option<u64>, StoreError> = first!(self.inner, count, read, self.now());
         Ok(count?.unwrap_or(0))
     }
 
     async fn clear(&self) -> Result<(), StoreError> {
+        self.ready().await?;
         execute!(self.inner, clear).map(drop).map_err(failure)
     }
 }
@@ -447,6 +383,12 @@ fn is_overtaken(error: &sqlx::Error) -> bool {
 }
 
 fn failure(error: sqlx::Error) -> StoreError {
+    let error = match error {
+        sqlx::Error::Configuration(cause) if cause.is::<Unreached>() => {
+            return StoreError::Unavailable(cause);
+        }
+        error => error,
+    };
     match (&error, code(&error).as_deref()) {
         // Full: PostgreSQL (disk, memory), MySQL (table, disk, packet), SQLite.
         (_, Some("53100" | "53200" | "1114" | "1021" | "1153" | "13")) => StoreError::Full(error.into()),

@@ -1,11 +1,12 @@
 //! One connection to a single server for each runtime that asks: actix-web's workers have one each, and a connection
 //! that they shared would take each call to another thread and back.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, RedisResult, Value};
+use redis::{Client, Cmd, ErrorKind, RedisResult, Value};
 use tokio::runtime::{Handle, Id};
 
 use super::says;
@@ -18,52 +19,83 @@ const YOUNG: Duration = Duration::from_millis(100);
 pub(super) struct Connections {
     client: Client,
     config: ConnectionManagerConfig,
+    at: String,
     made: Mutex<Vec<Made>>,
 }
 
+#[derive(Clone)]
 struct Made {
     by: Id,
     at: Instant,
     connection: ConnectionManager,
+    /// Whether the server has ever answered.
+    answered: Arc<AtomicBool>,
 }
 
 impl Connections {
-    /// Those to this server, of which the first is there.
-    pub(super) async fn open(client: Client, config: ConnectionManagerConfig) -> RedisResult<Self> {
-        let connection = ConnectionManager::new_with_config(client.clone(), config.clone()).await?;
-        let first = Made { by: Handle::current().id(), at: Instant::now(), connection };
-        Ok(Self { client, config, made: Mutex::new(vec![first]) })
+    /// Those to this server, of which none is there yet.
+    pub(super) fn new(client: Client, config: ConnectionManagerConfig) -> Self {
+        let at = client.get_connection_info().addr().to_string();
+        Self { client, config, at, made: Mutex::default() }
+    }
+
+    /// Host and port.
+    pub(super) fn at(&self) -> &str {
+        &self.at
+    }
+
+    /// The first connection.
+    pub(super) async fn connect(&self) -> RedisResult<()> {
+        let connection = ConnectionManager::new_with_config(self.client.clone(), self.config.clone()).await?;
+        self.made().push(Made::new(connection, true));
+        Ok(())
     }
 
     pub(super) async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
-        let answer = self.here()?.send_packed_command(command).await.and_then(Value::extract_error);
-        if answer.as_ref().is_err_and(|error| says(error, "READONLY")) {
-            self.leave();
+        let Made { mut connection, answered, .. } = self.here()?;
+        let answer = connection.send_packed_command(command).await.and_then(Value::extract_error);
+        match &answer {
+            Err(error) if says(error, "READONLY") => self.leave(),
+            Err(error) if !matches!(error.kind(), ErrorKind::Server(_)) => {
+                // It tries by itself, and would tell the next request how that ended, however long ago that was. An answer
+                // that is late is another matter.
+                if !answered.load(Ordering::Relaxed) || !error.is_timeout() {
+                    self.leave();
+                }
+            }
+            _ => answered.store(true, Ordering::Relaxed),
         }
         answer
     }
 
     /// The connection of this runtime, which is made when it is used first.
-    fn here(&self) -> RedisResult<ConnectionManager> {
+    fn here(&self) -> RedisResult<Made> {
         let by = Handle::current().id();
         let mut made = self.made();
         if let Some(made) = made.iter().find(|made| made.by == by) {
-            return Ok(made.connection.clone());
+            return Ok(made.clone());
         }
         if made.len() >= MOST {
             made.clear();
         }
         let connection = ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone())?;
-        made.push(Made { by, at: Instant::now(), connection: connection.clone() });
-        Ok(connection)
+        made.push(Made::new(connection, false));
+        Ok(made.last().expect("it was pushed").clone())
     }
 
-    /// The server is not the primary any more. At its address there may be another one by now.
+    /// The server is not the primary any more, or not there. At its address there may be another one by now.
     fn leave(&self) {
         self.made().retain(|made| made.at.elapsed() < YOUNG);
     }
 
     fn made(&self) -> MutexGuard<'_, Vec<Made>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Made {
+    fn new(connection: ConnectionManager, answered: bool) -> Self {
+        let by = Handle::current().id();
+        Self { by, at: Instant::now(), connection, answered: Arc::new(answered.into()) }
     }
 }

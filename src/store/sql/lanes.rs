@@ -1,27 +1,52 @@
 //! Connections that are kept in hand between statements. The pool itself asks each that it gets back whether it is still
-//! there, which would be a second round trip for each statement.
+//! there, which would be a second round trip for each statement. And it keeps to itself why it gets none: it tries again
+//! while a server refuses, until its time is up. So whoever waits asks the server too.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::{Either, select};
 use sqlx::pool::{PoolConnection, PoolOptions};
-use sqlx::{Database, Error, Pool};
+use sqlx::{ConnectOptions as _, Connection, Database, Error, Pool};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+
+use crate::store::reach::{Attempts, Unreached};
 
 /// One that was idle for longer goes back to the pool, which asks it.
 const FRESH: Duration = Duration::from_secs(2);
 /// One that was in hand for longer does, too, so that the pool can replace it in time.
 const IN_HAND: Duration = Duration::from_secs(600);
+/// Who waits for a connection for longer asks the server.
+const PROMPT: Duration = Duration::from_millis(50);
+/// A server that has answered is not asked again before.
+const ANSWERED: Duration = Duration::from_secs(1);
+
+type Options<D> = <<D as Database>::Connection as Connection>::Options;
 
 pub(super) struct Lanes<D: Database> {
-    pool: Pool<D>,
-    /// As many as the pool has connections, so that who has one never waits for the pool.
-    permits: Semaphore,
-    patience: Duration,
+    source: Source<D>,
+    pub(super) patience: Duration,
     /// The one used last is the last.
     idle: Mutex<Vec<Idle<D>>>,
+    server: Attempts<Unreached>,
+    asked: Arc<Mutex<Asked>>,
+}
+
+enum Source<D: Database> {
+    /// A pool of the store's own, made when it is needed, because it needs a runtime.
+    Own {
+        options: Options<D>,
+        connections: u32,
+        pool: OnceLock<Pool<D>>,
+        /// As many as the pool has connections, so that who has one never waits for the pool.
+        permits: Semaphore,
+    },
+    /// The application's. It gets each connection back at once.
+    Shared(Pool<D>),
 }
 
 struct Idle<D: Database> {
@@ -30,20 +55,86 @@ struct Idle<D: Database> {
     used: Instant,
 }
 
-impl<D: Database> Lanes<D> {
-    pub(super) fn new(pool: Pool<D>, connections: u32, patience: Duration) -> Self {
+/// What came of it when the server was asked last.
+#[derive(Default)]
+struct Asked {
+    answered: Option<Instant>,
+    /// It is there and lets nobody in just now; the pool tries again.
+    declined: Option<Unreached>,
+}
+
+/// Connections go back to the pool by a task, and without a runtime they are closed instead.
+impl<D: Database> Drop for Lanes<D> {
+    fn drop(&mut self) {
+        if Handle::try_current().is_err() {
+            let idle = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner);
+            idle.drain(..).for_each(|idle| drop(idle.connection.detach()));
+        }
+    }
+}
+
+/// Where the server is, for whoever reads an error: host and port, or a socket; `None`, if there is none.
+pub(super) trait Located: Database {
+    fn location(options: &Options<Self>) -> Option<String>;
+}
+
+#[cfg(feature = "postgres")]
+impl Located for sqlx::Postgres {
+    fn location(options: &Options<Self>) -> Option<String> {
+        Some(located(options.get_socket(), options.get_host(), options.get_port()))
+    }
+}
+
+#[cfg(feature = "mysql")]
+impl Located for sqlx::MySql {
+    fn location(options: &Options<Self>) -> Option<String> {
+        Some(located(options.get_socket(), options.get_host(), options.get_port()))
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Located for sqlx::Sqlite {
+    fn location(_: &Options<Self>) -> Option<String> {
+        None
+    }
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn located(socket: Option<&std::path::PathBuf>, host: &str, port: u16) -> String {
+    match socket {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{host}:{port}"),
+    }
+}
+
+impl<D: Located> Lanes<D> {
+    pub(super) fn own(options: Options<D>, connections: u32, patience: Duration) -> Self {
         let permits = Semaphore::new(connections as usize);
-        Self { pool, permits, patience, idle: Mutex::default() }
+        Self::over(Source::Own { options, connections, pool: OnceLock::new(), permits }, patience)
+    }
+
+    pub(super) fn shared(pool: Pool<D>) -> Self {
+        let patience = pool.options().get_acquire_timeout();
+        Self::over(Source::Shared(pool), patience)
+    }
+
+    fn over(source: Source<D>, patience: Duration) -> Self {
+        Self { source, patience, idle: Mutex::default(), server: Attempts::new(), asked: Arc::default() }
     }
 
     /// A connection, for one statement.
     pub(super) async fn take(&self) -> Result<Lane<'_, D>, Error> {
-        let permit = timeout(self.patience, self.permits.acquire()).await.map_err(|_| Error::PoolTimedOut)?;
-        let permit = permit.map_err(|_| Error::PoolClosed)?;
+        let permit = match &self.source {
+            Source::Own { permits, .. } => match timeout(self.patience, permits.acquire()).await {
+                Ok(permit) => Some(permit.map_err(|_| Error::PoolClosed)?),
+                Err(_) => return Err(self.busy()),
+            },
+            Source::Shared(_) => None,
+        };
         let in_hand = self.in_hand();
         let (connection, taken) = match in_hand {
             Some(idle) => (idle.connection, idle.taken),
-            None => (self.pool.acquire().await?, Instant::now()),
+            None => (self.acquire().await?, Instant::now()),
         };
         Ok(Lane { connection, taken, lanes: self, permit })
     }
@@ -55,6 +146,110 @@ impl<D: Database> Lanes<D> {
         idle.retain(fresh);
         idle.pop()
     }
+
+    fn pool(&self) -> &Pool<D> {
+        match &self.source {
+            Source::Own { options, connections, pool, .. } => pool.get_or_init(|| {
+                PoolOptions::new()
+                    .max_connections(*connections)
+                    .acquire_timeout(self.patience)
+                    .connect_lazy_with(options.clone())
+            }),
+            Source::Shared(pool) => pool,
+        }
+    }
+
+    /// A connection of the pool, or why there is none.
+    async fn acquire(&self) -> Result<PoolConnection<D>, Error> {
+        let pool = self.pool();
+        let Some(at) = D::location(&pool.connect_options()) else {
+            return pool.acquire().await.map_err(|error| match error {
+                Error::PoolTimedOut => self.busy(),
+                error => error,
+            });
+        };
+        // As long as the server is not there, one asks for all.
+        if self.server.failed() && pool.num_idle() == 0 {
+            self.ask(&at).await?;
+        }
+        let mut acquired = pin!(pool.acquire());
+        let acquired = match timeout(PROMPT, &mut acquired).await {
+            Ok(acquired) => acquired,
+            Err(_) => match select(acquired, pin!(self.ask(&at))).await {
+                Either::Left((acquired, _)) => acquired,
+                Either::Right((Ok(()), acquired)) => acquired.await,
+                Either::Right((Err(unreached), _)) => return Err(unreached),
+            },
+        };
+        acquired.map_err(|error| match error {
+            Error::PoolTimedOut => self.timed_out(&at),
+            Error::PoolClosed => error,
+            // It could not connect, and does not try again.
+            error => {
+                let unreached = unreached(&at, error);
+                self.server.fail(unreached.clone());
+                carried(unreached)
+            }
+        })
+    }
+
+    /// Asks the server for a connection that is not the pool's, unless somebody does so already.
+    async fn ask(&self, at: &str) -> Result<(), Error> {
+        let (options, asked, at) = (self.pool().connect_options(), Arc::clone(&self.asked), at.to_owned());
+        // Earlier than the pool gives up.
+        let patience = (self.patience / 2).max(self.patience.saturating_sub(2 * PROMPT));
+        let attempt = async move {
+            let answered = lock(&asked).answered;
+            if let Some(answered) = answered {
+                sleep(ANSWERED.saturating_sub(answered.elapsed())).await;
+            }
+            let (answered, declined, outcome) = match timeout(patience, options.connect()).await {
+                Ok(Ok(connection)) => {
+                    // Whether it is told the end or not, that was the answer.
+                    let _ = connection.close().await;
+                    (Some(Instant::now()), None, Ok(()))
+                }
+                Ok(Err(Error::Database(error))) if error.is_transient_in_connect_phase() => {
+                    (None, Some(unreached(&at, Error::Database(error))), Ok(()))
+                }
+                Ok(Err(error)) => (None, None, Err(unreached(&at, error))),
+                Err(late) => (None, None, Err(unreached(&at, late))),
+            };
+            *lock(&asked) = Asked { answered, declined };
+            outcome
+        };
+        self.server.join(|| attempt).await.map_err(carried)
+    }
+
+    fn timed_out(&self, at: &str) -> Error {
+        let asked = lock(&self.asked);
+        match (&asked.declined, asked.answered) {
+            (Some(declined), _) => carried(declined.clone()),
+            (None, Some(_)) => self.busy(),
+            (None, None) => carried(unreached(at, Error::PoolTimedOut)),
+        }
+    }
+
+    fn busy(&self) -> Error {
+        let connections = match &self.source {
+            Source::Own { connections, .. } => *connections,
+            Source::Shared(pool) => pool.options().get_max_connections(),
+        };
+        carried(Unreached::new(format!("all {connections} connections are busy"), Error::PoolTimedOut))
+    }
+}
+
+fn lock(asked: &Mutex<Asked>) -> std::sync::MutexGuard<'_, Asked> {
+    asked.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unreached(at: &str, why: impl std::error::Error + Send + Sync + 'static) -> Unreached {
+    Unreached::new(format!("no connection to {at}"), why)
+}
+
+/// As an error of the driver's, of which there is one that carries others.
+fn carried(unreached: Unreached) -> Error {
+    Error::Configuration(unreached.into())
 }
 
 /// A connection in use. Dropped, as after a failure or by a request that was given up, it goes back to the pool.
@@ -62,14 +257,14 @@ pub(super) struct Lane<'l, D: Database> {
     connection: PoolConnection<D>,
     taken: Instant,
     lanes: &'l Lanes<D>,
-    #[expect(dead_code, reason = "held, not read")]
-    permit: SemaphorePermit<'l>,
+    /// None for a pool that is the application's.
+    permit: Option<SemaphorePermit<'l>>,
 }
 
 impl<D: Database> Lane<'_, D> {
     /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it.
     pub(super) fn done<T>(self, outcome: Result<T, Error>) -> Result<T, Error> {
-        if matches!(outcome, Ok(_) | Err(Error::Database(_))) {
+        if self.permit.is_some() && matches!(outcome, Ok(_) | Err(Error::Database(_))) {
             let idle = Idle { connection: self.connection, taken: self.taken, used: Instant::now() };
             self.lanes.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
         }
@@ -89,9 +284,4 @@ impl<D: Database> DerefMut for Lane<'_, D> {
     fn deref_mut(&mut self) -> &mut D::Connection {
         &mut self.connection
     }
-}
-
-/// The options of a pool that gives out connections which are there.
-pub(super) fn pool<D: Database>(connections: u32, patience: Duration) -> PoolOptions<D> {
-    PoolOptions::new().max_connections(connections).acquire_timeout(patience)
 }

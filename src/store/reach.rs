@@ -1,0 +1,206 @@
+//! Servers that may not be there: who wants one shares the attempt that is under way, and after one that failed there is a
+//! pause.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+
+/// What the stores that have a server wait for it by default. Requests give up after 2 s by default, and then nobody would
+/// learn what it was that they waited for.
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// That a server cannot be reached, and why. Of its address it has host and port, and no secret.
+#[derive(Debug, Clone)]
+pub(super) struct Unreached {
+    what: Arc<str>,
+    why: Arc<dyn Error + Send + Sync>,
+}
+
+impl Unreached {
+    pub(super) fn new(what: String, why: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { what: what.into(), why: why.into().into() }
+    }
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Error for Unreached {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.why)
+    }
+}
+
+impl From<io::Error> for Unreached {
+    fn from(why: io::Error) -> Self {
+        Self::new("no connection".into(), why)
+    }
+}
+
+/// After the first failure, doubled with each that follows on it.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Attempts to reach one server.
+pub(super) struct Attempts<E> {
+    state: Arc<Mutex<State<E>>>,
+}
+
+struct State<E> {
+    running: Option<Attempt<E>>,
+    failed: Option<Failed<E>>,
+}
+
+type Attempt<E> = Shared<BoxFuture<'static, Result<(), E>>>;
+
+struct Failed<E> {
+    at: Instant,
+    pause: Duration,
+    why: E,
+}
+
+impl<E: Clone + From<io::Error> + Send + Sync + 'static> Attempts<E> {
+    pub(super) fn new() -> Self {
+        Self { state: Arc::new(Mutex::new(State { running: None, failed: None })) }
+    }
+
+    /// The attempt that is under way, or else this one; within the pause after one that failed, its failure. It is a task, so
+    /// that it comes to its end although whoever began it has gone.
+    pub(super) async fn join<F>(&self, attempt: impl FnOnce() -> F) -> Result<(), E>
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        let running = {
+            let mut state = lock(&self.state);
+            match (&state.running, &state.failed) {
+                (Some(running), _) => running.clone(),
+                (None, Some(failed)) if failed.at.elapsed() < failed.pause => return Err(failed.why.clone()),
+                _ => state.running.insert(self.begin(attempt())).clone(),
+            }
+        };
+        let outcome = running.clone().await;
+        // Of a task that has ended with its runtime, nobody else tells.
+        lock(&self.state).running.take_if(|other| other.ptr_eq(&running));
+        outcome
+    }
+
+    fn begin(&self, attempt: impl Future<Output = Result<(), E>> + Send + 'static) -> Attempt<E> {
+        let state = Arc::clone(&self.state);
+        let task = tokio::spawn(async move {
+            let outcome = attempt.await;
+            let mut state = lock(&state);
+            state.running = None;
+            state.settle(&outcome);
+            outcome
+        });
+        task.map(|joined| joined.unwrap_or_else(|lost| Err(io::Error::from(lost).into()))).boxed().shared()
+    }
+
+    /// Whether the last attempt failed.
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    pub(super) fn failed(&self) -> bool {
+        lock(&self.state).failed.is_some()
+    }
+
+    /// An attempt of another kind has failed.
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
+    pub(super) fn fail(&self, why: E) {
+        lock(&self.state).settle(&Err(why));
+    }
+}
+
+impl<E: Clone> State<E> {
+    fn settle(&mut self, outcome: &Result<(), E>) {
+        self.failed = outcome.as_ref().err().map(|why| {
+            let pause = match &self.failed {
+                Some(failed) => failed.pause.saturating_mul(2).min(LONGEST_PAUSE),
+                None => FIRST_PAUSE,
+            };
+            Failed { at: Instant::now(), pause, why: why.clone() }
+        });
+    }
+}
+
+fn lock<E>(state: &Mutex<State<E>>) -> MutexGuard<'_, State<E>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn refused() -> Unreached {
+        Unreached::new("no connection to db:5432".into(), io::Error::from(io::ErrorKind::ConnectionRefused))
+    }
+
+    #[tokio::test]
+    async fn many_share_one_attempt_and_its_failure_and_a_pause_comes_after_it() {
+        let (attempts, made) = (Arc::new(Attempts::new()), Arc::new(AtomicU32::new(0)));
+        let fails = {
+            let made = Arc::clone(&made);
+            move || {
+                made.fetch_add(1, Ordering::Relaxed);
+                async {
+                    tokio::task::yield_now().await;
+                    Err(refused())
+                }
+            }
+        };
+        let all: Vec<_> = (0..50).map(|_| attempts.join(fails.clone())).collect();
+        for outcome in futures_util::future::join_all(all).await {
+            assert_eq!(crate::error::in_full(&outcome.unwrap_err()), crate::error::in_full(&refused()));
+        }
+        assert!(attempts.failed());
+        attempts.join(fails.clone()).await.unwrap_err();
+        assert_eq!(made.load(Ordering::Relaxed), 1);
+        let began = Instant::now();
+        while attempts.join(async || Ok(())).await.is_err() {
+            assert!(began.elapsed() < Duration::from_secs(20));
+            tokio::task::yield_now().await;
+        }
+        assert!(!attempts.failed());
+    }
+
+    #[tokio::test]
+    async fn pauses_grow_to_a_second_and_begin_anew_after_a_success() {
+        let attempts = Attempts::new();
+        let pause = |attempts: &Attempts<Unreached>| lock(&attempts.state).failed.as_ref().unwrap().pause;
+        for expected in [100, 200, 400, 800, 1_000, 1_000] {
+            attempts.fail(refused());
+            assert_eq!(pause(&attempts), Duration::from_millis(expected));
+        }
+        lock(&attempts.state).settle(&Ok(()));
+        attempts.fail(refused());
+        assert_eq!(pause(&attempts), FIRST_PAUSE);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_goes_on_when_who_began_it_has_gone_and_one_that_panics_is_not_waited_for() {
+        let (attempts, made) = (Attempts::<Unreached>::new(), Arc::new(AtomicU32::new(0)));
+        let count = Arc::clone(&made);
+        let mut begun = attempts
+            .join(|| async move {
+                tokio::task::yield_now().await;
+                count.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            })
+            .boxed();
+        assert!((&mut begun).now_or_never().is_none());
+        drop(begun);
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(made.load(Ordering::Relaxed), 1);
+        attempts.join(async || panic!("it is told as an error")).await.unwrap_err();
+        attempts.join(async || Ok(())).await.unwrap();
+    }
+}

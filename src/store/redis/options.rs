@@ -1,0 +1,216 @@
+//! How a store in Redis is come by.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, Script};
+
+use super::cluster::Cluster;
+use super::connections::Connections;
+use super::{EXTEND, RedisStore, Servers, WRITE, failure};
+use crate::clock::{Clock, SystemClock};
+use crate::error::StoreError;
+use crate::store::reach::STORE_TIMEOUT;
+
+/// How often the cluster's client follows a redirection, or tries again, before it gives up.
+const CLUSTER_RETRIES: u32 = 3;
+
+/// A connection that the application has already, for [`RedisStore::from_connection`]. It is cloned as often as there are
+/// requests, which share it.
+///
+/// | from | when it breaks |
+/// |---|---|
+/// | `redis::aio::ConnectionManager` | it is made anew |
+/// | `redis::cluster_async::ClusterConnection` | it is made anew |
+/// | `redis::aio::MultiplexedConnection` | it stays broken, and so does the store: for short-lived programs |
+///
+/// All are of version 1 of the crate `redis`, with any of its features and in either version of the protocol. What answers
+/// have to wait for is the connection's own setting. Its database is where the rows are, under the store's prefix, and
+/// the user needs the permissions that [`RedisStore`] names.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use sealed_session::store::{RedisStore, RedisStoreOptions};
+///
+/// let connection = redis::Client::open("redis://127.0.0.1/")?.get_connection_manager().await?;
+/// let store = RedisStore::from_connection(connection.clone());
+/// let other = RedisStoreOptions::new().prefix("shop:session:").with_connection(connection);
+/// # Ok(())
+/// # }
+/// ```
+pub struct RedisConnection(Servers);
+
+impl From<ConnectionManager> for RedisConnection {
+    fn from(connection: ConnectionManager) -> Self {
+        Self(Servers::Manager(connection))
+    }
+}
+
+impl From<MultiplexedConnection> for RedisConnection {
+    fn from(connection: MultiplexedConnection) -> Self {
+        Self(Servers::Multiplexed(connection))
+    }
+}
+
+impl From<ClusterConnection> for RedisConnection {
+    fn from(connection: ClusterConnection) -> Self {
+        Self(Servers::Cluster(Box::new(Cluster::of(connection))))
+    }
+}
+
+impl fmt::Debug for RedisConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConnection").finish_non_exhaustive()
+    }
+}
+
+/// How a [`RedisStore`] connects, and where its rows are.
+#[must_use]
+pub struct RedisStoreOptions {
+    prefix: String,
+    timeout: Duration,
+    clock: Box<dyn Clock>,
+}
+
+impl RedisStoreOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self { prefix: "session:".into(), timeout: STORE_TIMEOUT, clock: Box::new(SystemClock) }
+    }
+
+    /// What the names of all keys start with; the default is `session:`. Stores with different prefixes, of which none
+    /// starts with another, do not see each other's rows.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long to wait for a connection, and for an answer; the default is 1.5 s. The builder's `store_timeout` holds
+    /// all the same, and cannot tell the cause, so this one should be the shorter one.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Where the time comes from; the default is [`SystemClock`]. Redis is told spans, so its own clock may differ.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Connects to a single server: `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS; `valkey://` and
+    /// `valkeys://` are the same.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] for an unusable address, or if nobody answers there.
+    pub async fn connect(self, url: &str) -> Result<RedisStore, StoreError> {
+        let connections = self.connections(url)?;
+        connections.connect().await.map_err(|error| failure(error, Some(connections.at())))?;
+        Ok(self.store(Servers::Single(Box::new(connections))))
+    }
+
+    /// A single server that need not be there yet: the first request that asks the store connects, and as long as nobody
+    /// answers, requests that need it fail and share one attempt at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] for an unusable address.
+    pub fn connect_lazy(self, url: &str) -> Result<RedisStore, StoreError> {
+        let connections = self.connections(url)?;
+        Ok(self.store(Servers::Single(Box::new(connections))))
+    }
+
+    /// Connects to a cluster, through any of these nodes.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] for an unusable address, or if no node answers.
+    pub async fn connect_cluster(
+        self,
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<RedisStore, StoreError> {
+        let cluster = self.cluster(urls)?;
+        cluster.connection().await.map_err(|error| failure(error, cluster.at_if_unreached()))?;
+        Ok(self.store(Servers::Cluster(Box::new(cluster))))
+    }
+
+    /// A cluster of which no node need be there yet, as with [`connect_lazy`](Self::connect_lazy).
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] for an unusable address.
+    pub fn connect_cluster_lazy(
+        self,
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<RedisStore, StoreError> {
+        let cluster = self.cluster(urls)?;
+        Ok(self.store(Servers::Cluster(Box::new(cluster))))
+    }
+
+    /// Over the application's own connection; see [`RedisConnection`]. Its timeouts are its own, and
+    /// [`timeout`](Self::timeout) has no say.
+    pub fn with_connection(self, connection: impl Into<RedisConnection>) -> RedisStore {
+        self.store(connection.into().0)
+    }
+
+    fn connections(&self, url: &str) -> Result<Connections, StoreError> {
+        install_crypto(url);
+        let client = Client::open(url).map_err(|error| failure(error, None))?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout))
+            .set_number_of_retries(2)
+            .set_max_delay(Duration::from_secs(1));
+        Ok(Connections::new(client, config))
+    }
+
+    fn cluster(&self, urls: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Cluster, StoreError> {
+        let infos = urls.into_iter().map(|url| {
+            install_crypto(url.as_ref());
+            url.as_ref().into_connection_info()
+        });
+        let infos: Vec<ConnectionInfo> =
+            infos.collect::<Result<_, _>>().map_err(|error| failure(error, None))?;
+        let at: Vec<_> = infos.iter().map(|info| info.addr().to_string()).collect();
+        let client = ClusterClient::builder(infos)
+            .retries(CLUSTER_RETRIES)
+            .min_retry_wait(20)
+            .max_retry_wait(200)
+            .connection_timeout(self.timeout)
+            .response_timeout(self.timeout)
+            .build()
+            .map_err(|error| failure(error, None))?;
+        Ok(Cluster::new(client, at.join(", ")))
+    }
+
+    fn store(self, servers: Servers) -> RedisStore {
+        RedisStore {
+            servers,
+            prefix: self.prefix.into_bytes(),
+            write: Script::new(WRITE),
+            extend: Script::new(EXTEND),
+            clock: self.clock,
+        }
+    }
+}
+
+impl Default for RedisStoreOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for RedisStoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStoreOptions").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+/// rustls has to know one provider of ciphers for the whole process, or an address with TLS panics.
+fn install_crypto(url: &str) {
+    let tls = ["rediss:", "valkeys:"].iter().any(|scheme| url.starts_with(scheme));
+    if tls && rustls::crypto::CryptoProvider::get_default().is_none() {
+        // An error means that another thread was faster, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}

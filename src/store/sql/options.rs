@@ -1,0 +1,283 @@
+//! How a store in an SQL database is come by.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+use super::dialect::{self, Dialect, Statements};
+use super::lanes::Lanes;
+use super::{Inner, Pool, SqlStore, failure};
+use crate::clock::{Clock, SystemClock};
+use crate::error::StoreError;
+use crate::store::reach::STORE_TIMEOUT;
+
+/// A pool that the application has already, for [`SqlStore::from_pool`]: `sqlx::PgPool`, `sqlx::MySqlPool` or
+/// `sqlx::SqlitePool` of version 0.9 of the crate `sqlx`, each with its feature.
+///
+/// The store takes a connection for each statement and gives it back after it, so nobody waits for one that it holds idle. (Of
+/// its own connections it keeps some in hand.) The pool asks each connection whether it is still there before it gives it out,
+/// which makes two round trips of one, unless it has `test_before_acquire(false)`. When all are busy, requests wait as long as
+/// the pool's `acquire_timeout`, or the builder's `store_timeout`, and fail.
+///
+/// - **PostgreSQL, MySQL.** As they come. The store's statements are single ones, outside of transactions.
+/// - **SQLite.** The store's own connections have `journal_mode = WAL`, `synchronous = FULL` and a `busy_timeout`; those of
+///   the pool are left as they are. Without WAL readers and writers wait for each other, with `synchronous = NORMAL` a loss of power
+///   may bring back the last logouts, and with a `busy_timeout` of zero requests fail that would have had to wait.
+///
+/// ```no_run
+/// # #[cfg(feature = "postgres")]
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use sealed_session::store::{SqlStore, SqlStoreOptions};
+///
+/// let pool = sqlx::PgPool::connect("postgres://app@db/app").await?;
+/// let store = SqlStore::from_pool(pool.clone());
+/// let other = SqlStoreOptions::new().table("app.sessions").create_table(true).with_pool(pool)?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct SqlPool(Pool);
+
+#[cfg(feature = "postgres")]
+impl From<sqlx::PgPool> for SqlPool {
+    fn from(pool: sqlx::PgPool) -> Self {
+        Self(Pool::Postgres(Lanes::shared(pool)))
+    }
+}
+
+#[cfg(feature = "mysql")]
+impl From<sqlx::MySqlPool> for SqlPool {
+    fn from(pool: sqlx::MySqlPool) -> Self {
+        Self(Pool::MySql(Lanes::shared(pool)))
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl From<sqlx::SqlitePool> for SqlPool {
+    fn from(pool: sqlx::SqlitePool) -> Self {
+        Self(Pool::Sqlite(Lanes::shared(pool)))
+    }
+}
+
+impl fmt::Debug for SqlPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlPool").finish_non_exhaustive()
+    }
+}
+
+/// How an [`SqlStore`] connects, and where its rows are.
+#[must_use]
+pub struct SqlStoreOptions {
+    table: String,
+    max_connections: u32,
+    timeout: Duration,
+    create_table: bool,
+    sweep_every: Duration,
+    clock: Box<dyn Clock>,
+}
+
+impl SqlStoreOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self {
+            table: "sealed_sessions".into(),
+            max_connections: 10,
+            timeout: STORE_TIMEOUT,
+            create_table: false,
+            sweep_every: Duration::from_secs(300),
+            clock: Box::new(SystemClock),
+        }
+    }
+
+    /// The name of the table, with or without a schema before it; the default is `sealed_sessions`. Letters, digits
+    /// and `_`.
+    pub fn table(mut self, table: impl Into<String>) -> Self {
+        self.table = table.into();
+        self
+    }
+
+    /// The most connections that the store opens, at least one; the default is 10.
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// How long to wait for a connection, and in SQLite for a lock; the default is 1.5 s. The builder's
+    /// `store_timeout` holds all the same, and cannot tell the cause, so this one should be the shorter one.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Whether the store makes its table and index, where there are none: `connect` at once, the others before their first
+    /// statement, and again with the next ones until it has succeeded. The default is false; the user has to be allowed to.
+    pub fn create_table(mut self, create: bool) -> Self {
+        self.create_table = create;
+        self
+    }
+
+    /// How often expired rows are deleted; the default is 5 minutes. `Duration::MAX`: never, because another
+    /// process does, or calls [`Store::sweep`].
+    pub fn sweep_every(mut self, interval: Duration) -> Self {
+        self.sweep_every = interval;
+        self
+    }
+
+    /// Where the time comes from; the default is [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Connects to the database of this address.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] for an unusable address, table name or number of connections, or if nobody answers there.
+    pub async fn connect(self, url: &str) -> Result<SqlStore, StoreError> {
+        let store = self.connect_lazy(url)?;
+        store.inner.pool.connect().await.map_err(failure)?;
+        store.ready().await?;
+        Ok(store)
+    }
+
+    /// A database that need not be there yet: the first request that asks the store connects, and as long as nobody
+    /// answers, requests that need it fail and share one attempt at a time. Have the table made with
+    /// [`create_table`](Self::create_table), or by hand.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] for an unusable address, table name or number of connections.
+    pub fn connect_lazy(self, url: &str) -> Result<SqlStore, StoreError> {
+        self.check()?;
+        let pool = self.pool(url)?;
+        Ok(self.over(pool))
+    }
+
+    /// Over the application's own pool; see [`SqlPool`]. How many connections there are is the pool's own setting, and how long
+    /// to wait for one: [`max_connections`](Self::max_connections) has no say, and [`timeout`](Self::timeout) tells only when
+    /// a database that does not answer counts as one that is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] for an unusable table name.
+    pub fn with_pool(self, pool: impl Into<SqlPool>) -> Result<SqlStore, StoreError> {
+        self.check()?;
+        Ok(self.over(pool.into()))
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if !dialect::is_table_name(&self.table) {
+            return Err(unusable(format!(
+                "table name {:?} is not usable: letters, digits and `_`, not a digit first, `schema.table` at most",
+                self.table
+            )));
+        }
+        if self.max_connections == 0 {
+            return Err(unusable("max_connections is 0; it must be at least 1".into()));
+        }
+        Ok(())
+    }
+
+    fn pool(&self, url: &str) -> Result<SqlPool, StoreError> {
+        let (connections, patience) = (self.max_connections, self.timeout);
+        let pool = match url.split(':').next().unwrap_or_default() {
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => {
+                let options: sqlx::postgres::PgConnectOptions = url.parse().map_err(failure)?;
+                Pool::Postgres(Lanes::own(options, connections, patience))
+            }
+            #[cfg(feature = "mysql")]
+            "mysql" | "mariadb" => {
+                let options: sqlx::mysql::MySqlConnectOptions = url.parse().map_err(failure)?;
+                Pool::MySql(Lanes::own(options, connections, patience))
+            }
+            #[cfg(feature = "sqlite")]
+            "sqlite" => {
+                use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+                let options: SqliteConnectOptions = url.parse().map_err(failure)?;
+                let options = options
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full)
+                    .busy_timeout(patience);
+                Pool::Sqlite(Lanes::own(options, connections, patience))
+            }
+            scheme => {
+                return Err(unusable(format!(
+                    "address scheme {scheme:?} is not known; it may be {}",
+                    dialect::SCHEMES.join(", ")
+                )));
+            }
+        };
+        Ok(SqlPool(pool))
+    }
+
+    pub(super) fn over(self, SqlPool(mut pool): SqlPool) -> SqlStore {
+        pool.set_patience(self.timeout);
+        let statements = Statements::new(pool.dialect(), &self.table);
+        let store = SqlStore {
+            inner: Arc::new(Inner {
+                pool,
+                statements,
+                clock: self.clock,
+                table: if self.create_table { OnceCell::new() } else { OnceCell::new_with(Some(())) },
+                sweep_every: self.sweep_every,
+                sweeps: AtomicBool::new(false),
+            }),
+        };
+        store.start_sweeping();
+        store
+    }
+}
+
+fn unusable(reason: String) -> StoreError {
+    StoreError::Unavailable(reason.into())
+}
+
+impl Pool {
+    fn dialect(&self) -> Dialect {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Dialect::Postgres,
+            #[cfg(feature = "mysql")]
+            Self::MySql(_) => Dialect::MySql,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    fn set_patience(&mut self, patience: Duration) {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(lanes) => lanes.patience = patience,
+            #[cfg(feature = "mysql")]
+            Self::MySql(lanes) => lanes.patience = patience,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(lanes) => lanes.patience = patience,
+        }
+    }
+
+    /// The first connection.
+    async fn connect(&self) -> Result<(), sqlx::Error> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(lanes) => lanes.take().await?.done(Ok(())),
+            #[cfg(feature = "mysql")]
+            Self::MySql(lanes) => lanes.take().await?.done(Ok(())),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(lanes) => lanes.take().await?.done(Ok(())),
+        }
+    }
+}
+
+impl Default for SqlStoreOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SqlStoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlStoreOptions").field("table", &self.table).finish_non_exhaustive()
+    }
+}
