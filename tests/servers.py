@@ -169,21 +169,20 @@ class Mongo(Server):
 import signal, sys, threading
 from secantus import SecantusDBServer
 stop = threading.Event(); signal.signal(signal.SIGTERM, lambda *_: stop.set())
-with SecantusDBServer(storage_path=sys.argv[1], ttl_sweep_seconds=1.0) as s:
+with SecantusDBServer(storage_path=sys.argv[1], port=int(sys.argv[3]), ttl_sweep_seconds=1.0) as s:
     open(sys.argv[2], "w").write(s.uri); stop.wait()
 """
 
     def command(self):
         python = str(TOOLS / "python/bin/python")
-        return [python, "-c", self.LAUNCHER, str(self.folder / "data"), str(self.folder / "uri")]
+        return [python, "-c", self.LAUNCHER, str(self.folder / "data"), str(self.folder / "uri"), str(self.port)]
 
     def ready(self):
         return (self.folder / "uri").exists() and (self.folder / "uri").read_text() != ""
 
     @property
     def url(self):
-        uri = (self.folder / "uri").read_text().rstrip("/")
-        return f"{uri}/test?heartbeatFrequencyMS=500"
+        return f"mongodb://127.0.0.1:{self.port}/test?heartbeatFrequencyMS=500"
 
 
 class Postgres(Server):
@@ -196,6 +195,9 @@ class Postgres(Server):
             initdb = [program("initdb"), "-D", str(self.folder / "data"), "-U", "test", "-A", "trust", "-E", "UTF8",
                       "--locale=C", "--no-sync"]
             subprocess.run(unprivileged(initdb), check=True, stdout=subprocess.DEVNULL, timeout=60, cwd=self.folder)
+            # One role that has to know a password.
+            access = self.folder / "data/pg_hba.conf"
+            access.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + access.read_text())
         return super().start()
 
     def command(self):

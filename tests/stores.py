@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Drives the example `api` over each store, and kills the store under it.
+"""Drives the example `api` over each store, starts it before its store, and kills the store under it.
 
 usage: tests/stores.py target/debug/examples/api      (built with --all-features)
 
@@ -212,6 +212,31 @@ def killed_server(name, server):
     print(f"ok  {name} killed twice under load: {failed} x 503, up to {written} writes kept", flush=True)
 
 
+def started_before_its_store(name, server):
+    """The application starts while the store is down: sessions in cookies work, and stored ones once it is there."""
+    api = Api(server.url, new_key(), STORE_TIMEOUT_MS="2000")
+    small, large = Browser(api), Browser(api)
+    small.put("n", 1)
+    check(f"{name}: a small session", small.get("/entries/n") == 1)
+    check(f"{name}: in its cookie", small.get("/session")["placement"] == "cookie")
+    for _ in range(3):
+        began = time.monotonic()
+        status, content = large.ask("PUT", "/entries/large", LARGE)
+        check(f"{name}: 503 for a large one", (status, content) == (503, b""), (status, content))
+        check(f"{name}: and soon", time.monotonic() - began < 4, time.monotonic() - began)
+    wait_for(f"{name}: the log says why", lambda: "refused" in api.log())
+    check(f"{name}: and not that a pool timed out", "pool timed out" not in api.log(), api.log())
+    server.start()
+    wait_for(f"{name}: a large session", lambda: large.ask("PUT", "/entries/large", LARGE)[0] == 204)
+    check(f"{name}: what is in it", large.get("/entries/large") == LARGE)
+    check(f"{name}: in the store", large.get("/session")["placement"] == "store")
+    small.put("large", LARGE)
+    check(f"{name}: what was in its cookie is there", small.get("/entries/n") == 1)
+    api.stop()
+    server.stop()
+    print(f"ok  started before {name}", flush=True)
+
+
 def killed_application():
     """The embedded store's process, killed in the middle of writes, again and again."""
     with tempfile.TemporaryDirectory() as folder:
@@ -277,6 +302,11 @@ def main():
     finally:
         for server in started:
             server.stop()
+    started_before_its_store("Redis", servers.Redis())
+    started_before_its_store("Redis Cluster", servers.RedisCluster())
+    started_before_its_store("MongoDB", servers.Mongo())
+    started_before_its_store("PostgreSQL", servers.Postgres())
+    started_before_its_store("MariaDB", servers.MariaDb())
     killed_application()
     killed_server("Redis (appendfsync always)", servers.Redis(durable=True))
     killed_server("PostgreSQL (fsync on)", servers.Postgres(durable=True))

@@ -27,6 +27,15 @@ struct Server {
 
 impl Server {
     async fn start(more: &[&str]) -> Self {
+        let server = Self::bare(more);
+        while server.ask(&["PING"]).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        server
+    }
+
+    /// One that may not answer yet.
+    fn bare(more: &[&str]) -> Self {
         let port = StdListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let folder = std::env::temp_dir().join(format!("sealed-session-redis-{port}"));
         std::fs::create_dir_all(&folder).unwrap();
@@ -38,11 +47,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Self { process, port, folder };
-        while server.ask(&["PING"]).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        server
+        Self { process, port, folder }
     }
 
     fn url(&self) -> String {
@@ -334,4 +339,36 @@ async fn slots_that_move_while_rows_are_written_lose_nothing() {
     }
     assert!(steps > 800, "{steps} is too few to have met a slot on its way");
     assert_eq!(store.count().await.unwrap(), 800);
+}
+
+#[tokio::test]
+async fn who_has_a_wrong_password_or_none_is_told_so_and_no_error_has_it() {
+    let server = Server::bare(&["--requirepass", "right-one"]);
+    let with = |password: &str| server.url().replace("redis://", &format!("redis://{password}"));
+    let right = RedisStore::connect_lazy(&with(":right-one@")).unwrap();
+    while right.load(&key(1)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for (password, told) in [(":s3cret-pass@", "Password authentication failed"), ("", "NOAUTH")] {
+        let url = with(password);
+        let lazy = RedisStore::connect_lazy(&url).unwrap();
+        let mut errors = vec![lazy.load(&key(1)).await.unwrap_err(), lazy.load(&key(1)).await.unwrap_err()];
+        if !password.is_empty() {
+            errors.push(RedisStore::connect(&url).await.unwrap_err());
+        }
+        for error in errors {
+            let error = format!("{} {error:?}", crate::gate::in_full(&error));
+            assert!(error.contains(told) && !error.contains("s3cret"), "{error}");
+        }
+    }
+    // The password that was wrong is the right one.
+    let lazy = RedisStore::connect_lazy(&with(":s3cret-pass@")).unwrap();
+    lazy.load(&key(1)).await.unwrap_err();
+    let mut connection = redis::Client::open(with(":right-one@")).unwrap();
+    redis::cmd("CONFIG").arg(&["SET", "requirepass", "s3cret-pass"]).exec(&mut connection).unwrap();
+    let began = std::time::Instant::now();
+    while lazy.load(&key(1)).await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it is never asked again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

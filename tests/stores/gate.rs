@@ -1,0 +1,91 @@
+//! An address at which nobody is until it is opened, and then this server; and errors in full.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+pub(crate) struct Gate {
+    address: SocketAddr,
+    server: u16,
+    /// Bound and not listening: connections are refused, and nobody else gets the port.
+    closed: Option<TcpSocket>,
+    opened: Option<JoinHandle<()>>,
+    pub(crate) connections: Arc<AtomicU32>,
+}
+
+impl Gate {
+    /// Before the server of this address.
+    pub(crate) fn before(url: &str) -> Self {
+        let port = url.split_once("127.0.0.1:").unwrap().1;
+        let digits = port.find(|c: char| !c.is_ascii_digit()).unwrap_or(port.len());
+        let closed = bound(([127, 0, 0, 1], 0).into());
+        let address = closed.local_addr().unwrap();
+        let server = port[..digits].parse().unwrap();
+        Self { address, server, closed: Some(closed), opened: None, connections: Arc::default() }
+    }
+
+    /// The address with the gate in it.
+    pub(crate) fn url(&self, url: &str) -> String {
+        url.replacen(&format!("127.0.0.1:{}", self.server), &self.at(), 1)
+    }
+
+    pub(crate) fn at(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(crate) fn open(&mut self) {
+        self.listen(true);
+    }
+
+    /// Connections are made and end at once.
+    pub(crate) fn open_to_nobody(&mut self) {
+        self.listen(false);
+    }
+
+    fn listen(&mut self, leads_on: bool) {
+        let listener = self.closed.take().unwrap().listen(1024).unwrap();
+        let (server, connections) = (self.server, Arc::clone(&self.connections));
+        self.opened = Some(tokio::spawn(async move {
+            let mut going = JoinSet::new();
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                connections.fetch_add(1, Ordering::SeqCst);
+                if leads_on {
+                    going.spawn(async move {
+                        let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                    });
+                }
+            }
+        }));
+    }
+
+    /// All connections end, and new ones are refused.
+    pub(crate) async fn close(&mut self) {
+        let opened = self.opened.take().unwrap();
+        opened.abort();
+        assert!(opened.await.unwrap_err().is_cancelled());
+        self.closed = Some(bound(self.address));
+    }
+}
+
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
+}
+
+/// An error with its causes.
+pub(crate) fn in_full(error: &dyn Error) -> String {
+    let (mut line, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}

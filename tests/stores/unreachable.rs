@@ -1,0 +1,395 @@
+//! Servers that are not there, not there yet or not there any more, and those that let nobody in: what the errors say, how
+//! soon, and that the stores find their way back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use sealed_session::store::{
+    Expected, MongoStore, MongoStoreOptions, NewRow, ROW_KEY_LEN, RedisStore, RedisStoreOptions, Revision,
+    RowKey, SqlStore, SqlStoreOptions, Store, StoreError, Written, conformance, open, open_lazy,
+};
+use sqlx::Executor as _;
+use time::OffsetDateTime;
+use tokio::task::JoinSet;
+
+use crate::engines::{Engine, server};
+use crate::gate::{Gate, in_full};
+
+const SECRETS: [&str; 2] = ["ada-lovelace", "s3cret-pass"];
+const LONG: Duration = Duration::from_secs(30);
+
+fn address(engine: Engine) -> String {
+    match engine {
+        Engine::Redis => server("TEST_REDIS"),
+        Engine::RedisCluster => {
+            let nodes = server("TEST_REDIS_CLUSTER");
+            let first = nodes.trim_start_matches("redis-cluster://").split(',').next().unwrap();
+            format!("redis://{first}/")
+        }
+        // Or it would go by the address that the server tells, which no gate is before.
+        Engine::Mongo => server("TEST_MONGODB") + "&directConnection=true",
+        Engine::Postgres => server("TEST_POSTGRES"),
+        Engine::MariaDb => server("TEST_MYSQL"),
+        Engine::Memory | Engine::Redb | Engine::Sqlite => unreachable!("there is no server"),
+    }
+}
+
+/// With user and password in it.
+fn with_secrets(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    format!("{scheme}://{}:{}@{rest}", SECRETS[0], SECRETS[1])
+}
+
+fn lazy(engine: Engine, place: &str, url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    let redis = RedisStoreOptions::new().prefix(format!("{place}:"));
+    Ok(match engine {
+        Engine::Redis => Arc::new(redis.connect_lazy(url)?),
+        Engine::RedisCluster => Arc::new(redis.connect_cluster_lazy([url])?),
+        Engine::Mongo => Arc::new(MongoStoreOptions::new().collection(place).connect_lazy(url)?),
+        _ => Arc::new(SqlStoreOptions::new().table(place).create_table(true).connect_lazy(url)?),
+    })
+}
+
+async fn eager(engine: Engine, url: &str) -> Result<(), StoreError> {
+    match engine {
+        Engine::Redis => RedisStore::connect(url).await.map(drop),
+        Engine::RedisCluster => RedisStoreOptions::new().connect_cluster([url]).await.map(drop),
+        Engine::Mongo => MongoStore::connect(url).await.map(drop),
+        _ => SqlStore::connect(url).await.map(drop),
+    }
+}
+
+fn key(n: u8) -> RowKey {
+    RowKey::from_bytes([n; ROW_KEY_LEN])
+}
+
+async fn create(store: &dyn Store, n: u8) -> Result<Written, StoreError> {
+    let expires_at = OffsetDateTime::now_utc() + Duration::from_secs(3_600);
+    let row = NewRow { data: b"data", revision: Revision::random(), expires_at };
+    store.write(&key(n), row, Expected::Absent).await
+}
+
+fn assert_told(error: &StoreError, wanted: &[&str]) {
+    let told = in_full(error);
+    for part in wanted {
+        assert!(told.contains(part), "{part:?} is not in {told:?}");
+    }
+    for secret in SECRETS {
+        assert!(!told.contains(secret), "{told}");
+        assert!(!format!("{error:?}").contains(secret), "{error:?}");
+    }
+}
+
+/// Again and again, until it comes to something.
+async fn until<T, E>(what: &str, try_it: impl AsyncFn() -> Result<T, E>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Ok(done) = try_it().await {
+            return done;
+        }
+        assert!(began.elapsed() < LONG, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// As long as it takes this engine to tell that it is refused. MongoDB's driver waits for a server to come.
+fn patience(engine: Engine) -> Duration {
+    Duration::from_millis(if engine == Engine::Mongo { 4_000 } else { 1_300 })
+}
+
+macro_rules! on_each_server {
+    ($check:path) => {
+        on_each_engine!($check; redis Redis, redis_cluster RedisCluster, mongodb Mongo, postgres Postgres, mariadb MariaDb);
+    };
+}
+
+async fn refused(engine: Engine) {
+    let gate = Gate::before(&address(engine));
+    let url = with_secrets(&gate.url(&address(engine)));
+    let began = Instant::now();
+    let error = eager(engine, &url).await.unwrap_err();
+    assert!(began.elapsed() < patience(engine), "{:?}", began.elapsed());
+    assert_told(&error, &["refused", &gate.at()]);
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+}
+
+async fn unresolvable(engine: Engine) {
+    let gate = Gate::before(&address(engine));
+    let url = with_secrets(&gate.url(&address(engine)).replace("127.0.0.1", "nobody.invalid"));
+    let error = eager(engine, &url).await.unwrap_err();
+    assert_told(&error, &["nobody.invalid:", "failed to lookup address information"]);
+    let store = lazy(engine, "t", &url).unwrap();
+    assert_told(
+        &store.load(&key(1)).await.unwrap_err(),
+        &["nobody.invalid:", "failed to lookup address information"],
+    );
+}
+
+/// A server that takes connections and never answers.
+async fn silent(engine: Engine) {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let gate = Gate::before(&address(engine));
+    let at = listener.local_addr().unwrap().to_string();
+    let url = gate.url(&address(engine)).replace(&gate.at(), &at);
+    let store = lazy(engine, "t", &url).unwrap();
+    let began = Instant::now();
+    let error = store.load(&key(1)).await.unwrap_err();
+    // Redis tries three times.
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(matches!(error, StoreError::Unavailable(_) | StoreError::Timeout(_)), "{error:?}");
+    if engine != Engine::Redis {
+        assert_told(&error, &[&at]);
+    }
+}
+
+async fn comes_later(engine: Engine) {
+    let place = engine.place();
+    let mut gate = Gate::before(&address(engine));
+    let store = lazy(engine, &place.name, &gate.url(&address(engine))).unwrap();
+    for _ in 0..2 {
+        let mut requests = JoinSet::new();
+        for n in 0..50 {
+            let store = Arc::clone(&store);
+            requests.spawn(async move {
+                let began = Instant::now();
+                (create(&*store, n).await.unwrap_err(), began.elapsed())
+            });
+        }
+        for (error, took) in requests.join_all().await {
+            assert_told(&error, &["refused", &gate.at()]);
+            assert!(took < patience(engine), "{took:?}");
+        }
+    }
+    gate.open();
+    let began = Instant::now();
+    assert_eq!(until("it is found", async || create(&*store, 1).await).await, Written::Done);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_eq!(store.load(&key(1)).await.unwrap().unwrap().data, b"data");
+    assert_eq!(store.count().await.unwrap(), 1, "what failed was not done");
+}
+
+async fn goes_and_comes_back(engine: Engine) {
+    let place = engine.place();
+    let mut gate = Gate::before(&address(engine));
+    let store = lazy(engine, &place.name, &gate.url(&address(engine))).unwrap();
+    gate.open();
+    until("it is found", async || create(&*store, 1).await).await;
+    for _ in 0..2 {
+        gate.close().await;
+        // The connections that were there end first, and who has one hears of nothing else.
+        let began = Instant::now();
+        loop {
+            let one = Instant::now();
+            let answer = store.load(&key(1)).await;
+            assert!(one.elapsed() < patience(engine), "{:?}", one.elapsed());
+            assert!(began.elapsed() < LONG, "{answer:?}");
+            let Err(error) = answer else { continue };
+            if in_full(&error).contains("refused") {
+                assert_told(&error, &[&gate.at()]);
+                break;
+            }
+        }
+        gate.open();
+        let row = until("it is found again", async || store.load(&key(1)).await).await;
+        assert_eq!(row.unwrap().data, b"data");
+    }
+}
+
+/// The number of connections that 400 requests make of a server that ends each.
+async fn is_not_hammered(engine: Engine) {
+    let mut gate = Gate::before(&address(engine));
+    gate.open_to_nobody();
+    let store = lazy(engine, "t", &gate.url(&address(engine))).unwrap();
+    for _ in 0..4 {
+        let mut requests = JoinSet::new();
+        for n in 0..100 {
+            let store = Arc::clone(&store);
+            requests.spawn(async move { create(&*store, n).await.unwrap_err() });
+        }
+        requests.join_all().await;
+    }
+    let made = gate.connections.load(Ordering::SeqCst);
+    assert!((1..40).contains(&made), "{made}");
+}
+
+async fn conforms(engine: Engine) {
+    let places = std::sync::Mutex::new(Vec::new());
+    conformance::run(async || {
+        let place = engine.place();
+        let store = lazy(engine, &place.name, &address(engine)).unwrap();
+        places.lock().unwrap().push(place);
+        store
+    })
+    .await;
+}
+
+mod connecting {
+    on_each_server!(super::refused);
+}
+mod names {
+    // The nodes of a cluster are asked by the same code as a single server.
+    on_each_server!(super::unresolvable);
+}
+mod silence {
+    on_each_server!(super::silent);
+}
+mod later {
+    on_each_server!(super::comes_later);
+}
+mod again {
+    // A cluster tells its own addresses, which the gate is not before.
+    on_each_engine!(super::goes_and_comes_back; redis Redis, mongodb Mongo, postgres Postgres, mariadb MariaDb);
+}
+mod restraint {
+    on_each_server!(super::is_not_hammered);
+}
+mod lazy_conformance {
+    on_each_server!(super::conforms);
+}
+
+#[test]
+fn a_lazy_store_is_made_without_a_runtime_and_used_in_another_than_it_began_in() {
+    for engine in [
+        Engine::Redis,
+        Engine::RedisCluster,
+        Engine::Mongo,
+        Engine::Postgres,
+        Engine::MariaDb,
+        Engine::Sqlite,
+    ] {
+        let place = engine.place();
+        let url = match engine {
+            Engine::Sqlite => format!("sqlite:{}", place.file().display()),
+            engine => address(engine),
+        };
+        let store = lazy(engine, &place.name, &url).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            assert_eq!(create(&*store, 1).await.unwrap(), Written::Done, "{engine:?}");
+            assert!(store.load(&key(1)).await.unwrap().is_some(), "{engine:?}");
+        });
+    }
+}
+
+#[test]
+fn what_can_never_be_used_is_an_error_at_once() {
+    let sql = SqlStoreOptions::new;
+    let pg = "postgres://ada-lovelace:s3cret-pass@127.0.0.1:1/app";
+    let redis = RedisStoreOptions::new;
+    let unusable = [
+        sql().connect_lazy("postgres://ada-lovelace:s3cret-pass@127.0.0.1:port/app").map(drop),
+        sql().connect_lazy("sqlserver://ada-lovelace:s3cret-pass@127.0.0.1/app").map(drop),
+        sql().max_connections(0).connect_lazy(pg).map(drop),
+        sql().table("no; drop").connect_lazy(pg).map(drop),
+        redis().connect_lazy("redis://ada-lovelace:s3cret-pass@127.0.0.1:port/").map(drop),
+        redis().connect_lazy("http://ada-lovelace:s3cret-pass@127.0.0.1/").map(drop),
+        redis().connect_cluster_lazy(["redis://127.0.0.1/", "ada-lovelace:s3cret-pass"]).map(drop),
+        redis().connect_cluster_lazy([""; 0]).map(drop),
+        MongoStore::connect_lazy("mongodb://ada-lovelace:s3cret-pass@127.0.0.1:port/").map(drop),
+        MongoStore::connect_lazy("http://ada-lovelace:s3cret-pass@127.0.0.1/").map(drop),
+    ];
+    for (n, error) in unusable.into_iter().enumerate() {
+        let Err(error) = error else { panic!("{n} is usable") };
+        assert_told(&error, &["the session store cannot be reached"]);
+    }
+    let none = sql().max_connections(0).connect_lazy(pg).unwrap_err();
+    assert_told(&none, &["max_connections is 0; it must be at least 1"]);
+}
+
+/// Told by the server itself, at `connect` and to requests.
+async fn is_not_let_in(engine: Engine, url: &str, wanted: &[&str]) {
+    assert_told(&eager(engine, url).await.unwrap_err(), wanted);
+    let store = lazy(engine, "t", url).unwrap();
+    for _ in 0..2 {
+        assert_told(&store.load(&key(1)).await.unwrap_err(), wanted);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_wrong_password_for_postgresql_is_told_so() {
+    let url = server("TEST_POSTGRES");
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    pool.execute("CREATE ROLE locked LOGIN PASSWORD 'another one'").await.unwrap();
+    let locked = url.replace("test@", "locked:s3cret-pass@");
+    is_not_let_in(
+        Engine::Postgres,
+        &locked,
+        &["password authentication failed", "no connection to 127.0.0.1:"],
+    )
+    .await;
+    pool.execute("ALTER ROLE locked PASSWORD 's3cret-pass'").await.unwrap();
+    let store = SqlStore::connect_lazy(&locked).unwrap();
+    // It is let in, and there is no table.
+    assert_told(&store.load(&key(1)).await.unwrap_err(), &["sealed_sessions"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_wrong_password_for_mariadb_is_told_so() {
+    let url = server("TEST_MYSQL");
+    let pool = sqlx::MySqlPool::connect(&url).await.unwrap();
+    pool.execute("CREATE USER 'locked'@'127.0.0.1' IDENTIFIED BY 'another one'").await.unwrap();
+    let locked = url.replace("root@", "locked:s3cret-pass@");
+    is_not_let_in(Engine::MariaDb, &locked, &["Access denied", "no connection to 127.0.0.1:"]).await;
+}
+
+/// One connection of the store's, and a statement on it that takes long.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_connections_that_are_busy_is_told_so() {
+    let (url, place) = (server("TEST_POSTGRES"), Engine::Postgres.place());
+    let options = SqlStoreOptions::new().table(&place.name).max_connections(1).create_table(true);
+    let store = options.timeout(Duration::from_millis(500)).connect(&url).await.unwrap();
+    let mut other = sqlx::PgPool::connect(&url).await.unwrap().begin().await.unwrap();
+    let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", place.name);
+    other.execute(sqlx::AssertSqlSafe(lock)).await.unwrap();
+    let key = key(1);
+    let (busy, waits) = (store.load(&key), store.load(&key));
+    let first = {
+        let busy = std::pin::pin!(busy);
+        let waits = std::pin::pin!(waits);
+        match futures_util::future::select(busy, waits).await {
+            futures_util::future::Either::Left(_) => panic!("nobody waits for the lock"),
+            futures_util::future::Either::Right((waited, busy)) => {
+                other.commit().await.unwrap();
+                assert!(busy.await.unwrap().is_none());
+                waited
+            }
+        }
+    };
+    assert_told(&first.unwrap_err(), &["all 1 connections are busy"]);
+    assert!(store.load(&key).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_its_address_a_store_is_opened_at_once_or_when_it_is_there() {
+    let pg = "postgres://ada-lovelace:s3cret-pass@127.0.0.1:1/app";
+    let cases = [
+        ("redis://:s3cret-pass@127.0.0.1:1/", "127.0.0.1:1: Connection refused"),
+        ("valkey://:s3cret-pass@127.0.0.1:1/", "127.0.0.1:1: Connection refused"),
+        ("valkeys://:s3cret-pass@127.0.0.1:1/", "127.0.0.1:1: Connection refused"),
+        ("redis-cluster://127.0.0.1:1,127.0.0.1:2", "127.0.0.1:1, 127.0.0.1:2: "),
+        ("valkey-cluster://127.0.0.1:1", "127.0.0.1:1: "),
+        ("mongodb://127.0.0.1:1/", "Connection refused"),
+        (pg, "127.0.0.1:1: error communicating with database: Connection refused"),
+        ("mysql://root@127.0.0.1:1/t", "127.0.0.1:1: error communicating with database: Connection refused"),
+    ];
+    for (url, told) in cases {
+        let error = open(url).await.unwrap_err();
+        assert!(in_full(&error).contains(told), "{}", in_full(&error));
+        assert!(!in_full(&error).contains(SECRETS[1]), "{}", in_full(&error));
+        let store = open_lazy(url).await.unwrap();
+        assert_told(&store.load(&key(1)).await.unwrap_err(), &[told]);
+    }
+    let valkey = [
+        server("TEST_REDIS").replace("redis:", "valkey:"),
+        server("TEST_REDIS_CLUSTER").replace("redis-cluster:", "valkey-cluster:"),
+    ];
+    for url in valkey {
+        for store in [open(&url).await.unwrap(), open_lazy(&url).await.unwrap()] {
+            assert!(store.load(&key(7)).await.unwrap().is_none(), "{url}");
+        }
+    }
+    assert!(open_lazy("redb:/nowhere/at/all.redb").await.is_err(), "files are opened at once");
+    assert!(open_lazy("sqlite:/nowhere/at/all.sqlite").await.is_err(), "files are opened at once");
+}
