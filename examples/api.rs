@@ -49,7 +49,7 @@
 //! | `TRUSTED_ORIGINS` | comma-separated: `https://app.example.com` |
 //! | `PERSISTENT`, `ROLLING` | `true`, `false` |
 //! | `DURATION_MS`, `ACTIVE_MS`, `ABSOLUTE_MS`, `IDLE_MS` | milliseconds; `ACTIVE_MS=0` means `fixed()` |
-//! | `STORE` | `none`, `memory`, `redb:PATH`, `redis://..`, `redis-cluster://host:port,host:port`, `mongodb://..`, `postgres://..`, `mysql://..`, `sqlite:PATH`; each needs its feature: `cargo run --all-features --example api` has all |
+//! | `STORE` | `none`, `memory`, `redb:PATH`, `redis://..` (or `valkey://..`), `redis-cluster://host:port,host:port`, `mongodb://..`, `postgres://..`, `mysql://..`, `sqlite:PATH`; each needs its feature: `cargo run --all-features --example api` has all |
 //! | `STORE_TIMEOUT_MS` | milliseconds |
 //! | `SPILL_ABOVE`, `RESPONSE_HEAD_BUDGET`, `RESPONSE_HEAD_RESERVE` | bytes |
 //! | `REVOCATION` | `off`, `every-request` or milliseconds |

@@ -39,7 +39,7 @@ async fn visit(
 
 async fn run(address: &str) -> Result<(), Box<dyn Error>> {
     let sessions =
-        Sessions::builder(KeyRing::new(Key::generate())).store(store::open(address).await?).build()?;
+        Sessions::builder(KeyRing::new(Key::generate())).store(store::open_lazy(address).await?).build()?;
     let mut cookie = String::new();
     let fill = |key: &'static str, size: usize| {
         move |session: &Session| {

@@ -45,7 +45,7 @@ async fn logout(session: Session) -> &'static str {
 
 async fn node(port: u16, redis: &str, keys: &str) -> Result<()> {
     let sessions = Sessions::builder(KeyRing::open(keys)?)
-        .store(RedisStore::connect(redis).await?)
+        .store(RedisStore::connect_lazy(redis)?)
         // Both nodes must have the same lifetimes, cookie name and store. One that did not see a logout itself asks for
         // it with each request here; by default it asks once a minute.
         .revocation(Revocation::EveryRequest)

@@ -79,7 +79,7 @@ fn bytes(name: &str) -> Result<Option<usize>, String> {
 /// Opens the store that `STORE` names.
 async fn store() -> Result<Option<Arc<dyn Store>>, String> {
     let Some(address) = var("STORE")?.filter(|address| address != "none") else { return Ok(None) };
-    store::open(&address).await.map(Some).map_err(|error| format!("STORE: {}", in_full(&error)))
+    store::open_lazy(&address).await.map(Some).map_err(|error| format!("STORE: {}", in_full(&error)))
 }
 
 fn revocation() -> Result<Option<Revocation>, String> {

@@ -47,7 +47,7 @@ pub(crate) async fn sessions() -> Result<Sessions, Box<dyn Error>> {
         _ => KeyRing::open_or_create("session.keys")?,
     };
     // With a store there is a list of each user's sessions, by default.
-    let mut builder = Sessions::builder(keys).store(store::open(&address).await?);
+    let mut builder = Sessions::builder(keys).store(store::open_lazy(&address).await?);
     if let Some((most, overflow)) = most()? {
         builder = builder.max_sessions(most, overflow);
     }
