@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -42,6 +43,21 @@ def program(name):
     if found is None:
         sys.exit(f"missing: {name}; scripts/test installs what the tests need")
     return found
+
+
+def descendants(pid):
+    """The processes that this one has started, and those that they have."""
+    parents = {}
+    for stat in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            # The name, in parentheses, may have spaces.
+            parents[int(stat.split("/")[2])] = int(pathlib.Path(stat).read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            pass
+    found = [pid]
+    for parent in found:
+        found += [child for child, its in parents.items() if its == parent]
+    return found[1:]
 
 
 class Server:
@@ -85,6 +101,12 @@ class Server:
             pass
 
     def kill(self):
+        # Some of what it started may be in groups of their own, and would go on for a moment.
+        for process in descendants(self.process.pid):
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         self.signal(signal.SIGKILL)
         self.process.wait()
 
@@ -105,53 +127,94 @@ def answers(command):
 
 
 class Redis(Server):
-    def __init__(self, durable=False, cluster=False):
+    def __init__(self, durable=False, cluster=False, replica_of=None, host="127.0.0.1", timeout=2000, options=()):
         super().__init__()
         self.durable, self.bus = durable, free_port() if cluster else None
+        self.replica_of, self.host, self.timeout, self.options = replica_of, host, timeout, list(options)
 
     def command(self):
-        command = [program("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-                   "--dir", str(self.folder), "--daemonize", "no"]
+        command = [program("redis-server"), "--port", str(self.port), "--bind", self.host, "--save", "",
+                   "--dir", str(self.folder), "--daemonize", "no", *self.options]
         command += ["--appendonly", "yes", "--appendfsync", "always"] if self.durable else ["--appendonly", "no"]
         if self.bus is not None:
             command += ["--cluster-enabled", "yes", "--cluster-port", str(self.bus), "--cluster-config-file",
-                        "nodes.conf", "--cluster-node-timeout", "2000", "--cluster-announce-ip", "127.0.0.1",
+                        "nodes.conf", "--cluster-node-timeout", str(self.timeout), "--cluster-announce-ip", self.host,
                         "--cluster-require-full-coverage", "no"]
+        if self.replica_of is not None:
+            command += ["--replicaof", self.replica_of.host, str(self.replica_of.port)]
         return command
 
     def cli(self, *words):
-        command = [program("redis-cli"), "-p", str(self.port), *words]
+        command = [program("redis-cli"), "-h", self.host, "-p", str(self.port), *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
 
     def ready(self):
         return self.cli("ping").strip() == "PONG"
 
     @property
+    def address(self):
+        return f"{self.host}:{self.port}"
+
+    @property
     def url(self):
-        return f"redis://127.0.0.1:{self.port}/"
+        return f"redis://{self.address}/"
+
+    def keys(self):
+        return set(self.cli("--scan", "--pattern", "session:*").split())
+
+    def set(self, name, value):
+        answer = self.cli("config", "set", name, str(value))
+        assert answer.strip() == "OK", answer
+
+    def info(self, name):
+        found = [line.partition(":")[2] for line in self.cli("info", "replication").split() if line.startswith(name + ":")]
+        return found[0] if found else None
+
+    def replicated(self):
+        """Waits until a replica has all that was written before this."""
+        # WAIT asks for the last write of its own connection, so there has to be one: in a slot that the node has.
+        tag = next(iter(sorted(self.keys())), "barrier")
+        command = [program("redis-cli"), "-h", self.host, "-p", str(self.port)]
+        asked = f"SET {{{tag}}}:barrier 1 PX 60000\nWAIT 1 10000\n"
+        answer = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=20).stdout.split()
+        assert answer == ["OK", "1"], answer
 
 
 class RedisCluster:
-    """Three masters."""
+    """Three masters, each with so many replicas."""
 
-    def __init__(self):
-        self.nodes = [Redis(cluster=True) for _ in range(3)]
+    def __init__(self, replicas=0, **options):
+        self.replicas = replicas
+        self.nodes = [Redis(cluster=True, **options) for _ in range(3 * (1 + replicas))]
 
     def start(self):
         for node in self.nodes:
             node.start()
-        addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
-        command = [program("redis-cli"), "--cluster", "create", *addresses, "--cluster-replicas", "0", "--cluster-yes"]
+        addresses = [node.address for node in self.nodes]
+        command = [program("redis-cli"), "--cluster", "create", *addresses, "--cluster-replicas", str(self.replicas), "--cluster-yes"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
         self.wait()
         return self
 
     def wait(self):
+        """Until all of it is there, and the replicas have what their masters have."""
         deadline = time.monotonic() + 60
-        while not all("cluster_state:ok" in node.cli("cluster", "info") for node in self.nodes):
+        while not self.whole():
             if time.monotonic() > deadline:
                 sys.exit("the Redis cluster did not form")
             time.sleep(0.1)
+
+    def whole(self):
+        formed = all("cluster_state:ok" in node.cli("cluster", "info") for node in self.nodes)
+        linked = [node for node in self.nodes if node.info("master_link_status") == "up"]
+        return formed and len(linked) == 3 * self.replicas
+
+    def masters(self):
+        """What those that live say of themselves."""
+        return [node for node in self.nodes if node.process.poll() is None and node.info("role") == "master"]
+
+    def replica(self, master):
+        return next(node for node in self.nodes if node.info("master_port") == str(master.port))
 
     def stop(self):
         for node in self.nodes:
@@ -159,7 +222,7 @@ class RedisCluster:
 
     @property
     def url(self):
-        return "redis-cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return "redis-cluster://" + ",".join(node.address for node in self.nodes)
 
 
 class Mongo(Server):
@@ -186,13 +249,18 @@ with SecantusDBServer(storage_path=sys.argv[1], port=int(sys.argv[3]), ttl_sweep
 
 
 class Postgres(Server):
-    def __init__(self, durable=False):
+    def __init__(self, durable=False, standby_of=None, host="127.0.0.1"):
         super().__init__()
-        self.fsync = "on" if durable else "off"
+        self.fsync, self.standby_of, self.host = "on" if durable else "off", standby_of, host
 
     def start(self):
-        if not (self.folder / "data").exists():
-            initdb = [program("initdb"), "-D", str(self.folder / "data"), "-U", "test", "-A", "trust", "-E", "UTF8",
+        data = self.folder / "data"
+        if self.standby_of is not None and not data.exists():
+            copy = [program("pg_basebackup"), "-D", str(data), "-R", "-X", "stream", "-c", "fast", "-h", self.standby_of.host,
+                    "-p", str(self.standby_of.port), "-U", "test"]
+            subprocess.run(unprivileged(copy), check=True, timeout=60, cwd=self.folder)
+        if not data.exists():
+            initdb = [program("initdb"), "-D", str(data), "-U", "test", "-A", "trust", "-E", "UTF8",
                       "--locale=C", "--no-sync"]
             subprocess.run(unprivileged(initdb), check=True, stdout=subprocess.DEVNULL, timeout=60, cwd=self.folder)
             # One role that has to know a password.
@@ -202,16 +270,33 @@ class Postgres(Server):
 
     def command(self):
         return unprivileged([program("postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), "-k",
-                             str(self.folder), "-h", "127.0.0.1", "-c", f"fsync={self.fsync}",
+                             str(self.folder), "-h", self.host, "-c", f"fsync={self.fsync}",
                              "-c", "max_connections=200"])
 
+    def client(self):
+        return [program("psql"), "-h", self.host, "-p", str(self.port), "-U", "test", "-At", "postgres"]
+
     def ready(self):
-        return answers([program("psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "test", "-c", "select 1",
-                        "postgres"])
+        return answers([*self.client(), "-c", "select 1"])
+
+    def ask(self, *statements):
+        """What the last of them answers."""
+        each = [word for statement in statements for word in ("-c", statement)]
+        return subprocess.run([*self.client(), *each], check=True, capture_output=True, text=True, timeout=20).stdout.strip()
+
+    def set(self, name, value):
+        self.ask(f"alter system set {name} = '{value}'", "select pg_reload_conf()")
+
+    def promote(self):
+        self.ask("select pg_promote(true, 20)")
+
+    @property
+    def address(self):
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self):
-        return f"postgres://test@127.0.0.1:{self.port}/postgres?sslmode=disable"
+        return f"postgres://test@{self.address}/postgres?sslmode=disable"
 
 
 class MariaDb(Server):
@@ -244,6 +329,76 @@ class MariaDb(Server):
     @property
     def url(self):
         return f"mysql://root@127.0.0.1:{self.port}/t"
+
+
+class Forwarder:
+    """An address that leads to a server, and to another one after a failover."""
+
+    def __init__(self, server):
+        self.target, self.pairs, self.lock = server.address, [], threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def url(self, server):
+        """That server's, by way of this."""
+        return server.url.replace(server.address, f"127.0.0.1:{self.port}")
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client, self.target), daemon=True).start()
+
+    def serve(self, client, target):
+        host, port = target.split(":")
+        try:
+            server = socket.create_connection((host, int(port)), timeout=5)
+        except OSError:
+            return client.close()
+        for end in (client, server):
+            end.settimeout(None)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self.lock:
+            self.pairs.append((target, client, server))
+        other = threading.Thread(target=self.pump, args=(server, client), daemon=True)
+        other.start()
+        self.pump(client, server)
+        other.join()
+        with self.lock:
+            self.pairs.remove((target, client, server))
+        client.close()
+        server.close()
+
+    @staticmethod
+    def pump(source, sink):
+        try:
+            while part := source.recv(1 << 16):
+                sink.sendall(part)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def lead_to(self, server, cut=True):
+        """New connections go there; those to another server end, or stay where they are."""
+        self.target = server.address
+        with self.lock:
+            others = [(client, end) for target, client, end in self.pairs if target != self.target] if cut else []
+        for pair in others:
+            for end in pair:
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+    def stop(self):
+        self.listener.close()
 
 
 def main():

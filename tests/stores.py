@@ -34,14 +34,15 @@ def check(what, fine, saw=None):
 class Api:
     """The example, in a process of its own."""
 
-    def __init__(self, store, keys=None, **settings):
+    def __init__(self, store, keys=None, program=None, **settings):
+        self.program = program or [binary]
         self.settings = {"PORT": "0", "STORE": store, **settings} | ({"SESSION_KEYS": keys} if keys else {})
         self.start()
 
     def start(self):
         self.errors = tempfile.TemporaryFile()
         environment = {k: v for k, v in os.environ.items() if k not in ("STORE", "SESSION_KEYS", "SESSION_KEY_FILE")} | self.settings
-        self.process = subprocess.Popen([binary], env=environment, stdout=subprocess.PIPE, stderr=self.errors, text=True)
+        self.process = subprocess.Popen(self.program, env=environment, stdout=subprocess.PIPE, stderr=self.errors, text=True)
         atexit.register(self.process.kill)
         line = self.process.stdout.readline()
         if not line.startswith("listening on"):
@@ -60,15 +61,21 @@ class Api:
 
 
 class Browser:
+    # What is sent twice may be done twice.
+    attempts = 2
+
     def __init__(self, api, cookie=None):
         self.api, self.cookie, self.connection = api, cookie, None
 
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.api.port, timeout=30)
+
     def ask(self, method, path, body=None):
         """Status and body; the connection is made anew where it broke."""
-        for attempt in range(2):
+        for attempt in range(self.attempts):
             try:
                 if self.connection is None:
-                    self.connection = http.client.HTTPConnection("127.0.0.1", self.api.port, timeout=30)
+                    self.connection = self.connect()
                 headers = {"Cookie": f"{NAME}={self.cookie}"} if self.cookie else {}
                 text = None if body is None else json.dumps(body)
                 self.connection.request(method, path, text, headers)
@@ -77,7 +84,7 @@ class Browser:
                 break
             except (OSError, http.client.HTTPException):
                 self.connection = None
-                if attempt == 1:
+                if attempt == self.attempts - 1:
                     raise
         self.headers = {name.lower(): value for name, value in response.getheaders()}
         for name, value in response.getheaders():
