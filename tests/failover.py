@@ -162,45 +162,48 @@ class Client(threading.Thread):
 
 
 class Pair:
-    """Two clients that count in one session at the same time, each through its own node: none may overwrite the other."""
+    """Two that count in one session at the same time, each through its own node: neither may overwrite the other."""
 
-    def __init__(self, name, nodes):
-        self.clients = [Client(f"{name}-{n}", [node]) for n, node in enumerate(nodes)]
-        self.cookie = self.clients[0].browsers[0].cookie
-        self.done, self.unknown, self.odd, self.going = [0, 0], [0, 0], [], True
-        self.threads = [threading.Thread(target=self.run, args=(n, Once(node, self.cookie)), daemon=True) for n, node in enumerate(nodes)]
+    def __init__(self, nodes):
+        self.cookie = large_session(nodes[0]).cookie
+        self.done, self.unknown, self.odd, self.going, self.lock = 0, 0, [], True, threading.Lock()
+        self.held = [threading.Lock() for _ in nodes]
+        self.threads = [
+            threading.Thread(target=self.run, args=(Once(node, self.cookie), held), daemon=True)
+            for node, held in zip(nodes, self.held)
+        ]
 
-    def run(self, number, browser):
+    def run(self, browser, held):
         while self.going:
-            status, content = browser.ask("POST", "/entries/n/increment")
-            if status == 200:
-                self.done[number] += 1
-            elif status in (0, 503):
-                self.unknown[number] += 1
-                time.sleep(0.02)
-            else:
-                self.odd.append((status, content))
-            time.sleep(0.002)
+            with held:
+                status, content = browser.ask("POST", "/entries/n/increment")
+            with self.lock:
+                self.done += status == 200
+                self.unknown += status in (0, 503)
+                if status not in (0, 200, 503):
+                    self.odd.append((status, content))
+            time.sleep(0.002 if status == 200 else 0.02)
 
-    def verify(self, what, node, lost_may_be=0):
+    def stop(self):
         self.going = False
         for thread in self.threads:
             thread.join()
-        check(f"{what}: counted together", not self.odd, self.odd[:3])
+
+    def lost(self, what, node):
         seen = Browser(node, self.cookie).get("/entries/n")
-        done, unknown = sum(self.done), sum(self.unknown)
-        check(f"{what}: counted together", done - lost_may_be <= seen <= done + unknown, (done, seen, unknown))
+        check(f"{what}: counted by two at once", not self.odd and seen <= self.done + self.unknown, (self.odd[:3], seen, self.done, self.unknown))
+        return max(self.done - seen, 0)
 
 
 class Crowd:
     """Clients that go on through all of a scenario."""
 
-    def __init__(self, what, clients):
-        self.what, self.clients = what, clients
+    def __init__(self, what, clients, pair=None):
+        self.what, self.clients, self.pair = what, clients, pair
 
     def start(self):
-        for client in self.clients:
-            client.start()
+        for thread in self.clients + (self.pair.threads if self.pair else []):
+            thread.start()
         return self
 
     def grow(self, by=10, clients=None):
@@ -212,8 +215,8 @@ class Crowd:
     def held(self):
         """Nobody asks for anything, but who is told to."""
         with contextlib.ExitStack() as stack:
-            for client in self.clients:
-                stack.enter_context(client.lock)
+            for lock in [client.lock for client in self.clients] + (self.pair.held if self.pair else []):
+                stack.enter_context(lock)
             yield
 
     def look(self, clients=None):
@@ -244,6 +247,8 @@ class Crowd:
             client.going = False
         for client in self.clients:
             client.join()
+        if self.pair:
+            self.pair.stop()
 
 
 def nodes_over(url, **settings):
@@ -505,56 +510,94 @@ def redis():
 
 def postgres():
     for synchronous in (True, False):
-        for _ in range(3 if LONG else 1):
-            promoted(synchronous)
+        for cut in (False, True):
+            for _ in range(3 if LONG and not cut else 1):
+                promoted(synchronous, cut)
     print("ok  postgres: standbys promoted after a kill, synchronous and not", flush=True)
 
 
-def promoted(synchronous):
+def promoted(synchronous, cut):
+    """The primary is killed under load and its standby promoted. With `cut` nothing came to that any more before."""
     name = f"postgres, {'synchronous' if synchronous else 'asynchronous'}"
     primary = servers.Postgres(durable=True).start()
     standby = servers.Postgres(durable=True, standby_of=primary).start()
-    state = lambda: primary.ask("select state || ',' || sync_state from pg_stat_replication")
     if synchronous:
         primary.set("synchronous_standby_names", "*")
-    wait_for(f"{name}: the standby follows", lambda: state() == f"streaming,{'sync' if synchronous else 'async'}")
+    streams = f"streaming,{'sync' if synchronous else 'async'}"
+    state = lambda: primary.ask("select state || ',' || sync_state from pg_stat_replication")
+    wait_for(f"{name}: the standby follows", lambda: state() == streams)
     address = servers.Forwarder(primary)
     nodes = nodes_over(address.url(primary))
-    crowd = Crowd(name, [Client(f"postgres-{n}", nodes) for n in range(8)]).start()
-    pair = Pair("pair", nodes)
-    for thread in pair.threads:
-        thread.start()
-    in_cookie = [Browser(nodes[0]) for _ in range(3)]
-    for browser in in_cookie:
-        check(f"{name}: a login", browser.ask("POST", "/login", {"subject": "ada"})[0] == 204)
-    late = [large_session(nodes[0]) for _ in range(5)]
-    other = large_session(nodes[1])
+    crowd = Crowd(name, [Client(f"postgres-{n}", nodes) for n in range(6)], Pair(nodes)).start()
     crowd.grow()
+    ended = [end(large_session(nodes[n % 2])) for n in range(4)]
+    users = [Browser(node) for node in nodes]
+    for browser in users:
+        check(f"{name}: a login", browser.ask("POST", "/login", {"subject": "ada"})[0] == 204)
+    late = [large_session(nodes[0]) for _ in range(4)]
 
+    def everything_there():
+        return standby.ask("select pg_last_wal_receive_lsn()") == primary.ask("select pg_current_wal_flush_lsn()")
+
+    expected = None
     before = crowd.total()
     crowd.forget_outages()
-    crowd.grow(10)
-    # What is acknowledged while nothing gets to the standby. With synchronous replication nothing is.
-    with crowd.held():
-        # What it has by now, before nothing more comes to it.
-        wait_for(f"{name}: it has all", lambda: standby.ask("select pg_last_wal_receive_lsn()") == primary.ask("select pg_current_wal_flush_lsn()") or pair.going and synchronous)
-        standby.set("primary_conninfo", "")
-        wait_for(f"{name}: it receives nothing", lambda: primary.ask("select count(*) from pg_stat_replication") == "0")
-        unseen = crowd.total()
-        for client in crowd.clients[:4]:
-            client.increment(client.browsers[0])
-            client.note(client.browsers[1])
-        within = crowd.since(unseen)
+    if cut and not synchronous:
+        with crowd.held():
+            check(f"{name}: the subject's", users[0].ask("POST", "/revoke", {"subject": "ada"})[0] == 204)
+            wait_for(f"{name}: the standby has it all", everything_there)
+            standby.set("primary_conninfo", "")
+            wait_for(f"{name}: nothing comes to it", lambda: state() == "")
+            within = crowd.total()
+            for client in crowd.clients:
+                client.increment(client.browsers[0])
+                client.note(client.browsers[1])
+            within = crowd.since(within)
+            expected = 2 * len(crowd.clients)
+            check(f"{name}: acknowledged without the standby", within["acknowledged"] == expected, within)
+            late = [end(browser) for browser in late]
+            primary.kill()
+            began = time.monotonic()
+            standby.promote()
+            address.lead_to(standby)
+    else:
+        check(f"{name}: the subject's", users[0].ask("POST", "/revoke", {"subject": "ada"})[0] == 204)
+        if cut:
+            standby.set("primary_conninfo", "")
+            wait_for(f"{name}: nothing is acknowledged", lambda: all(client.failing_since for client in crowd.clients))
+            within = crowd.total()
+        late = [end(browser) for browser in late]
+        if cut:
+            check(f"{name}: still nothing is", crowd.since(within)["acknowledged"] == 0 and late == [None] * 4, crowd.since(within))
+        else:
+            crowd.grow()
         primary.kill()
         began = time.monotonic()
         standby.promote()
         address.lead_to(standby)
-    crowd.grow(10)
-    healed = time.monotonic() - began
-    crowd.look()
-    seen = crowd.since(before)
-    print(name, within, seen, healed)
+    promoted_after = time.monotonic() - began
+    crowd.grow(20)
     crowd.stop()
+    seen = crowd.since(before)
+    by_two = crowd.pair.lost(name, nodes[0])
+    late = [copy for copy in late if copy]
+    back = sum(any(is_back(node, cookie) for node in nodes) for cookie in late)
+    told = f"{name}{', the standby cut off before' if cut else ''}"
+    if synchronous:
+        check(f"{told}: nothing is lost", seen["lost"] == by_two == back == 0, (seen, by_two, back))
+    elif cut:
+        check(f"{told}: exactly that is lost", seen["lost"] == expected and by_two == 0, (seen, by_two))
+        check(f"{told}: and what was ended then is back", back == len(late) == 4, (back, late))
+    for cookie in ended if synchronous or cut else []:
+        check(f"{told}: ended is ended", None not in ended and not any(is_back(node, cookie) for node in nodes))
+    for browser in users if synchronous or cut else []:
+        rejections = [Browser(node, browser.cookie).get("/session")["rejection"] for node in nodes]
+        check(f"{told}: a revoked subject's sessions are", rejections == ["revoked"] * 2, rejections)
+    slowest = max(client.slowest_failure for client in crowd.clients)
+    check(f"{told}: no request waits longer than the time limit", slowest < STORE_TIMEOUT + SLACK, slowest)
+    figure("postgres", f"{told.removeprefix('postgres, ')}: acknowledged, lost", f"{seen['acknowledged'] + crowd.pair.done}, {seen['lost'] + by_two}")
+    figure("postgres", f"logouts acknowledged right before, of which came back", f"{len(late)}, {back}")
+    figure("postgres", "promoted after; 503 for at most", f"{promoted_after:.1f} s; {crowd.longest_outage(crowd.clients):.1f} s")
     for each in [*nodes, address, primary, standby]:
         each.stop()
 
