@@ -334,7 +334,7 @@ def redis_cluster():
     master = clients[0].home
     theirs = [client for client in clients if client.home is master]
     before, happened = crowd.total(), taken_over(master)
-    cluster.replica(master).cli("cluster", "failover")
+    cluster.replica(master).cli("cluster failover")
     happened()
     crowd.grow(20)
     settle(cluster)
@@ -413,7 +413,7 @@ def unreplicated(cluster, nodes, crowd, taken_over, refused):
         master.replicated()
         # Nothing is under way to it, and it cannot come back for more.
         replica.signal(signal.SIGSTOP)
-        master.cli("client", "kill", "type", "replica")
+        master.cli("client kill type replica")
         before = crowd.total(theirs)
         for client in theirs:
             for number in range(6):
@@ -468,8 +468,8 @@ def redis():
     with crowd.held():
         primary.replicated()
         before = crowd.total()
-        replica.cli("replicaof", "no", "one")
-        primary.cli("replicaof", replica.host, str(replica.port))
+        replica.cli("replicaof no one")
+        primary.cli(f"replicaof {replica.host} {replica.port}")
         wait_for("redis: the former primary follows", lambda: primary.info("master_link_status") == "up")
         address.lead_to(replica, cut=False)
         moved = time.monotonic()
@@ -490,7 +490,7 @@ def redis():
     before = crowd.total()
     crowd.grow(10)
     primary.kill()
-    replica.cli("replicaof", "no", "one")
+    replica.cli("replicaof no one")
     address.lead_to(replica)
     crowd.grow(10)
     crowd.look()
@@ -519,8 +519,8 @@ def postgres():
 def promoted(synchronous, cut):
     """The primary is killed under load and its standby promoted. With `cut` nothing came to that any more before."""
     name = f"postgres, {'synchronous' if synchronous else 'asynchronous'}"
-    primary = servers.Postgres(durable=True).start()
-    standby = servers.Postgres(durable=True, standby_of=primary).start()
+    primary = servers.Postgres().start()
+    standby = servers.Postgres(standby_of=primary).start()
     if synchronous:
         primary.set("synchronous_standby_names", "*")
     streams = f"streaming,{'sync' if synchronous else 'async'}"
@@ -597,7 +597,8 @@ def promoted(synchronous, cut):
     check(f"{told}: no request waits longer than the time limit", slowest < STORE_TIMEOUT + SLACK, slowest)
     figure("postgres", f"{told.removeprefix('postgres, ')}: acknowledged, lost", f"{seen['acknowledged'] + crowd.pair.done}, {seen['lost'] + by_two}")
     figure("postgres", f"logouts acknowledged right before, of which came back", f"{len(late)}, {back}")
-    figure("postgres", "promoted after; 503 for at most", f"{promoted_after:.1f} s; {crowd.longest_outage(crowd.clients):.1f} s")
+    if not cut:
+        figure("postgres", "promoted after; 503 for at most", f"{promoted_after:.1f} s; {crowd.longest_outage(crowd.clients):.1f} s")
     for each in [*nodes, address, primary, standby]:
         each.stop()
 
