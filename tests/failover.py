@@ -509,20 +509,21 @@ def redis():
 
 
 def postgres():
-    for synchronous in (True, False):
-        for cut in (False, True):
-            for _ in range(3 if LONG and not cut else 1):
-                promoted(synchronous, cut)
+    runs = [(True, False), (True, True), (False, True)]
+    if LONG:
+        runs = [(True, False)] * 3 + [(False, False)] * 3 + runs
+    primary = servers.Postgres().start()
+    for synchronous, cut in runs:
+        primary = promoted(primary, synchronous, cut)
+    primary.stop()
     print("ok  postgres: standbys promoted after a kill, synchronous and not", flush=True)
 
 
-def promoted(synchronous, cut):
+def promoted(primary, synchronous, cut):
     """The primary is killed under load and its standby promoted. With `cut` nothing came to that any more before."""
     name = f"postgres, {'synchronous' if synchronous else 'asynchronous'}"
-    primary = servers.Postgres().start()
     standby = servers.Postgres(standby_of=primary).start()
-    if synchronous:
-        primary.set("synchronous_standby_names", "*")
+    primary.set("synchronous_standby_names", "*" if synchronous else "")
     streams = f"streaming,{'sync' if synchronous else 'async'}"
     state = lambda: primary.ask("select state || ',' || sync_state from pg_stat_replication")
     wait_for(f"{name}: the standby follows", lambda: state() == streams)
@@ -599,12 +600,187 @@ def promoted(synchronous, cut):
     figure("postgres", f"logouts acknowledged right before, of which came back", f"{len(late)}, {back}")
     if not cut:
         figure("postgres", "promoted after; 503 for at most", f"{promoted_after:.1f} s; {crowd.longest_outage(crowd.clients):.1f} s")
-    for each in [*nodes, address, primary, standby]:
+    for each in [*nodes, address, primary]:
         each.stop()
+    return standby
 
 
-SCENARIOS = {"redis-cluster": redis_cluster, "redis": redis, "postgres": postgres}
+# --- A node that is cut off
 
+
+class Network:
+    """A network namespace, behind a bridge that a node in it can be taken from: what it sends gets nowhere, and nobody says so."""
+
+    def __init__(self):
+        self.name = f"sealed{os.getpid() % 10000}"
+        self.host, self.inside = "10.213.57.1", "10.213.57.2"
+        self.outer = f"{self.name}o"
+        atexit.register(self.stop)
+        for words in [
+            f"netns add {self.name}",
+            f"link add {self.name} type bridge",
+            f"addr add {self.host}/24 dev {self.name}",
+            f"link set {self.name} up",
+            f"link add {self.outer} type veth peer name {self.name}i netns {self.name}",
+            f"link set {self.outer} up master {self.name}",
+            f"-n {self.name} addr add {self.inside}/24 dev {self.name}i",
+            f"-n {self.name} link set {self.name}i up",
+            f"-n {self.name} link set lo up",
+        ]:
+            self.ip(words)
+
+    @staticmethod
+    def ip(words, check=True):
+        subprocess.run([servers.program("ip"), *words.split()], check=check, capture_output=not check, timeout=20)
+
+    def cut(self):
+        self.ip(f"link set {self.outer} nomaster")
+
+    def heal(self):
+        self.ip(f"link set {self.outer} master {self.name}")
+
+    @contextlib.contextmanager
+    def entered(self):
+        """Sockets that this thread makes meanwhile belong to the namespace."""
+        clone_newnet = 0x4000_0000
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def enter(path):
+            with open(path) as namespace:
+                if libc.setns(namespace.fileno(), clone_newnet) != 0:
+                    raise OSError(ctypes.get_errno(), f"setns {path}")
+
+        with open(f"/proc/self/task/{threading.get_native_id()}/ns/net") as own:
+            enter(f"/run/netns/{self.name}")
+            try:
+                yield
+            finally:
+                enter(f"/proc/self/fd/{own.fileno()}")
+
+    def stop(self):
+        for words in [f"netns del {self.name}", f"link del {self.name}", f"link del {self.outer}"]:
+            self.ip(words, check=False)
+
+
+class Inside(Api):
+    """A process in the namespace."""
+
+    def __init__(self, network, store, keys, program, **settings):
+        self.network = network
+        super().__init__(store, keys, [servers.program("ip"), "netns", "exec", network.name, program], **settings)
+
+    def connect(self, timeout):
+        connection = super().connect(timeout)
+        with self.network.entered():
+            connection.connect()
+        return connection
+
+
+REVOCATION = 0.5
+
+
+def cut_off():
+    if os.getuid() != 0:
+        return print("SKIPPED  cut-off: network namespaces need root", flush=True)
+    network = Network()
+    for name, server in [
+        ("redis", servers.Redis(host=network.host, options=["--protected-mode", "no"])),
+        ("postgres", servers.Postgres(host=network.host)),
+    ]:
+        server.start()
+        for seconds in [4, 40] if LONG else [4]:
+            cut_off_from(name, server, network, seconds)
+        server.stop()
+    network.stop()
+    print("ok  cut-off: a node that the store is out of reach for, and healed", flush=True)
+
+
+def cut_off_from(name, server, network, seconds):
+    keys = new_key()
+    settings = {"STORE_TIMEOUT_MS": str(int(STORE_TIMEOUT * 1000)), "REVOCATION": str(int(REVOCATION * 1000))}
+    trusting, strict = [
+        Inside(network, server.url, keys, binaries[0], REVOCATION_FAILURE=policy, **settings) for policy in ("open", "closed")
+    ]
+    other = Api(server.url, keys, [binaries[-1]], **settings)
+    what = f"cut-off, {name}"
+    crowd = Crowd(what, [Client(f"{name}-{n}", [trusting]) for n in range(3)]).start()
+    elsewhere = Crowd(what, [Client(f"{name}-other-{n}", [other]) for n in range(3)]).start()
+
+    def user(subject):
+        browser = Browser(other)
+        check(f"{what}: a login", browser.ask("POST", "/login", {"subject": subject})[0] == 204)
+        return browser.cookie
+
+    ada, bob, eve, dan = user("ada"), user("bob"), user("eve"), user("dan")
+    stored = large_session(other).cookie
+    for node in (trusting, strict):
+        for cookie in (ada, bob, eve, stored):
+            check(f"{what}: known", Browser(node, cookie).get("/session")["origin"] == "resumed")
+    crowd.grow()
+    before, there = crowd.total(), elsewhere.total()
+
+    network.cut()
+    began = time.monotonic()
+    ends = began + seconds
+    check(f"{what}: one is logged out elsewhere", Once(other, ada).ask("POST", "/destroy")[0] == 204)
+    check(f"{what}: and one is revoked", Once(other, eve).ask("POST", "/revoke", {"subject": "bob"})[0] == 204)
+    check(f"{what}: and one of the store", Once(other, stored).ask("POST", "/destroy")[0] == 204)
+    wait_for(f"{what}: 503", lambda: all(client.failing_since for client in crowd.clients))
+    # What was asked lately is good for as long as it is good with the store at hand.
+    wait_for(f"{what}: the answers are too old", lambda: time.monotonic() > began + REVOCATION + 0.1)
+    slowest, answers = 0.0, {"open": {}, "closed": {}}
+    while time.monotonic() < ends:
+        for policy, node in [("open", trusting), ("closed", strict)]:
+            for cookie, browser in [(cookie, Once(node, cookie)) for cookie in (ada, bob, eve)]:
+                status, content = browser.ask("PUT", "/entries/n", 1)
+                answers[policy][status] = answers[policy].get(status, 0) + 1
+                slowest = max(slowest, browser.slowest)
+            browser = Once(node, stored)
+            status, content = browser.ask("GET", "/session")
+            check(f"{what}: a session of the store cannot be known", (status, content) == (503, b""), (status, content))
+            slowest = max(slowest, browser.slowest)
+        time.sleep(0.02)
+    check(f"{what}: with FailurePolicy::Open cookies are good", set(answers["open"]) == {204}, answers)
+    check(f"{what}: with FailurePolicy::Closed none is", set(answers["closed"]) == {503}, answers)
+    for client in crowd.clients:
+        check(f"{what}: every stored session waits", client.failing_since is not None and client.failing_since < began + seconds)
+    slowest = max([slowest] + [client.slowest_failure for client in crowd.clients])
+    check(f"{what}: nobody waits longer than the time limit", slowest < STORE_TIMEOUT + SLACK, slowest)
+    # It may get there yet, when the network is healed.
+    check(f"{what}: no logout without the store", Once(trusting, dan).ask("POST", "/destroy")[0] == 503)
+    seen = elsewhere.since(there)
+    check(f"{what}: nobody else notices", seen["failed"] == 0, seen)
+
+    network.heal()
+    healed = time.monotonic()
+    wait_for(f"{what}: it heals", lambda: all(client.failing_since is None for client in crowd.clients), 120)
+    stored_after = time.monotonic() - healed
+    refused = lambda node, cookie: Once(node, cookie).ask("GET", "/session")
+    for node in (trusting, strict):
+        for cookie in (ada, bob, stored):
+
+            def known():
+                status, content = refused(node, cookie)
+                return status == 200 and json.loads(content)["rejection"] == "revoked"
+
+            wait_for(f"{what}: what was ended meanwhile is", known, 120)
+    revoked_after = time.monotonic() - healed
+    for node in (trusting, strict, other):
+        check(f"{what}: who was not revoked goes on", Browser(node, eve).get("/session")["subject"] == "eve")
+    crowd.grow(10)
+    for each in (crowd, elsewhere):
+        each.stop()
+    check(f"{what}: nothing is lost", crowd.since(before)["lost"] == 0 and elsewhere.since(there)["lost"] == 0)
+    # After a failure no other question is asked for a second; beyond that it is the network's matter.
+    bound = max(seconds, 2) * 1.5 + 3
+    check(f"{what}: soon", max(stored_after, revoked_after) < bound, (stored_after, revoked_after, bound))
+    figure("cut-off", f"{name}, {seconds} s: slowest 503", f"{slowest:.2f} s, with a limit of {STORE_TIMEOUT} s")
+    figure("cut-off", "sessions of the store back after, all revocations known after", f"{stored_after:.1f} s, {revoked_after:.1f} s")
+    for node in (trusting, strict, other):
+        node.stop()
+
+
+SCENARIOS = {"redis-cluster": redis_cluster, "redis": redis, "postgres": postgres, "cut-off": cut_off}
 
 def main():
     words = sys.argv[1:]
