@@ -780,7 +780,155 @@ def cut_off_from(name, server, network, seconds):
         node.stop()
 
 
-SCENARIOS = {"redis-cluster": redis_cluster, "redis": redis, "postgres": postgres, "cut-off": cut_off}
+# --- A clock that is wrong
+
+
+class Clock:
+    """The clock of a process, by libfaketime. Only the time of day moves, as where it is set wrongly."""
+
+    def __init__(self, folder, name):
+        self.file = pathlib.Path(folder) / name
+        self.set(0)
+        library = next(pathlib.Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+        check("libfaketime is there; scripts/test installs it", library is not None)
+        self.environment = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self.file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, seconds):
+        """So much ahead, or behind, of what it really is."""
+        new = self.file.with_suffix(".new")
+        new.write_text(f"{seconds:+}")
+        new.rename(self.file)
+
+
+HOUR = 3600
+SKEW = 60
+
+
+def clocks():
+    for name, server in [("redis", servers.Redis()), ("postgres", servers.Postgres())]:
+        server.start()
+        with tempfile.TemporaryDirectory() as folder:
+            wrong_clock(name, server, folder)
+        server.stop()
+    print("ok  clocks: a node hours ahead, then hours behind, then right again", flush=True)
+
+
+def wrong_clock(name, server, folder):
+    what, keys = f"clocks, {name}", new_key()
+    own, its = Clock(folder, "own"), Clock(folder, "its")
+    settings = {"REVOCATION": "500", "ABSOLUTE_MS": str(100 * HOUR * 1000)}
+    right, wrong = [
+        Api(server.url, keys, [binaries[n % len(binaries)]], **settings, **clock.environment) for n, clock in enumerate((own, its))
+    ]
+    nodes = (right, wrong)
+
+    def see(node, cookie):
+        seen = Browser(node, cookie).get("/session")
+        return seen["rejection"] or seen["expires_at"]
+
+    def user(node, subject, large=False):
+        browser = Browser(node)
+        check(f"{what}: a login", browser.ask("POST", "/login", {"subject": subject})[0] == 204)
+        if large:
+            browser.put("large", LARGE)
+        return browser
+
+    def counted(cookie, times):
+        """Counts on the one and the other; its end as both say."""
+        cookies, ends = cookie, set()
+        for number in range(1, times + 1):
+            browser = Browser(nodes[number % 2], cookies)
+            status, content = browser.ask("POST", "/entries/n/increment")
+            check(f"{what}: each sees what the other wrote", (status, json.loads(content)) == (200, number), (status, content))
+            cookies = browser.cookie
+        return {see(node, cookies) for node in nodes}
+
+    # Ahead.
+    stored, small = user(right, "ada", large=True), user(right, "ada")
+    ended, elsewhere = user(right, "ada"), user(right, "ada", large=True)
+    ends = {browser.cookie: see(right, browser.cookie) for browser in (stored, small, ended, elsewhere)}
+    its.set(6 * HOUR)
+    for cookie, at in ends.items():
+        check(f"{what}: ahead, but within its life: good, and not prolonged", [see(node, cookie) for node in nodes] == [at] * 2)
+    check(f"{what}: a row is good for both", counted(stored.cookie, 20) == {ends[stored.cookie]})
+    used = Browser(wrong, small.cookie)
+    used.put("n", 1)
+    check(f"{what}: what the one ahead seals", [see(node, used.cookie) for node in nodes] == ["future", ends[small.cookie]])
+    check(f"{what}: the cookie from before it is good", see(right, small.cookie) == ends[small.cookie])
+    born = [user(wrong, "eve"), user(wrong, "eve", large=True)]
+    for browser in born:
+        check(f"{what}: what it begins", see(right, browser.cookie) == "future", see(right, browser.cookie))
+    for by, on, browser in [(wrong, right, ended), (right, wrong, elsewhere)]:
+        copy = browser.cookie
+        check(f"{what}: logged out", browser.ask("POST", "/destroy")[0] == 204)
+        wait_for(f"{what}: ended is ended, whoever's clock", lambda: see(by, copy) == see(on, copy) == "revoked")
+    subject = [user(right, "bob"), user(wrong, "bob")]
+    check(f"{what}: known", [see(wrong, browser.cookie) in ("revoked", "future") for browser in subject] == [False] * 2)
+    # What it was told while it was ahead must not be good for as long as it takes until then.
+    known = user(right, "dan")
+    check(f"{what}: known", see(wrong, known.cookie) == see(right, known.cookie))
+
+    # Right again.
+    its.set(0)
+    copy = known.cookie
+    check(f"{what}: logged out", known.ask("POST", "/destroy")[0] == 204)
+    check(f"{what}: revoked", right and Browser(right).ask("POST", "/revoke", {"subject": "bob"})[0] == 204)
+    asked = time.monotonic()
+    wait_for(f"{what}: known within the bound", lambda: see(wrong, copy) == "revoked", 5)
+    wait_for(f"{what}: known within the bound", lambda: see(wrong, subject[0].cookie) == "revoked", 5)
+    check(f"{what}: known within the bound", time.monotonic() - asked < 0.5 + 1, time.monotonic() - asked)
+    check(f"{what}: a row that was written ahead", counted(user(right, "ada", large=True).cookie, 4) != {"future"})
+    for node in nodes:
+        check(f"{what}: what was there is there", see(node, stored.cookie) == ends[stored.cookie])
+        for browser in [used, *born]:
+            check(f"{what}: what came from ahead waits", see(node, browser.cookie) == "future")
+    # Until it is so late. It ends when it would have.
+    for clock in (own, its):
+        clock.set(6 * HOUR)
+    for node in nodes:
+        check(f"{what}: and is good then", see(node, used.cookie) == ends[small.cookie])
+        for browser in born:
+            left = Browser(node, browser.cookie).get("/session")["remaining_ms"]
+            check(f"{what}: for no longer than a session lives", 23.9 * HOUR * 1000 < left <= 24 * HOUR * 1000, left)
+        check(f"{what}: a subject that was revoked stays so", see(node, subject[1].cookie) == "revoked")
+    for clock in (own, its):
+        clock.set(24 * HOUR + 1)
+    for node in nodes:
+        check(f"{what}: over at its end", see(node, used.cookie) == "expired" and see(node, stored.cookie) in ("expired", "missing"))
+
+    # Behind.
+    for clock in (own, its):
+        clock.set(0)
+    fresh, stored = user(right, "ada"), user(right, "ada", large=True)
+    its.set(-6 * HOUR)
+    for browser in (fresh, stored):
+        before = see(right, browser.cookie)
+        check(f"{what}: behind, what is sealed now", see(wrong, browser.cookie) == "future")
+        check(f"{what}: and is good where the clock is right", see(right, browser.cookie) == before)
+    born = user(wrong, "eve", large=True)
+    at = see(wrong, born.cookie)
+    check(f"{what}: what it begins is good elsewhere", see(right, born.cookie) == at, (see(right, born.cookie), at))
+    check(f"{what}: and a row for both", counted(born.cookie, 6) == {at})
+    copy = born.cookie
+    check(f"{what}: logged out", Browser(right, copy).ask("POST", "/destroy")[0] == 204)
+    check(f"{what}: ended is ended", see(wrong, copy) == see(right, copy) == "revoked")
+    # Over where the clock is right, and for as much longer good as the other is behind.
+    own.set(25 * HOUR)
+    its.set(23 * HOUR)
+    check(f"{what}: over, and not yet", (see(right, fresh.cookie), len(see(wrong, fresh.cookie))) == ("expired", 24), see(wrong, fresh.cookie))
+    its.set(24 * HOUR + 1)
+    check(f"{what}: over there too", see(wrong, fresh.cookie) == "expired", see(wrong, fresh.cookie))
+    for node in nodes:
+        node.stop()
+    figure("clocks", f"{name}: 6 hours ahead, 6 behind", "refused as from the future, or good to its end and no longer")
+
+
+SCENARIOS = {"redis-cluster": redis_cluster, "redis": redis, "postgres": postgres, "cut-off": cut_off, "clocks": clocks}
 
 def main():
     words = sys.argv[1:]
