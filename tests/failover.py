@@ -19,7 +19,6 @@ import os
 import pathlib
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,8 +31,8 @@ from stores import LARGE, Api, Browser, check, new_key, wait_for
 
 LONG = os.environ.get("FAILOVER") == "long"
 STORE_TIMEOUT = 1.0
-# Beyond the time limit of the store: what a request may take on a busy machine.
-SLACK = 1.5
+# A write that may have happened is looked for once more, for as long again; and the machine may be busy.
+LONGEST = 2 * STORE_TIMEOUT + 1.0
 
 binaries = []
 figures = []
@@ -385,7 +384,7 @@ def killed_master(cluster, nodes, crowd, taken_over):
     figure("redis-cluster", "logouts right before the kill, of which came back", f"{len(late)}, {back}")
     figure("redis-cluster", "sessions of other masters: acknowledged, answered 503", f"{there['acknowledged']}, {there['failed']}")
     slowest = max(client.slowest_failure for client in crowd.clients)
-    check("redis-cluster: no request waits longer than the time limit", slowest < STORE_TIMEOUT + SLACK, slowest)
+    check("redis-cluster: no request waits longer than the time limit", slowest < LONGEST, slowest)
     # Back as a replica, it has what its former replica has.
     again = crowd.total()
     master.start()
@@ -595,7 +594,7 @@ def promoted(primary, synchronous, cut):
         rejections = [Browser(node, browser.cookie).get("/session")["rejection"] for node in nodes]
         check(f"{told}: a revoked subject's sessions are", rejections == ["revoked"] * 2, rejections)
     slowest = max(client.slowest_failure for client in crowd.clients)
-    check(f"{told}: no request waits longer than the time limit", slowest < STORE_TIMEOUT + SLACK, slowest)
+    check(f"{told}: no request waits longer than the time limit", slowest < LONGEST, slowest)
     figure("postgres", f"{told.removeprefix('postgres, ')}: acknowledged, lost", f"{seen['acknowledged'] + crowd.pair.done}, {seen['lost'] + by_two}")
     figure("postgres", f"logouts acknowledged right before, of which came back", f"{len(late)}, {back}")
     if not cut:
@@ -745,7 +744,7 @@ def cut_off_from(name, server, network, seconds):
     for client in crowd.clients:
         check(f"{what}: every stored session waits", client.failing_since is not None and client.failing_since < began + seconds)
     slowest = max([slowest] + [client.slowest_failure for client in crowd.clients])
-    check(f"{what}: nobody waits longer than the time limit", slowest < STORE_TIMEOUT + SLACK, slowest)
+    check(f"{what}: nobody waits longer than the time limit", slowest < LONGEST, slowest)
     # It may get there yet, when the network is healed.
     check(f"{what}: no logout without the store", Once(trusting, dan).ask("POST", "/destroy")[0] == 503)
     seen = elsewhere.since(there)
@@ -778,6 +777,82 @@ def cut_off_from(name, server, network, seconds):
     figure("cut-off", "sessions of the store back after, all revocations known after", f"{stored_after:.1f} s, {revoked_after:.1f} s")
     for node in (trusting, strict, other):
         node.stop()
+
+
+# --- A server that falls silent
+
+
+def silent():
+    """The primary answers nothing any more and closes nothing, as a machine without power does; another takes over, at its
+    address or as the cluster's master. Whoever waits for the old connections waits for ever."""
+    for name, make in [("redis", silent_redis), ("redis-cluster", silent_cluster), ("postgres", silent_postgres)]:
+        silent_in(name, *make())
+    print("ok  silent: a server that says nothing is left for its successor", flush=True)
+
+
+def frozen(server):
+    for process in [server.process.pid, *servers.descendants(server.process.pid)]:
+        os.kill(process, signal.SIGSTOP)
+
+
+def silent_redis():
+    primary = servers.Redis().start()
+    replica = servers.Redis(replica_of=primary).start()
+    wait_for("redis: the replica follows", lambda: replica.info("master_link_status") == "up")
+    address = servers.Forwarder(primary)
+
+    def move():
+        frozen(primary)
+        replica.cli("replicaof no one")
+        address.lead_to(replica, cut=False)
+
+    return address.url(primary), primary.replicated, move, [address, primary, replica]
+
+
+def silent_postgres():
+    primary = servers.Postgres().start()
+    standby = servers.Postgres(standby_of=primary).start()
+    primary.set("synchronous_standby_names", "*")
+    wait_for("postgres: the standby follows", lambda: primary.ask("select sync_state from pg_stat_replication") == "sync")
+    address = servers.Forwarder(primary)
+
+    def move():
+        frozen(primary)
+        standby.promote()
+        address.lead_to(standby, cut=False)
+
+    return address.url(primary), lambda: None, move, [address, primary, standby]
+
+
+def silent_cluster():
+    cluster = servers.RedisCluster(replicas=1, timeout=1000).start()
+    master = cluster.masters()[0]
+    heir = cluster.replica(master)
+
+    def move():
+        frozen(master)
+        wait_for("redis-cluster: the replica is promoted", lambda: heir.info("role") == "master")
+
+    return cluster.url, lambda: [node.replicated() for node in cluster.masters()], move, [cluster]
+
+
+def silent_in(name, url, replicated, move, servers_):
+    # As many as to use up a pool.
+    nodes = nodes_over(url)
+    crowd = Crowd(f"silent, {name}", [Client(f"silent-{n}", nodes) for n in range(16)]).start()
+    crowd.grow()
+    with crowd.held():
+        replicated()
+    before = crowd.total()
+    move()
+    moved = time.monotonic()
+    crowd.grow(3)
+    figure("silent", f"{name}: all sessions back after", f"{time.monotonic() - moved:.1f} s")
+    crowd.stop()
+    seen = crowd.since(before)
+    check("silent, postgres: with a synchronous standby nothing is lost", name != "postgres" or seen["lost"] == 0, seen)
+    for each in [*nodes, *servers_]:
+        each.stop()
 
 
 # --- A clock that is wrong
@@ -877,12 +952,11 @@ def wrong_clock(name, server, folder):
     its.set(0)
     copy = known.cookie
     check(f"{what}: logged out", known.ask("POST", "/destroy")[0] == 204)
-    check(f"{what}: revoked", right and Browser(right).ask("POST", "/revoke", {"subject": "bob"})[0] == 204)
+    check(f"{what}: revoked", Browser(right).ask("POST", "/revoke", {"subject": "bob"})[0] == 204)
     asked = time.monotonic()
     wait_for(f"{what}: known within the bound", lambda: see(wrong, copy) == "revoked", 5)
     wait_for(f"{what}: known within the bound", lambda: see(wrong, subject[0].cookie) == "revoked", 5)
     check(f"{what}: known within the bound", time.monotonic() - asked < 0.5 + 1, time.monotonic() - asked)
-    check(f"{what}: a row that was written ahead", counted(user(right, "ada", large=True).cookie, 4) != {"future"})
     for node in nodes:
         check(f"{what}: what was there is there", see(node, stored.cookie) == ends[stored.cookie])
         for browser in [used, *born]:
@@ -929,16 +1003,18 @@ def wrong_clock(name, server, folder):
 
 
 SCENARIOS = {"redis-cluster": redis_cluster, "redis": redis, "postgres": postgres, "cut-off": cut_off, "clocks": clocks}
+# What the stores do not hold yet; only by its name.
+PENDING = {"silent": silent}
 
 def main():
-    words = sys.argv[1:]
-    binaries.extend(os.path.abspath(word) for word in words if word not in SCENARIOS)
+    words, named = sys.argv[1:], SCENARIOS | PENDING
+    binaries.extend(os.path.abspath(word) for word in words if word not in named)
     if not binaries or not all(os.path.exists(binary) for binary in binaries):
         sys.exit(__doc__)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     began = time.monotonic()
-    for name in [word for word in words if word in SCENARIOS] or SCENARIOS:
-        SCENARIOS[name]()
+    for name in [word for word in words if word in named] or SCENARIOS:
+        named[name]()
     width = max(len(what) for _, what, _ in figures)
     print(f"\nmeasured, in {time.monotonic() - began:.0f} s")
     for scenario, what, value in figures:

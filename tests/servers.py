@@ -112,7 +112,6 @@ class Server:
 
     def stop(self):
         if self.process is not None:
-            self.signal(signal.SIGCONT)
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
