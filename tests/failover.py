@@ -164,12 +164,12 @@ class Pair:
     """Two that count in one session at the same time, each through its own node: neither may overwrite the other."""
 
     def __init__(self, nodes):
-        self.cookie = large_session(nodes[0]).cookie
+        cookie = large_session(nodes[0]).cookie
+        self.browsers = [Once(node, cookie) for node in nodes]
         self.done, self.unknown, self.odd, self.going, self.lock = 0, 0, [], True, threading.Lock()
         self.held = [threading.Lock() for _ in nodes]
         self.threads = [
-            threading.Thread(target=self.run, args=(Once(node, self.cookie), held), daemon=True)
-            for node, held in zip(nodes, self.held)
+            threading.Thread(target=self.run, args=pair, daemon=True) for pair in zip(self.browsers, self.held)
         ]
 
     def run(self, browser, held):
@@ -189,7 +189,8 @@ class Pair:
             thread.join()
 
     def lost(self, what, node):
-        seen = Browser(node, self.cookie).get("/entries/n")
+        # Each has a cookie of its own by now, which lasts as long as it was used.
+        seen = Browser(node, self.browsers[0].cookie).get("/entries/n")
         check(f"{what}: counted by two at once", not self.odd and seen <= self.done + self.unknown, (self.odd[:3], seen, self.done, self.unknown))
         return max(self.done - seen, 0)
 
