@@ -48,12 +48,15 @@ class Once(Browser):
 
     attempts = 1
     slowest = 0.0
+    # Whether there was nobody who could have done it.
+    refused = False
 
     def ask(self, method, path, body=None):
-        began = time.monotonic()
+        began, self.refused = time.monotonic(), False
         try:
             return super().ask(method, path, body)
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
+            self.refused = isinstance(error, ConnectionRefusedError)
             return 0, b""
         finally:
             self.slowest = max(self.slowest, time.monotonic() - began)
