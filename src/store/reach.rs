@@ -44,6 +44,35 @@ impl From<io::Error> for Unreached {
     }
 }
 
+/// Who waits for longer than this and then gives up leaves the connection as well. A machine that has hung or lost its power
+/// closes nothing, and what comes in its place at its address is met by a new connection alone.
+pub(super) const SILENT: Duration = Duration::from_millis(500);
+
+/// A call on a connection. Dropped without an answer after [`SILENT`], as by whoever gave up waiting, it leaves the connection.
+pub(super) struct Waiting<F: FnMut()> {
+    since: Instant,
+    leave: F,
+    answered: bool,
+}
+
+impl<F: FnMut()> Waiting<F> {
+    pub(super) fn or_else(leave: F) -> Self {
+        Self { since: Instant::now(), leave, answered: false }
+    }
+
+    pub(super) fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl<F: FnMut()> Drop for Waiting<F> {
+    fn drop(&mut self) {
+        if !self.answered && self.since.elapsed() >= SILENT {
+            (self.leave)();
+        }
+    }
+}
+
 /// After the first failure, doubled with each that follows on it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -89,6 +118,19 @@ impl<E: Clone + From<io::Error> + Send + Sync + 'static> Attempts<E> {
         // Of a task that has ended with its runtime, nobody else tells.
         lock(&self.state).running.take_if(|other| other.ptr_eq(&running));
         outcome
+    }
+
+    /// Begins this attempt, for which nobody waits, unless another one is under way or has just failed.
+    #[cfg(feature = "redis")]
+    pub(super) fn launch<F>(&self, attempt: impl FnOnce() -> F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        let mut state = lock(&self.state);
+        let is_running = state.running.clone().is_some_and(|running| running.now_or_never().is_none());
+        if !is_running && state.failed.as_ref().is_none_or(|failed| failed.at.elapsed() >= failed.pause) {
+            state.running = Some(self.begin(attempt()));
+        }
     }
 
     fn begin(&self, attempt: impl Future<Output = Result<(), E>> + Send + 'static) -> Attempt<E> {

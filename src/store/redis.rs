@@ -162,7 +162,7 @@ impl RedisStore {
             Servers::Single(connections) => connections.ask(command).await,
             Servers::Manager(connection) => on(connection.clone(), command).await,
             Servers::Multiplexed(connection) => on(connection.clone(), command).await,
-            Servers::Cluster(cluster) => on(cluster.connection().await?, command).await,
+            Servers::Cluster(cluster) => cluster.ask(command).await,
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub(crate) struct Gate {
@@ -15,6 +16,7 @@ pub(crate) struct Gate {
     closed: Option<TcpSocket>,
     opened: Option<JoinHandle<()>>,
     pub(crate) connections: Arc<AtomicU32>,
+    hushed: watch::Sender<()>,
 }
 
 impl Gate {
@@ -25,7 +27,14 @@ impl Gate {
         let closed = bound(([127, 0, 0, 1], 0).into());
         let address = closed.local_addr().unwrap();
         let server = port[..digits].parse().unwrap();
-        Self { address, server, closed: Some(closed), opened: None, connections: Arc::default() }
+        Self {
+            address,
+            server,
+            closed: Some(closed),
+            opened: None,
+            connections: Arc::default(),
+            hushed: watch::Sender::default(),
+        }
     }
 
     /// The address with the gate in it.
@@ -49,19 +58,29 @@ impl Gate {
     fn listen(&mut self, leads_on: bool) {
         let listener = self.closed.take().unwrap().listen(1024).unwrap();
         let (server, connections) = (self.server, Arc::clone(&self.connections));
+        let hushed = self.hushed.clone();
         self.opened = Some(tokio::spawn(async move {
             let mut going = JoinSet::new();
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
                 connections.fetch_add(1, Ordering::SeqCst);
                 if leads_on {
+                    let mut hushed = hushed.subscribe();
                     going.spawn(async move {
                         let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                        tokio::select! {
+                            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                            _ = hushed.changed() => std::future::pending().await,
+                        }
                     });
                 }
             }
         }));
+    }
+
+    /// The connections that there are carry nothing any more, and do not end. New ones do.
+    pub(crate) fn hush(&self) {
+        self.hushed.send_replace(());
     }
 
     /// All connections end, and new ones are refused.

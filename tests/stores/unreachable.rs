@@ -175,7 +175,7 @@ async fn goes_and_comes_back(engine: Engine) {
     let mut gate = Gate::before(&address(engine));
     let store = lazy(engine, &place.name, &gate.url(&address(engine))).unwrap();
     gate.open();
-    until("it is found", async || create(&*store, 1).await).await;
+    assert_eq!(until("it is found", async || create(&*store, 1).await).await, Written::Done);
     for _ in 0..2 {
         gate.close().await;
         // The connections that were there end first, and who has one hears of nothing else.
@@ -194,6 +194,38 @@ async fn goes_and_comes_back(engine: Engine) {
         gate.open();
         let row = until("it is found again", async || store.load(&key(1)).await).await;
         assert_eq!(row.unwrap().data, b"data");
+    }
+}
+
+/// A machine hangs or loses its power: nothing is answered and nothing closed. What comes in its place is found by new
+/// connections, which nobody but the store makes.
+async fn falls_silent(engine: Engine) {
+    let place = engine.place();
+    let mut gate = Gate::before(&address(engine));
+    let store = lazy(engine, &place.name, &gate.url(&address(engine))).unwrap();
+    gate.open();
+    assert_eq!(until("it is found", async || create(&*store, 1).await).await, Written::Done);
+    for round in 0..2 {
+        // As many connections as a store keeps.
+        let one = key(1);
+        let loads = (0..20).map(|_| store.load(&one));
+        futures_util::future::join_all(loads)
+            .await
+            .into_iter()
+            .for_each(|row| assert!(row.unwrap().is_some()));
+        gate.hush();
+        let began = Instant::now();
+        let found = loop {
+            // As requests do, which do not wait for ever.
+            match tokio::time::timeout(Duration::from_secs(1), store.load(&key(1))).await {
+                Ok(Ok(row)) => break row,
+                _ => assert!(
+                    began.elapsed() < Duration::from_secs(20),
+                    "round {round}: it waits for the silent one"
+                ),
+            }
+        };
+        assert_eq!(found.unwrap().data, b"data");
     }
 }
 
@@ -241,6 +273,9 @@ mod later {
 mod again {
     // A cluster tells its own addresses, which the gate is not before.
     on_each_engine!(super::goes_and_comes_back; redis Redis, mongodb Mongo, postgres Postgres, mariadb MariaDb);
+}
+mod after_silence {
+    on_each_engine!(super::falls_silent; redis Redis, mongodb Mongo, postgres Postgres, mariadb MariaDb);
 }
 mod restraint {
     on_each_server!(super::is_not_hammered);

@@ -1,17 +1,21 @@
 //! The connection to a cluster, which is one for all nodes and all runtimes.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+use redis::aio::ConnectionLike as _;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{RedisError, RedisResult};
+use redis::{Cmd, RedisError, RedisResult, Value};
+use tokio::runtime::Handle;
 
-use crate::store::reach::Attempts;
+use crate::store::reach::{Attempts, Waiting};
 
 pub(super) struct Cluster {
-    /// There from the first attempt on that succeeds; what breaks later is mended behind it.
-    connection: Arc<OnceLock<ClusterConnection>>,
-    /// What makes it, and the nodes that it asks first, unless it was there from the beginning.
+    /// There from the first attempt on that succeeds. What breaks is mended behind it; what falls silent is not, and gets a
+    /// successor.
+    connection: Arc<ArcSwapOption<ClusterConnection>>,
+    /// What makes it, and the nodes that it asks first, unless it is the application's.
     origin: Option<(ClusterClient, String)>,
     attempts: Attempts<RedisError>,
 }
@@ -22,13 +26,24 @@ impl Cluster {
     }
 
     pub(super) fn of(connection: ClusterConnection) -> Self {
-        Self { connection: Arc::new(connection.into()), origin: None, attempts: Attempts::new() }
+        let connection = Arc::new(ArcSwapOption::from_pointee(connection));
+        Self { connection, origin: None, attempts: Attempts::new() }
+    }
+
+    pub(super) async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
+        let mut connection = self.connection().await?;
+        let waiting = Waiting::or_else(|| self.succeed());
+        let answer = connection.req_packed_command(command).await.and_then(Value::extract_error);
+        if !answer.as_ref().is_err_and(RedisError::is_timeout) {
+            waiting.answered();
+        }
+        answer
     }
 
     pub(super) async fn connection(&self) -> RedisResult<ClusterConnection> {
         loop {
-            match (self.connection.get(), &self.origin) {
-                (Some(connection), _) => return Ok(connection.clone()),
+            match (&*self.connection.load(), &self.origin) {
+                (Some(connection), _) => return Ok(ClusterConnection::clone(connection)),
                 (None, Some((client, _))) => self.connect(client).await?,
                 (None, None) => unreachable!("there is a connection or what makes it"),
             }
@@ -36,18 +51,28 @@ impl Cluster {
     }
 
     async fn connect(&self, client: &ClusterClient) -> RedisResult<()> {
+        self.attempts.join(|| self.attempt(client)).await
+    }
+
+    fn attempt(&self, client: &ClusterClient) -> impl Future<Output = RedisResult<()>> + Send + use<> {
         let (client, connection) = (client.clone(), Arc::clone(&self.connection));
-        let attempt = async move {
-            let made = client.get_async_connection().await?;
-            connection.get_or_init(|| made);
+        async move {
+            connection.store(Some(Arc::new(client.get_async_connection().await?)));
             Ok(())
-        };
-        self.attempts.join(|| attempt).await
+        }
+    }
+
+    /// Asks the cluster anew who its masters are, over connections of its own; the silent one may have a successor. The nodes
+    /// that answer are asked over the former ones meanwhile, so that nobody else waits.
+    fn succeed(&self) {
+        if let (Some((client, _)), Ok(_)) = (&self.origin, Handle::try_current()) {
+            self.attempts.launch(|| self.attempt(client));
+        }
     }
 
     /// The nodes that were asked, as long as none has answered.
     pub(super) fn at_if_unreached(&self) -> Option<&str> {
         let (_, at) = self.origin.as_ref()?;
-        self.connection.get().is_none().then_some(at)
+        self.connection.load().is_none().then_some(at)
     }
 }

@@ -10,6 +10,7 @@ use redis::{Client, Cmd, ErrorKind, RedisResult, Value};
 use tokio::runtime::{Handle, Id};
 
 use super::says;
+use crate::store::reach::Waiting;
 
 /// Ids of runtimes do not come back, so those that have ended are forgotten when there are this many.
 const MOST: usize = 256;
@@ -53,18 +54,21 @@ impl Connections {
 
     pub(super) async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
         let Made { mut connection, answered, .. } = self.here()?;
+        let waiting = Waiting::or_else(|| self.made().retain(|made| !Arc::ptr_eq(&made.answered, &answered)));
         let answer = connection.send_packed_command(command).await.and_then(Value::extract_error);
         match &answer {
             Err(error) if says(error, "READONLY") => self.leave(),
             Err(error) if !matches!(error.kind(), ErrorKind::Server(_)) => {
-                // It tries by itself, and would tell the next request how that ended, however long ago that was. An answer
-                // that is late is another matter.
+                // It tries by itself, and would tell the next request how that ended, however long ago that was. One that
+                // has answered and does not in time is left as silent.
                 if !answered.load(Ordering::Relaxed) || !error.is_timeout() {
                     self.leave();
                 }
+                return answer;
             }
             _ => answered.store(true, Ordering::Relaxed),
         }
+        waiting.answered();
         answer
     }
 

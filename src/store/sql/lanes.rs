@@ -4,7 +4,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 
-use crate::store::reach::{Attempts, Unreached};
+use crate::store::reach::{Attempts, SILENT, Unreached};
 
 /// One that was idle for longer goes back to the pool, which asks it.
 const FRESH: Duration = Duration::from_secs(2);
@@ -136,15 +136,19 @@ impl<D: Located> Lanes<D> {
             Some(idle) => (idle.connection, idle.taken),
             None => (self.acquire().await?, Instant::now()),
         };
-        Ok(Lane { connection, taken, lanes: self, permit })
+        Ok(Lane { connection: Some(connection), since: Instant::now(), taken, lanes: self, permit })
     }
 
     fn in_hand(&self) -> Option<Idle<D>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         let fresh = |idle: &Idle<D>| idle.used.elapsed() < FRESH && idle.taken.elapsed() < IN_HAND;
         // What is not fresh any more is dropped, which is how the pool gets it back.
         idle.retain(fresh);
         idle.pop()
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle<D>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pool(&self) -> &Pool<D> {
@@ -239,7 +243,7 @@ impl<D: Located> Lanes<D> {
     }
 }
 
-fn lock(asked: &Mutex<Asked>) -> std::sync::MutexGuard<'_, Asked> {
+fn lock(asked: &Mutex<Asked>) -> MutexGuard<'_, Asked> {
     asked.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -252,36 +256,55 @@ fn carried(unreached: Unreached) -> Error {
     Error::Configuration(unreached.into())
 }
 
-/// A connection in use. Dropped, as after a failure or by a request that was given up, it goes back to the pool.
-pub(super) struct Lane<'l, D: Database> {
-    connection: PoolConnection<D>,
+/// A connection in use. Dropped, as after a failure or by a request that was given up, it goes back to the pool, unless the
+/// server has been silent for so long that it may never answer: the pool would wait for that as well.
+pub(super) struct Lane<'l, D: Located> {
+    /// There until it is dropped.
+    connection: Option<PoolConnection<D>>,
+    since: Instant,
     taken: Instant,
     lanes: &'l Lanes<D>,
     /// None for a pool that is the application's.
     permit: Option<SemaphorePermit<'l>>,
 }
 
-impl<D: Database> Lane<'_, D> {
+impl<D: Located> Lane<'_, D> {
     /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it.
-    pub(super) fn done<T>(self, outcome: Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn done<T>(mut self, outcome: Result<T, Error>) -> Result<T, Error> {
+        let connection = self.connection.take();
         if self.permit.is_some() && matches!(outcome, Ok(_) | Err(Error::Database(_))) {
-            let idle = Idle { connection: self.connection, taken: self.taken, used: Instant::now() };
-            self.lanes.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+            let used = Instant::now();
+            let idle = connection.map(|connection| Idle { connection, taken: self.taken, used });
+            self.lanes.idle().extend(idle);
         }
         outcome
     }
 }
 
-impl<D: Database> Deref for Lane<'_, D> {
-    type Target = D::Connection;
-
-    fn deref(&self) -> &D::Connection {
-        &self.connection
+impl<D: Located> Drop for Lane<'_, D> {
+    fn drop(&mut self) {
+        let silent = self.since.elapsed() >= SILENT;
+        let Some(connection) = self.connection.take().filter(|_| silent) else { return };
+        if D::location(&self.lanes.pool().connect_options()).is_some() {
+            drop(connection.detach());
+            // They lead to the same server.
+            self.lanes.idle().drain(..).for_each(|idle| drop(idle.connection.detach()));
+        }
     }
 }
 
-impl<D: Database> DerefMut for Lane<'_, D> {
+const THERE: &str = "a lane has its connection until it is dropped";
+
+impl<D: Located> Deref for Lane<'_, D> {
+    type Target = D::Connection;
+
+    fn deref(&self) -> &D::Connection {
+        self.connection.as_ref().expect(THERE)
+    }
+}
+
+impl<D: Located> DerefMut for Lane<'_, D> {
     fn deref_mut(&mut self) -> &mut D::Connection {
-        &mut self.connection
+        self.connection.as_mut().expect(THERE)
     }
 }
