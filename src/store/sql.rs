@@ -33,8 +33,8 @@ const SWEPT_AT_ONCE: usize = 1_000;
 /// [`connect_lazy`](Self::connect_lazy) begins while the database is down.
 ///
 /// [`from_pool`](Self::from_pool) takes the application's own pool. By that, version 0.9 of the crate `sqlx` is public here: a
-/// release of this crate that moves to the next one is a breaking one. Two versions of it do not go together in one program, because
-/// both want to link SQLite.
+/// release of this crate that moves to the next one is a breaking one. With SQLite in both, two
+/// versions of it do not go together in one program, because each wants to link it.
 ///
 /// # In production
 /// - **Schema.** [`create_table`](Self::create_table) makes the table where there is none; for a migration tool:
