@@ -621,7 +621,8 @@ class Network:
         atexit.register(self.stop)
         for words in [
             f"netns add {self.name}",
-            f"link add {self.name} type bridge",
+            # An address of its own: with that of the port, what comes to that would be taken even when it is cut off.
+            f"link add {self.name} address 02:53:45:53:53:01 type bridge",
             f"addr add {self.host}/24 dev {self.name}",
             f"link set {self.name} up",
             f"link add {self.outer} type veth peer name {self.name}i netns {self.name}",
@@ -781,6 +782,71 @@ def cut_off_from(name, server, network, seconds):
     figure("cut-off", "sessions of the store back after, all revocations known after", f"{stored_after:.1f} s, {revoked_after:.1f} s")
     for node in (trusting, strict, other):
         node.stop()
+
+
+# --- A primary that is cut off together with a node
+
+
+class PrimaryInside(servers.Redis):
+    def __init__(self, network):
+        super().__init__(host=network.inside, options=["--protected-mode", "no"])
+        self.network = network
+
+    def command(self):
+        return [servers.program("ip"), "netns", "exec", self.network.name, *super().command()]
+
+    def set(self, name, value):
+        with self.network.entered():
+            super().set(name, value)
+
+
+def partition():
+    """The node goes on with the primary that it can reach, while another is promoted elsewhere."""
+    if os.getuid() != 0:
+        return print("SKIPPED  partition: network namespaces need root", flush=True)
+    network = Network()
+    for refused in (False, True):
+        primary = PrimaryInside(network).start()
+        replica = servers.Redis(replica_of=primary, host=network.host, options=["--protected-mode", "no"]).start()
+        wait_for("partition: the replica follows", lambda: replica.info("master_link_status") == "up")
+        if refused:
+            primary.set("min-replicas-max-lag", 1)
+            primary.set("min-replicas-to-write", 1)
+        keys, settings = new_key(), {"STORE_TIMEOUT_MS": str(int(STORE_TIMEOUT * 1000))}
+        inside = Inside(network, primary.url, keys, binaries[0], **settings)
+        outside = Api(replica.url, keys, [binaries[-1]], **settings)
+        crowd = Crowd("partition", [Client(f"partition-{n}", [inside]) for n in range(4)]).start()
+        crowd.grow()
+        with crowd.held():
+            primary.replicated()
+            before = crowd.total()
+            network.cut()
+            cut = time.monotonic()
+        if refused:
+            wait_for("partition: nothing is acknowledged any more", lambda: all(client.failing_since for client in crowd.clients))
+            stopped = max(client.failing_since for client in crowd.clients) - cut
+            check("partition: soon", stopped < 1 + 2, stopped)
+        else:
+            wait_for("partition: it goes on as if nothing were", lambda: time.monotonic() > cut + 3)
+        for client in crowd.clients:
+            client.going = False
+        for client in crowd.clients:
+            client.join()
+        within = crowd.since(before)
+        replica.cli("replicaof no one")
+        network.heal()
+        for client in crowd.clients:
+            client.browsers = [Once(outside, client.browsers[0].cookie)]
+        crowd.look()
+        seen = crowd.since(before)
+        check("partition: exactly what was acknowledged apart is lost", seen["lost"] == within["acknowledged"], (seen, within))
+        check("partition: it was acknowledged apart", refused or within["acknowledged"] > 0, within)
+        told = f"with min-replicas-to-write, {stopped:.1f} s" if refused else "3 s"
+        figure("partition", f"a node alone with the primary, {told}: acknowledged, lost", f"{within['acknowledged']}, {seen['lost']}")
+        for each in (inside, outside, primary, replica):
+            each.stop()
+    network.stop()
+    print("ok  partition: what a primary acknowledges that another has replaced", flush=True)
 
 
 # --- A server that falls silent
@@ -1006,7 +1072,7 @@ def wrong_clock(name, server, folder):
     figure("clocks", f"{name}: 6 hours ahead, 6 behind", "refused as from the future, or good to its end and no longer")
 
 
-SCENARIOS = {"redis-cluster": redis_cluster, "redis": redis, "postgres": postgres, "cut-off": cut_off, "clocks": clocks}
+SCENARIOS = {"redis-cluster": redis_cluster, "redis": redis, "postgres": postgres, "cut-off": cut_off, "partition": partition, "clocks": clocks}
 # What the stores do not hold yet; only by its name.
 PENDING = {"silent": silent}
 
