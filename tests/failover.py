@@ -27,7 +27,7 @@ import time
 
 import servers
 import stores
-from stores import LARGE, Api, Browser, check, new_key, wait_for
+from stores import LARGE, Api, check, new_key, wait_for
 
 LONG = os.environ.get("FAILOVER") == "long"
 STORE_TIMEOUT = 1.0
@@ -41,6 +41,17 @@ figures = []
 def figure(scenario, what, value):
     figures.append((scenario, what, str(value)))
     print(f"    {what}: {value}", flush=True)
+
+
+class Browser(stores.Browser):
+    """Finds its way to a process in a network namespace, too."""
+
+    def connect(self):
+        connection = super().connect()
+        if isinstance(self.api, Inside):
+            with self.api.network.entered():
+                connection.connect()
+        return connection
 
 
 class Once(Browser):
@@ -676,12 +687,6 @@ class Inside(Api):
     def __init__(self, network, store, keys, program, **settings):
         self.network = network
         super().__init__(store, keys, [servers.program("ip"), "netns", "exec", network.name, program], **settings)
-
-    def connect(self, timeout):
-        connection = super().connect(timeout)
-        with self.network.entered():
-            connection.connect()
-        return connection
 
 
 REVOCATION = 0.5

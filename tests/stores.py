@@ -50,9 +50,6 @@ class Api:
             sys.exit(f"api did not start over {self.settings['STORE']}: {self.errors.read().decode()}")
         self.port = int(line.rstrip("/\n").rsplit(":", 1)[1])
 
-    def connect(self, timeout):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-
     def log(self):
         self.errors.seek(0)
         return self.errors.read().decode()
@@ -71,7 +68,7 @@ class Browser:
         self.api, self.cookie, self.connection = api, cookie, None
 
     def connect(self):
-        return self.api.connect(timeout=30)
+        return http.client.HTTPConnection("127.0.0.1", self.api.port, timeout=30)
 
     def ask(self, method, path, body=None):
         """Status and body; the connection is made anew where it broke."""
