@@ -361,6 +361,36 @@ async fn who_has_a_wrong_password_for_postgresql_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_has_become_a_standby_is_left_for_the_new_one() {
+    let url = server("TEST_POSTGRES");
+    let (pool, place) = (sqlx::PgPool::connect(&url).await.unwrap(), Engine::Postgres.place());
+    let admins = lazy(Engine::Postgres, &place.name, &url).unwrap();
+    assert_eq!(create(&*admins, 1).await.unwrap(), Written::Done);
+    // What connects now may only read, like who is still connected to a former primary; what connects later is on the new one.
+    let table = &place.name;
+    for statement in [
+        "CREATE ROLE fallen LOGIN".to_owned(),
+        "ALTER ROLE fallen SET default_transaction_read_only = on".to_owned(),
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO fallen"),
+    ] {
+        pool.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
+    }
+    let store = SqlStoreOptions::new().table(table).max_connections(4);
+    let store = store.connect_lazy(&url.replace("test@", "fallen@")).unwrap();
+    let one = key(1);
+    let loads = futures_util::future::join_all((0..8).map(|_| store.load(&one))).await;
+    assert!(loads.iter().all(|row| matches!(row, Ok(Some(_)))), "{loads:?}");
+    pool.execute("ALTER ROLE fallen RESET default_transaction_read_only").await.unwrap();
+    let mut refusals = 0;
+    while let Err(error) = create(&store, 2).await {
+        assert_told(&error, &["read-only transaction"]);
+        refusals += 1;
+        assert!(refusals <= 4, "one for each connection at most");
+    }
+    assert!(refusals > 0, "the connections that there were are read-only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_has_a_wrong_password_for_mariadb_is_told_so() {
     let url = server("TEST_MYSQL");
     let pool = sqlx::MySqlPool::connect(&url).await.unwrap();

@@ -269,26 +269,37 @@ pub(super) struct Lane<'l, D: Located> {
 }
 
 impl<D: Located> Lane<'_, D> {
-    /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it.
+    /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it. One that leads to
+    /// a server which refuses statements is left: it may be a primary no more, and at its address there may be another one.
     pub(super) fn done<T>(mut self, outcome: Result<T, Error>) -> Result<T, Error> {
-        let connection = self.connection.take();
-        if self.permit.is_some() && matches!(outcome, Ok(_) | Err(Error::Database(_))) {
-            let used = Instant::now();
-            let idle = connection.map(|connection| Idle { connection, taken: self.taken, used });
-            self.lanes.idle().extend(idle);
+        let Some(connection) = self.connection.take() else { return outcome };
+        match &outcome {
+            _ if self.permit.is_none() => {}
+            Err(Error::Database(error)) if !error.is_unique_violation() => self.leave(connection),
+            Ok(_) | Err(Error::Database(_)) => {
+                self.lanes.idle().push(Idle { connection, taken: self.taken, used: Instant::now() });
+            }
+            Err(_) => {}
         }
         outcome
+    }
+
+    /// Closes a connection to a server of its own, which the pool would give out again.
+    fn leave(&self, connection: PoolConnection<D>) {
+        if D::location(&self.lanes.pool().connect_options()).is_some() {
+            drop(connection.detach());
+        }
     }
 }
 
 impl<D: Located> Drop for Lane<'_, D> {
     fn drop(&mut self) {
         let silent = self.since.elapsed() >= SILENT;
-        let Some(connection) = self.connection.take().filter(|_| silent) else { return };
-        if D::location(&self.lanes.pool().connect_options()).is_some() {
-            drop(connection.detach());
+        if let Some(connection) = self.connection.take().filter(|_| silent) {
+            self.leave(connection);
             // They lead to the same server.
-            self.lanes.idle().drain(..).for_each(|idle| drop(idle.connection.detach()));
+            let others: Vec<_> = self.lanes.idle().drain(..).collect();
+            others.into_iter().for_each(|idle| self.leave(idle.connection));
         }
     }
 }
