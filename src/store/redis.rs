@@ -80,7 +80,9 @@ const SCANNED: usize = 500;
 /// # In production
 /// - **Durability.** With Redis as it comes, a crash loses what was written since its last snapshot. What must survive it
 ///   needs `appendonly yes`; `appendfsync always` loses nothing that was acknowledged, `everysec` up to a second.
-///   Replication is asynchronous: a failover may lose the last writes, and bring back what they ended.
+///   Replication is asynchronous: a failover loses what the old primary acknowledged and its replica had not received,
+///   and brings back what that ended. `min-replicas-to-write 1` with `min-replicas-max-lag 1` bounds that to some two
+///   seconds for a primary that is cut off; it takes two replicas, or the successor refuses writes. `WAIT` is not used.
 /// - **Eviction.** `maxmemory-policy noeviction`, in a database of its own. Any other policy may drop living sessions;
 ///   with it, a full Redis refuses new ones ([`StoreError::Full`]), and takes those small rows that end sessions.
 /// - **Permissions.** `+get +getrange +set +setrange +pexpire +del +unlink +eval +evalsha +scan` on `~prefix*`; a
