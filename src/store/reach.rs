@@ -14,12 +14,20 @@ use futures_util::future::{BoxFuture, Shared};
 pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// That a server cannot be reached, and why. Of its address it has host and port, and no secret.
+#[cfg_attr(
+    not(any(feature = "redis", feature = "mysql", feature = "postgres", feature = "sqlite")),
+    allow(dead_code, reason = "MongoDB's driver says it by itself")
+)]
 #[derive(Debug, Clone)]
 pub(super) struct Unreached {
     what: Arc<str>,
     why: Arc<dyn Error + Send + Sync>,
 }
 
+#[cfg_attr(
+    not(any(feature = "redis", feature = "mysql", feature = "postgres", feature = "sqlite")),
+    allow(dead_code, reason = "MongoDB's driver says it by itself")
+)]
 impl Unreached {
     pub(super) fn new(what: String, why: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { what: what.into(), why: why.into().into() }
@@ -46,15 +54,18 @@ impl From<io::Error> for Unreached {
 
 /// Who waits for longer than this and then gives up leaves the connection as well. A machine that has hung or lost its power
 /// closes nothing, and what comes in its place at its address is met by a new connection alone.
+#[cfg(any(feature = "redis", feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub(super) const SILENT: Duration = Duration::from_millis(500);
 
 /// A call on a connection. Dropped without an answer after [`SILENT`], as by whoever gave up waiting, it leaves the connection.
+#[cfg(feature = "redis")]
 pub(super) struct Waiting<F: FnMut()> {
     since: Instant,
     leave: F,
     answered: bool,
 }
 
+#[cfg(feature = "redis")]
 impl<F: FnMut()> Waiting<F> {
     pub(super) fn or_else(leave: F) -> Self {
         Self { since: Instant::now(), leave, answered: false }
@@ -65,6 +76,7 @@ impl<F: FnMut()> Waiting<F> {
     }
 }
 
+#[cfg(feature = "redis")]
 impl<F: FnMut()> Drop for Waiting<F> {
     fn drop(&mut self) {
         if !self.answered && self.since.elapsed() >= SILENT {

@@ -78,7 +78,8 @@ async fn over_a_connection_to_a_cluster_of_redis() {
 async fn over_pools() {
     let file = Engine::Sqlite.place();
     let sqlite = format!("sqlite:{}?mode=rwc", file.file().display());
-    let pools: [(Engine, fn(&Pools) -> SqlPool); 3] = [
+    type Chosen = fn(&Pools) -> SqlPool;
+    let pools: [(Engine, Chosen); 3] = [
         (Engine::Postgres, |pools| pools.0.clone().into()),
         (Engine::MariaDb, |pools| pools.1.clone().into()),
         (Engine::Sqlite, |pools| pools.2.clone().into()),
