@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub(crate) use self::lock::{RowLock, RowLocks};
-pub(crate) use self::writer::{Done, Writers};
+pub(crate) use self::writer::{Done, RowWriter, Writers};
 use crate::clock::Millis;
 use crate::entries::Entries;
 use crate::envelope::RowSealer;

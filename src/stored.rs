@@ -8,7 +8,7 @@ use crate::clock::Millis;
 use crate::error::{CommitError, Rejection, StoreError};
 use crate::lifetime::{self, SKEW};
 use crate::record::{Header, Place, SessionId};
-use crate::rows::{Content, Deadline, Done, Found, LiveRow, Rows};
+use crate::rows::{Content, Deadline, Done, Found, LiveRow, RowWriter, Rows};
 use crate::state::{Limits, LoadedRow, State};
 
 /// Why a session is not in the store as its request wanted it to be.
@@ -109,9 +109,11 @@ impl RowProtocol<'_> {
         let in_cookie = work.row.is_none();
         let deadline = self.rows.deadline();
         let mut former = self.rows.writer(old, work.row.as_ref(), deadline).await?;
-        // Nobody else knows its id yet.
+        // Nobody else knows its id yet, but who has found it in the list, and may have ended it before its row is there. It is
+        // the same session, so the former id is over as well.
         let mut new = self.rows.writer(work.header.id, None, deadline).await?;
-        let (mut new_row, mut is_refused) = (None, false);
+        let is_ended = |row: &mut RowWriter<'_>| matches!(row.news(), Some(Found::Ended(_)));
+        let (mut new_row, mut is_refused) = (None, is_ended(&mut new));
         loop {
             let mut is_over = false;
             match former.news() {
@@ -137,9 +139,7 @@ impl RowProtocol<'_> {
                 let content = Content::Live { counter: 0, entries: &work.entries };
                 match new.write(content, work.row_end(self.limits, self.now)).await? {
                     Some(done) => new_row = Some(written(&done, 0)),
-                    // Somebody found it in the list, and has ended it before its row was there. It is the same session, so
-                    // the former id is over as well.
-                    None if matches!(new.news(), Some(Found::Ended(_))) => is_refused = true,
+                    None if is_ended(&mut new) => is_refused = true,
                     None => return Err(CommitError::Conflict.into()),
                 }
             }

@@ -1,6 +1,7 @@
 //! "Where am I logged in?": the list of a subject's sessions, ending one of them, and at most so many.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -464,6 +465,34 @@ async fn a_session_that_is_ended_under_its_next_id_is_over_under_the_former_one_
     let mut jar = login_as(&bed, "ada", "phone", true).await;
     end_before_the_row(&spy, &node);
     assert_eq!(status(&bed, &mut jar, Session::renew).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(origin(&bed, &jar).await, REVOKED, "it was what somebody has ended");
+    assert!(listed(&bed, "ada").await.is_empty());
+}
+
+/// Of one process, where who waits for a row is told what the one before has written there.
+#[actix_web::test]
+async fn nothing_is_written_over_the_end_of_a_session_that_a_renewal_has_waited_for() {
+    let (bed, spy) = guarded(|builder| builder);
+    let jar = login_as(&bed, "ada", "phone", true).await;
+    let session = bed.sessions.load([jar.0.as_deref().unwrap()]).await.unwrap();
+    session.renew();
+    let next = session.handle().unwrap();
+    // The question, the list read and written, without an answer. While it is looked for, the next id's end begins.
+    spy.next([Fate::Passes, Fate::Passes, Fate::AppliedButTimesOut, Fate::Takes(10)]);
+    let (is_listed, after) = (Arc::new(AtomicBool::new(false)), Arc::clone(&spy));
+    let lists = Arc::clone(&is_listed);
+    spy.before("write", move || after.before("load", move || lists.store(true, Ordering::SeqCst)));
+    let end = async {
+        while !is_listed.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        spy.next([Fate::Passes, Fate::Takes(100)]);
+        bed.sessions.end("ada", &next).await
+    };
+    let commit = bed.sessions.commit(&session, CommitContext::default());
+    let (committed, ended) = futures_util::future::join(commit, end).await;
+    assert!(ended.unwrap());
+    assert!(matches!(committed, Err(CommitError::Ended)), "{committed:?}");
     assert_eq!(origin(&bed, &jar).await, REVOKED, "it was what somebody has ended");
     assert!(listed(&bed, "ada").await.is_empty());
 }

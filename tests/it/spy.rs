@@ -32,6 +32,8 @@ pub(crate) enum Fate {
     /// It says that what is there makes no sense.
     #[cfg(feature = "metrics")]
     Corrupts,
+    /// It passes, after so many turns of others.
+    Takes(usize),
     /// It never answers.
     Hangs,
 }
@@ -148,6 +150,12 @@ impl Spy {
                 Err(StoreError::Timeout("the spy was told to".into()))
             }
             Fate::AppliedButConflicts => inner.await,
+            Fate::Takes(turns) => {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                inner.await
+            }
             Fate::Hangs => std::future::pending().await,
         }
     }
