@@ -103,16 +103,17 @@ impl Core {
         };
         let deadline = roster.rows.deadline();
         let has_cookie = matches!(&outcome, Ok(lines) if lines.own.is_some());
+        let outcome = match outcome {
+            // A login is not dropped in silence, be it listed or not.
+            Ok(_) if authenticated && !has_cookie => Err(CommitError::Ended),
+            outcome => outcome,
+        };
         if !has_cookie {
             let _ = roster.remove(&subject, &[id], deadline).await;
             if let Some(line) = former.filter(|_| !matches!(outcome, Err(CommitError::Ended))) {
                 roster.restore(&subject, line, deadline).await;
             }
-            // A login is not dropped in silence.
-            return match outcome {
-                Ok(_) if authenticated => Err(CommitError::Ended),
-                outcome => outcome,
-            };
+            return outcome;
         }
         if let Some((former, id)) = before.and_then(|before| Some((before.subject.as_deref()?, before.id)))
             && former != &*subject

@@ -469,6 +469,28 @@ async fn a_session_that_is_ended_under_its_next_id_is_over_under_the_former_one_
     assert!(listed(&bed, "ada").await.is_empty());
 }
 
+#[actix_web::test]
+async fn a_large_login_that_is_ended_fails_also_where_its_line_is_taken_for_lost() {
+    let (bed, spy) = guarded(|builder| builder);
+    let node = other_node(&bed, &spy, |builder| builder);
+    // The line is written without an answer, and when it is looked for, somebody has found it and ended the session.
+    spy.next([Fate::Passes, Fate::Passes, Fate::AppliedButTimesOut]);
+    let (after, sessions) = (Arc::clone(&spy), node.sessions.clone());
+    spy.before("write", move || {
+        after.before("load", move || {
+            let listed = now(sessions.of("ada")).unwrap();
+            assert!(now(sessions.end("ada", &listed[0].handle)).unwrap());
+        });
+    });
+    let mut jar = Jar::default();
+    let login = |session: &Session| {
+        authenticate(session);
+        session.insert("cart", "x".repeat(LARGE)).unwrap();
+    };
+    assert_eq!(status(&bed, &mut jar, login).await, StatusCode::SERVICE_UNAVAILABLE, "and not in silence");
+    assert!(jar.0.is_none() && listed(&bed, "ada").await.is_empty());
+}
+
 /// Of one process, where who waits for a row is told what the one before has written there.
 #[actix_web::test]
 async fn nothing_is_written_over_the_end_of_a_session_that_a_renewal_has_waited_for() {
