@@ -165,8 +165,8 @@ impl RosterProtocol<'_> {
         }
     }
 
-    /// Writes the line into the primary's row, unless it stands there, beside the others that do; and takes what is gone out
-    /// of the rows of other keys. False: the primary's has changed meanwhile.
+    /// Writes the line into the primary's row, unless it stands there and nothing has to go, beside the others that do; and
+    /// takes what is gone out of the rows of other keys. False: the primary's has changed meanwhile.
     async fn write(
         &self,
         kept: &Kept,
@@ -175,7 +175,7 @@ impl RosterProtocol<'_> {
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
         let Some((primary, rest)) = kept.0.split_first() else { return Ok(true) };
-        if !primary.lines.contains(line) {
+        if !primary.lines.contains(line) || primary.has_any(gone) {
             let stay: HashSet<_> = others.iter().map(|other| other.id.0).collect();
             let stays = |known: &&Line| stay.contains(&known.id.0);
             let mut lines: Vec<Line> = primary.lines.iter().filter(stays).cloned().collect();

@@ -520,6 +520,32 @@ async fn nothing_is_written_over_the_end_of_a_session_that_a_renewal_has_waited_
 }
 
 #[actix_web::test]
+async fn whom_a_login_ends_on_its_second_try_is_out_of_the_list() {
+    let limit = |builder: SessionsBuilder| builder.max_sessions(1, Overflow::EndOldest);
+    let (bed, spy) = guarded(limit);
+    let node = other_node(&bed, &spy, limit);
+    let jar = login(&bed, "phone").await;
+    let cookie = jar.0.unwrap();
+    let session = bed.sessions.load([&cookie]).await.unwrap();
+    authenticate(&session);
+    // Two questions, the list read and written twice. Before it is read again another request renews the session.
+    spy.calls();
+    spy.next([Fate::Passes, Fate::Passes, Fate::Passes, Fate::AppliedButConflicts]);
+    let (after, sessions) = (Arc::clone(&spy), node.sessions.clone());
+    spy.before("write", move || {
+        after.before("load", move || {
+            let session = now(sessions.load([&cookie])).unwrap();
+            session.renew();
+            now(sessions.commit(&session, CommitContext::default())).unwrap();
+        });
+    });
+    bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+    assert_eq!(spy.calls()[..4], ["load", "load", "load", "write"]);
+    assert_eq!(listed(&node, "ada").await.len(), 1);
+    assert!(!spy.calls().contains(&"write"), "nothing had to be tidied up");
+}
+
+#[actix_web::test]
 async fn sessions_that_were_revoked_under_a_retired_key_leave_room() {
     let limit = |builder: SessionsBuilder| builder.max_sessions(1, Overflow::Refuse);
     let (bed, spy) = guarded(limit);
