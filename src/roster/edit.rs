@@ -155,8 +155,9 @@ impl RosterProtocol<'_> {
             }
             let noted = Noted { key: kept.0[0].key, end: line.end };
             self.roster.noted.put(line.id, noted, self.now);
-            // What stood there and does no more has been taken out meanwhile, and so it is new again.
-            let stood = kept.find(line.id).is_some();
+            // What stood there and does no more has been taken out meanwhile, and so it is new again. Or it is under another
+            // key, where it may have been taken out since: only over the primary's row nobody can write unnoticed.
+            let stood = kept.0[0].has_any(&[line.id]);
             let (same, former) = before.unwrap_or_default();
             return Ok(match same {
                 Some(_) if stood => Enrolled::Kept,

@@ -546,6 +546,21 @@ async fn whom_a_login_ends_on_its_second_try_is_out_of_the_list() {
 }
 
 #[actix_web::test]
+async fn a_line_that_was_taken_out_while_it_moved_to_another_key_is_not_left_over() {
+    let (bed, spy) = guarded(|builder| builder);
+    let jar = login(&bed, "phone").await;
+    let of_phone = handle(&bed, &jar).await;
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    let node = other_node(&bed, &spy, |builder| builder);
+    let sessions = bed.sessions.clone();
+    spy.before("write", move || assert!(now(sessions.end("ada", &of_phone)).unwrap()));
+    origin(&node, &jar).await;
+    spy.calls();
+    assert!(listed(&node, "ada").await.is_empty());
+    assert!(!spy.calls().contains(&"write"), "nothing had to be tidied up");
+}
+
+#[actix_web::test]
 async fn sessions_that_were_revoked_under_a_retired_key_leave_room() {
     let limit = |builder: SessionsBuilder| builder.max_sessions(1, Overflow::Refuse);
     let (bed, spy) = guarded(limit);
