@@ -138,7 +138,7 @@ impl RosterProtocol<'_> {
         let (id, noted) = (line.id, Noted { key: primary, end: line.end });
         let tenth = Millis(header.times.duration.0 / 10);
         let slack = HOUR.min(self.limits.use_span(&header.times).max(tenth));
-        let entry = Entry { line, label, replaces: None, counts: false, slack };
+        let entry = Entry { line, label, replaces: None, counts: false, yields: false, slack };
         let enrolled = self.enroll(subject, entry, deadline).await;
         if enrolled.is_err() {
             // Not again with each request.
@@ -150,7 +150,14 @@ impl RosterProtocol<'_> {
     /// Puts back the line of a session that goes on after all.
     pub(crate) async fn restore(&self, subject: &str, line: Line, deadline: Deadline) {
         let (id, label) = (line.id, line.label.clone());
-        let entry = Entry { line, label: Some(&label), replaces: None, counts: false, slack: Millis::ZERO };
+        let entry = Entry {
+            line,
+            label: Some(&label),
+            replaces: None,
+            counts: false,
+            yields: false,
+            slack: Millis::ZERO,
+        };
         let enrolled = self.enroll(subject, entry, deadline).await;
         self.unless_ended(subject, id, enrolled, deadline).await;
     }

@@ -59,17 +59,22 @@ impl Core {
             return Ok(Listing::Untouched);
         }
         let was_theirs = loaded.filter(|loaded| loaded.subject.as_deref() == Some(subject));
+        // It was over with all others of its subject, and stays, so it may find its place taken.
+        let was_over = was_theirs.is_some_and(|loaded| loaded.generation != work.header.generation);
+        let is_login = work.header.authenticated_at != Millis::ZERO;
+        let stays = was_over && is_login && !work.authenticated;
         let entry = Entry {
             line: roster.line(&work.header),
             label: work.label(),
             replaces: was_theirs.map(|loaded| loaded.id),
-            counts: work.authenticated,
+            counts: work.authenticated || stays,
+            yields: stays,
             slack: Millis::ZERO,
         };
         let (id, counts) = (work.header.id, entry.counts);
         match roster.enroll(subject, entry, deadline).await {
             Ok(Enrolled::Added { former, sessions }) => {
-                if counts {
+                if work.authenticated {
                     measure::subject_sessions(sessions);
                 }
                 Ok(Listing::Added { subject: subject.into(), id, former })
@@ -98,16 +103,16 @@ impl Core {
         outcome: Result<SetCookies, CommitError>,
         now: Millis,
     ) -> Result<SetCookies, CommitError> {
-        let (Some(roster), Listing::Added { subject, id, former }) = (self.roster_at(now), listing) else {
-            return outcome;
-        };
-        let deadline = roster.rows.deadline();
         let has_cookie = matches!(&outcome, Ok(lines) if lines.own.is_some());
         let outcome = match outcome {
             // A login is not dropped in silence, be it listed or not.
             Ok(_) if authenticated && !has_cookie => Err(CommitError::Ended),
             outcome => outcome,
         };
+        let (Some(roster), Listing::Added { subject, id, former }) = (self.roster_at(now), listing) else {
+            return outcome;
+        };
+        let deadline = roster.rows.deadline();
         if !has_cookie {
             let _ = roster.remove(&subject, &[id], deadline).await;
             if let Some(line) = former.filter(|_| !matches!(outcome, Err(CommitError::Ended))) {

@@ -39,13 +39,17 @@ impl Sessions {
     /// Ends all sessions of a subject, of this cookie's name: in this process from now on, in others within
     /// [`Revocation`](crate::Revocation)'s time. Sessions that begin after it are not concerned.
     ///
-    /// "Log out everywhere but here" is this, and then [`Session::renew`](crate::Session::renew) in the same request.
+    /// "Log out everywhere but here" is this, and then [`Session::renew`](crate::Session::renew) in the same request. It keeps
+    /// as well what another request of this process, which was there by then, renews afterwards. With
+    /// [`max_sessions`](crate::SessionsBuilder::max_sessions) a session is not kept whose place a login has taken since:
+    /// [`CommitError::Ended`](crate::CommitError::Ended).
     ///
     /// It leaves one small row per key of the ring in the store, for `max_duration`. Once begun it is carried to its end
     /// like [`revoke`](Self::revoke).
     ///
     /// # Errors
-    /// Like [`revoke`](Self::revoke); after [`RevokeError::Store`] some sessions may have ended.
+    /// Like [`revoke`](Self::revoke); after [`RevokeError::Store`] some sessions may have ended. Until it is called again with
+    /// success, others that go on under a retired key may be missing in [`of`](Self::of).
     ///
     /// ```
     /// use sealed_session::{RevokeError, Session, Sessions};

@@ -19,8 +19,10 @@ pub(crate) struct Entry<'a> {
     pub(crate) label: Option<&'a str>,
     /// The session in whose place it comes.
     pub(crate) replaces: Option<SessionId>,
-    /// Whether it is a login, which has to keep to the limit.
+    /// Whether it has to keep to the limit: it is a login, or comes back after all sessions of the subject were ended.
     pub(crate) counts: bool,
+    /// Whether nobody is ended for its sake, and it is over where there is no room.
+    pub(crate) yields: bool,
     /// How much later than need be the end is noted, where it has moved.
     pub(crate) slack: Millis,
 }
@@ -37,7 +39,7 @@ pub(crate) enum Enrolled {
     Kept,
     /// The subject has as many sessions as it may have.
     Refused,
-    /// Its line was there for a moment, and somebody has ended it.
+    /// Its line was there for a moment, and somebody has ended it; or there is no room for what [yields](Entry::yields).
     Ended,
 }
 
@@ -142,9 +144,9 @@ impl RosterProtocol<'_> {
                 }
                 self.ask_generations(&mut kept, subject, deadline).await?;
                 beside = others(&kept, &gone);
-                let replaces = former.is_some();
-                if !self.make_room(&mut beside, &mut gone, replaces, deadline).await? {
-                    return Ok(Enrolled::Refused);
+                let (yields, replaces) = (entry.yields, former.is_some());
+                if !self.make_room(&mut beside, &mut gone, (yields, replaces), deadline).await? {
+                    return Ok(if yields { Enrolled::Ended } else { Enrolled::Refused });
                 }
             }
             let line = entry.over(kept.find(entry.line.id).as_ref().or(same.as_ref()), former.as_ref());
@@ -244,19 +246,19 @@ impl RosterProtocol<'_> {
         self.roster.most.is_some_and(|(most, _)| self.count(others) >= most)
     }
 
-    /// Keeps the others to one less than there may be; false: there are too many, and nobody is ended for a login.
-    /// `replaces`: it comes in the place of a session, so that there are no more than before.
+    /// Keeps the others to one less than there may be; false: there are too many, and nobody is ended for a login, or for this
+    /// one, which `yields`. `replaces`: it comes in the place of a session, so that there are no more than before.
     async fn make_room(
         &self,
         others: &mut Vec<Line>,
         gone: &mut Vec<SessionId>,
-        replaces: bool,
+        (yields, replaces): (bool, bool),
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
         let Some((most, overflow)) = self.roster.most.filter(|_| self.is_full(others)) else {
             return Ok(true);
         };
-        if overflow == Overflow::Refuse && replaces {
+        if overflow == Overflow::Refuse && replaces && !yields {
             return Ok(true);
         }
         // A line may be left over of a session that has ended, and for such a one nobody has to go.
@@ -267,6 +269,7 @@ impl RosterProtocol<'_> {
         match overflow {
             _ if !self.is_full(others) => Ok(true),
             Overflow::Refuse => Ok(false),
+            Overflow::EndOldest if yields => Ok(false),
             Overflow::EndOldest => {
                 gone.extend(self.end_oldest(others, most - 1, deadline).await?);
                 Ok(true)

@@ -520,6 +520,32 @@ async fn nothing_is_written_over_the_end_of_a_session_that_a_renewal_has_waited_
 }
 
 #[actix_web::test]
+async fn who_stays_after_a_revocation_takes_no_place_that_a_login_has_taken_since() {
+    for overflow in [Overflow::EndOldest, Overflow::Refuse] {
+        for is_taken in [false, true] {
+            let (bed, _) = guarded(|builder| builder.max_sessions(1, overflow));
+            let here = login(&bed, "here").await;
+            let session = bed.sessions.load([here.0.as_deref().unwrap()]).await.unwrap();
+            bed.sessions.revoke_subject("ada").await.unwrap();
+            let mut there = Jar::default();
+            if is_taken {
+                assert_eq!(status(&bed, &mut there, authenticate).await, StatusCode::OK);
+            }
+            session.renew();
+            let outcome = bed.sessions.commit(&session, CommitContext::default()).await;
+            assert_eq!(listed(&bed, "ada").await.len(), 1, "{overflow:?}");
+            match is_taken {
+                true => {
+                    assert!(matches!(outcome, Err(CommitError::Ended)), "{outcome:?}");
+                    assert_eq!(origin(&bed, &there).await, Origin::Resumed);
+                }
+                false => assert_eq!(outcome.unwrap().len(), 1),
+            }
+        }
+    }
+}
+
+#[actix_web::test]
 async fn whom_a_login_ends_on_its_second_try_is_out_of_the_list() {
     let limit = |builder: SessionsBuilder| builder.max_sessions(1, Overflow::EndOldest);
     let (bed, spy) = guarded(limit);
