@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -125,13 +126,13 @@ pub(crate) async fn request(who: usize, op: Op, node: Sessions, start: Rc<Beginn
             Err(error) => Answer::Failed("load", error.to_string()),
             Ok(session) => {
                 place.outcome.borrow_mut().loaded = Some(View::of(&session));
+                let session = Named { session, outcome: &place.outcome };
                 pause(&place.at_handler).await;
                 handle(who, op, &session, &place.outcome).await;
                 if op == Op::EndOther {
                     end_other(&node, &session, &place.outcome).await;
                 }
                 let lines = node.commit(&session, CommitContext::default()).await;
-                place.outcome.borrow_mut().handle = session.handle();
                 match lines.map(|mut lines| lines.pop()) {
                     Ok(Some(line)) if line.starts_with("s=;") => Answer::Removal,
                     Ok(Some(line)) => Answer::Cookie(line.split(';').next().unwrap().to_owned()),
@@ -142,6 +143,26 @@ pub(crate) async fn request(who: usize, op: Op, node: Sessions, start: Rc<Beginn
         },
     };
     place.outcome.borrow_mut().answer = Some(answer);
+}
+
+/// Tells what its session is called when it is over, also if the request is dropped.
+struct Named<'a> {
+    session: Session,
+    outcome: &'a RefCell<Outcome>,
+}
+
+impl Deref for Named<'_> {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        self.outcome.borrow_mut().handle = self.session.handle();
+    }
 }
 
 /// What the browser sends along.
@@ -278,12 +299,13 @@ pub(crate) struct Inspected {
     pub(crate) stored: bool,
     pub(crate) expires_at: OffsetDateTime,
     pub(crate) authenticated_at: Option<OffsetDateTime>,
+    pub(crate) is_retired: bool,
 }
 
 /// Of the cookie `name=value`, unless it is refused.
 pub(crate) fn inspected(node: &Sessions, cookie: &str) -> Result<Inspected, Rejection> {
-    let Inspection { id, subject, placement, expires_at, authenticated_at, .. } =
+    let Inspection { id, subject, placement, expires_at, authenticated_at, retired_key: is_retired, .. } =
         node.inspect(cookie.split_once('=').unwrap().1)?;
     let stored = matches!(placement, Placement::Store { .. });
-    Ok(Inspected { id, subject, stored, expires_at, authenticated_at })
+    Ok(Inspected { id, subject, stored, expires_at, authenticated_at, is_retired })
 }

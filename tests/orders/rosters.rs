@@ -6,16 +6,18 @@
 //! | without a fault a list holds exactly the subject's sessions that are alive, each once; a session that became another's is in the other's list | `check_lists` |
 //! | what has ended is in no list, whatever went wrong | `check_lists`, `check_look` |
 //! | without a fault no line is left over of a session that has ended, but by `revoke_subject`, which leaves the list alone, and where another request came with it meanwhile, which may have put the line back | `check_leftovers` |
-//! | a fault costs one line at most, and it is back when its session is used in another hour; or it leaves one line of a session whose cookie nobody has got | `check_lists`, `check_next_hour` |
+//! | a fault costs one line at most, or where a call is never answered, those of the process that waited for it to the end of their time; and they are back when their session is used in another hour; or it leaves one line of a session whose cookie nobody has got | `check_lists`, `check_next_hour` |
+//! | after a revocation that has failed what is sealed under a retired key may go on and be in no list | `check_list` |
 //! | all nodes see the same list | `check_nodes` |
 //! | who looks sees what was there before, and nothing that had ended before | `check_look` |
 //! | a name stays with its session, and goes with it to its next id | `check_names` |
 //! | a session ends by what was done to it, or by a login over the limit: never more of them than are over it, and none while the limit leaves room for all that began later; with as many alive as there may be | `check_ends`, `check_counts` |
-//! | never more sessions alive than the limit; one more at most with a fault, which has cost a line, and where a renewal meets a login that comes with the same session | `check_counts` |
+//! | never more sessions alive than the limit; one more at most with a fault, which has cost a line, and where a renewal meets a renewal or a login that comes with the same session | `check_counts` |
 //! | what was acknowledged to have ended has | `check_ends` |
 //! | a login gets a cookie or a failure; without a fault it fails only where its session was ended meanwhile by another login, by somebody who looked or by `revoke_subject`, and is refused only where there was no room | `check_request` |
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use sealed_session::{Origin, Overflow, SessionSummary, Sessions};
 use time::OffsetDateTime;
@@ -28,6 +30,8 @@ use crate::steps::Verdict;
 use crate::world::{Beginning, HEARD, HOUR, Time, World};
 
 const USERS: [&str; 2] = ["ada", "bob"];
+/// For how long a request waits for the store, where nothing else is said.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A session of which somebody has a cookie, be it over or not.
 struct Held {
@@ -37,6 +41,8 @@ struct Held {
     subject: String,
     began: OffsetDateTime,
     is_alive: bool,
+    /// A retired key had sealed it.
+    is_retired: bool,
 }
 
 struct Case<'a> {
@@ -100,6 +106,15 @@ impl Case<'_> {
         &self.finished.told[who]
     }
 
+    /// Whether neither was over when the other began.
+    fn do_overlap(&self, one: usize, other: usize) -> bool {
+        let begins_within = |one, other| {
+            let (told, left): (&Told, _) = (self.told(one), self.told(other).left);
+            left.is_none() || told.began < left
+        };
+        begins_within(one, other) && begins_within(other, one)
+    }
+
     fn op(&self, who: usize) -> Op {
         self.program.ops[who]
     }
@@ -137,10 +152,10 @@ impl Case<'_> {
             let (Some(subject), Some(began)) = (told.subject, told.authenticated_at) else { continue };
             let origin = self.time.wait(judge.load([cookie])).map(|session| session.origin());
             let is_alive = origin.is_ok_and(|origin| origin == Origin::Resumed);
-            let (cookie, handle) = (cookie.clone(), handle.clone());
+            let (cookie, handle, is_retired) = (cookie.clone(), handle.clone(), told.is_retired);
             match held.iter_mut().find(|known| known.handle == handle) {
                 Some(known) => known.is_alive |= is_alive,
-                None => held.push(Held { issuer, cookie, handle, subject, began, is_alive }),
+                None => held.push(Held { issuer, cookie, handle, subject, began, is_alive, is_retired }),
             }
         }
         held
@@ -285,9 +300,9 @@ impl Case<'_> {
             let own = has_own && Some(&held.handle) == self.start.handle.as_ref();
             let began = self.told(who).began;
             let moves = |by| matches!(self.op(by), Op::Renew | Op::LoginSame);
-            let gone = self
-                .others(who)
-                .any(|by| !moves(by) && self.has_ended(by, held) && self.told(by).left < began);
+            let gone = self.others(who).any(|by| {
+                !moves(by) && self.has_ended(by, held) && self.told(by).left < began && !self.has_stayed(by)
+            });
             held.issuer.is_none() && !own && !gone
         });
         // Of two that come with one session the second finds another in its place.
@@ -296,6 +311,18 @@ impl Case<'_> {
             .filter(|&other| has_own && self.op(other) == Op::Renew || self.logs_in(other) == Some(user));
         let logins = logins.filter(|&other| !self.is_refused(other));
         before.count() + logins.count() < most
+    }
+
+    /// Whether a renewal has taken a session along that this revocation was to end: "everywhere but here" cannot tell by
+    /// whom it was revoked, so one that is under way in the same process stays.
+    fn has_stayed(&self, revoked_by: usize) -> bool {
+        let node = |who| self.program.node(who);
+        let stays = |who: usize| {
+            let has_cookie = matches!(self.told(who).outcome.answer, Some(Answer::Cookie(_)));
+            self.op(who) == Op::Renew && has_cookie && node(who) == node(revoked_by)
+        };
+        self.op(revoked_by) == Op::RevokeSubject
+            && self.others(revoked_by).any(|who| stays(who) && self.do_overlap(who, revoked_by))
     }
 
     fn check_ends(&mut self) {
@@ -322,9 +349,16 @@ impl Case<'_> {
             let logins = logins.filter(|&who| !self.is_refused(who)).count();
             let alive = self.alive(user).len();
             let most = limit.map_or(usize::MAX, |(most, _)| most);
-            // The login has counted the session as its own former one, and the renewal has made another of it meanwhile.
-            let both = self.program.ops.contains(&Op::Renew)
-                && self.all().any(|who| !self.op(who).is_elsewhere() && self.logs_in(who) == Some(user));
+            // A login has counted the session as its own former one, and a renewal has made another of it meanwhile. Or a login
+            // has ended what a renewal was about to make of it, and another renewal was faster.
+            let moves = |who: usize| {
+                let is_login = !self.op(who).is_elsewhere() && self.logs_in(who) == Some(user);
+                is_login || self.op(who) == Op::Renew && self.start.subject == Some(user)
+            };
+            let both = self.all().any(|who| {
+                self.op(who) == Op::Renew
+                    && self.others(who).any(|other| moves(who) && moves(other) && self.do_overlap(who, other))
+            });
             let spare = usize::from(self.is_faulted() || both);
             if alive > most.saturating_add(spare) {
                 self.fail(format!("{user} has {alive} sessions, and may have {most}"));
@@ -435,14 +469,30 @@ impl Case<'_> {
             self.fail(format!("{user}'s list has a session twice{when}"));
         }
         let alive = self.alive(user);
+        let handles = |keeps: &dyn Fn(&Held) -> bool| -> BTreeSet<String> {
+            self.of(user).filter(|held| keeps(held)).map(|held| held.handle.clone()).collect()
+        };
+        // It was revoked under the key that keeps the list, and goes on under the one that has sealed it.
+        let has_failed = self.all().any(|who| {
+            let answer = &self.told(who).outcome.answer;
+            self.op(who) == Op::RevokeSubject && matches!(answer, Some(Answer::Failed(..)))
+        });
+        let half_revoked = handles(&|held| has_failed && held.is_retired);
+        // Their turn did not come in their time.
+        let is_silent = self.finished.fault.is_some_and(|(_, verdict)| verdict == Verdict::Silent);
+        let waited = |who: usize| is_silent && self.told(who).took >= PATIENCE;
+        let waited = handles(&|held| spare > 0 && held.issuer.is_some_and(waited));
         let dead =
             self.held.iter().filter(|held| listed.contains(&held.handle) && !alive.contains(&held.handle));
         // Of a row that the store has lost nobody can tell that it was there.
         let dead: Vec<String> = dead.filter(|_| !self.is_forgetful()).map(|held| self.name(held)).collect();
         dead.into_iter()
             .for_each(|what| self.fail(format!("{user}'s list has {what}, which is not hers{when}")));
-        let missing = alive.difference(&listed).count();
-        if missing > spare && !self.is_forgetful() {
+        let missing: Vec<_> =
+            alive.difference(&listed).filter(|held| !half_revoked.contains(*held)).collect();
+        let have_waited = missing.iter().all(|held| waited.contains(*held));
+        let missing = missing.len();
+        if missing > spare && !have_waited && !self.is_forgetful() {
             self.fail(format!("{missing} sessions are missing in {user}'s list{when}"));
         }
         let unknown = listed.iter().filter(|handle| self.held.iter().all(|held| held.handle != **handle));
@@ -478,15 +528,22 @@ impl Case<'_> {
             if *lost || !resumed || matches!(outcome.answer, Some(Answer::Failed(..)) | None) {
                 continue;
             }
+            // Who logs in where the first session was ended, or is another by then, begins one that has no name.
+            let first = self.held.iter().find(|held| Some(&held.handle) == self.start.handle.as_ref());
+            let may_be_gone = |issuer: usize| {
+                self.others(issuer).any(|by| {
+                    let ends = |first| self.means_to_end(by, first) || self.may_displace(by, first);
+                    self.told(by).began < self.told(issuer).left && first.is_some_and(ends)
+                })
+            };
             let is_named = |held: &&Held| match held.issuer {
-                Some(issuer) => !self.op(issuer).is_elsewhere() && *left < self.told(issuer).began,
+                Some(issuer) => {
+                    let told = self.told(issuer);
+                    !self.op(issuer).is_elsewhere() && *left < told.began && !may_be_gone(issuer)
+                }
                 None => Some(&held.handle) == self.start.handle.as_ref(),
             };
-            // Who logs in where the first session was ended begins another, which has no name.
-            let first = self.held.iter().find(|held| Some(&held.handle) == self.start.handle.as_ref());
-            let displaced =
-                first.is_some_and(|first| self.others(who).any(|by| self.may_displace(by, first)));
-            let named = self.held.iter().filter(is_named).filter(|held| held.is_alive && !displaced);
+            let named = self.held.iter().filter(is_named).filter(|held| held.is_alive);
             let nameless = named.filter(|held| {
                 let line = lines.iter().find(|line| line.handle == held.handle);
                 line.is_some_and(|line| line.label.as_deref() != Some(LABEL))
