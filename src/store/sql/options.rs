@@ -119,7 +119,7 @@ impl SqlStoreOptions {
     }
 
     /// How often expired rows are deleted; the default is 5 minutes. `Duration::MAX`: never, because another
-    /// process does, or calls [`Store::sweep`].
+    /// process does, or calls [`Store::sweep`](crate::store::Store::sweep).
     pub fn sweep_every(mut self, interval: Duration) -> Self {
         self.sweep_every = interval;
         self
