@@ -138,8 +138,7 @@ impl RosterProtocol<'_> {
         let (id, noted) = (line.id, Noted { key: primary, end: line.end });
         let tenth = Millis(header.times.duration.0 / 10);
         let slack = HOUR.min(self.limits.use_span(&header.times).max(tenth));
-        let entry =
-            Entry { line, label, replaces: None, counts: false, was_over: false, yields: false, slack };
+        let entry = Entry { line, label, replaces: None, counts: false, yields: false, slack };
         let enrolled = self.enroll(subject, entry, deadline).await;
         if enrolled.is_err() {
             // Not again with each request.
@@ -156,7 +155,6 @@ impl RosterProtocol<'_> {
             label: Some(&label),
             replaces: None,
             counts: false,
-            was_over: false,
             yields: false,
             slack: Millis::ZERO,
         };

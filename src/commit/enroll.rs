@@ -68,7 +68,6 @@ impl Core {
             label: work.label(),
             replaces: was_theirs.map(|loaded| loaded.id),
             counts: work.authenticated || stays,
-            was_over,
             yields: stays,
             slack: Millis::ZERO,
         };

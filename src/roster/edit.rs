@@ -21,8 +21,6 @@ pub(crate) struct Entry<'a> {
     pub(crate) replaces: Option<SessionId>,
     /// Whether it has to keep to the limit: it is a login, or comes back after all sessions of the subject were ended.
     pub(crate) counts: bool,
-    /// Whether that was over with all others of its subject meanwhile, so that its place may be another's by now.
-    pub(crate) was_over: bool,
     /// Whether nobody is ended for its sake, and it is over where there is no room.
     pub(crate) yields: bool,
     /// How much later than need be the end is noted, where it has moved.
@@ -146,7 +144,7 @@ impl RosterProtocol<'_> {
                 }
                 self.ask_generations(&mut kept, subject, deadline).await?;
                 beside = others(&kept, &gone);
-                let (yields, replaces) = (entry.yields, former.is_some() && !entry.was_over);
+                let (yields, replaces) = (entry.yields, former.is_some());
                 if !self.make_room(&mut beside, &mut gone, (yields, replaces), deadline).await? {
                     return Ok(if yields { Enrolled::Ended } else { Enrolled::Refused });
                 }
@@ -260,7 +258,7 @@ impl RosterProtocol<'_> {
         let Some((most, overflow)) = self.roster.most.filter(|_| self.is_full(others)) else {
             return Ok(true);
         };
-        if overflow == Overflow::Refuse && replaces {
+        if overflow == Overflow::Refuse && replaces && !yields {
             return Ok(true);
         }
         // A line may be left over of a session that has ended, and for such a one nobody has to go.
