@@ -224,12 +224,15 @@ impl RosterProtocol<'_> {
         Ok(lines.iter().any(|line| line.id == own) || self.count(&lines) < most)
     }
 
+    fn refuses(&self) -> bool {
+        self.roster.most.is_some_and(|(_, overflow)| overflow == Overflow::Refuse)
+    }
+
     /// How many of these sessions count against the limit: those that somebody logged in to, and where a login is refused
     /// for their sake, those that are in use.
     fn count(&self, lines: &[Line]) -> usize {
-        let refuses = self.roster.most.is_some_and(|(_, overflow)| overflow == Overflow::Refuse);
         let counts =
-            |line: &&Line| line.authenticated_at != Millis::ZERO && !(refuses && self.is_unseen(line));
+            |line: &&Line| line.authenticated_at != Millis::ZERO && !(self.refuses() && self.is_unseen(line));
         lines.iter().filter(counts).count()
     }
 

@@ -144,9 +144,9 @@ impl RosterProtocol<'_> {
                 }
                 self.ask_generations(&mut kept, subject, deadline).await?;
                 beside = others(&kept, &gone);
-                let (yields, replaces) = (entry.yields, former.is_some());
-                if !self.make_room(&mut beside, &mut gone, (yields, replaces), deadline).await? {
-                    return Ok(if yields { Enrolled::Ended } else { Enrolled::Refused });
+                let has_place = self.refuses() && self.has_place(&kept, &entry, deadline).await?;
+                if !has_place && !self.make_room(&mut beside, &mut gone, entry.yields, deadline).await? {
+                    return Ok(if entry.yields { Enrolled::Ended } else { Enrolled::Refused });
                 }
             }
             let line = entry.over(kept.find(entry.line.id).as_ref().or(same.as_ref()), former.as_ref());
@@ -246,21 +246,34 @@ impl RosterProtocol<'_> {
         self.roster.most.is_some_and(|(most, _)| self.count(others) >= most)
     }
 
+    /// Whether there are no more than before, because it has been let in already, or comes in the place of a session that goes
+    /// on. A line does not tell: it may be left over, or a late use may have put one back.
+    async fn has_place(
+        &self,
+        kept: &Kept,
+        entry: &Entry<'_>,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let stands = |id: &SessionId| kept.find(*id).is_some();
+        match entry.replaces.filter(stands) {
+            _ if stands(&entry.line.id) => Ok(true),
+            Some(former) if !entry.yields => Ok(!self.has_ended(former, deadline).await?),
+            _ => Ok(false),
+        }
+    }
+
     /// Keeps the others to one less than there may be; false: there are too many, and nobody is ended for a login, or for this
-    /// one, which `yields`. `replaces`: it comes in the place of a session, so that there are no more than before.
+    /// one, which `yields`.
     async fn make_room(
         &self,
         others: &mut Vec<Line>,
         gone: &mut Vec<SessionId>,
-        (yields, replaces): (bool, bool),
+        yields: bool,
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
         let Some((most, overflow)) = self.roster.most.filter(|_| self.is_full(others)) else {
             return Ok(true);
         };
-        if overflow == Overflow::Refuse && replaces && !yields {
-            return Ok(true);
-        }
         // A line may be left over of a session that has ended, and for such a one nobody has to go.
         let needed = self.count(others) + 1 - most;
         let (ended, outcome) = self.drop_ended(others, needed, deadline).await;

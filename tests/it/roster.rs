@@ -546,6 +546,56 @@ async fn who_stays_after_a_revocation_takes_no_place_that_a_login_has_taken_sinc
 }
 
 #[actix_web::test]
+async fn a_login_in_a_session_that_was_revoked_has_no_place_to_keep() {
+    let limit = |builder: SessionsBuilder| builder.max_sessions(1, Overflow::Refuse);
+    let (bed, spy) = guarded(limit);
+    let node = other_node(&bed, &spy, limit);
+    let here = login(&bed, "here").await;
+    // Its own row and its subject's say that it goes on. Then it does not, its place is taken, and its use is noted.
+    let (second, third, sessions) = (Arc::clone(&spy), Arc::clone(&spy), bed.sessions.clone());
+    spy.before("load", move || {
+        second.before("load", move || {
+            third.before("load", move || {
+                now(sessions.revoke_subject("ada")).unwrap();
+                now(sessions.issue(authenticate_all)).unwrap();
+            });
+        });
+    });
+    let session = node.sessions.load([here.0.as_deref().unwrap()]).await.unwrap();
+    assert_eq!(session.origin(), Origin::Resumed);
+    authenticate(&session);
+    let refused = node.sessions.commit(&session, CommitContext::default()).await;
+    assert!(matches!(refused, Err(CommitError::TooManySessions)), "{refused:?}");
+    assert_eq!(listed(&bed, "ada").await.len(), 1);
+}
+
+#[actix_web::test]
+async fn a_line_that_is_left_over_keeps_no_place_for_a_login_in_its_session() {
+    let limit = |builder: SessionsBuilder| builder.max_sessions(1, Overflow::Refuse);
+    let (bed, spy) = guarded(limit);
+    let node = other_node(&bed, &spy, limit);
+    let cookie = login(&bed, "here").await.0.unwrap();
+    let session = node.sessions.load([&cookie]).await.unwrap();
+    authenticate(&session);
+    // The line of the next id is there and the mark of the former not yet, and a use brings its line back.
+    let (after, sessions, of_here) = (Arc::clone(&spy), bed.sessions.clone(), cookie.clone());
+    spy.before("write", move || {
+        after.before("write", move || {
+            let session = now(sessions.load([&of_here])).unwrap();
+            session.set_label("late").unwrap();
+            now(sessions.commit(&session, CommitContext::default())).unwrap();
+        });
+    });
+    node.sessions.commit(&session, CommitContext::default()).await.unwrap();
+    let session = bed.sessions.load([&cookie]).await.unwrap();
+    assert_eq!(session.origin(), Origin::Resumed, "not heard of yet");
+    authenticate(&session);
+    let refused = bed.sessions.commit(&session, CommitContext::default()).await;
+    assert!(matches!(refused, Err(CommitError::TooManySessions)), "{refused:?}");
+    assert_eq!(listed(&bed, "ada").await.len(), 1);
+}
+
+#[actix_web::test]
 async fn whom_a_login_ends_on_its_second_try_is_out_of_the_list() {
     let limit = |builder: SessionsBuilder| builder.max_sessions(1, Overflow::EndOldest);
     let (bed, spy) = guarded(limit);
