@@ -268,11 +268,11 @@ impl SessionsBuilder {
     /// How many sessions a subject may be logged in to at once, and what becomes of a login beyond that; from 1 to 1,000, by
     /// default any number. `set_subject` is no login.
     ///
-    /// The count is exact among logins at the same time. It is exceeded by logins while a rotation of the keys has not
-    /// reached all processes, by sessions whose line was lost until they are used, by one where two requests renew one session
-    /// at a time (or one logs in), and with [`Overflow::Refuse`] by those that come back after they were out of use: a session
-    /// does not count when it was not used for an hour or two, the time of [`revocation`](Self::revocation) and what a use
-    /// prolongs (or it lives idle), or closed private windows would lock their owner out.
+    /// The count is exact among logins of several browsers at the same time. It is exceeded by logins while a rotation of the
+    /// keys has not reached all processes, by sessions whose line was lost until they are used, by one where two requests of one
+    /// session renew it or log in at a time, and with [`Overflow::Refuse`] by those that come back after they were out of use:
+    /// a session does not count when it was not used for an hour or two, the time of [`revocation`](Self::revocation) and what
+    /// a use prolongs (or it lives idle), or closed private windows would lock their owner out.
     ///
     /// If the list cannot be read or written, the login fails with the store's error.
     ///

@@ -12,7 +12,7 @@
 //! | who looks sees what was there before, and nothing that had ended before | `check_look` |
 //! | a name stays with its session, and goes with it to its next id | `check_names` |
 //! | a session ends by what was done to it, or by a login over the limit: never more of them than are over it, and none while the limit leaves room for all that began later; with as many alive as there may be | `check_ends`, `check_counts` |
-//! | never more sessions alive than the limit; one more at most with a fault, which has cost a line, and where a renewal meets a renewal or a login that comes with the same session | `check_counts` |
+//! | never more sessions alive than the limit; one more at most with a fault, which has cost a line, and where a renewal meets a renewal or a login that comes with the same session, or with `Refuse` a login a login | `check_counts` |
 //! | what was acknowledged to have ended has | `check_ends` |
 //! | a login gets a cookie or a failure; without a fault it fails only where its session was ended meanwhile by another login, by somebody who looked or by `revoke_subject`, and is refused only where there was no room | `check_request` |
 
@@ -349,14 +349,16 @@ impl Case<'_> {
             let logins = logins.filter(|&who| !self.is_refused(who)).count();
             let alive = self.alive(user).len();
             let most = limit.map_or(usize::MAX, |(most, _)| most);
-            // A login has counted the session as its own former one, and a renewal has made another of it meanwhile. Or a login
-            // has ended what a renewal was about to make of it, and another renewal was faster.
+            // A login has counted the session as its own former one, and a renewal has made another of it meanwhile; or another
+            // login has, and where logins are refused it does not end that one. Or a login has ended what a renewal was about
+            // to make of the session, and another renewal was faster.
+            let refuses = limit.is_some_and(|(_, overflow)| overflow == Overflow::Refuse);
             let moves = |who: usize| {
                 let is_login = !self.op(who).is_elsewhere() && self.logs_in(who) == Some(user);
                 is_login || self.op(who) == Op::Renew && self.start.subject == Some(user)
             };
             let both = self.all().any(|who| {
-                self.op(who) == Op::Renew
+                (refuses || self.op(who) == Op::Renew)
                     && self.others(who).any(|other| moves(who) && moves(other) && self.do_overlap(who, other))
             });
             let spare = usize::from(self.is_faulted() || both);
