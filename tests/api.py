@@ -1104,7 +1104,7 @@ def bad_settings():
             ({"IDLE_MS": "x"}, "whole number of milliseconds"),
             ({"IDLE_MS": "0"}, "from 1 ms"),
             ({"STORE": "memcached://127.0.0.1/"}, "begins with memory, redb:PATH"),
-            ({"STORE": "redis://127.0.0.1:1/"}, "cannot be reached|lacks the store"),
+            ({"STORE": "redis://127.0.0.1:port/"}, "cannot be reached|lacks the store"),
             ({"STORE": "sqlite:/no/such/folder/file"}, "cannot be reached|lacks the store"),
             ({"STORE": "memory", "SPILL_ABOVE": "4097"}, "from 2[0-9]{2} to 4096|lacks the store"),
             ({"REVOCATION": "often"}, "off, every-request or a whole number"),
