@@ -12,6 +12,7 @@ use crate::roster::{Enrolled, Entry};
 use crate::session::Session;
 use crate::sessions::Core;
 use crate::state::{Stage, State};
+use crate::stored::RowProtocol;
 
 /// What a commit did to the list before it did anything else.
 pub(super) enum Listing {
@@ -85,6 +86,13 @@ impl Core {
                 Err(CommitError::TooManySessions)
             }
             Ok(Enrolled::Ended) => {
+                // It is the same session, so the former id is over as well.
+                if let Some(former) = loaded {
+                    let protocol = RowProtocol { rows: roster.rows, limits: &self.limits, now };
+                    protocol.end(former, work.row.as_ref(), deadline).await?;
+                    roster.revoking.ended(former.id, now);
+                    self.strike_out(std::iter::once(former), now).await;
+                }
                 self.tell_failure(id, &CommitError::Ended);
                 Err(CommitError::Ended)
             }

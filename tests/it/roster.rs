@@ -669,6 +669,26 @@ async fn a_login_whose_line_was_written_twice_does_not_end_who_took_its_place() 
 }
 
 #[actix_web::test]
+async fn a_login_that_has_lost_its_place_leaves_no_former_session() {
+    let limit = |builder: SessionsBuilder| builder.max_sessions(1, Overflow::EndOldest);
+    let (bed, spy) = guarded(limit);
+    let node = other_node(&bed, &spy, limit);
+    let here = login(&bed, "here").await;
+    let session = bed.sessions.load([here.0.as_deref().unwrap()]).await.unwrap();
+    authenticate(&session);
+    // Two questions, the list read and written twice. Before it is read again another login takes the place.
+    spy.next([Fate::Passes, Fate::Passes, Fate::Passes, Fate::AppliedButConflicts]);
+    let (after, sessions) = (Arc::clone(&spy), node.sessions.clone());
+    spy.before("write", move || {
+        after.before("load", move || drop(now(sessions.issue(authenticate_all)).unwrap()));
+    });
+    let outcome = bed.sessions.commit(&session, CommitContext::default()).await;
+    assert!(matches!(outcome, Err(CommitError::Ended)), "{outcome:?}");
+    assert_eq!(origin(&node, &here).await, REVOKED, "it was what the other login has ended");
+    assert_eq!(listed(&bed, "ada").await.len(), 1);
+}
+
+#[actix_web::test]
 async fn logins_at_the_same_time_keep_to_the_limit() {
     for overflow in [Overflow::EndOldest, Overflow::Refuse] {
         let (bed, spy) = guarded(|builder| builder.max_sessions(2, overflow));
