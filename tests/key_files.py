@@ -25,6 +25,7 @@ import time
 
 import yaml
 
+import stores
 from stores import Browser, check, new_key
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -36,7 +37,7 @@ is_root = os.getuid() == 0
 work = binary = tool = None
 
 
-class Api:
+class Api(stores.Api):
     """The example in a process of its own, as some user; `refusal` is what it says where it does not start."""
 
     def __init__(self, key_file, user=APP, **settings):
@@ -52,14 +53,6 @@ class Api:
         if self.port is None:
             self.process.wait(timeout=20)
         self.refusal = None if self.port else self.log()
-
-    def log(self):
-        self.errors.seek(0)
-        return self.errors.read().decode()
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
 
 
 def as_user(user, *command):

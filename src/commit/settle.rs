@@ -45,8 +45,7 @@ impl Core {
                 (before, plan)
             })
         })?;
-        let id = work.header.id.log_id();
-        let span = tracing::debug_span!(target: "sealed_session", "session.commit", session = %id);
+        let span = tracing::debug_span!(target: "sealed_session", "session.commit", session = %work.header.id.log_id());
         let moment = (now, primary);
         if !plan.ends() {
             return Some(self.settle_now(session, work, plan, *context, moment).instrument(span).await);
