@@ -199,6 +199,9 @@ def own_files():
     sticky = folder(mode=0o1777)
     served("a file in a sticky folder, such as /tmp", keys(sticky))
     served("a home under umask 002", keys(folder(owner=APP, mode=0o2775)))
+    listed = folder(owner=APP)
+    let_read(listed, EVE, 7)
+    refused("the same where an access list lets somebody else write", keys(listed), listed, "mode 0770", f"chmod go-w {listed}")
     group = folder(owner=APP, group=TEAM, mode=0o770)
     refused("a folder that a group can write", keys(group), group, "mode 0770", f"chmod go-w {group}")
     roots = folder(owner=0, group=APP, mode=0o775)
@@ -380,7 +383,10 @@ def documented():
     check("the secret is declared", name in compose["secrets"])
     at = pathlib.Path("/run/secrets")
     at.mkdir(exist_ok=True)
-    secret = keys(folder(), owner=0, mode=0o444, name=name)
+    # The host's file as it is, given to the user of the container as the page says.
+    (chown,) = [line for text in fences("docs/operations.md", "sh") for line in text.splitlines() if "chown" in line]
+    check("it is given to the container's user", chown.split()[-2:] == [service["user"], name], chown)
+    secret = keys(folder(), owner=int(service["user"]), name=name)
     (at / name).touch()
     mount("--bind", secret, at / name)
     mount("-o", "remount,bind,ro", at / name)

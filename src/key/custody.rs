@@ -128,7 +128,11 @@ impl Reader {
 
     fn check_folder(self, folder: &Path, entry: &Metadata) -> Result<(), Stop> {
         let facts = Facts::of(&fs::symlink_metadata(folder)?);
-        let private = |group| matches!(accounts(), Ok((users, groups)) if is_private(group, self.user, &users, &groups));
+        // With an access list the mode's group bits are what all whom it names may do at most (POSIX 1003.1e).
+        let private = |group| {
+            !has_access_list(folder)
+                && matches!(accounts(), Ok((users, groups)) if is_private(group, self.user, &users, &groups))
+        };
         match self.folder(folder, facts, entry.uid(), private) {
             Err(_) if is_read_only(rustix::fs::statvfs(folder))? => Ok(()),
             checked => checked.map_err(Stop::At),
@@ -209,6 +213,18 @@ impl Reader {
 
 fn exposed(path: &Path, reason: String) -> KeyError {
     KeyError::Permissions { path: path.into(), reason }
+}
+
+/// Whether others than owner and group have rights of their own; where that cannot be asked, there are none.
+fn has_access_list(path: &Path) -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return rustix::fs::getxattr(path, "system.posix_acl_access", &mut [] as &mut [u8])
+        .is_ok_and(|len| len > 0);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = path;
+        false
+    }
 }
 
 fn accounts() -> io::Result<(String, String)> {

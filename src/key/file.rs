@@ -27,7 +27,12 @@ use crate::error::KeyError;
 /// 2. Each folder on the way to it, and to what each symbolic link on that way names, belongs to root or to the user of the
 ///    process, and nobody else can write it. Or it is sticky, like `/tmp`, and what is on the way in it belongs to one of
 ///    them. Or it is on a read-only mount. A group in which, as `/etc/passwd` and `/etc/group` say, there is nobody but that
-///    user counts as that user: systems with `umask 002` give each user one, and make folders that it can write.
+///    user counts as that user, where there is no access list beside: systems with `umask 002` give each user one, and make
+///    folders that it can write.
+///
+/// Whoever mounts something to be read only has decided who reads it, so neither its readers nor the folders behind it are
+/// looked at. If that is not so (a folder of the host that anybody can write, mounted with `:ro`, or seen so under systemd's
+/// `ProtectSystem=strict`), see to its owner and mode yourself.
 ///
 /// What is looked at is the file that was opened, each time it is read: at the start, and whenever it has changed. On other
 /// systems than Unix, protect it by other means.
