@@ -16,6 +16,8 @@
 //!
 //! Nothing waits but what needs the store: a session in its cookie that need not be asked for is loaded and committed at once.
 
+#[cfg(feature = "device-binding")]
+mod device;
 mod errors;
 mod extract;
 mod guard;
@@ -162,6 +164,11 @@ where
     forward_ready!(inner);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
+        #[cfg(feature = "device-binding")]
+        if self.sessions.answers_devices(request.method().as_str(), request.path()) {
+            let answer = device::answer(&self.sessions, request);
+            return SessionFuture { inner: None, slot: None, waiting: Waiting::Answer(answer) };
+        }
         let outer =
             request.extensions().get::<Slot<S>>().map(|slot| slot.inner.sessions.is_same(&self.sessions));
         let slot = match outer {
@@ -182,7 +189,7 @@ where
                 None
             }
         };
-        SessionFuture { inner: self.inner.call(request), slot, committing: None }
+        SessionFuture { inner: Some(self.inner.call(request)), slot, waiting: Waiting::Service }
     }
 }
 
@@ -190,10 +197,21 @@ pin_project! {
     /// Waits for the inner service, then commits the session if the request asked for it.
     pub struct SessionFuture<F, B> {
         #[pin]
-        inner: F,
+        inner: Option<F>,
         slot: Option<Rc<SlotInner>>,
-        committing: Option<Box<Committing<B>>>,
+        waiting: Waiting<B>,
     }
+}
+
+/// What a request waits for.
+enum Waiting<B> {
+    /// The application.
+    Service,
+    /// The store.
+    Commit(Box<Committing<B>>),
+    /// Nothing of the application's: the middleware answers by itself.
+    #[cfg(feature = "device-binding")]
+    Answer(LocalBox<Result<ServiceResponse<EitherBody<B>>, Error>>),
 }
 
 /// A response whose session is being written into the store.
@@ -220,10 +238,15 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let committing = match this.committing {
-            Some(committing) => committing,
-            None => {
-                let response = poll_ready!(this.inner.poll(context));
+        let committing = match this.waiting {
+            Waiting::Commit(committing) => committing,
+            #[cfg(feature = "device-binding")]
+            Waiting::Answer(answer) => return answer.as_mut().poll(context),
+            Waiting::Service => {
+                let Some(inner) = this.inner.as_pin_mut() else {
+                    unreachable!("the service is asked by `call`")
+                };
+                let response = poll_ready!(inner.poll(context));
                 let Some(slot) = this.slot.take() else { return Poll::Ready(unchanged(response)) };
                 let Some(loaded) = slot.loaded.get() else { return Poll::Ready(unchanged(response)) };
                 let counted = slot.sessions.counts_response_head();
@@ -241,12 +264,10 @@ where
                 let secure = loaded.secure;
                 let (sessions, session) = (Sessions::clone(&slot.sessions), loaded.session.clone());
                 let commit = Box::pin(async move { sessions.conclude(&session, commit).await });
-                this.committing.insert(Box::new(Committing {
-                    commit,
-                    response: Some(response),
-                    slot,
-                    secure,
-                }))
+                *this.waiting =
+                    Waiting::Commit(Box::new(Committing { commit, response: Some(response), slot, secure }));
+                let Waiting::Commit(committing) = this.waiting else { unreachable!("it was just set") };
+                committing
             }
         };
         let outcome = poll_ready!(committing.commit.as_mut().poll(context));

@@ -1,12 +1,14 @@
 //! The configuration of [`Sessions`], checked by `build()`.
 
 mod cookie;
+mod device;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use self::device::DeviceConfig;
 use crate::browser::{MAX_AGE, MAX_NAME_VALUE_BYTES};
 use crate::clock::{Clock, ClockSource, Millis};
 use crate::cookie::{CookieConfig, CookieWriter};
@@ -73,6 +75,7 @@ pub struct SessionsBuilder {
     roster: Option<bool>,
     max_sessions: Option<(usize, Overflow)>,
     engine: Engine,
+    device: DeviceConfig,
 }
 
 impl Sessions {
@@ -106,6 +109,7 @@ impl SessionsBuilder {
             roster: None,
             max_sessions: None,
             engine: Engine::DEFAULT,
+            device: DeviceConfig::default(),
         }
     }
 
@@ -326,11 +330,13 @@ impl SessionsBuilder {
         let (stored, timeout) = self.stored()?;
         let revoking = self.revoking()?;
         let roster = self.listed(revoking.is_some())?;
+        let device = self.binder()?;
         let cookie = CookieWriter::new(&self.cookie);
         let limits = Limits {
             terms,
             rolling: self.rolling,
             home: HOMES.fetch_add(1, Ordering::Relaxed),
+            device_key: if device.is_some() { record::DEVICE_KEY_LEN } else { 0 },
             name_len: cookie.name().len(),
             max_name_value: MAX_NAME_VALUE_BYTES,
             max_plaintext: cookie.max_plaintext_len(),
@@ -349,7 +355,13 @@ impl SessionsBuilder {
             ..self.cookie.clone()
         };
         let bounds = (Millis::span(FLASH_LIFETIME), MAX_FLASH_BYTES);
-        let flash = ShortCookie::new(self.engine, self.keys.clone(), &flash, bounds, self.sink.clone());
+        let flash = ShortCookie::new(
+            (self.engine, Purpose::Transient),
+            self.keys.clone(),
+            &flash,
+            bounds,
+            self.sink.clone(),
+        );
         Ok(Sessions::new(Core {
             sealer: Sealer::with_engine(self.engine, self.keys, Purpose::Cookie, cookie.name()),
             cookie,
@@ -360,6 +372,7 @@ impl SessionsBuilder {
             cache_headers: self.cache_headers,
             clock: self.clock,
             sink: self.sink,
+            device,
             rows,
             revoking,
             roster,
@@ -421,7 +434,7 @@ impl SessionsBuilder {
             value if (min..=max).contains(&value) => Ok(value),
             value => Err(ConfigError::Bytes { setting, value, min, max }),
         };
-        let empty = record::encoded_len(None, record::Extent::default());
+        let empty = record::encoded_len(None, 0, record::Extent::default());
         let smallest = self.cookie.name.len() + sealed_len(empty);
         let head_budget = bytes(
             "response_head_budget",

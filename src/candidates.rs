@@ -1,7 +1,7 @@
 //! The cookies of our name that a request carries: each is judged, and at most one is taken.
 
 use crate::clock::Millis;
-use crate::cookie::scan;
+use crate::cookie::scan_both;
 use crate::envelope::{Parsed, Sealer};
 use crate::error::Rejection;
 use crate::key::{KeyId, Reload};
@@ -12,6 +12,8 @@ use crate::state::Besides;
 /// At most this many cookies of our name are opened per request. A browser sends more than one only if somebody
 /// planted them.
 const MAX_OPENED: usize = 8;
+/// Of several proofs, which only somebody who plants them makes, so many are looked at.
+const MAX_PROOFS: usize = 4;
 /// A cookie that was accepted.
 pub(crate) struct Candidate {
     pub(crate) header: Header,
@@ -45,12 +47,14 @@ pub(crate) struct Found {
     pub(crate) ambiguous: bool,
     /// What became of looking for a key that one of them names.
     pub(crate) reload: Option<Reload>,
+    /// The proofs of devices, as they came.
+    pub(crate) proofs: Vec<Box<[u8]>>,
 }
 
-/// Looks at every cookie of exactly our name.
+/// Looks at every cookie of exactly our name, and gathers those of the proof's, if there are any.
 pub(crate) fn choose<H: AsRef<[u8]>>(
     cookie_headers: impl IntoIterator<Item = H>,
-    name: &str,
+    (name, proof): (&str, Option<&str>),
     sealer: &Sealer,
     terms: &Terms,
     now: Millis,
@@ -58,7 +62,11 @@ pub(crate) fn choose<H: AsRef<[u8]>>(
     let mut found = Found::default();
     let (mut opened, mut looked) = (0, false);
     for header in cookie_headers {
-        for value in scan(header.as_ref(), name) {
+        for (is_proof, value) in scan_both(header.as_ref(), (name, proof)) {
+            if is_proof {
+                found.keep_proof(value);
+                continue;
+            }
             found.cookies += 1;
             let mut parsed = parse(value, sealer);
             if let Err(Refusal { reason: Rejection::UnknownKey(_), .. }) = parsed
@@ -83,6 +91,12 @@ pub(crate) fn choose<H: AsRef<[u8]>>(
 }
 
 impl Found {
+    fn keep_proof(&mut self, value: &[u8]) {
+        if self.proofs.len() < MAX_PROOFS {
+            self.proofs.push(value.into());
+        }
+    }
+
     /// Keeps the best: a live one before a refused one, the newest of the live, the one that came furthest of the
     /// refused.
     fn take(&mut self, judged: Result<Candidate, Refusal>, value: &[u8]) {
@@ -179,6 +193,8 @@ fn rank(reason: Rejection) -> u8 {
         Rejection::Expired(_) => 6,
         // Told by the store, which is asked for one cookie alone.
         Rejection::Missing | Rejection::Revoked => 7,
+        // Told of the one that was taken.
+        Rejection::Unproven => 8,
     }
 }
 
@@ -225,7 +241,7 @@ mod tests {
     /// How many trials the header costs, and how many cookies of it are live.
     fn trials(header: &str, sealer: &Sealer) -> (usize, usize) {
         let before = TRIALS.get();
-        let found = choose([header], "s", sealer, &terms(), NOW);
+        let found = choose([header], ("s", None), sealer, &terms(), NOW);
         (TRIALS.get() - before, found.live)
     }
 
@@ -251,7 +267,7 @@ mod tests {
     fn of_cookies_that_are_equally_good_or_equally_bad_the_first_counts() {
         let ring = sealer([1, 2]);
         let outcome = |first: &str, second: &str| {
-            choose([format!("s={first}; s={second}")], "s", &ring, &terms(), NOW).outcome.unwrap()
+            choose([format!("s={first}; s={second}")], ("s", None), &ring, &terms(), NOW).outcome.unwrap()
         };
         let taken = |first: &str, second: &str| outcome(first, second).ok().unwrap();
 

@@ -2,6 +2,7 @@
 
 mod carried;
 mod confirm;
+mod device;
 mod enroll;
 mod issue;
 mod listing;
@@ -19,6 +20,7 @@ use crate::clock::Millis;
 use crate::cookie::SetCookies;
 use crate::error::{CommitError, Rejection};
 use crate::event::Event;
+use crate::record::Device;
 use crate::session::Session;
 use crate::sessions::{CommitContext, Core, Sessions};
 use crate::state::{CookieStep, Stage, State};
@@ -54,7 +56,9 @@ impl Sessions {
     ) -> Result<SetCookies, CommitError> {
         self.check_home(session)?;
         let _turn = session.turn().await;
-        self.core.carry_out(session, &context, |state| Plan::of(&self.core, state, &context)).await
+        let outcome =
+            self.core.carry_out(session, &context, |state| Plan::of(&self.core, state, &context)).await;
+        Ok(self.core.with_device(session, outcome?))
     }
 
     /// Like [`conclude`](Self::conclude), if there is nothing to wait for.
@@ -71,7 +75,8 @@ impl Sessions {
             Some(gate) => Some(gate.try_lock().ok()?),
             None => None,
         };
-        self.core.close(session, &context, |state| Plan::of(&self.core, state, &context)).map(Ok)
+        let lines = self.core.close(session, &context, |state| Plan::of(&self.core, state, &context))?;
+        Some(Ok(self.core.with_device(session, lines)))
     }
 
     fn check_home(&self, session: &Session) -> Result<(), CommitError> {
@@ -129,24 +134,26 @@ impl Core {
             let destroyed = std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed;
             Some(match plan.in_time(self, state, context, now).cookie {
                 // Its key was revoked, so what was written came to nothing.
-                CookieStep::Leave if self.is_disowned(state) => (SetCookies::lost(), [None, None, None]),
-                CookieStep::Leave => (SetCookies::default(), [None, None, None]),
+                CookieStep::Leave if self.is_disowned(state) || state.is_unproven() => {
+                    (SetCookies::lost(), [None, None, None, None])
+                }
+                CookieStep::Leave => (SetCookies::default(), [None, None, None, None]),
                 CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state, now) => {
                     let lost = Event::Lost { id: state.header.id, reason: Rejection::Revoked };
-                    (SetCookies::lost(), [Some(lost), None, None])
+                    (SetCookies::lost(), [Some(lost), None, None, None])
                 }
                 step @ (CookieStep::Prolong | CookieStep::Issue) => {
                     self.stamp(state, now);
                     let (line, bytes) = self.seal(state, (now, now), context.secure, primary);
                     let lines = self.issue(state, line, context.secure);
-                    let [change, resealed] = self.issued(state, step, bytes, primary);
-                    (lines, [change, resealed, Self::authentication(state)])
+                    let [change, resealed, bound] = self.issued(state, step, bytes, primary);
+                    (lines, [change, resealed, bound, Self::authentication(state)])
                 }
                 CookieStep::Remove => {
                     state.ended = true;
                     let id = state.loaded.as_ref().map(|loaded| loaded.header.id);
                     let ended = id.map(|id| Event::Ended { id, destroyed });
-                    (self.remove(context.secure), [ended, None, None])
+                    (self.remove(context.secure), [ended, None, None, None])
                 }
             })
         })?;
@@ -164,6 +171,9 @@ impl Core {
     /// Gives the session the times and the counter that are about to be sealed.
     fn stamp(&self, state: &mut State, now: Millis) {
         state.identify();
+        if self.offers(state) {
+            state.header.device = Device::Offered;
+        }
         state.header.times = state.sealed_times(&self.limits, now);
         state.header.counter = state.header.counter.saturating_add(1);
     }

@@ -43,7 +43,7 @@ pub enum Secure {
 }
 
 impl Secure {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Always => "Secure::Always",
             Self::Never => "Secure::Never",
@@ -203,6 +203,19 @@ pub(crate) struct SetCookies {
     /// The session was over by then, so what the request did to it is lost. Flash messages ask for it.
     #[cfg_attr(not(any(feature = "actix", feature = "tower")), allow(dead_code))]
     pub(crate) lost: bool,
+    /// What the browser is told about the device that the session is bound to.
+    pub(crate) device: Option<Box<DeviceLines>>,
+}
+
+/// What goes out beside the session's cookie where sessions are bound to devices.
+#[derive(Default)]
+pub(crate) struct DeviceLines {
+    /// The proof's removal.
+    pub(crate) proof: Option<SetCookie>,
+    /// The value of `Secure-Session-Registration`.
+    pub(crate) registration: Option<Vec<u8>>,
+    /// The value of `Secure-Session-Challenge`.
+    pub(crate) challenge: Option<Vec<u8>>,
 }
 
 impl SetCookies {
@@ -218,9 +231,10 @@ impl SetCookies {
     /// may hit the new one too (RFC 6265, section 5.3, does not tell a host's own cookie from its domain's). Other removals
     /// go last, because curl 7 forgets them when another line follows.
     pub(crate) fn into_lines(self, flash: Option<SetCookie>) -> impl Iterator<Item = SetCookie> {
-        let Self { mut own, former, .. } = self;
+        let Self { mut own, former, device, .. } = self;
         let removal = own.take_if(|own| own.removes);
-        former.into_iter().chain(own).chain(flash).chain(removal)
+        let proof = device.and_then(|device| device.proof);
+        former.into_iter().chain(own).chain(flash).chain(removal).chain(proof)
     }
 }
 
@@ -232,6 +246,10 @@ pub(crate) struct SetCookie {
 }
 
 impl SetCookie {
+    pub(crate) fn removes(&self) -> bool {
+        self.removes
+    }
+
     #[cfg(any(feature = "actix", feature = "tower"))]
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.line
@@ -362,7 +380,8 @@ impl CookieWriter {
         }
     }
 
-    fn attributes(&self, secure: bool) -> &str {
+    /// What stands behind the value, but for `Max-Age`: `; ` and the attributes.
+    pub(crate) fn attributes(&self, secure: bool) -> &str {
         if self.is_secure(secure) { &self.attributes_with_secure } else { &self.attributes }
     }
 }
@@ -405,10 +424,28 @@ pub(crate) fn scan<'h>(header: &'h [u8], name: &str) -> impl Iterator<Item = &'h
     memchr_iter(b';', header).chain([header.len()]).filter_map(move |end| {
         let pair = header[start..end].trim_ascii();
         start = end + 1;
-        // The name is compared before `=` is looked for, so that foreign values are not read a second time.
-        let value = pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?;
-        Some(unquoted(value.trim_ascii_start()))
+        value_of(pair, name)
     })
+}
+
+/// Like [`scan`] for two names at once: whether it is the second, and the value.
+pub(crate) fn scan_both<'h>(
+    header: &'h [u8],
+    (name, other): (&str, Option<&str>),
+) -> impl Iterator<Item = (bool, &'h [u8])> {
+    let mut start = 0;
+    memchr_iter(b';', header).chain([header.len()]).filter_map(move |end| {
+        let pair = header[start..end].trim_ascii();
+        start = end + 1;
+        let own = value_of(pair, name).map(|value| (false, value));
+        own.or_else(|| Some((true, value_of(pair, other?)?)))
+    })
+}
+
+fn value_of<'h>(pair: &'h [u8], name: &str) -> Option<&'h [u8]> {
+    // The name is compared before `=` is looked for, so that foreign values are not read a second time.
+    let value = pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?;
+    Some(unquoted(value.trim_ascii_start()))
 }
 
 /// The cookies whose name is this base with a separator and more behind it: that, and the value.

@@ -10,6 +10,7 @@
 //!
 //! `docs/errors.md` lists the messages, what they mean and what helps; a test provokes them and compares.
 
+mod device;
 mod forms;
 mod keys;
 mod store;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub use self::device::DeviceRefusal;
 pub use self::forms::{CsrfError, TransientError};
 pub use self::keys::KeyError;
 pub use self::store::{CommitError, IssueError, RevokeError, StoreError};
@@ -110,6 +112,22 @@ pub enum ConfigError {
         value: String,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// A path for the binding of devices that browsers could not use.
+    #[error("device_binding_path {value:?} is not usable: {reason}")]
+    DevicePath {
+        /// The value given.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A setting that means something only where sessions are bound to devices, and they are not.
+    #[error(
+        "{setting} is set, but sessions are not bound to devices; add `.device_binding(..)` or leave it out"
+    )]
+    NeedsDeviceBinding {
+        /// Which setting.
+        setting: &'static str,
     },
     /// A number is zero, or beyond reason.
     #[error("{setting} is {value}; it must be from {min} to {max}")]
@@ -204,11 +222,17 @@ pub enum Rejection {
     /// The session was ended on the server: destroyed, or replaced by `renew`.
     #[error("revoked: the session was ended on the server")]
     Revoked,
+    /// Bound to a device that has not proved itself lately, or was to be bound by now and is not
+    /// ([`DeviceBinding`](crate::DeviceBinding)). The browser proves it by itself before its next request; who has a copy cannot.
+    #[error(
+        "unproven: its device has not proved itself; a browser does so before its next request, and a copy cannot"
+    )]
+    Unproven,
 }
 
 impl Rejection {
     /// A short stable word for logs, metrics and JSON: `malformed`, `unknown_suite`, `unknown_key`,
-    /// `revoked_key`, `tampered`, `expired`, `future`, `missing` or `revoked`.
+    /// `revoked_key`, `tampered`, `expired`, `future`, `missing`, `revoked` or `unproven`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -221,6 +245,7 @@ impl Rejection {
             Self::Future => "future",
             Self::Missing => "missing",
             Self::Revoked => "revoked",
+            Self::Unproven => "unproven",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::{Rejection, in_full};
+use crate::error::{DeviceRefusal, Rejection, in_full};
 use crate::key::{KeyId, KeyRing, Reload};
 use crate::measure;
 use crate::record::SessionId;
@@ -14,7 +14,7 @@ use crate::record::SessionId;
 /// Each event is a `tracing` event of the target `sealed_session` with these fields, which are stable: `event` is
 /// [`as_str`](Self::as_str), `session` the [`LogId`](crate::LogId), `former` that from before a renewal, `reason` a word, `bytes` a
 /// size, `key` a key id, `operation` and `error` what the store was asked and said. What somebody should look into is of the
-/// level `WARN`, the rest `DEBUG`. The message is `Display`, a sentence for people. Waiting for the store happens in the spans
+/// level `WARN`, new keys are `INFO`, the rest is `DEBUG`. The message is `Display`, a sentence for people. Waiting for the store happens in the spans
 /// `session.load` and `session.commit` of that target, which have the field `session` too. Never logged are values, keys, subjects
 /// and ids. A hook that logs an event by `{:?}` does not log ids either.
 ///
@@ -195,6 +195,30 @@ pub enum Event {
         /// The error with its causes.
         error: String,
     },
+    /// A login asked the browser to bind the session to its device ([`DeviceBinding`](crate::DeviceBinding)). Most cannot yet.
+    DeviceOffered {
+        /// The session.
+        id: SessionId,
+    },
+    /// A device has proved itself, and its browser got a proof.
+    DeviceProved {
+        /// The session.
+        id: SessionId,
+        /// Whether it was the first time, with a new key.
+        registered: bool,
+    },
+    /// The session's cookie has its device's key: from now on it is good with a proof alone.
+    DeviceBound {
+        /// The session.
+        id: SessionId,
+    },
+    /// A browser's registration or proof of a device was refused.
+    DeviceRefused {
+        /// The session, if there is one.
+        id: Option<SessionId>,
+        /// Why.
+        reason: DeviceRefusal,
+    },
     /// The session was destroyed, or became empty, and its cookie was removed from the browser.
     Ended {
         /// The session.
@@ -233,6 +257,10 @@ impl Event {
             Self::SubjectRevoked => "subject_revoked",
             Self::KeysReloaded { .. } => "keys_reloaded",
             Self::KeysFailed { .. } => "keys_failed",
+            Self::DeviceOffered { .. } => "device_offered",
+            Self::DeviceProved { .. } => "device_proved",
+            Self::DeviceBound { .. } => "device_bound",
+            Self::DeviceRefused { .. } => "device_refused",
             Self::Ended { .. } => "ended",
         }
     }
@@ -248,6 +276,7 @@ impl Event {
             | Self::HeadOverBudget { .. }
             | Self::KeysFailed { .. } => true,
             Self::Rejected { reason, .. } => matches!(reason, Rejection::Missing | Rejection::RevokedKey(_)),
+            Self::DeviceRefused { reason, .. } => *reason == DeviceRefusal::Signature,
             _ => false,
         }
     }
@@ -272,8 +301,14 @@ impl Event {
             | Self::Unconfirmed { id }
             | Self::Displaced { id }
             | Self::Revoked { id }
+            | Self::DeviceOffered { id }
+            | Self::DeviceProved { id, .. }
+            | Self::DeviceBound { id }
             | Self::Ended { id, .. } => Some(id),
-            Self::Rejected { id, .. } | Self::CrossSite { id, .. } | Self::LoginRefused { id } => id,
+            Self::Rejected { id, .. }
+            | Self::CrossSite { id, .. }
+            | Self::LoginRefused { id }
+            | Self::DeviceRefused { id, .. } => id,
             Self::StoreFailed { .. }
             | Self::SubjectRevoked
             | Self::KeysReloaded { .. }
@@ -296,6 +331,10 @@ impl Event {
             Self::StoreFailed { kind, .. } => Some(kind),
             Self::CrossSite { refused, .. } => Some(if *refused { "refused" } else { "anonymous" }),
             Self::Authenticated { again, .. } => Some(if *again { "again" } else { "login" }),
+            Self::DeviceProved { registered, .. } => {
+                Some(if *registered { "registration" } else { "refresh" })
+            }
+            Self::DeviceRefused { reason, .. } => Some(reason.as_str()),
             Self::Ended { destroyed, .. } => Some(if *destroyed { "destroyed" } else { "emptied" }),
             _ => None,
         }
@@ -387,6 +426,11 @@ impl fmt::Display for Event {
             Self::KeysFailed { .. } => {
                 "the keys cannot be read again, and those from before go on; mend that before the next restart"
             }
+            Self::DeviceOffered { .. } => "a login asked its browser to bind the session to the device",
+            Self::DeviceProved { registered: true, .. } => "a device was registered",
+            Self::DeviceProved { registered: false, .. } => "a device has proved itself again",
+            Self::DeviceBound { .. } => "a session is bound to its device",
+            Self::DeviceRefused { reason, .. } => return write!(f, "a device was refused: {reason}"),
             Self::Ended { destroyed: true, .. } => "a session was destroyed",
             Self::Ended { destroyed: false, .. } => "a session became empty, and its cookie was removed",
         })
@@ -424,10 +468,10 @@ macro_rules! log {
 
 impl EventSink {
     pub(crate) fn tell(&self, event: &Event) {
-        if event.is_warning() {
-            log!(WARN, event);
-        } else {
-            log!(DEBUG, event);
+        match event {
+            Event::KeysReloaded { .. } => log!(INFO, event),
+            event if event.is_warning() => log!(WARN, event),
+            event => log!(DEBUG, event),
         }
         measure::event(event.as_str(), event.reason());
         if let Event::Spilled { bytes, .. } | Event::Written { bytes, .. } = event {

@@ -52,6 +52,14 @@ pub(crate) enum Purpose {
     Csrf,
     /// Cookies that are read once.
     Transient,
+    /// Challenges that a browser answers with a new device key.
+    DeviceRegistration,
+    /// Challenges that it answers with that key's signature again.
+    DeviceRefresh,
+    /// Cookies that say until when a device has proved itself.
+    DeviceProof,
+    /// What a browser calls a session that it has bound.
+    DeviceIdentifier,
 }
 
 impl Purpose {
@@ -64,6 +72,10 @@ impl Purpose {
             Self::Roster => "roster",
             Self::Csrf => "csrf",
             Self::Transient => "transient",
+            Self::DeviceRegistration => "device registration",
+            Self::DeviceRefresh => "device refresh",
+            Self::DeviceProof => "device proof",
+            Self::DeviceIdentifier => "device identifier",
         }
     }
 }

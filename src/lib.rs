@@ -96,6 +96,9 @@ mod commit;
 mod cookie;
 mod cross_site;
 mod csrf;
+// Without the feature nothing makes a binder.
+#[cfg_attr(not(feature = "device-binding"), allow(dead_code))]
+mod device;
 mod entries;
 mod envelope;
 mod error;
@@ -139,11 +142,13 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use commit::Outcome;
 pub use cookie::{SameSite, Secure};
 pub use cross_site::CrossSite;
+#[cfg(feature = "device-binding")]
+pub use device::DeviceBinding;
 #[doc(hidden)]
 pub use envelope::bench as __bench;
 pub use error::{
-    CommitError, ConfigError, CsrfError, End, InsertError, IssueError, KeyError, Rejection, RevokeError,
-    Source, StoreError, TransientError, ValueError,
+    CommitError, ConfigError, CsrfError, DeviceRefusal, End, InsertError, IssueError, KeyError, Rejection,
+    RevokeError, Source, StoreError, TransientError, ValueError,
 };
 pub use event::Event;
 #[cfg(any(feature = "actix", feature = "tower"))]
@@ -155,7 +160,7 @@ pub use local_path::local_path;
 #[cfg(any(feature = "actix", feature = "tower"))]
 pub use login_guard::LoginGuard;
 pub use random::reseed;
-pub use record::{LogId, MAX_LABEL_BYTES, ParseSessionIdError, SessionId};
+pub use record::{DeviceState, LogId, MAX_LABEL_BYTES, ParseSessionIdError, SessionId};
 pub use revocation::{FailurePolicy, Revocation};
 pub use roster::{Overflow, SessionSummary};
 pub use session::{Placement, Session, SessionKey};

@@ -36,7 +36,7 @@ use crate::envelope::{BLOCK_LEN, Opened};
 use crate::random;
 
 /// Length of a [`SessionId`] in bytes.
-const SESSION_ID_LEN: usize = 16;
+pub(crate) const SESSION_ID_LEN: usize = 16;
 /// Moments and spans are 48-bit numbers of milliseconds, which last until the year 10,889.
 const MILLIS_LEN: usize = 6;
 const MAX_MILLIS: i64 = (1 << (8 * MILLIS_LEN)) - 1;
@@ -135,15 +135,95 @@ pub(crate) struct Header {
     pub(crate) generation: u64,
     /// When the subject was last authenticated in this session; zero: never.
     pub(crate) authenticated_at: Millis,
+    pub(crate) device: Device,
+}
+
+/// Whether a session is bound to a device.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Device {
+    #[default]
+    Free,
+    /// Its browser was asked for a key.
+    Offered,
+    /// It is good together with a proof of this key alone.
+    Bound(Arc<DeviceKey>),
+}
+
+impl Device {
+    pub(crate) fn state(&self) -> DeviceState {
+        match self {
+            Self::Free => DeviceState::Free,
+            Self::Offered => DeviceState::Offered,
+            Self::Bound(_) => DeviceState::Bound,
+        }
+    }
+
+    fn is_offered(&self) -> bool {
+        !matches!(self, Self::Free)
+    }
+
+    fn key(&self) -> &[u8] {
+        match self {
+            Self::Free | Self::Offered => &[],
+            Self::Bound(key) => &key.0,
+        }
+    }
+
+    fn read(offered: bool, key: &[u8]) -> Result<Self, NotARecord> {
+        match (offered, key) {
+            (false, []) => Ok(Self::Free),
+            (true, []) => Ok(Self::Offered),
+            (true, key) => Ok(Self::Bound(Arc::new(DeviceKey::read(key).ok_or(NotARecord)?))),
+            (false, _) => Err(NotARecord),
+        }
+    }
+}
+
+/// Whether a session is bound to the device of its browser ([`DeviceBinding`](crate::DeviceBinding)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeviceState {
+    /// It is not, and nobody has asked for it.
+    Free,
+    /// It is not yet: its browser was asked for a key. Most cannot make one, and leave it at that.
+    Offered,
+    /// It is: the cookie is good together with a proof of the device's key alone.
+    Bound,
+}
+
+impl DeviceState {
+    /// A short stable word for logs and JSON: `free`, `offered` or `bound`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Offered => "offered",
+            Self::Bound => "bound",
+        }
+    }
+}
+
+/// Length of a [`DeviceKey`] in bytes.
+pub(crate) const DEVICE_KEY_LEN: usize = 33;
+
+/// The public key of a device: a point of the curve P-256, compressed (SEC 1, section 2.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceKey(pub(crate) [u8; DEVICE_KEY_LEN]);
+
+impl DeviceKey {
+    /// The key of these bytes, by their shape: whether the point is one of the curve is asked where a signature is verified.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let key: [u8; DEVICE_KEY_LEN] = bytes.try_into().ok()?;
+        matches!(key[0], 2 | 3).then_some(Self(key))
+    }
 }
 
 const OWN_DURATION: u8 = 1;
 const IN_STORE: u8 = 1 << 1;
 const OWN_PERSISTENCE: u8 = 1 << 2;
 const PERSISTENT: u8 = 1 << 3;
-// 1 << 4 is for a session that was offered the binding to a device. Until that is understood it is refused, and so is a
-// device key, or a session would be taken for one that is free to leave its device.
-const ALL_FLAGS: u8 = OWN_DURATION | IN_STORE | OWN_PERSISTENCE | PERSISTENT;
+const OFFERED: u8 = 1 << 4;
+const ALL_FLAGS: u8 = OWN_DURATION | IN_STORE | OWN_PERSISTENCE | PERSISTENT | OFFERED;
 
 /// The header as it stands on the wire. Byte arrays have no length prefix; numbers in them are little-endian.
 #[derive(Encode, Decode)]
@@ -163,9 +243,6 @@ struct Wire {
 
 const _: () = assert!(size_of::<Wire>() == HEADER_LEN);
 
-/// What stands behind the subject of a session that is bound to no device.
-const NO_DEVICE_KEY: &[u8] = &[];
-
 fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<DECODE_LIMIT>()
 }
@@ -174,12 +251,16 @@ fn config() -> impl bincode::config::Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotARecord;
 
-/// Length of the encoded record in bytes.
-pub(crate) fn encoded_len(subject: Option<&str>, entries: Extent) -> usize {
-    HEADER_LEN
-        + prefixed_len(subject.map_or(0, str::len))
-        + prefixed_len(NO_DEVICE_KEY.len())
-        + entries.encoded_len()
+/// Length of the encoded record in bytes, with a device key of so many.
+pub(crate) fn encoded_len(subject: Option<&str>, device_key: usize, entries: Extent) -> usize {
+    HEADER_LEN + prefixed_len(subject.map_or(0, str::len)) + prefixed_len(device_key) + entries.encoded_len()
+}
+
+impl Header {
+    /// Length of the record with these entries.
+    pub(crate) fn encoded_len(&self, entries: Extent) -> usize {
+        encoded_len(self.subject.as_deref(), self.device.key().len(), entries)
+    }
 }
 
 fn prefixed_len(len: usize) -> usize {
@@ -209,6 +290,7 @@ pub(crate) fn encode<'a>(
         (header.place == Place::Store, IN_STORE),
         (header.persistent.is_some(), OWN_PERSISTENCE),
         (header.persistent == Some(true), PERSISTENT),
+        (header.device.is_offered(), OFFERED),
     ] {
         flags |= if set { flag } else { 0 };
     }
@@ -227,7 +309,7 @@ pub(crate) fn encode<'a>(
     };
     put(&wire, out);
     put(header.subject.as_deref().unwrap_or(""), out);
-    put(NO_DEVICE_KEY, out);
+    put(header.device.key(), out);
     put_entries(count, entries, out);
 }
 
@@ -257,13 +339,10 @@ pub(crate) fn decode(opened: Opened) -> Result<(Header, Packed), NotARecord> {
         bincode::decode_from_slice(&text[at..], config()).map(|(wire, read)| advance(&mut at, read, wire))?;
     let subject: &str = borrow(text, &mut at)?;
     let subject = (!subject.is_empty()).then(|| Arc::from(subject));
-    let device_key: &[u8] = borrow(text, &mut at)?;
-    if device_key != NO_DEVICE_KEY {
-        return Err(NotARecord);
-    }
+    let device = Device::read(wire.flags & OFFERED != 0, borrow(text, &mut at)?)?;
     let places = Places::read(text, &mut at)?;
     check_padding(text, at)?;
-    Ok((wire.into_header(subject)?, Packed::new(buf, places)))
+    Ok((wire.into_header(subject, device)?, Packed::new(buf, places)))
 }
 
 /// Exact length: whatever follows is padding, and less of it than would have made another block.
@@ -296,7 +375,7 @@ impl From<bincode::error::DecodeError> for NotARecord {
 }
 
 impl Wire {
-    fn into_header(self, subject: Option<Arc<str>>) -> Result<Header, NotARecord> {
+    fn into_header(self, subject: Option<Arc<str>>, device: Device) -> Result<Header, NotARecord> {
         let has = |flag| self.flags & flag != 0;
         if self.flags & !ALL_FLAGS != 0 || self.reserved != 0 || (has(PERSISTENT) && !has(OWN_PERSISTENCE)) {
             return Err(NotARecord);
@@ -317,6 +396,7 @@ impl Wire {
             subject,
             generation: u64::from_le_bytes(self.generation),
             authenticated_at: unpack(self.authenticated_at),
+            device,
         })
     }
 }
@@ -361,13 +441,19 @@ mod tests {
             subject: Some("ada".into()),
             generation: u64::MAX,
             authenticated_at: Millis(1_767_225_600_000),
+            device: Device::Free,
         }
+    }
+
+    fn devices() -> [Device; 3] {
+        let key = DeviceKey::read(&[&[2][..], &[7; 32]].concat()).unwrap();
+        [Device::Free, Device::Offered, Device::Bound(Arc::new(key))]
     }
 
     fn encoded(header: &Header, entries: &[(&str, &[u8])]) -> Vec<u8> {
         let mut out = Vec::new();
         encode(header, entries.len(), entries.iter().copied(), &mut out);
-        assert_eq!(out.len(), encoded_len(header.subject.as_deref(), Extent::of(entries.iter().copied())));
+        assert_eq!(out.len(), header.encoded_len(Extent::of(entries.iter().copied())));
         out
     }
 
@@ -387,11 +473,14 @@ mod tests {
         for persistent in [None, Some(false), Some(true)] {
             for (own, place) in [(false, Place::Cookie), (true, Place::Store)] {
                 for subject in [None, Some("ada".into()), Some("x".repeat(70_000).into())] {
-                    let mut header = Header { persistent, place, subject, ..header() };
-                    header.times.own = own;
-                    let (read, read_entries) = decoded(encoded(&header, &entries)).unwrap();
-                    assert_eq!(read, header);
-                    assert_eq!(read_entries, entries.map(|(k, v)| (k.to_owned(), v.to_vec())));
+                    for device in devices() {
+                        let mut header = Header { persistent, place, device, ..header() };
+                        header.times.own = own;
+                        header.subject.clone_from(&subject);
+                        let (read, read_entries) = decoded(encoded(&header, &entries)).unwrap();
+                        assert_eq!(read, header);
+                        assert_eq!(read_entries, entries.map(|(k, v)| (k.to_owned(), v.to_vec())));
+                    }
                 }
             }
         }
@@ -434,18 +523,27 @@ mod tests {
         assert!(decoded(whole_blocks.clone()).is_ok());
         whole_blocks.extend_from_slice(&[0; 32]);
         assert!(decoded(whole_blocks).is_err(), "not even a block of nothing but padding");
-        // Each flag that means nothing yet, that of a session which was offered to a device among them; and the reserved byte.
-        let meaningless = (4..8).map(|bit| (HEADER_LEN - 2, 1 << bit)).chain([(HEADER_LEN - 1, 1)]);
+        // Each flag that means nothing yet, and the reserved byte.
+        let meaningless = (5..8).map(|bit| (HEADER_LEN - 2, 1 << bit)).chain([(HEADER_LEN - 1, 1)]);
         for (at, bit) in meaningless {
             let mut unknown = good.clone();
             unknown[at] |= bit;
             assert!(decoded(unknown).is_err(), "{bit} at {at}");
         }
         let device_key_at = HEADER_LEN + prefixed_len("ada".len());
-        for len in [1, 32, 33, 34] {
-            let device_key = [&[len][..], &vec![2; len.into()]].concat();
-            let bound = [&good[..device_key_at], &device_key, &good[device_key_at + 1..]].concat();
-            assert!(decoded(bound).is_err(), "a device key of {len} bytes");
+        for (offered, len, first, fine) in [
+            (true, 33, 2, true),
+            (true, 33, 3, true),
+            (true, 33, 4, false),
+            (true, 32, 2, false),
+            (true, 34, 2, false),
+            (true, 1, 2, false),
+            (false, 33, 2, false),
+        ] {
+            let device_key = [&[len, first][..], &vec![2; usize::from(len) - 1]].concat();
+            let mut bound = [&good[..device_key_at], &device_key, &good[device_key_at + 1..]].concat();
+            bound[HEADER_LEN - 2] |= if offered { OFFERED } else { 0 };
+            assert_eq!(decoded(bound).is_ok(), fine, "{len} bytes from {first}, offered: {offered}");
         }
         assert!(decoded(encoded(&header(), &[("b", b"1"), ("a", b"2")])).is_err(), "descending keys");
         assert!(decoded(encoded(&header(), &[("a", b"1"), ("a", b"2")])).is_err(), "equal keys");

@@ -13,9 +13,18 @@ pub(crate) enum Field {
     CacheControl,
     Location,
     RetryAfter,
+    SecureSessionChallenge,
+    SecureSessionRegistration,
     SetCookie,
     Vary,
 }
+
+pub(crate) const SECURE_SESSION_CHALLENGE: &str = "secure-session-challenge";
+pub(crate) const SECURE_SESSION_REGISTRATION: &str = "secure-session-registration";
+#[cfg(feature = "device-binding")]
+pub(crate) const SECURE_SESSION_ID: &str = "sec-secure-session-id";
+#[cfg(feature = "device-binding")]
+pub(crate) const SECURE_SESSION_RESPONSE: &str = "secure-session-response";
 
 /// The headers of a framework.
 pub(crate) trait Headers {
@@ -36,13 +45,15 @@ macro_rules! headers_of {
     ($($module:ident)::+) => {
         const _: () = {
             use $($module)::+::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE, VARY};
-            use $crate::response::{Field, Headers};
+            use $crate::response::{Field, Headers, SECURE_SESSION_CHALLENGE, SECURE_SESSION_REGISTRATION};
 
             fn name(field: Field) -> HeaderName {
                 match field {
                     Field::CacheControl => CACHE_CONTROL,
                     Field::Location => LOCATION,
                     Field::RetryAfter => RETRY_AFTER,
+                    Field::SecureSessionChallenge => HeaderName::from_static(SECURE_SESSION_CHALLENGE),
+                    Field::SecureSessionRegistration => HeaderName::from_static(SECURE_SESSION_REGISTRATION),
                     Field::SetCookie => SET_COOKIE,
                     Field::Vary => VARY,
                 }
@@ -86,6 +97,8 @@ pub(crate) struct Additions<V> {
     /// The first apart, because there is seldom another.
     set_cookie: Option<V>,
     others: Vec<V>,
+    /// What is said of a device.
+    device: Option<(Field, V)>,
     cache_headers: bool,
 }
 
@@ -95,17 +108,28 @@ impl<V> Additions<V> {
         mut lines: SetCookies,
         flash: Option<SetCookie>,
     ) -> Self {
-        let value = |line: SetCookie| {
-            H::made(line.into_bytes())
-                .expect("the writer emits visible ASCII only; `build` checks the attributes")
+        let made = |bytes: Vec<u8>| {
+            H::made(bytes).expect("the writer emits visible ASCII only; `build` checks the attributes")
         };
+        let value = |line: SetCookie| made(line.into_bytes());
         let cache_headers = sessions.cache_headers();
-        if lines.former.is_empty() && flash.is_none() {
-            return Self { set_cookie: lines.own.take().map(value), others: Vec::new(), cache_headers };
+        let device = lines.device.as_mut().and_then(|device| {
+            let registration =
+                device.registration.take().map(|line| (Field::SecureSessionRegistration, line));
+            registration.or_else(|| Some((Field::SecureSessionChallenge, device.challenge.take()?)))
+        });
+        let device = device.map(|(field, line)| (field, made(line)));
+        if lines.former.is_empty() && flash.is_none() && lines.device.is_none() {
+            return Self {
+                set_cookie: lines.own.take().map(value),
+                others: Vec::new(),
+                device,
+                cache_headers,
+            };
         }
         let mut values = lines.into_lines(flash).map(value);
         let (set_cookie, others) = (values.next(), values.collect());
-        Self { set_cookie, others, cache_headers }
+        Self { set_cookie, others, device, cache_headers }
     }
 
     pub(crate) fn attach<H: Headers<Value = V>>(self, headers: &mut H) {
@@ -115,6 +139,9 @@ impl<V> Additions<V> {
         let sets = self.set_cookie.is_some();
         for line in self.set_cookie.into_iter().chain(self.others) {
             headers.append(Field::SetCookie, line);
+        }
+        if let Some((field, value)) = self.device {
+            headers.append(field, value);
         }
         if sets && self.cache_headers {
             forbid_storing(headers);

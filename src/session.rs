@@ -298,7 +298,7 @@ impl Session {
     /// `spill_above` and the 4,096 of browsers are compared with, wherever the session is.
     #[must_use]
     pub fn cookie_bytes(&self) -> usize {
-        self.with(|state| self.limits().name_value(state.whole_len()))
+        self.with(|state| self.limits().name_value(state.whole_len(self.limits())))
     }
 
     /// Where its data is kept, or would be if this request ended now, and how large it is. What else stands in the
@@ -311,7 +311,7 @@ impl Session {
                 let row = record::encoded_row_len(state.entries.extent());
                 Placement::Store { bytes: RowSealer::sealed_len(row) }
             } else {
-                Placement::Cookie { bytes: limits.name_value(state.plaintext_len()) }
+                Placement::Cookie { bytes: limits.name_value(state.plaintext_len(limits)) }
             }
         })
     }

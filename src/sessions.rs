@@ -1,6 +1,8 @@
 //! `Sessions`: where requests begin. `load` turns the request's cookies into a session, and reads its row where they
 //! lead into the store.
 
+#[cfg(feature = "device-binding")]
+mod device;
 mod inspect;
 
 use std::fmt;
@@ -8,24 +10,29 @@ use std::sync::Arc;
 
 use tracing::Instrument as _;
 
+#[cfg(all(feature = "device-binding", feature = "tower"))]
+pub(crate) use self::device::DeviceAnswer;
+#[cfg(all(feature = "device-binding", any(feature = "actix", feature = "tower")))]
+pub(crate) use self::device::DeviceRequest;
 pub use self::inspect::Inspection;
 use crate::candidates::{self, Candidate, Found, Refusal};
 use crate::clock::{ClockSource, Millis};
 use crate::cookie::{CookieWriter, Secure};
 use crate::cross_site::{CrossSite, Guard, Head};
+use crate::device::{Binder, Standing};
 use crate::entries::Entries;
 use crate::envelope::Sealer;
 use crate::error::{Rejection, StoreError};
 use crate::event::{Event, EventSink};
 use crate::key::KeyRing;
 use crate::measure::{self, About, Answered, Opened};
-use crate::record::{Place, SessionId};
+use crate::record::{Device, DeviceKey, Place, SessionId};
 use crate::revocation::{FailurePolicy, Revoking};
 use crate::roster::{Roster, RosterProtocol};
 use crate::rows::{LiveRow, Rows};
 use crate::session::{Backend, Session};
 use crate::short_cookie::ShortCookie;
-use crate::state::{Besides, Limits, Loaded, Origin, Stage, State};
+use crate::state::{Besides, Limits, Loaded, Origin, Stage, State, Unproven};
 use crate::store::Store;
 
 /// The sessions of an application: loads them from requests and commits them to responses.
@@ -70,6 +77,8 @@ pub(crate) struct Core {
     pub(crate) cache_headers: bool,
     pub(crate) clock: ClockSource,
     pub(crate) sink: EventSink,
+    /// Where sessions are bound to devices.
+    pub(crate) device: Option<Binder>,
     /// With a store.
     pub(crate) rows: Option<Rows>,
     /// With a store, unless it is off.
@@ -88,6 +97,8 @@ pub(crate) enum Opening {
 /// The cookie that was chosen.
 pub(crate) struct Reference {
     candidate: Candidate,
+    /// The key that it is to get.
+    heals: Option<Arc<DeviceKey>>,
     brought: Brought,
     live: usize,
     ambiguous: bool,
@@ -99,6 +110,8 @@ pub(crate) struct Reference {
 pub(crate) struct Brought {
     cookies: usize,
     besides: Option<Box<Besides>>,
+    /// Whether the response can carry more than cookies.
+    can_offer: bool,
 }
 
 /// What is known of a session without asking.
@@ -188,16 +201,45 @@ impl Sessions {
 
     /// Like [`load`](Self::load), as far as there is nothing to wait for.
     pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Opening {
-        let Core { sealer, cookie, limits, .. } = &*self.core;
         let now = self.now();
-        let Found { outcome, cookies, live, besides, ambiguous, reload } =
-            candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
-        self.core.sink.looked(sealer.ring(), reload);
-        let brought = Brought { cookies, besides };
-        match outcome {
-            Some(Ok(candidate)) => {
+        self.take(self.find(cookie_headers, now), now, false)
+    }
+
+    /// What there is among the cookies.
+    pub(crate) fn find<H: AsRef<[u8]>>(
+        &self,
+        cookie_headers: impl IntoIterator<Item = H>,
+        now: Millis,
+    ) -> Found {
+        let Core { sealer, cookie, limits, device, .. } = &*self.core;
+        let names = (cookie.name(), device.as_ref().map(Binder::proof_name));
+        let mut found = candidates::choose(cookie_headers, names, sealer, &limits.terms, now);
+        self.core.sink.looked(sealer.ring(), found.reload.take());
+        found
+    }
+
+    /// The session of what was found. `can_offer`: the response can carry more than cookies.
+    fn take(&self, found: Found, now: Millis, can_offer: bool) -> Opening {
+        let proofs = &found.proofs;
+        let standing = match (&self.core.device, &found.outcome) {
+            (Some(device), Some(Ok(candidate))) => device.judge(&candidate.header, proofs, now),
+            _ => Standing::Fine,
+        };
+        self.take_as(standing, found, now, can_offer)
+    }
+
+    /// The same, where it is known what its device makes of it.
+    pub(crate) fn take_as(&self, standing: Standing, found: Found, now: Millis, can_offer: bool) -> Opening {
+        let Found { outcome, cookies, live, besides, ambiguous, .. } = found;
+        let brought = Brought { cookies, besides, can_offer };
+        match (outcome, standing) {
+            (Some(Ok(candidate)), Standing::Unproven(key)) => {
+                Opening::Ready(self.unproven(candidate.header.id, key, brought, now))
+            }
+            (Some(Ok(candidate)), standing) => {
                 let known = self.core.known(&candidate, now);
-                let reference = Reference { candidate, brought, live, ambiguous, now };
+                let heals = if let Standing::Heals(key) = standing { Some(key) } else { None };
+                let reference = Reference { candidate, heals, brought, live, ambiguous, now };
                 match (known, reference.candidate.header.place, &self.core.rows) {
                     (Known::Revoked, ..) => Opening::Ready(self.refuse(reference, Rejection::Revoked)),
                     (Known::Fine, Place::Cookie, _) => Opening::Ready(self.resume(reference, None)),
@@ -205,10 +247,13 @@ impl Sessions {
                     (Known::Unknown, ..) | (_, Place::Store, _) => Opening::Referenced(Box::new(reference)),
                 }
             }
-            Some(Err(Refusal { reason, id, removable })) => {
+            (Some(Err(Refusal { reason, id, removable })), _) => {
                 Opening::Ready(self.reject((reason, id), removable && cookies == 1, brought, now))
             }
-            None => Opening::Ready(self.session(State::new(Origin::New, &limits.terms, now), brought)),
+            (None, _) => {
+                let state = State::new(Origin::New, &self.core.limits.terms, now);
+                Opening::Ready(self.session(state, brought))
+            }
         }
     }
 
@@ -219,15 +264,14 @@ impl Sessions {
         head: &impl Head,
         cookie_headers: impl IntoIterator<Item = H>,
     ) -> Option<Opening> {
-        if !self.core.guard.is_foreign(head) {
-            return Some(self.open(cookie_headers));
-        }
-        let Core { sealer, cookie, limits, guard, sink, .. } = &*self.core;
         let now = self.now();
-        let Found { outcome, reload, .. } =
-            candidates::choose(cookie_headers, cookie.name(), sealer, &limits.terms, now);
-        sink.looked(sealer.ring(), reload);
-        let named = outcome
+        let found = self.find(cookie_headers, now);
+        let Core { limits, guard, .. } = &*self.core;
+        if !guard.is_foreign(head) {
+            return Some(self.take(found, now, true));
+        }
+        let named = found
+            .outcome
             .and_then(Result::ok)
             .filter(|candidate| !matches!(self.core.known(candidate, now), Known::Revoked))
             .map(|candidate| candidate.header.id);
@@ -303,8 +347,9 @@ impl Sessions {
     }
 
     fn resume(&self, reference: Reference, row: Option<LiveRow>) -> Session {
-        let Reference { candidate, brought, live, ambiguous, now } = reference;
+        let Reference { candidate, heals, brought, live, ambiguous, now } = reference;
         let Candidate { mut header, entries, due, key_id, current } = candidate;
+        let device = heals.map(Device::Bound);
         let id = header.id;
         measure::opened(key_id, Opened::Cookie);
         self.tell(&Event::Resumed { id });
@@ -323,6 +368,9 @@ impl Sessions {
             header.place = Place::Store;
         }
         let mut state = State::resumed(Loaded { header, due, key_id, current }, entries, now);
+        if let Some(device) = device {
+            state.header.device = device;
+        }
         state.row = seen;
         state.outdated = outdated;
         self.session(state, brought)
@@ -335,6 +383,20 @@ impl Sessions {
         let id = candidate.header.id;
         brought.besides.get_or_insert_default().refused = Some(id.0.into());
         self.reject((reason, Some(id)), false, brought, now)
+    }
+
+    /// A session whose device has not proved itself: it stays in the browser, and the handler gets nothing of it.
+    fn unproven(
+        &self,
+        id: SessionId,
+        key: Option<Arc<DeviceKey>>,
+        mut brought: Brought,
+        now: Millis,
+    ) -> Session {
+        let besides = brought.besides.get_or_insert_default();
+        besides.refused = Some(id.0.into());
+        besides.unproven = Some(Unproven { id, key });
+        self.reject((Rejection::Unproven, Some(id)), false, brought, now)
     }
 
     fn reject(
@@ -351,7 +413,7 @@ impl Sessions {
     }
 
     pub(crate) fn session(&self, mut state: State, brought: Brought) -> Session {
-        Brought { cookies: state.cookies, besides: state.besides } = brought;
+        Brought { cookies: state.cookies, besides: state.besides, can_offer: state.can_offer } = brought;
         let home = Arc::clone(&self.core) as Arc<dyn Backend>;
         Session::new(state, home, self.core.rows.is_some())
     }

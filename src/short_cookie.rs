@@ -32,6 +32,8 @@ pub(crate) struct ShortCookie {
     sealer: Sealer,
     writer: CookieWriter,
     lifetime: Millis,
+    /// For how long browsers keep it.
+    kept: Millis,
     max_bytes: usize,
     sink: EventSink,
 }
@@ -43,19 +45,28 @@ pub(crate) struct TooLarge(pub(crate) usize);
 impl ShortCookie {
     /// `config` was validated; name + value come to `max_bytes` at most.
     pub(crate) fn new(
-        engine: Engine,
+        (engine, purpose): (Engine, Purpose),
         ring: KeyRing,
         config: &CookieConfig,
         (lifetime, max_bytes): (Millis, usize),
         sink: EventSink,
     ) -> Self {
         const { assert!(MAX_SUFFIX_BYTES < MAX_NAME_VALUE_BYTES) };
-        let sealer = Sealer::with_engine(engine, ring, Purpose::Transient, &config.name);
-        Self { sealer, writer: CookieWriter::new(config), lifetime, max_bytes, sink }
+        let sealer = Sealer::with_engine(engine, ring, purpose, &config.name);
+        Self { sealer, writer: CookieWriter::new(config), lifetime, kept: lifetime, max_bytes, sink }
+    }
+
+    /// The same, which browsers forget sooner than it ends.
+    pub(crate) fn kept_for(self, kept: Millis) -> Self {
+        Self { kept, ..self }
     }
 
     pub(crate) fn name(&self) -> &str {
         self.writer.name()
+    }
+
+    pub(crate) fn writer(&self) -> &CookieWriter {
+        &self.writer
     }
 
     pub(crate) fn max_bytes(&self) -> usize {
@@ -97,7 +108,7 @@ impl ShortCookie {
         let seal = |out: &mut Vec<u8>| {
             self.sealer.seal(None, now, |text| encode_transient(&content, text), out);
         };
-        let max_age = Some(lifetime::max_age(until, now));
+        let max_age = Some(lifetime::max_age(now.plus(self.kept), now));
         Ok(self.writer.set_as(&self.full_name(suffix), secure, max_age, bytes, seal))
     }
 
@@ -125,6 +136,14 @@ impl ShortCookie {
             }
         }
         found
+    }
+
+    /// What stands in this value, if it counts.
+    pub(crate) fn read(&self, cookie: &[u8], now: Millis) -> Option<Vec<u8>> {
+        match self.judge(cookie, "", now, &mut Trials::new(1)) {
+            Some(Judged::Good(_, value)) => Some(value),
+            _ => None,
+        }
     }
 
     /// `None`: it is not of our making, as far as can be known here, so it is somebody else's to remove.

@@ -3,6 +3,8 @@
 //! No method sets a "changed" flag. What has to be done follows from comparing the header and the entries now with
 //! those loaded.
 
+use std::sync::Arc;
+
 use crate::clock::Millis;
 use crate::csrf::Binding;
 use crate::entries::Entries;
@@ -10,7 +12,7 @@ use crate::envelope::{self, RowSealer};
 use crate::error::{CsrfError, InsertError, Rejection};
 use crate::key::KeyId;
 use crate::lifetime::{self, Due, SKEW, Terms};
-use crate::record::{self, Extent, Header, Place, SessionId, Times};
+use crate::record::{self, Device, DeviceKey, Extent, Header, Place, SessionId, Times};
 use crate::store::Revision;
 
 /// Where a session comes from.
@@ -35,6 +37,8 @@ pub(crate) struct Limits {
     pub(crate) rolling: bool,
     /// Tells the sessions of one `Sessions` from those of another.
     pub(crate) home: u64,
+    /// Length of the device key that a session may get at any time; 0: it gets none.
+    pub(crate) device_key: usize,
     /// Length of the cookie's name.
     pub(crate) name_len: usize,
     /// The most that name + value may come to, and the longest plaintext that respects it.
@@ -119,6 +123,16 @@ pub(crate) struct Besides {
     pub(crate) refused: Option<Box<[u8]>>,
     /// What the session is to be called in the list of its subject's.
     pub(crate) label: Option<Box<str>>,
+    /// The session that is bound to a device of which there was no proof.
+    pub(crate) unproven: Option<Unproven>,
+}
+
+/// A session whose device did not prove itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Unproven {
+    pub(crate) id: SessionId,
+    /// None: it was to have one by now.
+    pub(crate) key: Option<Arc<DeviceKey>>,
 }
 
 /// A session's state, reached only through [`Session::with`].
@@ -149,6 +163,8 @@ pub(crate) struct State {
     pub(crate) kept: bool,
     /// Whether the response has removed its cookie, so that its id is nobody's any more.
     pub(crate) ended: bool,
+    /// Whether the response can carry more than cookies: an offer to bind the session to a device.
+    pub(crate) can_offer: bool,
     pub(crate) renewal: Renewal,
 }
 
@@ -163,6 +179,7 @@ impl State {
             subject: None,
             generation: 0,
             authenticated_at: Millis::ZERO,
+            device: Device::Free,
         };
         Self {
             stage: Stage::Open,
@@ -180,6 +197,7 @@ impl State {
             authenticated: false,
             kept: false,
             ended: false,
+            can_offer: false,
             renewal: Renewal::Auto,
         }
     }
@@ -204,6 +222,7 @@ impl State {
             authenticated: false,
             kept,
             ended: false,
+            can_offer: false,
             renewal: Renewal::Auto,
         }
     }
@@ -226,6 +245,12 @@ impl State {
         self.besides.as_ref()?.label.as_deref()
     }
 
+    /// Whether the request's session is bound to a device, and there was no proof of that. It stays in the browser as it is,
+    /// whatever the handler does but log in.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.origin == Origin::Rejected(Rejection::Unproven) && !self.authenticated
+    }
+
     /// The refused cookie that stays in the browser.
     fn refused(&self) -> Option<Binding> {
         self.besides.as_ref()?.refused.clone().map(Binding::Refused)
@@ -235,7 +260,7 @@ impl State {
     /// and the browser has another cookie that is to stay.
     pub(crate) fn bind(&mut self) -> Result<Binding, InsertError> {
         match (self.check_open(), self.refused()) {
-            (Ok(()), Some(refused)) if self.is_empty() => return Ok(refused),
+            (Ok(()), Some(refused)) if self.is_empty() || self.is_unproven() => return Ok(refused),
             (Ok(()), _) => self.kept = true,
             (Err(InsertError::Committed), _) if self.header.counter > 0 && !self.ended => {}
             (Err(error), _) => return Err(error),
@@ -314,22 +339,22 @@ impl State {
     }
 
     /// Length of what its cookie seals: all of it, or a reference.
-    pub(crate) fn plaintext_len(&self) -> usize {
+    pub(crate) fn plaintext_len(&self, limits: &Limits) -> usize {
         match self.header.place {
-            Place::Cookie => self.whole_len(),
-            Place::Store => reference_len(self.header.subject.as_deref()),
+            Place::Cookie => self.whole_len(limits),
+            Place::Store => limits.reference_len(self.header.subject.as_deref()),
         }
     }
 
     /// Length of what its cookie would seal if all of it were in there.
-    pub(crate) fn whole_len(&self) -> usize {
-        record::encoded_len(self.header.subject.as_deref(), self.entries.extent())
+    pub(crate) fn whole_len(&self, limits: &Limits) -> usize {
+        limits.encoded_len(self.header.subject.as_deref(), self.entries.extent())
     }
 
     /// Whether the session is too large for its cookie, of which the response head is not looked at.
     pub(crate) fn outgrows_cookie(&self, limits: &Limits) -> bool {
         limits.stored.is_some_and(|stored| {
-            let size = limits.name_value(self.whole_len());
+            let size = limits.name_value(self.whole_len(limits));
             let grew = self.entries.changed() || self.is_renewed() || self.loaded.is_none();
             size > limits.max_name_value || (grew && size > stored.spill_above)
         })
@@ -409,6 +434,7 @@ impl State {
             // What the former user wished for, too.
             self.header.times.own = false;
             self.header.persistent = None;
+            self.header.device = Device::Free;
             if let Some(besides) = &mut self.besides {
                 besides.label = None;
             }
@@ -440,13 +466,9 @@ impl State {
 /// Whether a session of this subject with these entries fits its place.
 fn check_subject(subject: &str, entries: &Entries, limits: &Limits) -> Result<(), InsertError> {
     limits.check(match limits.stored {
-        None => record::encoded_len(Some(subject), entries.extent()),
-        Some(_) => reference_len(Some(subject)),
+        None => limits.encoded_len(Some(subject), entries.extent()),
+        Some(_) => limits.reference_len(Some(subject)),
     })
-}
-
-fn reference_len(subject: Option<&str>) -> usize {
-    record::encoded_len(subject, Extent::default())
 }
 
 impl StoreLimits {
@@ -459,10 +481,19 @@ impl StoreLimits {
 }
 
 impl Limits {
+    /// Length of a record with these, and with room for a device key wherever a session may come to one.
+    fn encoded_len(&self, subject: Option<&str>, entries: Extent) -> usize {
+        record::encoded_len(subject, self.device_key, entries)
+    }
+
+    fn reference_len(&self, subject: Option<&str>) -> usize {
+        self.encoded_len(subject, Extent::default())
+    }
+
     /// Whether a session of this subject with so much of entries fits its place.
     fn check_extent(&self, subject: Option<&str>, extent: Extent) -> Result<(), InsertError> {
         match self.stored {
-            None => self.check(record::encoded_len(subject, extent)),
+            None => self.check(self.encoded_len(subject, extent)),
             Some(stored) => stored.check(RowSealer::sealed_len(record::encoded_row_len(extent))),
         }
     }

@@ -87,6 +87,8 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+#[cfg(feature = "device-binding")]
+mod device;
 mod extract;
 mod guard;
 mod rejection;
@@ -150,6 +152,8 @@ request_head!(http);
 /// ```
 pub struct SessionLayer<S = Site> {
     sessions: Sessions,
+    #[cfg(feature = "device-binding")]
+    bodies: device::Bodies,
     scope: PhantomData<fn() -> S>,
 }
 
@@ -157,19 +161,41 @@ impl SessionLayer {
     /// The layer behind the extractor [`Session`](crate::Session).
     #[must_use]
     pub fn new(sessions: Sessions) -> Self {
-        Self { sessions, scope: PhantomData }
+        Self::scoped(sessions)
     }
 
     /// The layer behind the extractor [`Scoped<S>`]. `S` is any type of the application; it is only a name.
     #[must_use]
     pub fn scoped<S: 'static>(sessions: Sessions) -> SessionLayer<S> {
-        SessionLayer { sessions, scope: PhantomData }
+        SessionLayer {
+            sessions,
+            #[cfg(feature = "device-binding")]
+            bodies: device::Bodies::default(),
+            scope: PhantomData,
+        }
+    }
+}
+
+#[cfg(feature = "device-binding")]
+impl<S> SessionLayer<S> {
+    /// How a body of the service's responses is made of JSON, where the layer is around a service whose bodies are not axum's and
+    /// [sessions are bound to devices](crate::SessionsBuilder::device_binding). Without it browsers are answered 500 there, and
+    /// the log says so.
+    #[must_use]
+    pub fn device_body<B: 'static>(mut self, make: fn(Vec<u8>) -> B) -> Self {
+        self.bodies = device::Bodies::of(make);
+        self
     }
 }
 
 impl<S> Clone for SessionLayer<S> {
     fn clone(&self) -> Self {
-        Self { sessions: self.sessions.clone(), scope: PhantomData }
+        Self {
+            sessions: self.sessions.clone(),
+            #[cfg(feature = "device-binding")]
+            bodies: self.bodies.clone(),
+            scope: PhantomData,
+        }
     }
 }
 
@@ -183,7 +209,13 @@ impl<N, S> Layer<N> for SessionLayer<S> {
     type Service = SessionService<N, S>;
 
     fn layer(&self, inner: N) -> Self::Service {
-        SessionService { inner, sessions: self.sessions.clone(), scope: PhantomData }
+        SessionService {
+            inner,
+            sessions: self.sessions.clone(),
+            #[cfg(feature = "device-binding")]
+            bodies: self.bodies.clone(),
+            scope: PhantomData,
+        }
     }
 }
 
@@ -191,12 +223,20 @@ impl<N, S> Layer<N> for SessionLayer<S> {
 pub struct SessionService<N, S = Site> {
     inner: N,
     sessions: Sessions,
+    #[cfg(feature = "device-binding")]
+    bodies: device::Bodies,
     scope: PhantomData<fn() -> S>,
 }
 
 impl<N: Clone, S> Clone for SessionService<N, S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), sessions: self.sessions.clone(), scope: PhantomData }
+        Self {
+            inner: self.inner.clone(),
+            sessions: self.sessions.clone(),
+            #[cfg(feature = "device-binding")]
+            bodies: self.bodies.clone(),
+            scope: PhantomData,
+        }
     }
 }
 
@@ -210,7 +250,7 @@ impl<N, S, Req, Res> Service<Request<Req>> for SessionService<N, S>
 where
     S: 'static,
     N: Service<Request<Req>, Response = Response<Res>>,
-    Res: Body + Default,
+    Res: Body + Default + 'static,
 {
     type Response = Response<Res>;
     type Error = N::Error;
@@ -221,6 +261,11 @@ where
     }
 
     fn call(&mut self, mut request: Request<Req>) -> Self::Future {
+        #[cfg(feature = "device-binding")]
+        if self.sessions.answers_devices(request.method().as_str(), request.uri().path()) {
+            let answer = device::answer(&self.sessions, request.headers(), self.bodies.clone());
+            return SessionFuture { inner: None, slot: None, waiting: Waiting::Answer(answer) };
+        }
         let outer = request.extensions().get::<Slot<S>>().map(|slot| slot.is_of(&self.sessions));
         let slot = match outer {
             None => {
@@ -241,7 +286,7 @@ where
                 None
             }
         };
-        SessionFuture { inner: self.inner.call(request), slot, committing: None }
+        SessionFuture { inner: Some(self.inner.call(request)), slot, waiting: Waiting::Service }
     }
 }
 
@@ -249,10 +294,21 @@ pin_project! {
     /// Waits for the inner service, then commits the session if the request asked for it.
     pub struct SessionFuture<F, B> {
         #[pin]
-        inner: F,
+        inner: Option<F>,
         slot: Option<Arc<SlotInner>>,
-        committing: Option<Box<Committing<B>>>,
+        waiting: Waiting<B>,
     }
+}
+
+/// What a request waits for.
+enum Waiting<B> {
+    /// The application.
+    Service,
+    /// The store.
+    Commit(Box<Committing<B>>),
+    /// Nothing of the application's: the layer answers by itself.
+    #[cfg(feature = "device-binding")]
+    Answer(BoxFuture<Response<B>>),
 }
 
 /// A response whose session is being written into the store.
@@ -279,10 +335,15 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let committing = match this.committing {
-            Some(committing) => committing,
-            None => {
-                let response = ready!(this.inner.poll(context))?;
+        let committing = match this.waiting {
+            Waiting::Commit(committing) => committing,
+            #[cfg(feature = "device-binding")]
+            Waiting::Answer(answer) => return answer.as_mut().poll(context).map(Ok),
+            Waiting::Service => {
+                let Some(inner) = this.inner.as_pin_mut() else {
+                    unreachable!("the service is asked by `call`")
+                };
+                let response = ready!(inner.poll(context))?;
                 let Some(slot) = this.slot.take() else { return Poll::Ready(Ok(response)) };
                 let Some(loaded) = slot.loaded.get() else { return Poll::Ready(Ok(response)) };
                 let counted = slot.sessions.counts_response_head();
@@ -295,12 +356,10 @@ where
                 let secure = loaded.secure;
                 let (sessions, session) = (slot.sessions.clone(), loaded.session.clone());
                 let commit = Box::pin(async move { sessions.conclude(&session, commit).await });
-                this.committing.insert(Box::new(Committing {
-                    commit,
-                    response: Some(response),
-                    slot,
-                    secure,
-                }))
+                *this.waiting =
+                    Waiting::Commit(Box::new(Committing { commit, response: Some(response), slot, secure }));
+                let Waiting::Commit(committing) = this.waiting else { unreachable!("it was just set") };
+                committing
             }
         };
         let outcome = ready!(committing.commit.as_mut().poll(context));

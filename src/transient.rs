@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::clock::Millis;
 use crate::cookie::{CookieConfig, SameSite, Secure, SetCookie};
 use crate::error::{ConfigError, TransientError};
+use crate::key::Purpose;
 use crate::sessions::Sessions;
 use crate::short_cookie::{self, Look, ShortCookie, TooLarge};
 use crate::value;
@@ -135,7 +136,13 @@ impl<T> TransientBuilder<T> {
         config.validate()?;
         let (engine, ring) = (core.sealer.engine(), core.sealer.ring().clone());
         let lifetime = Millis::span(self.lifetime);
-        let cookie = ShortCookie::new(engine, ring, &config, (lifetime, MAX_BYTES), core.sink.clone());
+        let cookie = ShortCookie::new(
+            (engine, Purpose::Transient),
+            ring,
+            &config,
+            (lifetime, MAX_BYTES),
+            core.sink.clone(),
+        );
         let cookie = Arc::new(cookie);
         Ok(Transient { sessions: self.sessions, cookie, of: PhantomData })
     }

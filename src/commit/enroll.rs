@@ -33,6 +33,7 @@ impl Core {
             && state.stage == Stage::Open
             && state.header.subject.is_some()
             && !self.is_disowned(state)
+            && !state.is_unproven()
     }
 
     /// Puts the session into the list of its subject's, if it is to have a cookie that it had not, and notes what moves

@@ -1,6 +1,7 @@
 //! What a response has to do about the session: the one decision, made from what is known without asking.
 
 use crate::clock::Millis;
+use crate::device::Binder;
 use crate::key::KeyId;
 use crate::lifetime;
 use crate::record::{Header, Place};
@@ -51,6 +52,7 @@ impl Plan {
         let ends_others = || state.others().iter().any(|other| core.can_end(other));
         match state.stage {
             Stage::Committed | Stage::Detached | Stage::Foreign => return Self::NOTHING,
+            _ if state.is_unproven() => return Self::NOTHING,
             Stage::Destroyed if has_end || ends_others() => {
                 return Self::new(RowStep::End, CookieStep::Remove);
             }
@@ -147,7 +149,7 @@ impl Plan {
 impl Core {
     /// Where a session belongs that is not in the store yet.
     pub(super) fn place(&self, state: &State, context: &CommitContext) -> Place {
-        let whole = self.limits.name_value(state.whole_len());
+        let whole = self.limits.name_value(state.whole_len(&self.limits));
         let fits = !state.outgrows_cookie(&self.limits) && self.head_overrun(state, whole, context).is_none();
         if fits { Place::Cookie } else { Place::Store }
     }
@@ -162,7 +164,9 @@ impl Core {
         let budget = self.limits.stored?.head_budget;
         let line = SET_COOKIE_LINE + self.cookie.line_len(context.secure, name_value);
         let former = self.cookie.former_lens(context.secure).map(|len| SET_COOKIE_LINE + len);
-        let lines = line + if state.cookies > 1 { former.sum() } else { 0 };
+        let offer =
+            if self.offers(state) { self.device.as_ref().map_or(0, Binder::offer_line_len) } else { 0 };
+        let lines = line + offer + if state.cookies > 1 { former.sum() } else { 0 };
         let bytes = context.response_head_bytes + lines + if self.cache_headers { CACHE_LINES } else { 0 };
         (bytes > budget).then_some((bytes, budget))
     }
@@ -211,7 +215,7 @@ impl Core {
         let span = self.limits.use_span(times);
         let absolute = lifetime::absolute_end(times, terms).map_or(span, |end| end.minus(times.created_at));
         let spare = Millis(span.min(absolute).0 / 2);
-        let name_value = self.limits.name_value(state.plaintext_len());
+        let name_value = self.limits.name_value(state.plaintext_len(&self.limits));
         let is_late = now.minus(state.now) > SLOW;
         // Near the absolute end a cookie moves nothing any more.
         let gains = lifetime::first_end(&state.sealed_times(&self.limits, now), terms, now).0 > end;

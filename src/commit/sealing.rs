@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::key::KeyId;
 use crate::lifetime;
 use crate::measure;
-use crate::record::{self, Extent, Header, Place};
+use crate::record::{self, Device, Extent, Header, Place};
 use crate::rows::Rows;
 use crate::sessions::Core;
 use crate::state::{CookieStep, State};
@@ -27,7 +27,7 @@ impl Core {
             Place::Cookie => (state.entries.extent(), usize::MAX),
             Place::Store => (Extent::default(), 0),
         };
-        let plaintext = record::encoded_len(state.header.subject.as_deref(), extent);
+        let plaintext = state.header.encoded_len(extent);
         let write = |text: &mut Vec<u8>| {
             record::encode(&state.header, extent.count, state.entries.iter().take(within), text);
         };
@@ -52,16 +52,16 @@ impl Core {
         SetCookies { own, former, ..SetCookies::default() }
     }
 
-    /// What to tell of a cookie that was issued: at most a change of the session and a change of its key.
+    /// What to tell of a cookie that was issued: a change of the session, a change of its key, and that it has a device's.
     pub(super) fn issued(
         &self,
         state: &State,
         step: CookieStep,
         bytes: usize,
         to: KeyId,
-    ) -> [Option<Event>; 2] {
+    ) -> [Option<Event>; 3] {
         let id = state.header.id;
-        let Some(before) = &state.loaded else { return [Some(Event::Started { id, bytes }), None] };
+        let Some(before) = &state.loaded else { return [Some(Event::Started { id, bytes }), None, None] };
         let change = if before.header.id != id {
             Some(Event::Renewed { from: before.header.id, to: id })
         } else if step == CookieStep::Issue {
@@ -71,7 +71,9 @@ impl Core {
         };
         let from = before.key_id;
         let resealed = (!before.current && from != to).then_some(Event::Resealed { id, from, to });
-        [change, resealed]
+        let binds =
+            matches!(state.header.device, Device::Bound(_)) && before.header.device != state.header.device;
+        [change, resealed, binds.then_some(Event::DeviceBound { id })]
     }
 
     /// What to tell of who has proved who they are, once the session has its cookie.

@@ -22,6 +22,7 @@ fn loaded(entries: &BTreeMap<String, Vec<u8>>) -> Entries {
         subject: None,
         generation: 0,
         authenticated_at: Millis::ZERO,
+        device: record::Device::Free,
     };
     let mut buf = Vec::new();
     record::encode(&header, entries.len(), entries.iter().map(|(k, v)| (k.as_str(), v)), &mut buf);

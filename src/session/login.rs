@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use super::Session;
 use crate::clock::Millis;
 use crate::error::InsertError;
+use crate::record::DeviceState;
 
 impl Session {
     /// The user has proved who they are just now: call it at each login, and at each re-authentication of the same user.
@@ -94,6 +95,13 @@ impl Session {
             let at = state.header.authenticated_at;
             at != Millis::ZERO && state.now.minus(at) < Millis::span(within)
         })
+    }
+
+    /// Whether the session is bound to the device of its browser. It is told of a session that this request may use: of one whose
+    /// device has not proved itself, [`origin`](Self::origin) says `Rejected(Unproven)`, and this that there is none.
+    #[must_use]
+    pub fn device(&self) -> DeviceState {
+        self.with(|state| state.header.device.state())
     }
 
     /// Gives the session a new id and a new birth, and keeps its data.

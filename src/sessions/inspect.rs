@@ -11,7 +11,7 @@ use crate::cookie::unquoted;
 use crate::error::Rejection;
 use crate::key::KeyId;
 use crate::lifetime;
-use crate::record::{Header, Place, SessionId};
+use crate::record::{DeviceState, Header, Place, SessionId};
 use crate::session::Placement;
 
 /// What a cookie says about itself, without its values.
@@ -46,6 +46,8 @@ pub struct Inspection {
     pub subject: Option<String>,
     /// When the subject was last authenticated; `None`: never.
     pub authenticated_at: Option<OffsetDateTime>,
+    /// Whether the session is bound to a device. Whether that has proved itself is said by another cookie.
+    pub device: DeviceState,
     /// Where the data is, and in either case name + value of the cookie in bytes: the store is not asked.
     pub placement: Placement,
     /// The keys of the entries, in ascending order; none where they are in the store.
@@ -64,7 +66,7 @@ impl Sessions {
         let candidate =
             candidates::judge(value, sealer, &limits.terms, now).map_err(|refusal| refusal.reason)?;
         let Candidate { header, entries, key_id, current, .. } = candidate;
-        let Header { id, counter, times, persistent, subject, place, authenticated_at, .. } = header;
+        let Header { id, counter, times, persistent, subject, place, authenticated_at, device, .. } = header;
         let bytes = limits.name_len + value.len();
         let (end, _) = lifetime::first_end(&times, &limits.terms, now);
         Ok(Inspection {
@@ -82,6 +84,7 @@ impl Sessions {
             own_persistence: persistent,
             subject: subject.as_deref().map(str::to_owned),
             authenticated_at: (authenticated_at != Millis::ZERO).then(|| authenticated_at.to_datetime()),
+            device: device.state(),
             placement: match place {
                 Place::Cookie => Placement::Cookie { bytes },
                 Place::Store => Placement::Store { bytes },

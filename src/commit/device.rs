@@ -1,0 +1,54 @@
+//! What a response tells the browser about the device that its session is bound to.
+
+use crate::cookie::{DeviceLines, SetCookies};
+use crate::device::Binder;
+use crate::event::Event;
+use crate::record::Device;
+use crate::session::Session;
+use crate::sessions::Core;
+use crate::state::{State, Unproven};
+
+impl Core {
+    /// Whether this response asks the browser for a key of the session's: at a login, unless it has one.
+    pub(super) fn offers(&self, state: &State) -> bool {
+        let bound = matches!(state.header.device, Device::Bound(_));
+        self.device.is_some() && state.can_offer && state.authenticated && !bound
+    }
+
+    /// The response's lines with what is said of the device.
+    pub(super) fn with_device(&self, session: &Session, mut lines: SetCookies) -> SetCookies {
+        if let Some(binder) = &self.device {
+            let (told, offered) = session.with(|state| {
+                let told = self.device_lines(binder, state, &lines);
+                let offered = told.as_ref().is_some_and(|lines| lines.registration.is_some());
+                (told, offered.then_some(state.header.id))
+            });
+            offered.into_iter().for_each(|id| self.sink.tell(&Event::DeviceOffered { id }));
+            lines.device = told.map(Box::new);
+        }
+        lines
+    }
+
+    fn device_lines(&self, binder: &Binder, state: &mut State, lines: &SetCookies) -> Option<DeviceLines> {
+        let now = state.now;
+        let unproven = state.besides.as_mut().and_then(|besides| besides.unproven.take());
+        let issued = lines.own.as_ref().is_some_and(|own| !own.removes());
+        if issued && self.offers(state) {
+            let proof = unproven.map(|_| binder.remove_proof());
+            return Some(DeviceLines {
+                proof,
+                registration: Some(binder.offer(state.header.id, now)),
+                challenge: None,
+            });
+        }
+        if let Some(Unproven { id, key }) = unproven {
+            let challenge = |key: &_| binder.challenge(id, key, &binder.identifier(id, key), now);
+            let challenge = key.as_deref().map(challenge);
+            return Some(DeviceLines { proof: Some(binder.remove_proof()), registration: None, challenge });
+        }
+        let loaded = &state.loaded.as_ref()?.header;
+        let ended = lines.own.as_ref().is_some_and(|own| own.removes());
+        let removes = ended && loaded.device != Device::Free;
+        removes.then(|| DeviceLines { proof: Some(binder.remove_proof()), ..DeviceLines::default() })
+    }
+}

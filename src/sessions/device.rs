@@ -1,0 +1,284 @@
+//! The path that browsers register devices and refresh proofs at, which the middleware answers by itself.
+//!
+//! A request with `Sec-Secure-Session-Id`, which no page can send, refreshes a proof; any other registers a key. Both are the
+//! browser's own and carry no `Origin`; what stands against other sites is the challenge that they answer.
+//!
+//! | | answer |
+//! |---|---|
+//! | a registration that is in order | 200, and the proof |
+//! | any other registration | 403 |
+//! | a refresh without a proof of possession, or with one that is not in order | 403, and a challenge |
+//! | a refresh that is in order | 200, and the proof |
+//! | a refresh of a session that has ended | 200, and that it is over |
+//! | a refresh of another session than the cookie's | 403, which ends it in the browser |
+//! | what cannot be told now | 503, which ends nothing |
+
+use std::pin::Pin;
+
+use serde_json::json;
+
+use super::{Opening, Sessions};
+use crate::clock::Millis;
+use crate::cookie::SetCookie;
+use crate::device::jws::Jws;
+use crate::device::{Binder, Standing};
+use crate::error::{DeviceRefusal, Rejection};
+use crate::event::Event;
+use crate::record::{Device, DeviceKey, SessionId};
+use crate::session::Session;
+use crate::state::Origin;
+
+/// The values of these headers in a request that asks for this path.
+pub(crate) struct DeviceRequest {
+    /// Of `Sec-Secure-Session-Id`.
+    identifier: Header,
+    /// Of `Secure-Session-Response`.
+    proof: Header,
+}
+
+/// A header that may come once.
+enum Header {
+    None,
+    One(String),
+    Several,
+}
+
+impl Header {
+    fn of<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> Self {
+        match (values.next(), values.next()) {
+            (None, _) => Self::None,
+            // What is no text is no proof, and none is empty.
+            (Some(value), None) => {
+                Self::One(str::from_utf8(value).unwrap_or_default().trim().trim_matches('"').to_owned())
+            }
+            (Some(_), Some(_)) => Self::Several,
+        }
+    }
+}
+
+impl DeviceRequest {
+    pub(crate) fn new<'v>(
+        identifiers: impl Iterator<Item = &'v [u8]>,
+        proofs: impl Iterator<Item = &'v [u8]>,
+    ) -> Self {
+        Self { identifier: Header::of(identifiers), proof: Header::of(proofs) }
+    }
+
+    /// What is to be proved, if there is one proof.
+    fn proof(&self) -> Result<Jws<'_>, DeviceRefusal> {
+        match &self.proof {
+            Header::None => Err(DeviceRefusal::Missing),
+            Header::One(text) => Jws::parse(text),
+            Header::Several => Err(DeviceRefusal::Duplicate),
+        }
+    }
+}
+
+/// What the browser is answered.
+#[derive(Default)]
+pub(crate) struct DeviceAnswer {
+    pub(crate) status: u16,
+    pub(crate) proof: Option<SetCookie>,
+    /// The value of `Secure-Session-Challenge`.
+    pub(crate) challenge: Option<Vec<u8>>,
+    /// JSON, or nothing.
+    pub(crate) body: String,
+}
+
+impl DeviceAnswer {
+    fn of(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+}
+
+/// What is known of the session that a request is about.
+struct Known {
+    id: SessionId,
+    device: Device,
+}
+
+impl Sessions {
+    /// Whether a request is for the binding of devices.
+    pub(crate) fn answers_devices(&self, method: &str, path: &str) -> bool {
+        self.core.device.as_ref().is_some_and(|device| method == "POST" && path == device.path())
+    }
+
+    /// Answers a request to the path of the binding.
+    pub(crate) fn answer_device<H: AsRef<[u8]>>(
+        &self,
+        request: DeviceRequest,
+        cookie_headers: impl IntoIterator<Item = H>,
+    ) -> Pin<Box<dyn Future<Output = DeviceAnswer> + Send>> {
+        let now = self.now();
+        let mut found = self.find(cookie_headers, now);
+        let proofs = std::mem::take(&mut found.proofs);
+        // Whether its device has proved itself is what this is about.
+        let opening = self.take_as(Standing::Fine, found, now, false);
+        let sessions = self.clone();
+        Box::pin(async move {
+            let Some(binder) = &sessions.core.device else { return DeviceAnswer::of(404) };
+            let session = match opening {
+                Opening::Ready(session) => session,
+                Opening::Referenced(reference) => match sessions.fetch(*reference).await {
+                    Ok(session) => session,
+                    Err(_) => return DeviceAnswer::of(503),
+                },
+            };
+            match &request.identifier {
+                Header::None => sessions.register(binder, &session, &request, now),
+                Header::One(identifier) => {
+                    sessions.refresh(binder, &session, (identifier, &proofs), &request, now)
+                }
+                Header::Several => sessions.refused(None, DeviceRefusal::Duplicate),
+            }
+        })
+    }
+
+    fn refused(&self, id: Option<SessionId>, reason: DeviceRefusal) -> DeviceAnswer {
+        self.tell(&Event::DeviceRefused { id, reason });
+        DeviceAnswer::of(403)
+    }
+
+    fn register(
+        &self,
+        binder: &Binder,
+        session: &Session,
+        request: &DeviceRequest,
+        now: Millis,
+    ) -> DeviceAnswer {
+        let known = match known(session) {
+            Ok(known) => known,
+            Err(_) => return self.refused(None, DeviceRefusal::NoSession),
+        };
+        match registered(binder, &known, request, now) {
+            Ok(key) => {
+                self.tell(&Event::DeviceProved { id: known.id, registered: true });
+                proved(binder, known.id, &key, &binder.identifier(known.id, &key), now)
+            }
+            Err(reason) => self.refused(Some(known.id), reason),
+        }
+    }
+
+    fn refresh(
+        &self,
+        binder: &Binder,
+        session: &Session,
+        (identifier, proofs): (&str, &[Box<[u8]>]),
+        request: &DeviceRequest,
+        now: Millis,
+    ) -> DeviceAnswer {
+        let Some(named) = Binder::named_key(identifier) else {
+            return self.refused(None, DeviceRefusal::OtherKey);
+        };
+        let Known { id, device } = match known(session) {
+            Ok(known) => known,
+            Err(origin) if is_over(origin) => return over(binder, identifier),
+            Err(_) => return DeviceAnswer::of(503),
+        };
+        let key = match device {
+            Device::Bound(key) => *key,
+            Device::Free => return self.refused(Some(id), DeviceRefusal::NotOffered),
+            Device::Offered => {
+                let named = binder.names(identifier, id).then_some(named);
+                match binder.key_proved(id, proofs, now).or(named) {
+                    Some(key) => key,
+                    None => return DeviceAnswer::of(503),
+                }
+            }
+        };
+        if named != key {
+            return self.refused(Some(id), DeviceRefusal::OtherKey);
+        }
+        match refreshed(binder, &key, request, now) {
+            Ok(()) => {
+                self.tell(&Event::DeviceProved { id, registered: false });
+                proved(binder, id, &key, identifier, now)
+            }
+            Err(reason) => {
+                let mut answer = DeviceAnswer::of(403);
+                // A browser asks for the challenge so.
+                if reason != DeviceRefusal::Missing {
+                    answer = self.refused(Some(id), reason);
+                }
+                DeviceAnswer { challenge: Some(binder.challenge(id, &key, identifier, now)), ..answer }
+            }
+        }
+    }
+}
+
+/// The session that a request is about, or why there is none.
+fn known(session: &Session) -> Result<Known, Origin> {
+    session.with(|state| match state.origin {
+        Origin::Resumed => Ok(Known { id: state.header.id, device: state.header.device.clone() }),
+        origin => Err(origin),
+    })
+}
+
+/// Whether the session that a browser had is over for good.
+fn is_over(origin: Origin) -> bool {
+    match origin {
+        Origin::New => true,
+        Origin::Rejected(reason) => matches!(
+            reason,
+            Rejection::Expired(_) | Rejection::Revoked | Rejection::Missing | Rejection::RevokedKey(_)
+        ),
+        Origin::Resumed | Origin::CrossSite => false,
+    }
+}
+
+/// The key that a registration brings, if all of it is in order. The signature is looked at last.
+fn registered(
+    binder: &Binder,
+    known: &Known,
+    request: &DeviceRequest,
+    now: Millis,
+) -> Result<DeviceKey, DeviceRefusal> {
+    match known.device {
+        Device::Free => return Err(DeviceRefusal::NotOffered),
+        Device::Bound(_) => return Err(DeviceRefusal::Bound),
+        Device::Offered => {}
+    }
+    let proof = request.proof()?;
+    let key = proof.key().ok_or(DeviceRefusal::Key)?;
+    binder.check_registration(proof.challenge(), known.id, now)?;
+    proof.verify_own()?;
+    Ok(key)
+}
+
+fn refreshed(
+    binder: &Binder,
+    key: &DeviceKey,
+    request: &DeviceRequest,
+    now: Millis,
+) -> Result<(), DeviceRefusal> {
+    let proof = request.proof()?;
+    if proof.key().is_some() {
+        return Err(DeviceRefusal::Key);
+    }
+    binder.check_refresh(proof.challenge(), key, now)?;
+    proof.verify(key)
+}
+
+/// A proof from now on, what the browser has to know of it, and the challenge that its next one answers.
+fn proved(binder: &Binder, id: SessionId, key: &DeviceKey, identifier: &str, now: Millis) -> DeviceAnswer {
+    let credential =
+        json!({ "type": "cookie", "name": binder.proof_name(), "attributes": binder.proof_attributes() });
+    let body = json!({
+        "session_identifier": identifier,
+        "refresh_url": binder.path(),
+        "scope": { "include_site": false, "scope_specification": binder.scope() },
+        "credentials": [credential],
+    });
+    DeviceAnswer {
+        status: 200,
+        proof: Some(binder.prove(id, key, now)),
+        challenge: Some(binder.challenge(id, key, identifier, now)),
+        body: body.to_string(),
+    }
+}
+
+/// The browser's session is over, and its proof with it.
+fn over(binder: &Binder, identifier: &str) -> DeviceAnswer {
+    let body = json!({ "session_identifier": identifier, "continue": false }).to_string();
+    DeviceAnswer { status: 200, proof: Some(binder.remove_proof()), challenge: None, body }
+}
