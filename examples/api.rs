@@ -40,6 +40,7 @@
 //! | variable | value |
 //! |---|---|
 //! | `PORT` | on 127.0.0.1; 8080; 0 takes a free one |
+//! | `TLS_CERT` and `TLS_KEY` | a certificate, with what leads to its authority, and its key, as PEM files: then it speaks HTTPS |
 //! | `SESSION_KEYS` or `SESSION_KEY_FILE` | comma-separated keys, or a file that is made if need be; a fresh key |
 //! | `COOKIE_NAME` | a prefix like `__Host-` binds other settings |
 //! | `COOKIE_PATH`, `COOKIE_DOMAIN` | its attributes |
@@ -277,13 +278,16 @@ async fn serve() -> Result<(), String> {
         let app = App::new().app_data(Data::new(sessions.clone())).configure(routes);
         app.wrap(SessionMiddleware::new(sessions.clone()))
     };
-    let server = HttpServer::new(app)
-        .bind(("127.0.0.1", port))
-        .map_err(|error| format!("PORT is {port}, but it must be a free one: {error}"))?;
+    let (server, address) = (HttpServer::new(app), ("127.0.0.1", port));
+    let (scheme, bound) = match settings::tls()? {
+        Some(config) => ("https", server.bind_rustls_0_23(address, config)),
+        None => ("http", server.bind(address)),
+    };
+    let server = bound.map_err(|error| format!("PORT is {port}, but it must be a free one: {error}"))?;
     if !settings::has_keys() {
         eprintln!("api: neither SESSION_KEYS nor SESSION_KEY_FILE is set: sessions end with this process");
     }
-    println!("listening on http://{}/", server.addrs()[0]);
+    println!("listening on {scheme}://{}/", server.addrs()[0]);
     server.run().await.map_err(|error| error.to_string())
 }
 

@@ -8,7 +8,10 @@ mod interface;
 #[path = "api/settings.rs"]
 mod settings;
 
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -19,9 +22,15 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::serve::Listener;
 use sealed_session::{Flash, RevokeError, Session, SessionLayer, Sessions};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
 
 use interface::{
     Entry, Handle, Head, Label, MAX_BODY, OwnDuration, Persistent, Refusal, Subject, Text, Token, Wait, Whom,
@@ -241,15 +250,66 @@ async fn serve() -> Result<(), String> {
     let port = settings::port()?;
     let sessions = settings::sessions().await?;
     let app = routes().layer(SessionLayer::new(sessions.clone())).with_state(sessions);
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
+    let tls = settings::tls()?;
+    let listener = TcpListener::bind(("127.0.0.1", port))
         .await
         .map_err(|error| format!("PORT is {port}, but it must be a free one: {error}"))?;
     if !settings::has_keys() {
         eprintln!("api: neither SESSION_KEYS nor SESSION_KEY_FILE is set: sessions end with this process");
     }
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    println!("listening on http://{address}/");
-    axum::serve(listener, app).await.map_err(|error| error.to_string())
+    let served = match tls {
+        Some(config) => {
+            println!("listening on https://{address}/");
+            axum::serve(TlsListener::new(listener, address, config), app).await
+        }
+        None => {
+            println!("listening on http://{address}/");
+            axum::serve(listener, app).await
+        }
+    };
+    served.map_err(|error| error.to_string())
+}
+
+/// Connections whose handshake is done. Each does it in a task of its own, so that one that dawdles keeps nobody waiting.
+struct TlsListener {
+    address: SocketAddr,
+    connections: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+}
+
+impl TlsListener {
+    const HANDSHAKE: Duration = Duration::from_secs(10);
+
+    fn new(mut listener: TcpListener, address: SocketAddr, config: ServerConfig) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let (sender, connections) = mpsc::channel(1);
+        tokio::spawn(async move {
+            loop {
+                let (stream, peer) = Listener::accept(&mut listener).await;
+                let (handshake, sender) = (acceptor.accept(stream), sender.clone());
+                tokio::spawn(async move {
+                    if let Ok(Ok(stream)) = tokio::time::timeout(Self::HANDSHAKE, handshake).await {
+                        // Nobody is there to take it only when the server ends.
+                        let _ = sender.send((stream, peer)).await;
+                    }
+                });
+            }
+        });
+        Self { address, connections }
+    }
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        self.connections.recv().await.expect("the task that accepts never ends")
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Ok(self.address)
+    }
 }
 
 #[tokio::main]

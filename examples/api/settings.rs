@@ -1,4 +1,4 @@
-//! What the environment says: the sessions, and the port.
+//! What the environment says: the sessions, the port, and whether TLS is spoken there.
 
 use std::env::{self, VarError};
 use std::sync::Arc;
@@ -8,10 +8,40 @@ use sealed_session::store::{self, Store};
 use sealed_session::{
     CrossSite, FailurePolicy, Key, KeyRing, Lifetime, Overflow, Revocation, SameSite, Secure, Sessions,
 };
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The port to listen on; 0 takes a free one.
 pub(crate) fn port() -> Result<u16, String> {
     Ok(setting("PORT", "from 0 to 65535", |value| value.parse().ok())?.unwrap_or(8080))
+}
+
+/// The certificate and its key, if the server is to speak HTTPS.
+pub(crate) fn tls() -> Result<Option<ServerConfig>, String> {
+    let (certificate, key) = match (var("TLS_CERT")?, var("TLS_KEY")?) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate, key),
+        (Some(path), None) => {
+            return Err(format!("TLS_CERT is {path:?}, but TLS_KEY is not set: set both, or neither"));
+        }
+        (None, Some(path)) => {
+            return Err(format!("TLS_KEY is {path:?}, but TLS_CERT is not set: set both, or neither"));
+        }
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&certificate).and_then(Iterator::collect);
+    let chain =
+        chain.and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) });
+    let chain = chain.map_err(|error| format!("TLS_CERT is {certificate:?}: {error}"))?;
+    let private = PrivateKeyDer::from_pem_file(&key);
+    let private = private.map_err(|error| format!("TLS_KEY is {key:?}: {error}"))?;
+    // Named, because rustls finds its provider by itself only as long as no crate enables a second one.
+    ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|config| config.with_no_client_auth().with_single_cert(chain, private))
+        .map(Some)
+        .map_err(|error| format!("TLS_CERT is {certificate:?} and TLS_KEY {key:?}: {error}"))
 }
 
 /// Whether the sessions outlive this process.
