@@ -1,7 +1,7 @@
 //! What the interface takes and answers, whatever framework it is served by.
 
 use sealed_session::{
-    CsrfError, Flash, InsertError, Origin, ParseSessionIdError, Placement, Session, SessionId,
+    CsrfError, DeviceState, Flash, InsertError, Origin, ParseSessionIdError, Placement, Session, SessionId,
     SessionSummary, TransientError,
 };
 use serde::Deserialize;
@@ -39,6 +39,7 @@ pub(crate) fn describe(session: &Session) -> Value {
         "subject": session.subject(),
         "authenticated_at": authenticated_at.map(rfc3339),
         "fresh_ms": fresh.map(|ms| ms.max(0)),
+        "device": if session.device() == DeviceState::Bound { "bound" } else { "none" },
         "entries": session.entries(),
     })
 }

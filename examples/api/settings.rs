@@ -7,6 +7,7 @@ use std::time::Duration;
 use sealed_session::store::{self, Store};
 use sealed_session::{
     CrossSite, FailurePolicy, Key, KeyRing, Lifetime, Overflow, Revocation, SameSite, Secure, Sessions,
+    SessionsBuilder,
 };
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -135,6 +136,31 @@ fn most() -> Result<Option<(usize, Overflow)>, String> {
     }
 }
 
+/// Binds sessions to devices, as `DEVICE_BINDING` and `PROOF_MS` say.
+#[cfg(feature = "device-binding")]
+fn bound(mut builder: SessionsBuilder) -> Result<SessionsBuilder, String> {
+    use sealed_session::DeviceBinding;
+
+    let bindings = [
+        ("off", None),
+        ("offered", Some(DeviceBinding::WhereOffered)),
+        ("required", Some(DeviceBinding::Required)),
+    ];
+    if let Some(Some(binding)) = one_of("DEVICE_BINDING", "off, offered or required", &bindings)? {
+        builder = builder.device_binding(binding);
+    }
+    if let Some(lifetime) = millis("PROOF_MS")? {
+        builder = builder.proof_lifetime(lifetime);
+    }
+    Ok(builder)
+}
+
+#[cfg(not(feature = "device-binding"))]
+fn bound(builder: SessionsBuilder) -> Result<SessionsBuilder, String> {
+    one_of("DEVICE_BINDING", "off, or built with the feature device-binding", &[("off", ())])?;
+    Ok(builder)
+}
+
 /// Domain and path of cookies that earlier releases set.
 fn formerly() -> Result<Vec<(Option<String>, String)>, String> {
     let place = |text: &str| {
@@ -229,7 +255,7 @@ pub(crate) async fn sessions() -> Result<Sessions, String> {
     if let Some(rolling) = rolling {
         builder = builder.rolling(rolling);
     }
-    builder.build().map_err(|error| format!("{error} ({})", what_is_set()))
+    bound(builder)?.build().map_err(|error| format!("{error} ({})", what_is_set()))
 }
 
 /// The settings that may contradict one another.
@@ -256,6 +282,8 @@ fn what_is_set() -> String {
         "REVOCATION_FAILURE",
         "MAX_SESSIONS",
         "OVERFLOW",
+        "DEVICE_BINDING",
+        "PROOF_MS",
     ];
     let set = names.iter().filter_map(|name| env::var(name).ok().map(|value| format!("{name}={value:?}")));
     set.collect::<Vec<_>>().join(", ")
