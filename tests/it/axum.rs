@@ -7,6 +7,8 @@ mod commit;
 mod cookies;
 mod cross_site;
 mod csrf;
+#[cfg(feature = "device-binding")]
+mod device_binding;
 mod flash;
 mod formerly;
 mod found;

@@ -9,6 +9,8 @@ mod cookies;
 mod cross_site;
 #[cfg(feature = "memory")]
 mod csrf;
+#[cfg(feature = "device-binding")]
+mod device_binding;
 mod errors;
 #[cfg(feature = "memory")]
 mod flash;

@@ -97,6 +97,15 @@ where
     ask_service(service(handler), wrapped, "/", sent).await
 }
 
+/// One request for a path.
+#[cfg(feature = "device-binding")]
+pub(crate) async fn ask_at<F>(wrapped: Wrapped<'_>, path: &str, sent: &Sent<'_>, handler: F) -> Reply
+where
+    F: AsyncFn(Request) -> Result<Answer, Failure> + 'static,
+{
+    ask_service(service(handler), wrapped, path, sent).await
+}
+
 /// One request for a path, to a handler behind the guard.
 pub(crate) async fn ask_behind<S, F>(
     guard: LoginGuard<S>,
