@@ -86,9 +86,9 @@ def main():
         "found_long_length": wire.pad(head + b"\xfd" + (1).to_bytes(8, "little") + b"\0\0"),
         # Refused.
         "flags": altered(more_flags=8),
-        "offered": altered(more_flags=16),
         "reserved": altered(reserved=1),
         "device_key": altered(device_key=b"\x02" + bytes(range(32))),
+        "device_key_cut": altered(more_flags=16, device_key=b"\x02" + bytes(range(31))),
         "order": wire.pad(wire.encode(headers["plain"], [["b", "01"], ["a", "01"]])),
         "padding": wire.pad(text)[:-1] + b"\x01",
         "short": text[:65],

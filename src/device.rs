@@ -142,6 +142,12 @@ impl Binder {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests(ring: &KeyRing, config: &CookieConfig) -> Self {
+        let settings = (DeviceBinding::WhereOffered, "/".into(), Duration::from_secs(600));
+        Self::new(Engine::DEFAULT, ring, config, settings, EventSink::default())
+    }
+
     /// Where browsers register devices and refresh proofs.
     pub(crate) fn path(&self) -> &str {
         &self.path
@@ -172,8 +178,8 @@ impl Binder {
     fn proofs<'p>(&self, proofs: &'p [Box<[u8]>], now: Millis) -> impl Iterator<Item = Proof> + use<'p, '_> {
         proofs.iter().filter_map(move |proof| {
             let value = self.proof.read(proof, now)?;
-            let (id, key) = value.split_first_chunk()?;
-            Some(Proof { id: SessionId(*id), key: DeviceKey::read(key)? })
+            let (id, key) = subject_of(&value)?;
+            Some(Proof { id, key: key? })
         })
     }
 
@@ -232,16 +238,11 @@ impl Binder {
         format!("\"{}\";id=\"{identifier}\"", self.refresh.make(id, Some(key), now)).into_bytes()
     }
 
-    /// Whether it is a live challenge of a registration of this session.
-    pub(crate) fn check_registration(
-        &self,
-        challenge: &str,
-        id: SessionId,
-        now: Millis,
-    ) -> Result<(), DeviceRefusal> {
+    /// The session that a live challenge of a registration is for.
+    pub(crate) fn registers(&self, challenge: &str, now: Millis) -> Result<SessionId, DeviceRefusal> {
         match self.registration.open(challenge, now)? {
-            (of, None) if of == id => Ok(()),
-            _ => Err(DeviceRefusal::OtherSession),
+            (id, None) => Ok(id),
+            (_, Some(_)) => Err(DeviceRefusal::Challenge),
         }
     }
 
@@ -332,8 +333,13 @@ impl Challenges {
         if now >= until || until.minus(now) > self.life.plus(SKEW) {
             return Err(DeviceRefusal::ChallengeExpired);
         }
-        let (id, key) = value.split_first_chunk().ok_or(foreign)?;
-        let key = if key.is_empty() { None } else { Some(DeviceKey::read(key).ok_or(foreign)?) };
-        Ok((SessionId(*id), key))
+        subject_of(value).ok_or(foreign)
     }
+}
+
+/// The session that a challenge or a proof is about, and its device's key, if it has one.
+pub(crate) fn subject_of(value: &[u8]) -> Option<(SessionId, Option<DeviceKey>)> {
+    let (id, key) = value.split_first_chunk()?;
+    let key = if key.is_empty() { None } else { Some(DeviceKey::read(key)?) };
+    Some((SessionId(*id), key))
 }

@@ -9,6 +9,7 @@
 //! | How do I log somebody out? | [`ending`] |
 //! | How do I show "my devices", and allow at most so many? | [`devices`] |
 //! | How do I put a token into a form, and "Saved." onto the next page? | [`forms`] |
+//! | What can be done against stolen cookies? | [`device_binding`] |
 //! | What can pages of other sites do? Why is there a 403? | [`cross_site`] |
 //! | How do I test handlers that use the session? | [`testing`] |
 //! | What does nginx, a CDN or a load balancer in front change? | [`proxies`] |
@@ -33,6 +34,9 @@ pub mod ending {}
 
 #[doc = include_str!("guide/devices.md")]
 pub mod devices {}
+
+#[doc = include_str!("guide/device_binding.md")]
+pub mod device_binding {}
 
 #[doc = include_str!("guide/cross_site.md")]
 pub mod cross_site {}

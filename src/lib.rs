@@ -77,7 +77,7 @@
 //! # Guides
 //!
 //! [Lifetimes](guide::lifetimes), [stores](guide::stores), [keys](guide::keys), [logins](guide::logins),
-//! [ending sessions](guide::ending), [my devices](guide::devices), [other sites](guide::cross_site), [forms](guide::forms),
+//! [ending sessions](guide::ending), [my devices](guide::devices), [stolen cookies](guide::device_binding), [other sites](guide::cross_site), [forms](guide::forms),
 //! [testing](guide::testing), [proxies](guide::proxies), and [what is not protected](guide::limits).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

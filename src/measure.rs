@@ -53,7 +53,7 @@ pub(crate) enum Opened {
 
 /// Every event with what tells it from others of its kind.
 #[cfg(feature = "metrics")]
-const EVENTS: [(&str, &[&str]); 25] = [
+const EVENTS: [(&str, &[&str]); 29] = [
     ("started", &[""]),
     ("resumed", &[""]),
     (
@@ -68,6 +68,7 @@ const EVENTS: [(&str, &[&str]); 25] = [
             "future",
             "missing",
             "revoked",
+            "unproven",
         ],
     ),
     ("cross_site", &["refused", "anonymous"]),
@@ -92,6 +93,28 @@ const EVENTS: [(&str, &[&str]); 25] = [
     ("keys_reloaded", &[""]),
     ("keys_failed", &[""]),
     ("ended", &["destroyed", "emptied"]),
+    ("device_offered", &[""]),
+    ("device_proved", &["registration", "refresh"]),
+    ("device_bound", &[""]),
+    (
+        "device_refused",
+        &[
+            "no_session",
+            "not_offered",
+            "bound",
+            "missing",
+            "duplicate",
+            "too_long",
+            "malformed",
+            "algorithm",
+            "key",
+            "challenge",
+            "challenge_expired",
+            "other_session",
+            "other_key",
+            "signature",
+        ],
+    ),
 ];
 
 #[cfg(feature = "metrics")]

@@ -28,7 +28,7 @@ DURATION_MS ACTIVE_MS ABSOLUTE_MS IDLE_MS SPILL_ABOVE RESPONSE_HEAD_BUDGET
 STORE STORE_TIMEOUT_MS REVOCATION REVOCATION_FAILURE MAX_SESSIONS OVERFLOW""".split()
 DEFAULT_NAME = "__Host-Http-session"
 DAY_MS = 24 * 3600 * 1000
-FIELDS = set("id origin rejection placement bytes created_at expires_at remaining_ms subject authenticated_at fresh_ms entries".split())
+FIELDS = set("id origin rejection placement bytes created_at expires_at remaining_ms subject authenticated_at fresh_ms device entries".split())
 
 binary = None
 groups = []

@@ -113,6 +113,34 @@ def transient_key(root, base):
     return derive(root, b"transient", base.encode())
 
 
+# What devices are bound with, each under a key of its own.
+DEVICE_PURPOSES = ("device registration", "device refresh", "device proof")
+
+
+def device_key(purpose):
+    return lambda root, name: derive(root, purpose.encode(), name.encode())
+
+
+def open_device(vector):
+    """Until when it counts, the session's id, the device's key, and whether a retired key opened it."""
+    roots = [unb64(key) for key in vector["keys"]]
+    plaintext, retired = open_value(roots, vector["name"], vector["text"], device_key(vector["purpose"]))
+    reader = Reader(plaintext)
+    until, suffix = reader.integer(6), reader.text()
+    value = reader.take(reader.length())
+    check_padding(reader)
+    key = value[16:]
+    registers = vector["purpose"] == "device registration"
+    if suffix or len(value) < 16 or len(key) != (0 if registers else 33):
+        raise Refused("malformed")
+    return until, b64(value[:16]), key.hex() or None, retired
+
+
+def device_identifier(root, name, session_id, key):
+    subkey = derive(root, b"device identifier", name.encode())
+    return b64(key_id(root) + key + hmac.digest(subkey, session_id + key, "sha256")[:16])
+
+
 def csrf_tag(root, name, of):
     """`of`: the session's id, or what stands for a refused cookie."""
     return hmac.digest(derive(root, b"csrf", name.encode()), of, "sha256")[:16]
@@ -206,12 +234,16 @@ class Reader:
 MOMENTS = ("created_at", "anchor", "sealed_at", "duration", "horizon", "authenticated_at")
 
 
-def encode(header, entries, more_flags=0, reserved=0, device_key=b""):
+def encode(header, entries, more_flags=0, reserved=0, device_key=None):
+    device = header["device"]
+    if device_key is None:
+        device_key = bytes.fromhex(device) if device not in (None, "offered") else b""
     flags = (
         (1 if header["own_duration"] else 0)
         | (2 if header["in_store"] else 0)
         | (0 if header["persistent"] is None else 4)
         | (8 if header["persistent"] else 0)
+        | (0 if device is None else 16)
         | more_flags
     )
     subject = (header["subject"] or "").encode()
@@ -274,14 +306,16 @@ def decode(plaintext):
         header[moment] = reader.integer(6)
     header["generation"] = reader.integer(8)
     flags, reserved = reader.integer(1), reader.integer(1)
-    if flags & ~15 or flags & 12 == 8 or reserved:
+    if flags & ~31 or flags & 12 == 8 or reserved:
         raise Refused("malformed")
     header["own_duration"] = bool(flags & 1)
     header["in_store"] = bool(flags & 2)
     header["persistent"] = bool(flags & 8) if flags & 4 else None
     header["subject"] = reader.text() or None
-    if reader.take(reader.length()):
+    key = reader.take(reader.length())
+    if key and (not flags & 16 or len(key) != 33 or key[0] not in (2, 3)):
         raise Refused("malformed")
+    header["device"] = key.hex() or ("offered" if flags & 16 else None)
     return header, decode_entries(reader)
 
 
@@ -398,6 +432,7 @@ def header(**changes):
         "in_store": False,
         "subject": None,
         "generation": 0,
+        "device": None,
     }
     return base | changes
 
@@ -418,7 +453,7 @@ def generate():
         "format": "docs/wire-format.md, version 1",
         "derived_key": {"secret": secret, "key": b64(root), "id": key_id(root).hex()},
         "good": cookies, "bad": forged_cookies, "good_rows": rows, "bad_rows": forged_rows,
-        **generate_transient(), **generate_csrf(),
+        **generate_transient(), **generate_csrf(), **generate_device(),
     }
 
 
@@ -465,6 +500,43 @@ def generate_transient():
     }.items():
         refuse(what, "malformed", key, plaintext, opens=True)
     return {"good_transient": good, "bad_transient": bad}
+
+
+DEVICE_KEY = bytes([2]) + bytes(range(32))
+
+
+def generate_device():
+    session_id, until, name = bytes(range(100, 116)), 1767226200000, NAME
+    good, bad = [], []
+    of = lambda purpose, text, keys: {
+        "purpose": purpose, "keys": [b64(root) for root in keys], "name": name, "text": text}
+    sealed = lambda purpose, plaintext, root=ONE: b64(
+        seal(root, device_key(purpose)(root, name), bytes(range(120 + len(good), 144 + len(good))), pad(plaintext)))
+
+    for keys, retired in (((ONE,), False), ((TWO, ONE), True)):
+        for purpose in DEVICE_PURPOSES:
+            key = b"" if purpose == "device registration" else DEVICE_KEY
+            plain = encode_transient(until, "", (session_id + key).hex())
+            good.append(of(purpose, sealed(purpose, plain), keys) | {
+                "until": until, "id": b64(session_id), "key": key.hex() or None, "retired_key": retired})
+    for purpose in DEVICE_PURPOSES:
+        key = b"" if purpose == "device registration" else DEVICE_KEY
+        plain = encode_transient(until, "", (session_id + key).hex())
+        for other in [p for p in DEVICE_PURPOSES if p != purpose] + ["transient", "cookie"]:
+            bad.append(of(purpose, sealed(other, plain), (ONE,)) | {"what": f"sealed as {other}", "rejection": "tampered"})
+        for what, wrong in {
+            "a key too much or too few": session_id + (DEVICE_KEY if not key else b""),
+            "an id cut off": session_id[:15],
+            "a byte more": session_id + key + b"\2",
+        }.items():
+            bad.append(of(purpose, sealed(purpose, encode_transient(until, "", wrong.hex())), (ONE,))
+                       | {"what": what, "rejection": "malformed"})
+    identifiers = [
+        {"keys": [b64(root) for root in keys], "name": name, "id": b64(session_id), "key": DEVICE_KEY.hex(),
+         "identifier": device_identifier(root, name, session_id, DEVICE_KEY)}
+        for keys, root in (((ONE,), ONE), ((TWO, ONE), ONE), ((TWO, ONE), TWO))
+    ]
+    return {"good_device": good, "bad_device": bad, "device_identifiers": identifiers}
 
 
 def generate_csrf():
@@ -536,6 +608,9 @@ def generate_cookies():
     add("one cookie of a sealing epoch", header(), [["n", NUMBER]], nonce=EPOCH + bytes(range(12)))
     add("another cookie of that epoch", header(counter=8), [["n", NUMBER]], nonce=EPOCH + bytes(range(12, 24)))
     add("a cookie of an epoch that begins alike", header(counter=9), [["n", NUMBER]], nonce=EPOCH[:11] + bytes(13))
+    add("offered to a device", authenticated | {"device": "offered"}, [["n", NUMBER]])
+    add("bound to a device", authenticated | {"device": DEVICE_KEY.hex()}, [["n", NUMBER]])
+    add("bound, the other half of the curve", authenticated | {"device": "03" + DEVICE_KEY.hex()[2:], "in_store": True}, [])
 
     # In that epoch too, so that they meet a key that was derived for others. Each is sealed as it should be but for one thing.
     nonce = EPOCH + bytes(12)
@@ -601,15 +676,14 @@ def generate_cookies():
 
     record("padding that is not zero", pad(plain)[:-1] + b"\1")
     record("a block of padding too many", pad(plain) + bytes(BLOCK))
-    record("the flag that is for a session offered to a device", altered(more_flags=16))
-    record("that flag in an authenticated session", altered(authenticated, more_flags=16))
     record("an unknown flag", altered(more_flags=128))
     record("persistent without the wish", altered(more_flags=8))
     record("a reserved byte that is not 0", altered(reserved=1))
-    record("a device key of 33 bytes", altered(device_key=b"\x02" + bytes(range(32))))
-    record("a device key of 32 bytes", altered(device_key=bytes(range(32))))
-    record("a device key of 1 byte", altered(device_key=b"\0"))
-    record("a device key of an authenticated session", altered(authenticated, more_flags=16, device_key=b"\x02" + bytes(range(32))))
+    record("a device key without its flag", altered(device_key=DEVICE_KEY))
+    record("a device key of 32 bytes", altered(more_flags=16, device_key=DEVICE_KEY[:32]))
+    record("a device key of 34 bytes", altered(more_flags=16, device_key=DEVICE_KEY + b"\0"))
+    record("a device key of 1 byte", altered(more_flags=16, device_key=b"\2"))
+    record("a device key that is no compressed point", altered(more_flags=16, device_key=b"\4" + DEVICE_KEY[1:]))
     record("a subject that is not UTF-8", altered(header(subject="ada")).replace(b"\3ada", b"\3a\xffa"))
     record("entries in descending order", altered(entries=[["b", NUMBER], ["a", NUMBER]]))
     record("an entry twice", altered(entries=[["a", NUMBER], ["a", NUMBER]]))
@@ -743,6 +817,16 @@ def check():
         assert open_transient(vector) == wanted, vector["what"]
     for vector in vectors["bad_transient"]:
         refused(vector, open_transient, lambda vector: open_value(roots(vector), vector["base"], vector["cookie"], transient_key))
+    for vector in vectors["good_device"]:
+        wanted = tuple(vector[part] for part in ("until", "id", "key", "retired_key"))
+        assert open_device(vector) == wanted, vector
+    for vector in vectors["bad_device"]:
+        try:
+            open_device(vector)
+        except Refused as reason:
+            assert str(reason) == vector["rejection"], vector
+        else:
+            sys.exit(f"accepted: {vector['what']}")
     for vector in vectors["good_csrf"]:
         check_csrf(roots(vector), vector["name"], bound(vector), vector["token"])
     for vector in vectors["bad_csrf"]:
@@ -757,8 +841,8 @@ def check():
     for vector in official:
         sealed = encrypt(*(bytes.fromhex(vector[field]) for field in ("key", "nonce", "aad", "plaintext")))
         assert sealed.hex() == vector["ciphertext_and_tag"], vector["id"]
-    counts = (len(vectors[part]) for part in ("good", "good_rows", "good_transient", "good_csrf"))
-    print(len(official), "official answers; {} golden cookies, {} rows, {} transient cookies, {} tokens".format(*counts))
+    counts = (len(vectors[part]) for part in ("good", "good_rows", "good_transient", "good_csrf", "good_device"))
+    print(len(official), "official answers; {} golden cookies, {} rows, {} transient cookies, {} tokens, {} of devices".format(*counts))
     print(sum(len(vectors[part]) for part in vectors if part.startswith("bad")), "forgeries of all these")
 
 

@@ -473,7 +473,7 @@ mod tests {
             &[
                 (true, &["plain", "subject", "authenticated", "own", "reference", "old"]),
                 (true, &["long", "many", "found_long_length"]),
-                (false, &["flags", "offered", "reserved", "device_key", "order", "padding", "short"]),
+                (false, &["flags", "reserved", "device_key", "device_key_cut", "order", "padding", "short"]),
             ],
         );
     }

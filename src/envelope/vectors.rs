@@ -12,9 +12,10 @@ use super::gcm::Engine;
 use super::xaes::NONCE_LEN;
 use super::*;
 use crate::csrf::Binding;
+use crate::device;
 use crate::error::CsrfError;
 use crate::key::Key;
-use crate::record::{self, Header, Line, Packed, Place, RowContent, SessionId};
+use crate::record::{self, Device, DeviceKey, Header, Line, Packed, Place, RowContent, SessionId};
 
 fn file(text: &str) -> Json {
     serde_json::from_str(text).unwrap()
@@ -189,6 +190,11 @@ fn spelled(header: &Header) -> Json {
         "subject": header.subject.as_deref(),
         "generation": header.generation,
         "authenticated_at": header.authenticated_at.0,
+        "device": match &header.device {
+            Device::Free => Json::Null,
+            Device::Offered => "offered".into(),
+            Device::Bound(key) => hex(&key.0).into(),
+        },
     })
 }
 
@@ -374,6 +380,53 @@ fn golden_tokens_are_of_their_session_and_forged_ones_of_none() {
     }
 }
 
+#[test]
+fn golden_challenges_and_proofs_of_devices_are_of_their_purpose_and_identifiers_to_the_letter() {
+    let vectors = cookies();
+    let opened = |vector: &Json| {
+        let purpose = match text(vector, "purpose") {
+            "device registration" => Purpose::DeviceRegistration,
+            "device refresh" => Purpose::DeviceRefresh,
+            "device proof" => Purpose::DeviceProof,
+            other => panic!("{other}"),
+        };
+        let sealer = Sealer::new(ring(vector), purpose, text(vector, "name"));
+        let opened = sealer.parse(text(vector, "text").as_bytes()).and_then(Parsed::open);
+        let opened = opened.map_err(|reason| reason.as_str())?;
+        let content = record::decode_transient(&opened).map_err(|_| "malformed")?;
+        let (id, key) = device::subject_of(content.value).ok_or("malformed")?;
+        if key.is_some() != (purpose != Purpose::DeviceRegistration) {
+            return Err("malformed");
+        }
+        Ok((content.until.0, id.to_string(), key.map(|key| hex(&key.0)), !opened.current))
+    };
+    let (good, bad) = (vectors["good_device"].as_array().unwrap(), vectors["bad_device"].as_array().unwrap());
+    assert!(good.len() >= 6 && bad.len() >= 15);
+    for vector in good {
+        let key = vector["key"].as_str().map(str::to_owned);
+        let retired = vector["retired_key"] == true;
+        let wanted = (vector["until"].as_i64().unwrap(), text(vector, "id").to_owned(), key, retired);
+        assert_eq!(opened(vector), Ok(wanted), "{vector}");
+    }
+    for vector in bad {
+        assert_eq!(opened(vector), Err(text(vector, "rejection")), "{vector}");
+    }
+    for vector in vectors["device_identifiers"].as_array().unwrap() {
+        let (id, key) =
+            (text(vector, "id").parse().unwrap(), DeviceKey::read(&bytes(vector, "key")).unwrap());
+        let (ring, identifier) = (ring(vector), text(vector, "identifier"));
+        let config = crate::cookie::CookieConfig { name: text(vector, "name").into(), ..Default::default() };
+        let binder = device::Binder::for_tests(&ring, &config);
+        assert!(binder.names(identifier, id));
+        assert_eq!(device::Binder::named_key(identifier), Some(key));
+        let other = SessionId([1; 16]);
+        assert!(!binder.names(identifier, other), "another session's");
+        if vector["keys"].as_array().unwrap().len() == 1 {
+            assert_eq!(binder.identifier(id, &key), identifier);
+        }
+    }
+}
+
 fn write_row(content: &RowContent, out: &mut Vec<u8>) {
     match content {
         RowContent::Live { counter, entries } => {
@@ -485,6 +538,13 @@ fn fresh_cookies_are_written_for_the_independent_reader() {
         header.counter = round as u32;
         header.subject = (round > 25).then(|| "é".repeat(round as usize * 7).into());
         header.authenticated_at = crate::clock::Millis(if round > 35 { now.0 - round } else { 0 });
+        header.device = match round % 5 {
+            0 => Device::Free,
+            1 => Device::Offered,
+            _ => Device::Bound(
+                DeviceKey::read(&[&[2 + (round as u8 & 1)][..], &[round as u8; 32]].concat()).unwrap().into(),
+            ),
+        };
         let entry = vec![round as u8; round as usize * 30];
         let write = |text: &mut Vec<u8>| record::encode(&header, 1, [("key", &entry)].into_iter(), text);
         let mut out = Vec::new();

@@ -1,7 +1,10 @@
 //! The path that browsers register devices and refresh proofs at, which the middleware answers by itself.
 //!
 //! A request with `Sec-Secure-Session-Id`, which no page can send, refreshes a proof; any other registers a key. Both are the
-//! browser's own and carry no `Origin`; what stands against other sites is the challenge that they answer.
+//! browser's own, whatever site the user came from; what stands against other sites is the challenge that they answer.
+//!
+//! After a login that another site has led to, such as an identity provider, the registration comes without the cookie that the
+//! login has just set, because that is `SameSite=Lax`. It stands on its challenge then, which says which session it is for.
 //!
 //! | | answer |
 //! |---|---|
@@ -147,15 +150,16 @@ impl Sessions {
         now: Millis,
     ) -> DeviceAnswer {
         let known = match known(session) {
-            Ok(known) => known,
+            Ok(known) => Some(known),
+            Err(Origin::New) => None,
             Err(_) => return self.refused(None, DeviceRefusal::NoSession),
         };
-        match registered(binder, &known, request, now) {
-            Ok(key) => {
-                self.tell(&Event::DeviceProved { id: known.id, registered: true });
-                proved(binder, known.id, &key, &binder.identifier(known.id, &key), now)
+        match registered(binder, known.as_ref(), request, now) {
+            Ok((id, key)) => {
+                self.tell(&Event::DeviceProved { id, registered: true });
+                proved(binder, id, &key, &binder.identifier(id, &key), now)
             }
-            Err(reason) => self.refused(Some(known.id), reason),
+            Err(reason) => self.refused(known.map(|known| known.id), reason),
         }
     }
 
@@ -226,23 +230,27 @@ fn is_over(origin: Origin) -> bool {
     }
 }
 
-/// The key that a registration brings, if all of it is in order. The signature is looked at last.
+/// The session that a registration is for and the key that it brings, if all of it is in order. The signature is looked at last.
 fn registered(
     binder: &Binder,
-    known: &Known,
+    known: Option<&Known>,
     request: &DeviceRequest,
     now: Millis,
-) -> Result<DeviceKey, DeviceRefusal> {
-    match known.device {
-        Device::Free => return Err(DeviceRefusal::NotOffered),
-        Device::Bound(_) => return Err(DeviceRefusal::Bound),
-        Device::Offered => {}
+) -> Result<(SessionId, DeviceKey), DeviceRefusal> {
+    match known.map(|known| &known.device) {
+        Some(Device::Free) => return Err(DeviceRefusal::NotOffered),
+        Some(Device::Bound(_)) => return Err(DeviceRefusal::Bound),
+        // A session that is not there has no key for all that is known here. If it has one, it takes no other.
+        Some(Device::Offered) | None => {}
     }
     let proof = request.proof()?;
     let key = proof.key().ok_or(DeviceRefusal::Key)?;
-    binder.check_registration(proof.challenge(), known.id, now)?;
+    let id = binder.registers(proof.challenge(), now)?;
+    if known.is_some_and(|known| known.id != id) {
+        return Err(DeviceRefusal::OtherSession);
+    }
     proof.verify_own()?;
-    Ok(key)
+    Ok((id, key))
 }
 
 fn refreshed(

@@ -25,7 +25,7 @@ mod lazy;
 mod lifetime;
 mod logins;
 mod meanwhile;
-#[cfg(feature = "metrics")]
+#[cfg(all(feature = "device-binding", feature = "metrics"))]
 mod measured;
 mod races;
 mod rejections;

@@ -15,7 +15,7 @@ use sealed_session::{
 use serde_json::{Value, json};
 
 use crate::framework;
-use crate::support::{Answer, Bed, DAY, Jar, MINUTE, MS, NAME, Reply, Sent, Wrapped, futures_of, key, start};
+use crate::support::{Answer, Bed, Jar, MINUTE, MS, Reply, Sent, Wrapped, futures_of, key, start};
 
 const PATH: &str = "/device-binding/s";
 const PROOF: &str = "s-proof";
@@ -180,8 +180,23 @@ fn refusals(bed: &Bed) -> Vec<DeviceRefusal> {
     bed.events().into_iter().filter_map(reason).collect()
 }
 
+/// Everything that is told of devices.
+#[cfg(feature = "metrics")]
+pub(crate) async fn traffic() {
+    offers().await;
+    refreshes().await;
+    second_keys().await;
+    thefts().await;
+    no_registrations().await;
+    no_proofs().await;
+}
+
 #[actix_web::test]
 async fn only_the_answer_to_a_login_offers_a_binding() {
+    offers().await;
+}
+
+async fn offers() {
     let bed = bound();
     let mut browser = Browser::default();
     let reply = browser.visit(&bed, |session| session.insert("cart", 1).unwrap()).await;
@@ -254,6 +269,10 @@ async fn a_registration_sets_the_proof_alone_and_the_next_request_gets_the_key()
 
 #[actix_web::test]
 async fn without_a_proof_a_bound_session_is_nobodys_and_stays_as_it_is() {
+    thefts().await;
+}
+
+async fn thefts() {
     let bed = bound();
     let mut browser = Browser::bound(&bed, "ada", &Device::new(1)).await;
     browser.visit(&bed, |session| session.insert("secret", 1).unwrap()).await;
@@ -316,6 +335,10 @@ async fn a_proof_is_good_until_its_end_and_for_its_key_alone() {
 
 #[actix_web::test]
 async fn a_refresh_moves_the_end_and_takes_one_request() {
+    refreshes().await;
+}
+
+async fn refreshes() {
     let bed = bound();
     let device = Device::new(1);
     let mut browser = Browser::bound(&bed, "ada", &device).await;
@@ -342,6 +365,10 @@ async fn a_refresh_moves_the_end_and_takes_one_request() {
 
 #[actix_web::test]
 async fn a_session_that_has_a_key_never_gets_another() {
+    second_keys().await;
+}
+
+async fn second_keys() {
     let bed = bound();
     let (device, other) = (Device::new(1), Device::new(2));
     let mut browser = Browser::default();
@@ -363,6 +390,10 @@ async fn a_session_that_has_a_key_never_gets_another() {
 
 #[actix_web::test]
 async fn what_is_no_registration_is_refused_by_name_and_tells_nothing() {
+    no_registrations().await;
+}
+
+async fn no_registrations() {
     let bed = bound();
     let (device, other) = (Device::new(1), Device::new(2));
     let mut browser = Browser::default();
@@ -426,9 +457,11 @@ async fn what_is_no_registration_is_refused_by_name_and_tells_nothing() {
     let twice = [("secure-session-response", good.as_str()); 2];
     assert_eq!(browser.post(&bed, &twice).await.status, StatusCode::FORBIDDEN);
     assert_eq!(refusals(&bed), [DeviceRefusal::Duplicate]);
-    // Nobody's, and somebody's who was never offered one.
+    // Of a cookie that is none, and of somebody who was never offered one.
     let headers = [("secure-session-response", good.as_str())];
-    assert_eq!(Browser::default().post(&bed, &headers).await.status, StatusCode::FORBIDDEN);
+    let mut spoilt = browser.clone();
+    spoilt.session.0.as_mut().unwrap().pop();
+    assert_eq!(spoilt.post(&bed, &headers).await.status, StatusCode::FORBIDDEN);
     assert_eq!(refusals(&bed), [DeviceRefusal::NoSession]);
     let mut free = Browser::default();
     free.visit(&bed, |session| session.insert("n", 1).unwrap()).await;
@@ -446,6 +479,10 @@ async fn what_is_no_registration_is_refused_by_name_and_tells_nothing() {
 
 #[actix_web::test]
 async fn what_is_no_proof_gets_a_challenge_and_nothing_else() {
+    no_proofs().await;
+}
+
+async fn no_proofs() {
     let bed = bound();
     let (device, other) = (Device::new(1), Device::new(2));
     let mut ada = Browser::default();
@@ -593,6 +630,37 @@ async fn whichever_answer_comes_last_after_a_login_the_session_gets_its_key() {
     assert_eq!(browser.refresh(&bed, &device).await.status, StatusCode::OK, "by what the browser calls it");
     browser.visit(&bed, |_| ()).await;
     assert_eq!(browser.sees(&bed).await.2, DeviceState::Bound);
+}
+
+/// As browsers do it after a login that an identity provider has led to: the cookie is `SameSite=Lax`.
+#[actix_web::test]
+async fn a_registration_without_a_cookie_stands_on_its_challenge_and_gives_nothing_away() {
+    let bed = bound();
+    let (device, other) = (Device::new(1), Device::new(2));
+    let mut browser = Browser::default();
+    let reply = browser.log_in(&bed, "ada").await;
+    let challenge = quoted(reply.all(REGISTRATION)[0], "challenge=").to_owned();
+    let mut without = Browser::default();
+    let reply = without.register_with(&bed, &device.registration(&challenge)).await;
+    assert_eq!((reply.status, reply.all(SET_COOKIE).len()), (StatusCode::OK, 1));
+    browser.proof.clone_from(&without.proof);
+    browser.visit(&bed, |_| ()).await;
+    assert_eq!(browser.sees(&bed).await, (Origin::Resumed, Some("ada".into()), DeviceState::Bound));
+    // The same challenge once more, with another key: a proof that this session does not take.
+    let mut thief = Browser { session: browser.session.clone(), ..Browser::default() };
+    let mut without = Browser::default();
+    without.register_with(&bed, &other.registration(&challenge)).await;
+    thief.proof.clone_from(&without.proof);
+    assert_eq!(thief.sees(&bed).await.0, UNPROVEN);
+    // Nor with what was made up, or is over.
+    for wrong in
+        [other.registration("made-up"), other.proof(&challenge), device.registration(&challenge) + "A"]
+    {
+        assert_eq!(Browser::default().register_with(&bed, &wrong).await.status, StatusCode::FORBIDDEN);
+    }
+    bed.clock.advance(TEN_MINUTES + 5 * MINUTE);
+    let reply = Browser::default().register_with(&bed, &device.registration(&challenge)).await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
 }
 
 #[actix_web::test]
@@ -764,5 +832,4 @@ async fn scopes_have_a_path_and_a_proof_each() {
             "{path}"
         );
     }
-    let _ = (DAY, NAME);
 }

@@ -257,6 +257,7 @@ async fn of_refusals() -> Vec<String> {
     messages.push(sealed_session::TransientError::CrossSite.to_string());
     messages.push(sealed_session::Rejection::Missing.to_string());
     messages.push(sealed_session::Rejection::Revoked.to_string());
+    messages.push(sealed_session::Rejection::Unproven.to_string());
     messages
 }
 
@@ -267,6 +268,19 @@ fn of_layers() -> [String; 3] {
         SessionRejection::NotLayered.to_string(),
         SessionRejection::CrossSite.to_string(),
         SessionRejection::NotAuthenticated.to_string(),
+    ]
+}
+
+#[cfg(feature = "device-binding")]
+fn of_devices() -> Vec<String> {
+    use sealed_session::DeviceBinding;
+    let bound = |builder: SessionsBuilder| builder.device_binding(DeviceBinding::WhereOffered);
+    vec![
+        message(bound(builder()).device_binding_path("/elsewhere").path("/app").cookie_name("s").build()),
+        message(builder().proof_lifetime(Duration::from_secs(600)).build()),
+        message(bound(builder()).proof_lifetime(Duration::ZERO).build()),
+        message(bound(builder()).cookie_name("s").secure(Secure::Auto).build()),
+        message(bound(builder()).cookie_name("s").domain("example.com").build()),
     ]
 }
 
@@ -317,6 +331,8 @@ async fn every_message_is_in_the_book_and_the_book_has_no_other() {
     messages.push(without_middleware().await);
     #[cfg(feature = "axum")]
     messages.extend(of_layers());
+    #[cfg(feature = "device-binding")]
+    messages.extend(of_devices());
     #[cfg(feature = "memory")]
     messages.extend(with_a_store().await);
     #[cfg(feature = "redb")]
@@ -328,7 +344,7 @@ async fn every_message_is_in_the_book_and_the_book_has_no_other() {
     let said: BTreeSet<&str> = messages.iter().map(String::as_str).collect();
     let missing: Vec<_> = said.difference(&book).collect();
     assert!(missing.is_empty(), "not in docs/errors.md:\n    {}", join(&missing));
-    if cfg!(all(feature = "axum", feature = "memory", feature = "redb")) {
+    if cfg!(all(feature = "axum", feature = "device-binding", feature = "memory", feature = "redb")) {
         let unknown: Vec<_> = book.difference(&said).collect();
         assert!(unknown.is_empty(), "only in docs/errors.md:\n    {}", join(&unknown));
     }

@@ -34,7 +34,7 @@ mod lifetime;
 mod logins;
 #[cfg(feature = "memory")]
 mod meanwhile;
-#[cfg(all(feature = "memory", feature = "metrics"))]
+#[cfg(all(feature = "device-binding", feature = "memory", feature = "metrics"))]
 mod measured;
 mod races;
 mod readme;

@@ -275,6 +275,7 @@ async fn every_kind_of_traffic() {
     a_store_that_fails().await;
     too_many_and_too_large().await;
     keys_that_change().await;
+    crate::device_binding::traffic().await;
 }
 
 #[actix_web::test]

@@ -3,8 +3,8 @@
 use clap::Args;
 use sealed_session::store::MemoryStore;
 use sealed_session::{
-    Clock as _, End, FailurePolicy, Inspection, KeyState, MAX_NAME_VALUE_BYTES, Origin, Placement, Rejection,
-    Revocation, Sessions, SessionsBuilder,
+    Clock as _, DeviceState, End, FailurePolicy, Inspection, KeyState, MAX_NAME_VALUE_BYTES, Origin,
+    Placement, Rejection, Revocation, Sessions, SessionsBuilder,
 };
 use serde_json::{Map, Value, json};
 
@@ -141,6 +141,9 @@ impl Inspect {
             format!("login     {}", told.authenticated_at.map_or("never".to_owned(), shown)),
             format!("data      in the {place}"),
         ];
+        if told.device != DeviceState::Free {
+            lines.push(format!("device    {}", told.device.as_str()));
+        }
         if let Some(own) = told.own_duration {
             lines.push(format!("duration  {} s, its own", own.as_secs_f64()));
         }
@@ -172,6 +175,7 @@ fn document(told: &Inspection, found: &Found, place: &str, bytes: usize) -> Valu
         "persistent": told.own_persistence,
         "subject": told.subject,
         "authenticated_at": told.authenticated_at.map(shown),
+        "device": told.device.as_str(),
         "placement": place,
         "keys": told.keys,
     })
