@@ -1,6 +1,7 @@
 //! Rows in PostgreSQL, MySQL or MariaDB, or SQLite.
 
 mod dialect;
+mod lane;
 mod lanes;
 mod options;
 

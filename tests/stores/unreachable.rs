@@ -198,12 +198,14 @@ async fn goes_and_comes_back(engine: Engine) {
 }
 
 /// A machine hangs or loses its power: nothing is answered and nothing closed. What comes in its place is found by new
-/// connections, which nobody but the store makes.
-async fn falls_silent(engine: Engine) {
-    let place = engine.place();
-    let mut gate = Gate::before(&address(engine));
-    let store = lazy(engine, &place.name, &gate.url(&address(engine))).unwrap();
-    gate.open();
+/// connections, which nobody but the store makes. Requests do not wait for ever, but for so long.
+async fn falls_silent_after(
+    engine: Engine,
+    lull: Duration,
+    store: Arc<dyn Store>,
+    gate: Gate,
+    patience: Duration,
+) {
     assert_eq!(until("it is found", async || create(&*store, 1).await).await, Written::Done);
     for round in 0..2 {
         // As many connections as a store keeps.
@@ -213,20 +215,43 @@ async fn falls_silent(engine: Engine) {
             .await
             .into_iter()
             .for_each(|row| assert!(row.unwrap().is_some()));
+        tokio::time::sleep(lull).await;
         gate.hush();
         let began = Instant::now();
         let found = loop {
-            // As requests do, which do not wait for ever.
-            match tokio::time::timeout(Duration::from_secs(1), store.load(&key(1))).await {
+            match tokio::time::timeout(patience, store.load(&key(1))).await {
                 Ok(Ok(row)) => break row,
                 _ => assert!(
                     began.elapsed() < Duration::from_secs(20),
-                    "round {round}: it waits for the silent one"
+                    "{engine:?}, round {round}: it waits for the silent one"
                 ),
             }
         };
         assert_eq!(found.unwrap().data, b"data");
     }
+}
+
+async fn falls_silent(engine: Engine) {
+    let (place, mut gate) = (engine.place(), Gate::before(&address(engine)));
+    let store = lazy(engine, &place.name, &gate.url(&address(engine))).unwrap();
+    gate.open();
+    falls_silent_after(engine, Duration::ZERO, store, gate, Duration::from_secs(1)).await;
+}
+
+/// Connections that have been idle for so long are asked first, and do not answer either.
+async fn falls_silent_in_a_lull(engine: Engine) {
+    let (place, mut gate) = (engine.place(), Gate::before(&address(engine)));
+    let store = lazy(engine, &place.name, &gate.url(&address(engine))).unwrap();
+    gate.open();
+    falls_silent_after(engine, Duration::from_secs(3), store, gate, Duration::from_secs(1)).await;
+}
+
+/// As with a `store_timeout` that is shorter than any time after which silence is certain.
+async fn falls_silent_to_the_impatient(engine: Engine) {
+    let (place, mut gate) = (engine.place(), Gate::before(&address(engine)));
+    let store = lazy(engine, &place.name, &gate.url(&address(engine))).unwrap();
+    gate.open();
+    falls_silent_after(engine, Duration::ZERO, store, gate, Duration::from_millis(300)).await;
 }
 
 /// The number of connections that 400 requests make of a server that ends each.
@@ -276,6 +301,12 @@ mod again {
 }
 mod after_silence {
     on_each_engine!(super::falls_silent; redis Redis, mongodb Mongo, postgres Postgres, mariadb MariaDb);
+}
+mod after_silence_in_a_lull {
+    on_each_engine!(super::falls_silent_in_a_lull; redis Redis, mongodb Mongo, postgres Postgres, mariadb MariaDb);
+}
+mod after_silence_to_the_impatient {
+    on_each_engine!(super::falls_silent_to_the_impatient; mongodb Mongo, postgres Postgres, mariadb MariaDb);
 }
 mod restraint {
     on_each_server!(super::is_not_hammered);
