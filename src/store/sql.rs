@@ -383,6 +383,18 @@ fn is_overtaken(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01" | "1213"))
 }
 
+/// Whether the server takes no statements on this connection any more: it only reads, as a primary does that has become a
+/// standby, it stops, it has no cluster around it, or it does not know what was prepared.
+fn leads_nowhere(error: &sqlx::Error) -> bool {
+    let Some(code) = code(error) else { return false };
+    match &*code {
+        "25006" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "26000" | "0A000" => true,
+        "1290" | "1792" | "1836" | "1047" | "1053" | "1927" | "1243" => true,
+        // Connection exceptions, as of a proxy.
+        code => code.starts_with("08"),
+    }
+}
+
 fn failure(error: sqlx::Error) -> StoreError {
     let error = match error {
         sqlx::Error::Configuration(cause) if cause.is::<Unreached>() => {

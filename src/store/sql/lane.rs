@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use super::leads_nowhere;
 use crate::store::reach::SILENT;
 
 /// One that was idle for longer is asked whether it is still there.
@@ -116,12 +117,12 @@ impl<D: Database> Lane<D> {
         Ok(lane)
     }
 
-    /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it. One that leads to
-    /// a server which refuses statements is left: it may be a primary no more, and at its address there may be another one.
+    /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it. One that leads
+    /// nowhere any more is left: at the server's address there may be another one.
     pub(super) fn done<T>(mut self, outcome: Result<T, Error>) -> Result<T, Error> {
         let keeps = match &outcome {
             Ok(_) => true,
-            Err(Error::Database(error)) => error.is_unique_violation(),
+            Err(error @ Error::Database(_)) => !leads_nowhere(error),
             // Whether it is broken turns out when it is dropped.
             Err(_) => return outcome,
         };
