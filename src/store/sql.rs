@@ -48,7 +48,8 @@ const SWEPT_AT_ONCE: usize = 1_000;
 ///   CREATE TABLE sealed_sessions (id BINARY(32) PRIMARY KEY, revision BINARY(16) NOT NULL, expires_at BIGINT NOT NULL, data MEDIUMBLOB NOT NULL,
 ///       INDEX sealed_sessions_expires_at (expires_at));
 ///   ```
-/// - **Permissions.** `SELECT`, `INSERT`, `UPDATE` and `DELETE` on that table.
+/// - **Permissions.** `SELECT`, `INSERT`, `UPDATE` and `DELETE` on that table, which are enough for
+///   [`create_table`](SqlStoreOptions::create_table) as well where table and index are there.
 /// - **Durability.** The database's: with its defaults, what was acknowledged survives a crash. `synchronous_commit =
 ///   off`, `fsync = off`, `innodb_flush_log_at_trx_commit = 0` or `2` give some of it away.
 /// - **Replicas.** The address has to be that of the primary: a replica that lags behind shows old data and dead sessions.
@@ -218,8 +219,8 @@ impl SqlStore {
         SqlStoreOptions::new().over(pool.into())
     }
 
-    /// Makes the table and its index where there are none; the connection's user has to be allowed to. See also
-    /// [`SqlStoreOptions::create_table`], which does it when the database is there.
+    /// Makes the table and its index where there are none; the connection's user has to be allowed to, unless the table is there.
+    /// See also [`SqlStoreOptions::create_table`], which does it when the database is there.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -229,6 +230,8 @@ impl SqlStore {
                 Ok(_) => {}
                 // Another process was faster, between PostgreSQL's look and its leap.
                 Err(error) if matches!(code(&error).as_deref(), Some("23505" | "42P07" | "42710")) => {}
+                // Databases ask for the permission before they look whether anything has to be done.
+                Err(error) if is_denied(&error) && execute!(self.inner, look).is_ok() => {}
                 Err(error) => return Err(failure(error)),
             }
         }
@@ -393,6 +396,11 @@ fn leads_nowhere(error: &sqlx::Error) -> bool {
         // Connection exceptions, as of a proxy.
         code => code.starts_with("08"),
     }
+}
+
+/// Whether the user may not do that, in PostgreSQL or MySQL.
+fn is_denied(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("42501" | "1142" | "1044"))
 }
 
 fn failure(error: sqlx::Error) -> StoreError {

@@ -1,4 +1,4 @@
-//! What the SQL stores ask of a database: the connections that they keep and leave.
+//! What the SQL stores ask of a database: the connections that they keep and leave, and permissions.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use sealed_session::store::{
     Expected, NewRow, ROW_KEY_LEN, Revision, RowKey, SqlStore, SqlStoreOptions, Store, StoreError, Written,
 };
-use sqlx::{AssertSqlSafe, Executor as _, PgPool};
+use sqlx::{AssertSqlSafe, Executor as _, MySqlPool, PgPool};
 use time::OffsetDateTime;
 
 use crate::engines::{Engine, Place, server};
+use crate::gate::in_full;
 
 const LONG: Duration = Duration::from_secs(30);
 fn key() -> RowKey {
@@ -140,4 +141,40 @@ async fn a_slow_statement_that_is_given_up_costs_no_other_connection() {
     let after = it.connections("true").await;
     assert!(before.difference(&after).count() <= 1, "{before:?}, {after:?}");
     other.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_create_nothing_in_postgresql_needs_nothing_but_the_table() {
+    let it = Limited::new("limited").await;
+    let made = |table: &str| SqlStoreOptions::new().table(table).create_table(true);
+    let lazy = made(&it.place.name).connect_lazy(&it.url).unwrap();
+    write(&lazy, later()).await.unwrap();
+    let eager = made(&it.place.name).connect(&it.url).await.unwrap();
+    assert!(eager.load(&key()).await.unwrap().is_some());
+    eager.create_table().await.unwrap();
+    let lacks = made("not_there").connect_lazy(&it.url).unwrap();
+    // Older ones let everybody create tables in `public`.
+    it.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+    let told = in_full(&lacks.load(&key()).await.unwrap_err());
+    assert!(told.contains("permission denied"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_create_nothing_in_mariadb_needs_nothing_but_the_table() {
+    let (url, place) = (server("TEST_MYSQL"), Engine::MariaDb.place());
+    let pool = MySqlPool::connect(&url).await.unwrap();
+    let made = |table: &str| SqlStoreOptions::new().table(table).create_table(true);
+    made(&place.name).connect(&url).await.unwrap();
+    for statement in [
+        "CREATE USER 'limited'@'127.0.0.1'".to_owned(),
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO 'limited'@'127.0.0.1'", place.name),
+    ] {
+        pool.execute(AssertSqlSafe(statement)).await.unwrap();
+    }
+    let url = url.replace("root@", "limited@");
+    let lazy = made(&place.name).connect_lazy(&url).unwrap();
+    write(&lazy, later()).await.unwrap();
+    assert!(made(&place.name).connect(&url).await.unwrap().load(&key()).await.unwrap().is_some());
+    let told = in_full(&made("not_there").connect_lazy(&url).unwrap().load(&key()).await.unwrap_err());
+    assert!(told.contains("denied"), "{told}");
 }
