@@ -15,6 +15,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use self::dialect::{Dialect, Statements};
 use self::lanes::Lanes;
@@ -26,6 +27,8 @@ use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
 /// Rows that one statement of the background sweep deletes.
 const SWEPT_AT_ONCE: usize = 1_000;
+/// How long such a statement may take.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Keeps rows in a table of an SQL database, through a pool of connections. The address tells which:
 /// `postgres://user@host/database`, `mysql://user@host/database` (MariaDB, too) or `sqlite:path`.
@@ -99,7 +102,8 @@ async fn sweep_regularly(store: Weak<Inner>, interval: Duration) {
         let Some(inner) = store.upgrade() else { return };
         let store = SqlStore { inner };
         loop {
-            match store.sweep(SWEPT_AT_ONCE).await {
+            let swept = timeout(SWEEP_PATIENCE, store.sweep(SWEPT_AT_ONCE)).await;
+            match swept.unwrap_or_else(|late| Err(StoreError::Timeout(late.into()))) {
                 Ok(swept) if swept == SWEPT_AT_ONCE as u64 => {}
                 Ok(_) => break,
                 Err(error) => {

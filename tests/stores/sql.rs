@@ -1,6 +1,7 @@
-//! What the SQL stores ask of a database: the connections that they keep and leave, and permissions.
+//! What the SQL stores ask of a database: the connections that they keep and leave, permissions, the sweep in the background.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealed_session::store::{
@@ -10,7 +11,7 @@ use sqlx::{AssertSqlSafe, Executor as _, MySqlPool, PgPool};
 use time::OffsetDateTime;
 
 use crate::engines::{Engine, Place, server};
-use crate::gate::in_full;
+use crate::gate::{Gate, in_full};
 
 const LONG: Duration = Duration::from_secs(30);
 fn key() -> RowKey {
@@ -177,4 +178,32 @@ async fn who_may_create_nothing_in_mariadb_needs_nothing_but_the_table() {
     assert!(made(&place.name).connect(&url).await.unwrap().load(&key()).await.unwrap().is_some());
     let told = in_full(&made("not_there").connect_lazy(&url).unwrap().load(&key()).await.unwrap_err());
     assert!(told.contains("denied"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sweep_goes_on_after_a_server_that_has_fallen_silent() {
+    let (url, place) = (server("TEST_POSTGRES"), Engine::Postgres.place());
+    let pool = PgPool::connect(&url).await.unwrap();
+    let mut gate = Gate::before(&url);
+    gate.open();
+    let options = SqlStoreOptions::new().table(&place.name).create_table(true);
+    let direct = options.sweep_every(Duration::MAX).connect(&url).await.unwrap();
+    let _swept: Arc<SqlStore> = Arc::new(
+        SqlStoreOptions::new()
+            .table(&place.name)
+            .sweep_every(Duration::from_millis(50))
+            .connect_lazy(&gate.url(&url))
+            .unwrap(),
+    );
+    let count = format!("SELECT COUNT(*) FROM {}", place.name);
+    let is_swept = async || {
+        let rows: i64 = sqlx::query_scalar(AssertSqlSafe(count.clone())).fetch_one(&pool).await.unwrap();
+        rows == 0
+    };
+    let expired = OffsetDateTime::now_utc() - Duration::from_secs(60);
+    for _ in 0..2 {
+        write(&direct, expired).await.unwrap();
+        until("it is swept", is_swept).await;
+        gate.hush();
+    }
 }
