@@ -52,35 +52,37 @@ impl From<io::Error> for Unreached {
     }
 }
 
-/// Who waits for longer than this and then gives up leaves the connection as well. A machine that has hung or lost its power
-/// closes nothing, and what comes in its place at its address is met by a new connection alone.
+/// Who waits for longer than this and then gives up leaves the connection as well, and who gives up earlier has it asked for as
+/// long. A machine that has hung or lost its power closes nothing, and what comes in its place at its address is met by a new
+/// connection alone.
 #[cfg(any(feature = "redis", feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub(super) const SILENT: Duration = Duration::from_millis(500);
 
-/// A call on a connection. Dropped without an answer after [`SILENT`], as by whoever gave up waiting, it leaves the connection.
+/// A call on a connection. Dropped without an answer, as by whoever gave up waiting, it tells so, and whether that was after
+/// [`SILENT`].
 #[cfg(feature = "redis")]
-pub(super) struct Waiting<F: FnMut()> {
+pub(super) struct Waiting<F: FnMut(bool)> {
     since: Instant,
-    leave: F,
-    answered: bool,
+    gives_up: F,
+    is_over: bool,
 }
 
 #[cfg(feature = "redis")]
-impl<F: FnMut()> Waiting<F> {
-    pub(super) fn or_else(leave: F) -> Self {
-        Self { since: Instant::now(), leave, answered: false }
+impl<F: FnMut(bool)> Waiting<F> {
+    pub(super) fn or_else(gives_up: F) -> Self {
+        Self { since: Instant::now(), gives_up, is_over: false }
     }
 
-    pub(super) fn answered(mut self) {
-        self.answered = true;
+    pub(super) fn is_over(mut self) {
+        self.is_over = true;
     }
 }
 
 #[cfg(feature = "redis")]
-impl<F: FnMut()> Drop for Waiting<F> {
+impl<F: FnMut(bool)> Drop for Waiting<F> {
     fn drop(&mut self) {
-        if !self.answered && self.since.elapsed() >= SILENT {
-            (self.leave)();
+        if !self.is_over {
+            (self.gives_up)(self.since.elapsed() >= SILENT);
         }
     }
 }
@@ -90,6 +92,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Attempts to reach one server.
+#[derive(Clone)]
 pub(super) struct Attempts<E> {
     state: Arc<Mutex<State<E>>>,
 }

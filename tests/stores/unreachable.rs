@@ -254,6 +254,17 @@ async fn falls_silent_to_the_impatient(engine: Engine) {
     falls_silent_after(engine, Duration::ZERO, store, gate, Duration::from_millis(300)).await;
 }
 
+/// The store's own time limit is shorter than half a second, and the request's is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_falls_silent_is_left_after_a_short_timeout_too() {
+    let (place, mut gate) = (Engine::Redis.place(), Gate::before(&address(Engine::Redis)));
+    let store =
+        RedisStoreOptions::new().prefix(format!("{}:", place.name)).timeout(Duration::from_millis(300));
+    let store = Arc::new(store.connect_lazy(&gate.url(&address(Engine::Redis))).unwrap());
+    gate.open();
+    falls_silent_after(Engine::Redis, Duration::ZERO, store, gate, Duration::from_secs(2)).await;
+}
+
 /// The number of connections that 400 requests make of a server that ends each.
 async fn is_not_hammered(engine: Engine) {
     let mut gate = Gate::before(&address(engine));
@@ -306,7 +317,7 @@ mod after_silence_in_a_lull {
     on_each_engine!(super::falls_silent_in_a_lull; redis Redis, mongodb Mongo, postgres Postgres, mariadb MariaDb);
 }
 mod after_silence_to_the_impatient {
-    on_each_engine!(super::falls_silent_to_the_impatient; mongodb Mongo, postgres Postgres, mariadb MariaDb);
+    on_each_engine!(super::falls_silent_to_the_impatient; redis Redis, mongodb Mongo, postgres Postgres, mariadb MariaDb);
 }
 mod restraint {
     on_each_server!(super::is_not_hammered);
