@@ -100,6 +100,7 @@ pub(super) struct Attempts<E> {
 struct State<E> {
     running: Option<Attempt<E>>,
     failed: Option<Failed<E>>,
+    succeeded: Option<Instant>,
 }
 
 type Attempt<E> = Shared<BoxFuture<'static, Result<(), E>>>;
@@ -112,7 +113,7 @@ struct Failed<E> {
 
 impl<E: Clone + From<io::Error> + Send + Sync + 'static> Attempts<E> {
     pub(super) fn new() -> Self {
-        Self { state: Arc::new(Mutex::new(State { running: None, failed: None })) }
+        Self { state: Arc::new(Mutex::new(State { running: None, failed: None, succeeded: None })) }
     }
 
     /// The attempt that is under way, or else this one; within the pause after one that failed, its failure. It is a task, so
@@ -135,7 +136,8 @@ impl<E: Clone + From<io::Error> + Send + Sync + 'static> Attempts<E> {
         outcome
     }
 
-    /// Begins this attempt, for which nobody waits, unless another one is under way or has just failed.
+    /// Begins this attempt, for which nobody waits, unless another one is under way, has just failed, or has succeeded within the
+    /// last second.
     #[cfg(feature = "redis")]
     pub(super) fn launch<F>(&self, attempt: impl FnOnce() -> F)
     where
@@ -143,7 +145,9 @@ impl<E: Clone + From<io::Error> + Send + Sync + 'static> Attempts<E> {
     {
         let mut state = lock(&self.state);
         let is_running = state.running.clone().is_some_and(|running| running.now_or_never().is_none());
-        if !is_running && state.failed.as_ref().is_none_or(|failed| failed.at.elapsed() >= failed.pause) {
+        let has_failed = state.failed.as_ref().is_some_and(|failed| failed.at.elapsed() < failed.pause);
+        let has_succeeded = state.succeeded.is_some_and(|at| at.elapsed() < LONGEST_PAUSE);
+        if !is_running && !has_failed && !has_succeeded {
             state.running = Some(self.begin(attempt()));
         }
     }
@@ -175,6 +179,7 @@ impl<E: Clone + From<io::Error> + Send + Sync + 'static> Attempts<E> {
 
 impl<E: Clone> State<E> {
     fn settle(&mut self, outcome: &Result<(), E>) {
+        self.succeeded = outcome.is_ok().then(Instant::now);
         self.failed = outcome.as_ref().err().map(|why| {
             let pause = match &self.failed {
                 Some(failed) => failed.pause.saturating_mul(2).min(LONGEST_PAUSE),
@@ -238,6 +243,27 @@ mod tests {
         lock(&attempts.state).settle(&Ok(()));
         attempts.fail(refused());
         assert_eq!(pause(&attempts), FIRST_PAUSE);
+    }
+
+    #[cfg(feature = "redis")]
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_begun_within_a_second_of_a_success() {
+        let (attempts, made) = (Attempts::<Unreached>::new(), Arc::new(AtomicU32::new(0)));
+        let began = Instant::now();
+        let mut firsts = 0;
+        while made.load(Ordering::Relaxed) < 2 {
+            assert!(began.elapsed() < Duration::from_secs(20));
+            attempts.launch(|| {
+                let made = Arc::clone(&made);
+                async move {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
+            });
+            firsts += u32::from(made.load(Ordering::Relaxed) == 1);
+            tokio::task::yield_now().await;
+        }
+        assert!(began.elapsed() >= LONGEST_PAUSE && firsts > 1, "{:?}", began.elapsed());
     }
 
     #[tokio::test]
