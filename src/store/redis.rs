@@ -396,7 +396,10 @@ fn failure(error: RedisError, at: Option<&str>) -> StoreError {
     } else if says(&error, "WRONGTYPE") {
         StoreError::Corrupt(error.into())
     } else if error.is_timeout() {
-        StoreError::Timeout(error.into())
+        StoreError::Timeout(match at {
+            Some(at) => Unreached::new(format!("no answer from {at}"), error).into(),
+            None => error.into(),
+        })
     } else {
         StoreError::Unavailable(match at {
             Some(at) if !matches!(error.kind(), ErrorKind::Server(_)) => {
