@@ -264,6 +264,22 @@ async fn a_redis_that_falls_silent_is_left_after_a_short_timeout_too() {
     falls_silent_after(Engine::Redis, Duration::ZERO, store, gate, Duration::from_secs(2)).await;
 }
 
+/// While the store prepares for its first operation, and every request waits for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mongodb_that_falls_silent_after_its_greeting_is_tried_again() {
+    let (place, mut gate) = (Engine::Mongo.place(), Gate::before(&address(Engine::Mongo)));
+    let store = lazy(Engine::Mongo, &place.name, &gate.url(&address(Engine::Mongo))).unwrap();
+    gate.only_greets.store(true, Ordering::SeqCst);
+    gate.open();
+    for _ in 0..2 {
+        let one = key(1);
+        let error = tokio::time::timeout(LONG, store.load(&one)).await.expect("it gives up").unwrap_err();
+        assert!(matches!(error, StoreError::Timeout(_) | StoreError::Unavailable(_)), "{error:?}");
+    }
+    gate.only_greets.store(false, Ordering::SeqCst);
+    assert_eq!(until("it is found", async || create(&*store, 1).await).await, Written::Done);
+}
+
 /// The number of connections that 400 requests make of a server that ends each.
 async fn is_not_hammered(engine: Engine) {
     let mut gate = Gate::before(&address(engine));
