@@ -163,7 +163,8 @@ impl MongoStoreOptions {
     /// [`StoreError::Unavailable`] for an unusable address. What the records of a `mongodb+srv://` address say is not known
     /// before the first request.
     pub fn connect_lazy(self, url: &str) -> Result<MongoStore, StoreError> {
-        let address = ConnectionString::parse(url).map_err(failure)?;
+        // What the driver says may have the password in it, if that is not encoded.
+        let address = ConnectionString::parse(url).map_err(|_| StoreError::Unavailable(UNUSABLE.into()))?;
         let origin = Origin::Address {
             address: Box::new(address),
             timeout: self.timeout,
@@ -183,6 +184,9 @@ impl MongoStoreOptions {
         MongoStore::at(origin, self.create_index, self.clock)
     }
 }
+
+const UNUSABLE: &str = "an address is mongodb://[user:password@]host[:port][,..][/database][?options], with user and password percent-encoded; \
+     or mongodb+srv://, with one host and no port";
 
 impl Origin {
     /// How long it may take until the server has answered for the first time. The driver tells more, if it gives up earlier.

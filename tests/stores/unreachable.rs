@@ -390,6 +390,29 @@ fn what_can_never_be_used_is_an_error_at_once() {
     assert_told(&none, &["max_connections is 0; it must be at least 1"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_not_escaped_is_in_no_message() {
+    for scheme in
+        ["redis", "valkeys", "redis-cluster", "mongodb", "mongodb+srv", "postgres", "mysql", "sqlite"]
+    {
+        for wrong in ["?", "#", "/", "@", ":", "%", "[", "]", ",", " ", "\\"] {
+            let url = format!("{scheme}://{}:{}{wrong}x@127.0.0.1:1/app", SECRETS[0], SECRETS[1]);
+            if let Err(error) = open(&url).await {
+                let told = in_full(&error);
+                assert!(!told.contains(SECRETS[1]), "{url}: {told}");
+            }
+            if let Ok(store) = open_lazy(&url).await {
+                let told = in_full(&store.load(&key(1)).await.unwrap_err());
+                assert!(!told.contains(SECRETS[1]), "{url}: {told}");
+            }
+        }
+    }
+    let Err(error) = MongoStore::connect_lazy("mongodb://ada:s3cret-pass?x@127.0.0.1/") else {
+        panic!("usable")
+    };
+    assert_told(&error, &["percent-encoded"]);
+}
+
 /// Told by the server itself, at `connect` and to requests.
 async fn is_not_let_in(engine: Engine, url: &str, wanted: &[&str]) {
     assert_told(&eager(engine, url).await.unwrap_err(), wanted);
