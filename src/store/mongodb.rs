@@ -1,8 +1,8 @@
 //! Rows in MongoDB.
 
-use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use mongodb::bson::spec::BinarySubtype;
@@ -14,6 +14,7 @@ use mongodb::options::{
 };
 use mongodb::{Client, Collection, IndexModel, Namespace};
 use time::OffsetDateTime;
+use tokio::time::{sleep, timeout};
 
 use crate::clock::{Clock, Millis, SystemClock};
 use crate::error::StoreError;
@@ -24,6 +25,15 @@ use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 const DUPLICATE_KEY: i32 = 11_000;
 const OTHER_INDEX: [i32; 2] = [85, 86];
 const FULL: [i32; 2] = [14_031, 12_501];
+/// How long the driver looks for a server, unless it is told otherwise.
+const SELECTION: Duration = Duration::from_secs(30);
+/// What a server may take for its first answer, once it is found.
+const FIRST_ANSWER: Duration = Duration::from_millis(250);
+/// How long the first operation waits for the index. On a large collection it takes minutes.
+const INDEX_AT_ONCE: Duration = Duration::from_secs(1);
+/// How long the index may take, until its making is asked for once more, and the pause after a failure.
+const INDEX_PATIENCE: Duration = Duration::from_secs(600);
+const INDEX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Keeps rows in a collection of MongoDB 4.4 or later: `{ _id, d: data, r: revision, e: expiry }`, all of it bytes
 /// but the expiry.
@@ -38,8 +48,9 @@ const FULL: [i32; 2] = [14_031, 12_501];
 /// # In production
 /// - **Durability.** Reads and writes go to the primary with `majority`, so that a failover brings no ended session
 ///   back. A replica set needs at least three members for that to survive the loss of one.
-/// - **Permissions.** `readWrite` on the database; for the TTL index `createIndex`, unless it is there:
-///   `db.sessions.createIndex({ e: 1 }, { expireAfterSeconds: 0 })`.
+/// - **Permissions.** `readWrite` on the database, which has `createIndex` in it. Without that the log says each minute that the
+///   TTL index was not made; make it yourself, `db.sessions.createIndex({ e: 1 }, { expireAfterSeconds: 0 })`, and say
+///   [`create_index(false)`](MongoStoreOptions::create_index).
 /// - **What the tests show.** They run against a server that speaks the wire protocol, not against `mongod`: elections,
 ///   sharding, journalling and the minute that its TTL monitor takes are not shown by them.
 ///
@@ -122,7 +133,8 @@ impl MongoStoreOptions {
     }
 
     /// Whether to make the TTL index where there is none; the default is true. `connect` makes it at once, the others before
-    /// their first operation, and again with the next ones until it has succeeded.
+    /// their first operation. What takes longer than a second goes on in the background, and what fails is tried again there each
+    /// minute: until there is an index, expired rows take room, and are not seen.
     pub fn create_index(mut self, create: bool) -> Self {
         self.create_index = create;
         self
@@ -134,7 +146,7 @@ impl MongoStoreOptions {
         self
     }
 
-    /// Connects to the server or replica set of this address, and makes the index.
+    /// Connects to the server or replica set of this address.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] for an unusable address, or if nobody answers there.
@@ -151,7 +163,8 @@ impl MongoStoreOptions {
     /// [`StoreError::Unavailable`] for an unusable address. What the records of a `mongodb+srv://` address say is not known
     /// before the first request.
     pub fn connect_lazy(self, url: &str) -> Result<MongoStore, StoreError> {
-        let address = ConnectionString::parse(url).map_err(failure)?;
+        // What the driver says may have the password in it, if that is not encoded.
+        let address = ConnectionString::parse(url).map_err(|_| StoreError::Unavailable(UNUSABLE.into()))?;
         let origin = Origin::Address {
             address: Box::new(address),
             timeout: self.timeout,
@@ -172,7 +185,19 @@ impl MongoStoreOptions {
     }
 }
 
+const UNUSABLE: &str = "an address is mongodb://[user:password@]host[:port][,..][/database][?options], with user and password percent-encoded; \
+     or mongodb+srv://, with one host and no port";
+
 impl Origin {
+    /// How long it may take until the server has answered for the first time. The driver tells more, if it gives up earlier.
+    fn patience(&self) -> Duration {
+        FIRST_ANSWER
+            + match self {
+                Self::Address { timeout, .. } => *timeout,
+                Self::Client { .. } => SELECTION,
+            }
+    }
+
     async fn rows(&self) -> Result<Collection<Document>, Error> {
         let majority = CollectionOptions::builder()
             .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
@@ -205,8 +230,19 @@ impl Origin {
 }
 
 impl Place {
-    /// All that has to be done before the first operation. The client is made once, and mends its connections by itself.
-    async fn prepare(&self) -> Result<(), Error> {
+    /// All that has to be done before the first operation.
+    async fn prepare(self: Arc<Self>) -> Result<(), Error> {
+        let rows = timeout(self.origin.patience(), self.reach()).await;
+        let rows = rows.unwrap_or_else(|late| Err(io::Error::from(late).into()))?;
+        if self.create_index && !timeout(INDEX_AT_ONCE, make_index(rows)).await.unwrap_or(false) {
+            tokio::spawn(make_index_later(rows.clone(), Arc::downgrade(&self)));
+        }
+        self.ready.get_or_init(|| ());
+        Ok(())
+    }
+
+    /// The client is made once, and mends its connections by itself.
+    async fn reach(&self) -> Result<&Collection<Document>, Error> {
         let rows = match self.rows.get() {
             Some(rows) => rows,
             None => {
@@ -214,27 +250,34 @@ impl Place {
                 self.rows.get_or_init(|| made)
             }
         };
-        if self.create_index {
-            let options = IndexOptions::builder().expire_after(Duration::ZERO).build();
-            let index = IndexModel::builder().keys(doc! { "e": 1 }).options(options).build();
-            match rows.create_index(index).await {
-                Ok(_) => {}
-                Err(error) if code(&error).is_some_and(|code| OTHER_INDEX.contains(&code)) => {
-                    tracing::warn!(
-                        target: "sealed_session",
-                        %error,
-                        "there is another index on `e`, so expired rows may stay; drop it, and restart or create it \
-                         with `expireAfterSeconds: 0`"
-                    );
-                }
-                Err(error) => return Err(error),
-            }
-        } else {
-            let database = rows.client().database(&rows.namespace().db);
-            database.run_command(doc! { "ping": 1 }).await?;
-        }
-        self.ready.get_or_init(|| ());
-        Ok(())
+        rows.client().database(&rows.namespace().db).run_command(doc! { "ping": 1 }).await?;
+        Ok(rows)
+    }
+}
+
+/// Whether nothing more has to be done for the index.
+async fn make_index(rows: &Collection<Document>) -> bool {
+    let options = IndexOptions::builder().expire_after(Duration::ZERO).build();
+    let index = IndexModel::builder().keys(doc! { "e": 1 }).options(options).build();
+    let Err(error) = rows.create_index(index).await else { return true };
+    let is_there = code(&error).is_some_and(|code| OTHER_INDEX.contains(&code));
+    if is_there {
+        tracing::warn!(
+            target: "sealed_session",
+            %error,
+            "there is another index on `e`, so expired rows may stay; drop it, and restart or create it with \
+             `expireAfterSeconds: 0`"
+        );
+    } else {
+        tracing::warn!(target: "sealed_session", %error, "the index was not made by which expired rows go; they take room until it is");
+    }
+    is_there
+}
+
+/// Until it is made, or the store is dropped.
+async fn make_index_later(rows: Collection<Document>, place: Weak<Place>) {
+    while place.strong_count() > 0 && !timeout(INDEX_PATIENCE, make_index(&rows)).await.unwrap_or(false) {
+        sleep(INDEX_PAUSE).await;
     }
 }
 
@@ -300,7 +343,7 @@ impl MongoStore {
                 return Ok(rows);
             }
             let place = Arc::clone(&self.place);
-            self.attempts.join(|| async move { place.prepare().await }).await.map_err(failure)?;
+            self.attempts.join(|| place.prepare()).await.map_err(failure)?;
         }
     }
 

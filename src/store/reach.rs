@@ -52,35 +52,37 @@ impl From<io::Error> for Unreached {
     }
 }
 
-/// Who waits for longer than this and then gives up leaves the connection as well. A machine that has hung or lost its power
-/// closes nothing, and what comes in its place at its address is met by a new connection alone.
+/// Who waits for longer than this and then gives up leaves the connection as well, and who gives up earlier has it asked for as
+/// long. A machine that has hung or lost its power closes nothing, and what comes in its place at its address is met by a new
+/// connection alone.
 #[cfg(any(feature = "redis", feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub(super) const SILENT: Duration = Duration::from_millis(500);
 
-/// A call on a connection. Dropped without an answer after [`SILENT`], as by whoever gave up waiting, it leaves the connection.
+/// A call on a connection. Dropped without an answer, as by whoever gave up waiting, it tells so, and whether that was after
+/// [`SILENT`].
 #[cfg(feature = "redis")]
-pub(super) struct Waiting<F: FnMut()> {
+pub(super) struct Waiting<F: FnMut(bool)> {
     since: Instant,
-    leave: F,
-    answered: bool,
+    gives_up: F,
+    is_over: bool,
 }
 
 #[cfg(feature = "redis")]
-impl<F: FnMut()> Waiting<F> {
-    pub(super) fn or_else(leave: F) -> Self {
-        Self { since: Instant::now(), leave, answered: false }
+impl<F: FnMut(bool)> Waiting<F> {
+    pub(super) fn or_else(gives_up: F) -> Self {
+        Self { since: Instant::now(), gives_up, is_over: false }
     }
 
-    pub(super) fn answered(mut self) {
-        self.answered = true;
+    pub(super) fn is_over(mut self) {
+        self.is_over = true;
     }
 }
 
 #[cfg(feature = "redis")]
-impl<F: FnMut()> Drop for Waiting<F> {
+impl<F: FnMut(bool)> Drop for Waiting<F> {
     fn drop(&mut self) {
-        if !self.answered && self.since.elapsed() >= SILENT {
-            (self.leave)();
+        if !self.is_over {
+            (self.gives_up)(self.since.elapsed() >= SILENT);
         }
     }
 }
@@ -90,6 +92,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Attempts to reach one server.
+#[derive(Clone)]
 pub(super) struct Attempts<E> {
     state: Arc<Mutex<State<E>>>,
 }
@@ -97,6 +100,7 @@ pub(super) struct Attempts<E> {
 struct State<E> {
     running: Option<Attempt<E>>,
     failed: Option<Failed<E>>,
+    succeeded: Option<Instant>,
 }
 
 type Attempt<E> = Shared<BoxFuture<'static, Result<(), E>>>;
@@ -109,7 +113,7 @@ struct Failed<E> {
 
 impl<E: Clone + From<io::Error> + Send + Sync + 'static> Attempts<E> {
     pub(super) fn new() -> Self {
-        Self { state: Arc::new(Mutex::new(State { running: None, failed: None })) }
+        Self { state: Arc::new(Mutex::new(State { running: None, failed: None, succeeded: None })) }
     }
 
     /// The attempt that is under way, or else this one; within the pause after one that failed, its failure. It is a task, so
@@ -132,7 +136,8 @@ impl<E: Clone + From<io::Error> + Send + Sync + 'static> Attempts<E> {
         outcome
     }
 
-    /// Begins this attempt, for which nobody waits, unless another one is under way or has just failed.
+    /// Begins this attempt, for which nobody waits, unless another one is under way, has just failed, or has succeeded within the
+    /// last second.
     #[cfg(feature = "redis")]
     pub(super) fn launch<F>(&self, attempt: impl FnOnce() -> F)
     where
@@ -140,7 +145,9 @@ impl<E: Clone + From<io::Error> + Send + Sync + 'static> Attempts<E> {
     {
         let mut state = lock(&self.state);
         let is_running = state.running.clone().is_some_and(|running| running.now_or_never().is_none());
-        if !is_running && state.failed.as_ref().is_none_or(|failed| failed.at.elapsed() >= failed.pause) {
+        let has_failed = state.failed.as_ref().is_some_and(|failed| failed.at.elapsed() < failed.pause);
+        let has_succeeded = state.succeeded.is_some_and(|at| at.elapsed() < LONGEST_PAUSE);
+        if !is_running && !has_failed && !has_succeeded {
             state.running = Some(self.begin(attempt()));
         }
     }
@@ -172,6 +179,7 @@ impl<E: Clone + From<io::Error> + Send + Sync + 'static> Attempts<E> {
 
 impl<E: Clone> State<E> {
     fn settle(&mut self, outcome: &Result<(), E>) {
+        self.succeeded = outcome.is_ok().then(Instant::now);
         self.failed = outcome.as_ref().err().map(|why| {
             let pause = match &self.failed {
                 Some(failed) => failed.pause.saturating_mul(2).min(LONGEST_PAUSE),
@@ -235,6 +243,27 @@ mod tests {
         lock(&attempts.state).settle(&Ok(()));
         attempts.fail(refused());
         assert_eq!(pause(&attempts), FIRST_PAUSE);
+    }
+
+    #[cfg(feature = "redis")]
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_begun_within_a_second_of_a_success() {
+        let (attempts, made) = (Attempts::<Unreached>::new(), Arc::new(AtomicU32::new(0)));
+        let began = Instant::now();
+        let mut firsts = 0;
+        while made.load(Ordering::Relaxed) < 2 {
+            assert!(began.elapsed() < Duration::from_secs(20));
+            attempts.launch(|| {
+                let made = Arc::clone(&made);
+                async move {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
+            });
+            firsts += u32::from(made.load(Ordering::Relaxed) == 1);
+            tokio::task::yield_now().await;
+        }
+        assert!(began.elapsed() >= LONGEST_PAUSE && firsts > 1, "{:?}", began.elapsed());
     }
 
     #[tokio::test]

@@ -12,17 +12,18 @@ use async_trait::async_trait;
 use redis::aio::{ConnectionLike, ConnectionManager, MultiplexedConnection};
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, RedisWrite as _, Script, ServerErrorKind, Value,
-    cmd,
+    Arg, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, RedisWrite as _, Script, ServerErrorKind,
+    Value, cmd,
 };
 use time::OffsetDateTime;
+use tokio::time::timeout;
 
 use self::cluster::Cluster;
 use self::connections::Connections;
 pub use self::options::{RedisConnection, RedisStoreOptions};
 use crate::clock::{Clock, Millis};
 use crate::error::StoreError;
-use crate::store::reach::Unreached;
+use crate::store::reach::{SILENT, Unreached};
 use crate::store::{
     Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, SMALL_ROW, Store, Written,
 };
@@ -368,6 +369,26 @@ fn says(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code) || error.detail().is_some_and(|text| text.contains(code))
 }
 
+/// A small read of the key that a command is about, with no permission but those that it needs.
+fn look(command: &Cmd) -> Option<Cmd> {
+    let arg = |n| match command.args_iter().nth(n) {
+        Some(Arg::Simple(arg)) => Some(arg),
+        _ => None,
+    };
+    let name = match arg(0)? {
+        b"GET" | b"UNLINK" => arg(1)?,
+        b"EVALSHA" | b"EVAL" => arg(3)?,
+        _ => return None,
+    };
+    let mut look = cmd("GETRANGE");
+    look.arg(name).arg(0).arg(0);
+    Some(look)
+}
+
+async fn is_unanswered(answer: impl Future<Output = RedisResult<Value>>) -> bool {
+    timeout(SILENT, answer).await.map_or(true, |answer| answer.is_err_and(|error| error.is_timeout()))
+}
+
 /// What comes of an error; `at` is the server that it is about.
 fn failure(error: RedisError, at: Option<&str>) -> StoreError {
     if says(&error, "OOM") {
@@ -375,7 +396,10 @@ fn failure(error: RedisError, at: Option<&str>) -> StoreError {
     } else if says(&error, "WRONGTYPE") {
         StoreError::Corrupt(error.into())
     } else if error.is_timeout() {
-        StoreError::Timeout(error.into())
+        StoreError::Timeout(match at {
+            Some(at) => Unreached::new(format!("no answer from {at}"), error).into(),
+            None => error.into(),
+        })
     } else {
         StoreError::Unavailable(match at {
             Some(at) if !matches!(error.kind(), ErrorKind::Server(_)) => {

@@ -1,6 +1,7 @@
 //! Rows in PostgreSQL, MySQL or MariaDB, or SQLite.
 
 mod dialect;
+mod lane;
 mod lanes;
 mod options;
 
@@ -14,6 +15,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use self::dialect::{Dialect, Statements};
 use self::lanes::Lanes;
@@ -25,6 +27,8 @@ use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
 /// Rows that one statement of the background sweep deletes.
 const SWEPT_AT_ONCE: usize = 1_000;
+/// How long such a statement may take.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Keeps rows in a table of an SQL database, through a pool of connections. The address tells which:
 /// `postgres://user@host/database`, `mysql://user@host/database` (MariaDB, too) or `sqlite:path`.
@@ -47,7 +51,8 @@ const SWEPT_AT_ONCE: usize = 1_000;
 ///   CREATE TABLE sealed_sessions (id BINARY(32) PRIMARY KEY, revision BINARY(16) NOT NULL, expires_at BIGINT NOT NULL, data MEDIUMBLOB NOT NULL,
 ///       INDEX sealed_sessions_expires_at (expires_at));
 ///   ```
-/// - **Permissions.** `SELECT`, `INSERT`, `UPDATE` and `DELETE` on that table.
+/// - **Permissions.** `SELECT`, `INSERT`, `UPDATE` and `DELETE` on that table, which are enough for
+///   [`create_table`](SqlStoreOptions::create_table) as well where table and index are there.
 /// - **Durability.** The database's: with its defaults, what was acknowledged survives a crash. `synchronous_commit =
 ///   off`, `fsync = off`, `innodb_flush_log_at_trx_commit = 0` or `2` give some of it away.
 /// - **Replicas.** The address has to be that of the primary: a replica that lags behind shows old data and dead sessions.
@@ -97,7 +102,8 @@ async fn sweep_regularly(store: Weak<Inner>, interval: Duration) {
         let Some(inner) = store.upgrade() else { return };
         let store = SqlStore { inner };
         loop {
-            match store.sweep(SWEPT_AT_ONCE).await {
+            let swept = timeout(SWEEP_PATIENCE, store.sweep(SWEPT_AT_ONCE)).await;
+            match swept.unwrap_or_else(|late| Err(StoreError::Timeout(late.into()))) {
                 Ok(swept) if swept == SWEPT_AT_ONCE as u64 => {}
                 Ok(_) => break,
                 Err(error) => {
@@ -217,8 +223,8 @@ impl SqlStore {
         SqlStoreOptions::new().over(pool.into())
     }
 
-    /// Makes the table and its index where there are none; the connection's user has to be allowed to. See also
-    /// [`SqlStoreOptions::create_table`], which does it when the database is there.
+    /// Makes the table and its index where there are none; the connection's user has to be allowed to, unless the table is there.
+    /// See also [`SqlStoreOptions::create_table`], which does it when the database is there.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -228,6 +234,8 @@ impl SqlStore {
                 Ok(_) => {}
                 // Another process was faster, between PostgreSQL's look and its leap.
                 Err(error) if matches!(code(&error).as_deref(), Some("23505" | "42P07" | "42710")) => {}
+                // Databases ask for the permission before they look whether anything has to be done.
+                Err(error) if is_denied(&error) && execute!(self.inner, look).is_ok() => {}
                 Err(error) => return Err(failure(error)),
             }
         }
@@ -380,6 +388,23 @@ fn code(error: &sqlx::Error) -> Option<String> {
 /// Whether the database has undone the statement for the sake of another writer: serialization failure, deadlock.
 fn is_overtaken(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01" | "1213"))
+}
+
+/// Whether the server takes no statements on this connection any more: it only reads, as a primary does that has become a
+/// standby, it stops, it has no cluster around it, or it does not know what was prepared.
+fn leads_nowhere(error: &sqlx::Error) -> bool {
+    let Some(code) = code(error) else { return false };
+    match &*code {
+        "25006" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "26000" | "0A000" => true,
+        "1290" | "1792" | "1836" | "1047" | "1053" | "1927" | "1243" => true,
+        // Connection exceptions, as of a proxy.
+        code => code.starts_with("08"),
+    }
+}
+
+/// Whether the user may not do that, in PostgreSQL or MySQL.
+fn is_denied(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("42501" | "1142" | "1044"))
 }
 
 fn failure(error: sqlx::Error) -> StoreError {

@@ -3,8 +3,9 @@
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -17,6 +18,9 @@ pub(crate) struct Gate {
     opened: Option<JoinHandle<()>>,
     pub(crate) connections: Arc<AtomicU32>,
     hushed: watch::Sender<()>,
+    /// Of the connections made while this is so, but for the very first, the server's first message is passed on, as MongoDB has
+    /// them, and no other. The first is the one by which its driver watches the server.
+    pub(crate) only_greets: Arc<AtomicBool>,
 }
 
 impl Gate {
@@ -34,6 +38,7 @@ impl Gate {
             opened: None,
             connections: Arc::default(),
             hushed: watch::Sender::default(),
+            only_greets: Arc::default(),
         }
     }
 
@@ -58,16 +63,20 @@ impl Gate {
     fn listen(&mut self, leads_on: bool) {
         let listener = self.closed.take().unwrap().listen(1024).unwrap();
         let (server, connections) = (self.server, Arc::clone(&self.connections));
-        let hushed = self.hushed.clone();
+        let (hushed, only_greets) = (self.hushed.clone(), Arc::clone(&self.only_greets));
         self.opened = Some(tokio::spawn(async move {
             let mut going = JoinSet::new();
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
-                connections.fetch_add(1, Ordering::SeqCst);
+                let is_first = connections.fetch_add(1, Ordering::SeqCst) == 0;
                 if leads_on {
-                    let mut hushed = hushed.subscribe();
+                    let (mut hushed, only_greets) =
+                        (hushed.subscribe(), !is_first && only_greets.load(Ordering::SeqCst));
                     going.spawn(async move {
                         let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                        if only_greets {
+                            greet(&mut client, &mut server).await;
+                        }
                         tokio::select! {
                             _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
                             _ = hushed.changed() => std::future::pending().await,
@@ -90,6 +99,18 @@ impl Gate {
         assert!(opened.await.unwrap_err().is_cancelled());
         self.closed = Some(bound(self.address));
     }
+}
+
+async fn greet(client: &mut TcpStream, server: &mut TcpStream) {
+    let ((mut asks, mut hears), (mut answers, mut takes)) = (client.split(), server.split());
+    let greeting = async {
+        let len = answers.read_u32_le().await.unwrap();
+        let mut rest = vec![0; len as usize - 4];
+        answers.read_exact(&mut rest).await.unwrap();
+        hears.write_all(&[&len.to_le_bytes()[..], &rest].concat()).await.unwrap();
+    };
+    let asking = async { tokio::io::copy(&mut asks, &mut takes).await };
+    tokio::select! { () = greeting => std::future::pending().await, _ = asking => {} }
 }
 
 fn bound(address: SocketAddr) -> TcpSocket {

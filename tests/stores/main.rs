@@ -12,6 +12,7 @@ mod parallel;
 mod redis;
 mod revocation;
 mod shared;
+mod sql;
 mod sweep;
 mod trips;
 mod unreachable;

@@ -147,6 +147,28 @@ async fn a_pool_of_one_connection_is_shared() {
     assert!(waits.await.unwrap().unwrap().is_none(), "who waited for it got it");
 }
 
+/// By a store of its own and by one over a collection.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_index_is_made_by_which_expired_rows_go() {
+    let client = mongodb::Client::with_uri_str(server("TEST_MONGODB")).await.unwrap();
+    for own in [true, false] {
+        let place = Engine::Mongo.place();
+        let collection = client.default_database().unwrap().collection::<Visitor>(&place.name);
+        let _store = if own {
+            MongoStoreOptions::new().collection(&place.name).connect(&server("TEST_MONGODB")).await.unwrap()
+        } else {
+            let store = MongoStore::from_collection(&collection);
+            assert!(store.load(&RowKey::from_bytes([1; ROW_KEY_LEN])).await.unwrap().is_none());
+            store
+        };
+        let began = std::time::Instant::now();
+        while !collection.list_index_names().await.is_ok_and(|names| names.contains(&"e_1".to_owned())) {
+            assert!(began.elapsed() < Duration::from_secs(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
 /// Whatever the application wants for its own documents.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_is_read_and_written_with_majority() {

@@ -9,8 +9,10 @@ use redis::cluster_async::ClusterConnection;
 use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::runtime::Handle;
 
+use super::{is_unanswered, look};
 use crate::store::reach::{Attempts, Waiting};
 
+#[derive(Clone)]
 pub(super) struct Cluster {
     /// There from the first attempt on that succeeds. What breaks is mended behind it; what falls silent is not, and gets a
     /// successor.
@@ -32,12 +34,29 @@ impl Cluster {
 
     pub(super) async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
         let mut connection = self.connection().await?;
-        let waiting = Waiting::or_else(|| self.succeed());
+        let waiting = Waiting::or_else(|is_silent| match is_silent {
+            true => self.succeed(),
+            false => self.look_for(command),
+        });
         let answer = connection.req_packed_command(command).await.and_then(Value::extract_error);
-        if !answer.as_ref().is_err_and(RedisError::is_timeout) {
-            waiting.answered();
+        waiting.is_over();
+        if answer.as_ref().is_err_and(RedisError::is_timeout) {
+            self.succeed();
         }
         answer
+    }
+
+    /// Whether the node that this command went to is there, for which nobody waits any more.
+    fn look_for(&self, command: &Cmd) {
+        if let (Ok(runtime), Some(_), Some(look)) = (Handle::try_current(), &self.origin, look(command)) {
+            let cluster = self.clone();
+            runtime.spawn(async move {
+                let Ok(mut connection) = cluster.connection().await else { return };
+                if is_unanswered(connection.req_packed_command(&look)).await {
+                    cluster.succeed();
+                }
+            });
+        }
     }
 
     pub(super) async fn connection(&self) -> RedisResult<ClusterConnection> {

@@ -9,7 +9,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, Cmd, ErrorKind, RedisResult, Value};
 use tokio::runtime::{Handle, Id};
 
-use super::says;
+use super::{is_unanswered, look, says};
 use crate::store::reach::Waiting;
 
 /// Ids of runtimes do not come back, so those that have ended are forgotten when there are this many.
@@ -21,7 +21,7 @@ pub(super) struct Connections {
     client: Client,
     config: ConnectionManagerConfig,
     at: String,
-    made: Mutex<Vec<Made>>,
+    made: Arc<Mutex<Vec<Made>>>,
 }
 
 #[derive(Clone)]
@@ -37,7 +37,7 @@ impl Connections {
     /// Those to this server, of which none is there yet.
     pub(super) fn new(client: Client, config: ConnectionManagerConfig) -> Self {
         let at = client.get_connection_info().addr().to_string();
-        Self { client, config, at, made: Mutex::default() }
+        Self { client, config, at, made: Arc::default() }
     }
 
     /// Host and port.
@@ -53,22 +53,20 @@ impl Connections {
     }
 
     pub(super) async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
-        let Made { mut connection, answered, .. } = self.here()?;
-        let waiting = Waiting::or_else(|| self.made().retain(|made| !Arc::ptr_eq(&made.answered, &answered)));
-        let answer = connection.send_packed_command(command).await.and_then(Value::extract_error);
+        let mut here = self.here()?;
+        let waiting = {
+            let (here, made) = (here.clone(), &self.made);
+            Waiting::or_else(move |is_silent| here.given_up(made, command, is_silent))
+        };
+        let answer = here.connection.send_packed_command(command).await.and_then(Value::extract_error);
+        waiting.is_over();
         match &answer {
             Err(error) if says(error, "READONLY") => self.leave(),
-            Err(error) if !matches!(error.kind(), ErrorKind::Server(_)) => {
-                // It tries by itself, and would tell the next request how that ended, however long ago that was. One that
-                // has answered and does not in time is left as silent.
-                if !answered.load(Ordering::Relaxed) || !error.is_timeout() {
-                    self.leave();
-                }
-                return answer;
-            }
-            _ => answered.store(true, Ordering::Relaxed),
+            Err(error) if error.is_timeout() && here.has_answered() => here.leave(&self.made),
+            // It tries by itself, and would tell the next request how that ended, however long ago that was.
+            Err(error) if !matches!(error.kind(), ErrorKind::Server(_)) => self.leave(),
+            _ => here.answered.store(true, Ordering::Relaxed),
         }
-        waiting.answered();
         answer
     }
 
@@ -93,13 +91,43 @@ impl Connections {
     }
 
     fn made(&self) -> MutexGuard<'_, Vec<Made>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.made)
     }
+}
+
+fn lock(made: &Mutex<Vec<Made>>) -> MutexGuard<'_, Vec<Made>> {
+    made.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Made {
     fn new(connection: ConnectionManager, answered: bool) -> Self {
         let by = Handle::current().id();
         Self { by, at: Instant::now(), connection, answered: Arc::new(answered.into()) }
+    }
+
+    fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn leave(&self, made: &Mutex<Vec<Self>>) {
+        lock(made).retain(|made| !Arc::ptr_eq(&made.answered, &self.answered));
+    }
+
+    /// Nobody waits for the answer to this command any more. One that is still being made has a time limit of its own.
+    fn given_up(&self, made: &Arc<Mutex<Vec<Self>>>, command: &Cmd, is_silent: bool) {
+        if !self.has_answered() {
+            return;
+        }
+        if is_silent {
+            return self.leave(made);
+        }
+        if let (Ok(runtime), Some(look)) = (Handle::try_current(), look(command)) {
+            let (here, made, mut connection) = (self.clone(), Arc::clone(made), self.connection.clone());
+            runtime.spawn(async move {
+                if is_unanswered(connection.send_packed_command(&look)).await {
+                    here.leave(&made);
+                }
+            });
+        }
     }
 }

@@ -156,11 +156,11 @@ impl RedisStoreOptions {
     fn connections(&self, url: &str) -> Result<Connections, StoreError> {
         install_crypto(url);
         let client = Client::open(url).map_err(|error| failure(error, None))?;
+        // What it tried again in vain would take longer than anybody waits.
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout))
-            .set_number_of_retries(2)
-            .set_max_delay(Duration::from_secs(1));
+            .set_number_of_retries(0);
         Ok(Connections::new(client, config))
     }
 

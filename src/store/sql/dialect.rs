@@ -36,6 +36,7 @@ pub(super) struct Statements {
     pub(super) clear: Arc<str>,
     pub(super) create_table: Arc<str>,
     pub(super) create_index: Arc<str>,
+    pub(super) look: Arc<str>,
 }
 
 /// A name that can stand in a statement as it is.
@@ -98,6 +99,7 @@ impl Statements {
                  expires_at INTEGER NOT NULL, data BLOB NOT NULL) WITHOUT ROWID",
             ),
             create_index: of(&index, "SELECT 1", &index),
+            look: text("SELECT 1 FROM {table} LIMIT 0"),
         }
     }
 }

@@ -1,8 +1,7 @@
-//! Connections that are kept in hand between statements. The pool itself asks each that it gets back whether it is still
-//! there, which would be a second round trip for each statement. And it keeps to itself why it gets none: it tries again
-//! while a server refuses, until its time is up. So whoever waits asks the server too.
+//! Where connections come from. Those of the store's own are kept in hand between statements: the pool itself asks each that
+//! it gets back whether it is still there, which would be a second round trip for each statement. And it keeps to itself why
+//! it gets none: it tries again while a server refuses, until its time is up. So whoever waits asks the server too.
 
-use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,16 +9,12 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, select};
 use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::{ConnectOptions as _, Connection, Database, Error, Pool};
-use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::store::reach::{Attempts, SILENT, Unreached};
+use super::lane::{Hand, Lane};
+use crate::store::reach::{Attempts, Unreached};
 
-/// One that was idle for longer goes back to the pool, which asks it.
-const FRESH: Duration = Duration::from_secs(2);
-/// One that was in hand for longer does, too, so that the pool can replace it in time.
-const IN_HAND: Duration = Duration::from_secs(600);
 /// Who waits for a connection for longer asks the server.
 const PROMPT: Duration = Duration::from_millis(50);
 /// A server that has answered is not asked again before.
@@ -30,8 +25,8 @@ type Options<D> = <<D as Database>::Connection as Connection>::Options;
 pub(super) struct Lanes<D: Database> {
     source: Source<D>,
     pub(super) patience: Duration,
-    /// The one used last is the last.
-    idle: Mutex<Vec<Idle<D>>>,
+    /// Empty with a pool of the application's.
+    hand: Arc<Hand<D>>,
     server: Attempts<Unreached>,
     asked: Arc<Mutex<Asked>>,
 }
@@ -42,17 +37,11 @@ enum Source<D: Database> {
         options: Options<D>,
         connections: u32,
         pool: OnceLock<Pool<D>>,
-        /// As many as the pool has connections, so that who has one never waits for the pool.
-        permits: Semaphore,
+        /// As many as the pool has connections, of which those in hand need none: who has one never waits for the pool.
+        permits: Arc<Semaphore>,
     },
     /// The application's. It gets each connection back at once.
     Shared(Pool<D>),
-}
-
-struct Idle<D: Database> {
-    connection: PoolConnection<D>,
-    taken: Instant,
-    used: Instant,
 }
 
 /// What came of it when the server was asked last.
@@ -61,16 +50,6 @@ struct Asked {
     answered: Option<Instant>,
     /// It is there and lets nobody in just now; the pool tries again.
     declined: Option<Unreached>,
-}
-
-/// Connections go back to the pool by a task, and without a runtime they are closed instead.
-impl<D: Database> Drop for Lanes<D> {
-    fn drop(&mut self) {
-        if Handle::try_current().is_err() {
-            let idle = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner);
-            idle.drain(..).for_each(|idle| drop(idle.connection.detach()));
-        }
-    }
 }
 
 /// Where the server is, for whoever reads an error: host and port, or a socket; `None`, if there is none.
@@ -109,7 +88,7 @@ fn located(socket: Option<&std::path::PathBuf>, host: &str, port: u16) -> String
 
 impl<D: Located> Lanes<D> {
     pub(super) fn own(options: Options<D>, connections: u32, patience: Duration) -> Self {
-        let permits = Semaphore::new(connections as usize);
+        let permits = Arc::new(Semaphore::new(connections as usize));
         Self::over(Source::Own { options, connections, pool: OnceLock::new(), permits }, patience)
     }
 
@@ -119,36 +98,28 @@ impl<D: Located> Lanes<D> {
     }
 
     fn over(source: Source<D>, patience: Duration) -> Self {
-        Self { source, patience, idle: Mutex::default(), server: Attempts::new(), asked: Arc::default() }
+        Self { source, patience, hand: Arc::new(Hand::new()), server: Attempts::new(), asked: Arc::default() }
     }
 
     /// A connection, for one statement.
-    pub(super) async fn take(&self) -> Result<Lane<'_, D>, Error> {
-        let permit = match &self.source {
-            Source::Own { permits, .. } => match timeout(self.patience, permits.acquire()).await {
-                Ok(permit) => Some(permit.map_err(|_| Error::PoolClosed)?),
-                Err(_) => return Err(self.busy()),
-            },
+    pub(super) async fn take(&self) -> Result<Lane<D>, Error> {
+        let mut permit = match &self.source {
+            Source::Own { permits, .. } => {
+                match timeout(self.patience, Arc::clone(permits).acquire_owned()).await {
+                    Ok(permit) => Some(permit.map_err(|_| Error::PoolClosed)?),
+                    Err(_) => return Err(self.busy()),
+                }
+            }
             Source::Shared(_) => None,
         };
-        let in_hand = self.in_hand();
-        let (connection, taken) = match in_hand {
-            Some(idle) => (idle.connection, idle.taken),
-            None => (self.acquire().await?, Instant::now()),
-        };
-        Ok(Lane { connection: Some(connection), since: Instant::now(), taken, lanes: self, permit })
-    }
-
-    fn in_hand(&self) -> Option<Idle<D>> {
-        let mut idle = self.idle();
-        let fresh = |idle: &Idle<D>| idle.used.elapsed() < FRESH && idle.taken.elapsed() < IN_HAND;
-        // What is not fresh any more is dropped, which is how the pool gets it back.
-        idle.retain(fresh);
-        idle.pop()
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle<D>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        if let Some(idle) = self.hand.pop() {
+            match Lane::again(idle, &self.hand, permit).await {
+                Ok(lane) => return Ok(lane),
+                Err(its) => permit = its,
+            }
+        }
+        let connection = self.acquire().await?;
+        Ok(Lane::new(connection, Instant::now(), &self.hand, permit))
     }
 
     fn pool(&self) -> &Pool<D> {
@@ -254,68 +225,4 @@ fn unreached(at: &str, why: impl std::error::Error + Send + Sync + 'static) -> U
 /// As an error of the driver's, of which there is one that carries others.
 fn carried(unreached: Unreached) -> Error {
     Error::Configuration(unreached.into())
-}
-
-/// A connection in use. Dropped, as after a failure or by a request that was given up, it goes back to the pool, unless the
-/// server has been silent for so long that it may never answer: the pool would wait for that as well.
-pub(super) struct Lane<'l, D: Located> {
-    /// There until it is dropped.
-    connection: Option<PoolConnection<D>>,
-    since: Instant,
-    taken: Instant,
-    lanes: &'l Lanes<D>,
-    /// None for a pool that is the application's.
-    permit: Option<SemaphorePermit<'l>>,
-}
-
-impl<D: Located> Lane<'_, D> {
-    /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it. One that leads to
-    /// a server which refuses statements is left: it may be a primary no more, and at its address there may be another one.
-    pub(super) fn done<T>(mut self, outcome: Result<T, Error>) -> Result<T, Error> {
-        let Some(connection) = self.connection.take() else { return outcome };
-        match &outcome {
-            _ if self.permit.is_none() => {}
-            Err(Error::Database(error)) if !error.is_unique_violation() => self.leave(connection),
-            Ok(_) | Err(Error::Database(_)) => {
-                self.lanes.idle().push(Idle { connection, taken: self.taken, used: Instant::now() });
-            }
-            Err(_) => {}
-        }
-        outcome
-    }
-
-    /// Closes a connection to a server of its own, which the pool would give out again.
-    fn leave(&self, connection: PoolConnection<D>) {
-        if D::location(&self.lanes.pool().connect_options()).is_some() {
-            drop(connection.detach());
-        }
-    }
-}
-
-impl<D: Located> Drop for Lane<'_, D> {
-    fn drop(&mut self) {
-        let silent = self.since.elapsed() >= SILENT;
-        if let Some(connection) = self.connection.take().filter(|_| silent) {
-            self.leave(connection);
-            // They lead to the same server.
-            let others: Vec<_> = self.lanes.idle().drain(..).collect();
-            others.into_iter().for_each(|idle| self.leave(idle.connection));
-        }
-    }
-}
-
-const THERE: &str = "a lane has its connection until it is dropped";
-
-impl<D: Located> Deref for Lane<'_, D> {
-    type Target = D::Connection;
-
-    fn deref(&self) -> &D::Connection {
-        self.connection.as_ref().expect(THERE)
-    }
-}
-
-impl<D: Located> DerefMut for Lane<'_, D> {
-    fn deref_mut(&mut self) -> &mut D::Connection {
-        self.connection.as_mut().expect(THERE)
-    }
 }

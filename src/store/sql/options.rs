@@ -112,7 +112,8 @@ impl SqlStoreOptions {
     }
 
     /// Whether the store makes its table and index, where there are none: `connect` at once, the others before their first
-    /// statement, and again with the next ones until it has succeeded. The default is false; the user has to be allowed to.
+    /// statement, and again with the next ones until it has succeeded. The default is false; the user has to be allowed to, unless
+    /// the table is there already. A table without its index is as good, but slow to sweep.
     pub fn create_table(mut self, create: bool) -> Self {
         self.create_table = create;
         self

@@ -1,0 +1,191 @@
+//! A connection in use, and those that are in hand between statements. None goes back to a pool of the store's own, which
+//! would ask it whether it is still there, and wait for the answer of a silent server for as long as TCP does.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection, Database, Error};
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::leads_nowhere;
+use crate::store::reach::SILENT;
+
+/// One that was idle for longer is asked whether it is still there.
+const FRESH: Duration = Duration::from_secs(2);
+/// One that is older is closed, so that what nobody uses is given back.
+const OLD: Duration = Duration::from_secs(600);
+
+/// Connections that nobody uses. The one used last is the last.
+pub(super) struct Hand<D: Database> {
+    idle: Mutex<Vec<Idle<D>>>,
+}
+
+pub(super) struct Idle<D: Database> {
+    connection: PoolConnection<D>,
+    made: Instant,
+    /// When the server answered on it; `None` if on another one it did not since.
+    heard: Option<Instant>,
+}
+
+impl<D: Database> Hand<D> {
+    pub(super) fn new() -> Self {
+        Self { idle: Mutex::new(Vec::new()) }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle<D>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn pop(&self) -> Option<Idle<D>> {
+        let mut idle = self.idle();
+        for old in idle.extract_if(.., |idle| idle.made.elapsed() >= OLD) {
+            tokio::spawn(timeout(SILENT, old.connection.detach().close()));
+        }
+        idle.pop()
+    }
+
+    fn push(&self, connection: PoolConnection<D>, made: Instant) {
+        self.idle().push(Idle { connection, made, heard: Some(Instant::now()) });
+    }
+
+    /// All lead to the server that has not answered on one of them.
+    fn doubt(&self) {
+        self.idle().iter_mut().for_each(|idle| idle.heard = None);
+    }
+
+    pub(super) fn close(&self) {
+        self.idle().drain(..).for_each(|idle| drop(idle.connection.detach()));
+    }
+}
+
+/// Connections go back to the pool by a task, and without a runtime they are closed instead.
+impl<D: Database> Drop for Hand<D> {
+    fn drop(&mut self) {
+        if Handle::try_current().is_err() {
+            self.close();
+        }
+    }
+}
+
+/// A connection in use. Dropped without an answer, as by a request that was given up, it is asked whether the server is there,
+/// and closed if that does not tell in time.
+pub(super) struct Lane<D: Database> {
+    /// There until it is dropped.
+    connection: Option<PoolConnection<D>>,
+    made: Instant,
+    since: Instant,
+    /// Whether it was idle and is asked itself, so that silence tells of all that are.
+    is_asked: bool,
+    hand: Arc<Hand<D>>,
+    /// None for a pool that is the application's.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<D: Database> Lane<D> {
+    pub(super) fn new(
+        connection: PoolConnection<D>,
+        made: Instant,
+        hand: &Arc<Hand<D>>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let (since, hand) = (Instant::now(), Arc::clone(hand));
+        Self { connection: Some(connection), made, since, is_asked: false, hand, permit }
+    }
+
+    /// One that was in hand, if the server is still there; or the permit for another one.
+    pub(super) async fn again(
+        Idle { connection, made, heard }: Idle<D>,
+        hand: &Arc<Hand<D>>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Self, Option<OwnedSemaphorePermit>> {
+        let mut lane = Self::new(connection, made, hand, permit);
+        if heard.is_some_and(|heard| heard.elapsed() < FRESH) {
+            return Ok(lane);
+        }
+        lane.is_asked = true;
+        if !answers::<D>(&mut lane).await {
+            lane.connection.take().map(PoolConnection::detach);
+            hand.close();
+            return Err(lane.permit.take());
+        }
+        lane.is_asked = false;
+        lane.since = Instant::now();
+        Ok(lane)
+    }
+
+    /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it. One that leads
+    /// nowhere any more is left: at the server's address there may be another one.
+    pub(super) fn done<T>(mut self, outcome: Result<T, Error>) -> Result<T, Error> {
+        let keeps = match &outcome {
+            Ok(_) => true,
+            Err(error @ Error::Database(_)) => !leads_nowhere(error),
+            // Whether it is broken turns out when it is dropped.
+            Err(_) => return outcome,
+        };
+        if let Some(connection) = self.connection.take()
+            && self.permit.is_some()
+        {
+            match keeps {
+                true => self.hand.push(connection, self.made),
+                false => drop(connection.detach()),
+            }
+        }
+        outcome
+    }
+}
+
+impl<D: Database> Drop for Lane<D> {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        self.hand.doubt();
+        match Handle::try_current() {
+            Ok(runtime) if self.since.elapsed() < SILENT => {
+                let (hand, permit) = (Arc::clone(&self.hand), self.permit.take());
+                runtime.spawn(settle(connection, self.made, self.is_asked, hand, permit));
+            }
+            _ => drop(connection.detach()),
+        }
+    }
+}
+
+/// What becomes of a connection whose answer nobody waits for any more.
+async fn settle<D: Database>(
+    mut connection: PoolConnection<D>,
+    made: Instant,
+    is_asked: bool,
+    hand: Arc<Hand<D>>,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    if !answers::<D>(&mut connection).await {
+        drop(connection.detach());
+        if is_asked {
+            hand.close();
+        }
+    } else if permit.is_some() {
+        hand.push(connection, made);
+    }
+}
+
+async fn answers<D: Database>(connection: &mut D::Connection) -> bool {
+    matches!(timeout(SILENT, connection.ping()).await, Ok(Ok(())))
+}
+
+const THERE: &str = "a lane has its connection until it is dropped";
+
+impl<D: Database> Deref for Lane<D> {
+    type Target = D::Connection;
+
+    fn deref(&self) -> &D::Connection {
+        self.connection.as_ref().expect(THERE)
+    }
+}
+
+impl<D: Database> DerefMut for Lane<D> {
+    fn deref_mut(&mut self) -> &mut D::Connection {
+        self.connection.as_mut().expect(THERE)
+    }
+}
