@@ -57,6 +57,7 @@
 //! | `REVOCATION_FAILURE` | `open` or `closed` |
 //! | `MAX_SESSIONS` | how many sessions a subject may have |
 //! | `OVERFLOW` | what becomes of one more: `end-oldest`, as it is without this, or `refuse`, which is answered with 403 |
+//! | `LOG` | what the log has at least: `error`, `warn`, as it is without this, `info`, `debug` or `trace` |
 //!
 //! What is not set has the library's default. A bad setting ends it with code 2 and a line that says what is wrong.
 
@@ -272,6 +273,7 @@ fn bad_query(error: QueryPayloadError, _: &HttpRequest) -> actix_web::Error {
 }
 
 async fn serve() -> Result<(), String> {
+    tracing_subscriber::fmt().with_max_level(settings::log()?).with_writer(std::io::stderr).init();
     let port = settings::port()?;
     let sessions = settings::sessions().await?;
     let app = move || {
@@ -293,7 +295,6 @@ async fn serve() -> Result<(), String> {
 
 #[actix_web::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
     let Err(error) = serve().await else { return ExitCode::SUCCESS };
     eprintln!("api: {error}");
     ExitCode::from(2)

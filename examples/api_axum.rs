@@ -247,6 +247,7 @@ impl IntoResponse for Refused {
 }
 
 async fn serve() -> Result<(), String> {
+    tracing_subscriber::fmt().with_max_level(settings::log()?).with_writer(std::io::stderr).init();
     let port = settings::port()?;
     let sessions = settings::sessions().await?;
     let app = routes().layer(SessionLayer::new(sessions.clone())).with_state(sessions);
@@ -314,7 +315,6 @@ impl Listener for TlsListener {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
     let Err(error) = serve().await else { return ExitCode::SUCCESS };
     eprintln!("api: {error}");
     ExitCode::from(2)
