@@ -14,6 +14,7 @@
 //! | `POST /entries/{key}/increment` | `increment(key, 1)` | 200 the new value, 409, 413 |
 //! | `POST /clear`, `/renew`, `/touch`, `/destroy` | that method | 204 |
 //! | `POST /authenticate` `{"subject"}`, `/login` | `authenticate` | 204 |
+//! | `GET /callback?subject=` | `authenticate`, as where an identity provider sends users back to | 204 |
 //! | `POST /subject` `{"subject"}` | `set_subject` | 204 |
 //! | `POST /duration` `{"ms"}`, `/persistent` `{"on"}` | `set_duration`, `set_persistent` | 204 |
 //! | `GET /csrf` | `csrf_token` | 200 a token |
@@ -94,6 +95,7 @@ fn routes(app: &mut web::ServiceConfig) {
         .route("/destroy", call(Session::destroy))
         .route("/authenticate", web::post().to(authenticate))
         .route("/login", web::post().to(authenticate))
+        .route("/callback", web::get().to(callback))
         .route("/subject", web::post().to(set_subject))
         .route("/duration", web::post().to(duration))
         .route("/persistent", web::post().to(persistent))
@@ -149,6 +151,11 @@ async fn increment(session: Session, key: Path<String>) -> Answer {
 
 async fn authenticate(session: Session, body: Json<Subject>) -> Answer {
     session.authenticate(&body.subject)?;
+    Ok(done())
+}
+
+async fn callback(session: Session, whom: Query<Subject>) -> Answer {
+    session.authenticate(&whom.subject)?;
     Ok(done())
 }
 

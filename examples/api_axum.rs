@@ -48,6 +48,7 @@ fn routes() -> Router<Sessions> {
         .route("/destroy", call(Session::destroy))
         .route("/authenticate", post(authenticate))
         .route("/login", post(authenticate))
+        .route("/callback", get(callback))
         .route("/subject", post(set_subject))
         .route("/duration", post(duration))
         .route("/persistent", post(persistent))
@@ -100,6 +101,12 @@ async fn increment(session: Session, Path(key): Path<String>) -> Answer {
 
 async fn authenticate(session: Session, Sent(body): Sent<Subject>) -> Answer {
     session.authenticate(body.subject)?;
+    Ok(done())
+}
+
+async fn callback(session: Session, whom: Asked<Subject>) -> Answer {
+    let Query(whom) = whom?;
+    session.authenticate(whom.subject)?;
     Ok(done())
 }
 

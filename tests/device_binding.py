@@ -862,6 +862,32 @@ def a_browser_proves_again_and_again(new, url, server):
     equal("nothing was refused", reasons(server), [])
 
 
+@scenario(PROOF_MS=3000)
+def another_site_leads_here(new, url, server):
+    """What another site begins comes with `Lax` cookies, but what the browser then asks for its devices comes with none."""
+    browser, elsewhere = new("led"), url.replace(HOST, "127.0.0.1")
+
+    def lead(path):
+        browser.open(elsewhere + "untouched")
+        browser.script("location.href = arguments[0]", url + path)
+        # An answer without a body leaves the page where it is.
+        until("the link is followed", lambda: browser.call("GET", "/url") == url + path or path.startswith("callback"))
+
+    lead("callback?subject=ada")
+    until("a login by an identity provider registers", lambda: browser.events("creation"), pause=0.2)
+    equal("with success", browser.events("creation")[-1]["fetchResult"], "Success")
+    browser.open(url + "untouched")
+    until("and is bound", lambda: browser.state() == ("ada", "bound"), pause=0.2)
+    time.sleep(3.5)
+    lead("session")
+    session = json.loads(browser.texts("body")[0])
+    check("a link finds the user, or nobody, and ends nothing", session["subject"] == "ada" or session["rejection"] == "unproven", session)
+    browser.open(url + "session")
+    equal("the next page does", json.loads(browser.texts("body")[0])["subject"], "ada")
+    equal("nothing ended in the browser", browser.events("termination"), [])
+    equal("nothing was refused", reasons(server), [])
+
+
 @scenario()
 def a_slow_page_races_the_registration(new, url, server):
     browser = new("races")
