@@ -4,8 +4,8 @@
 usage: tests/device_binding.py target/debug/examples/api [target/debug/examples/api_axum]
 
 Both are built with all features. Needs the Python environment that scripts/test makes, what tests/login.py needs, redis-server,
-faketime, and openssl and certutil for a certificate that Chromium trusts. Its keys are in software, and its quota of signatures, six in nine
-minutes, is off, so that one run has many proofs. Ends at the first thing that is not as it should be.
+faketime, and openssl and certutil for a certificate that Chromium trusts. Its keys are in software, and its quota of signatures,
+six in nine minutes, is off, so that one run has many proofs. Ends at the first thing that is not as it should be.
 """
 
 import base64
@@ -361,6 +361,9 @@ def a_device_registers():
                 client.done("PUT", "/entries/large", LARGE)
             client.device, challenge = Device(), client.log_in()
             equal("before", client.state(), ("ada", "none"))
+            foreign = Bound(server).register()
+            lent = client.with_cookies(**{foreign.proof_name: foreign.proof})
+            equal("another session's proof binds nothing", lent.state(), ("ada", "none"))
             equal("where it is", client.session()["placement"], placement)
             cookie = client.cookies[COOKIE]
             response = client.device.registration(challenge)
