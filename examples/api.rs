@@ -14,6 +14,7 @@
 //! | `POST /entries/{key}/increment` | `increment(key, 1)` | 200 the new value, 409, 413 |
 //! | `POST /clear`, `/renew`, `/touch`, `/destroy` | that method | 204 |
 //! | `POST /authenticate` `{"subject"}`, `/login` | `authenticate` | 204 |
+//! | `GET /callback?subject=` | `authenticate`, as where an identity provider sends users back to | 204 |
 //! | `POST /subject` `{"subject"}` | `set_subject` | 204 |
 //! | `POST /duration` `{"ms"}`, `/persistent` `{"on"}` | `set_duration`, `set_persistent` | 204 |
 //! | `GET /csrf` | `csrf_token` | 200 a token |
@@ -57,6 +58,7 @@
 //! | `REVOCATION_FAILURE` | `open` or `closed` |
 //! | `MAX_SESSIONS` | how many sessions a subject may have |
 //! | `OVERFLOW` | what becomes of one more: `end-oldest`, as it is without this, or `refuse`, which is answered with 403 |
+//! | `LOG` | what the log has at least: `error`, `warn`, as it is without this, `info`, `debug` or `trace` |
 //!
 //! What is not set has the library's default. A bad setting ends it with code 2 and a line that says what is wrong.
 
@@ -93,6 +95,7 @@ fn routes(app: &mut web::ServiceConfig) {
         .route("/destroy", call(Session::destroy))
         .route("/authenticate", web::post().to(authenticate))
         .route("/login", web::post().to(authenticate))
+        .route("/callback", web::get().to(callback))
         .route("/subject", web::post().to(set_subject))
         .route("/duration", web::post().to(duration))
         .route("/persistent", web::post().to(persistent))
@@ -148,6 +151,11 @@ async fn increment(session: Session, key: Path<String>) -> Answer {
 
 async fn authenticate(session: Session, body: Json<Subject>) -> Answer {
     session.authenticate(&body.subject)?;
+    Ok(done())
+}
+
+async fn callback(session: Session, whom: Query<Subject>) -> Answer {
+    session.authenticate(&whom.subject)?;
     Ok(done())
 }
 
@@ -272,6 +280,7 @@ fn bad_query(error: QueryPayloadError, _: &HttpRequest) -> actix_web::Error {
 }
 
 async fn serve() -> Result<(), String> {
+    tracing_subscriber::fmt().with_max_level(settings::log()?).with_writer(std::io::stderr).init();
     let port = settings::port()?;
     let sessions = settings::sessions().await?;
     let app = move || {
@@ -293,7 +302,6 @@ async fn serve() -> Result<(), String> {
 
 #[actix_web::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
     let Err(error) = serve().await else { return ExitCode::SUCCESS };
     eprintln!("api: {error}");
     ExitCode::from(2)

@@ -48,6 +48,7 @@ fn routes() -> Router<Sessions> {
         .route("/destroy", call(Session::destroy))
         .route("/authenticate", post(authenticate))
         .route("/login", post(authenticate))
+        .route("/callback", get(callback))
         .route("/subject", post(set_subject))
         .route("/duration", post(duration))
         .route("/persistent", post(persistent))
@@ -100,6 +101,12 @@ async fn increment(session: Session, Path(key): Path<String>) -> Answer {
 
 async fn authenticate(session: Session, Sent(body): Sent<Subject>) -> Answer {
     session.authenticate(body.subject)?;
+    Ok(done())
+}
+
+async fn callback(session: Session, whom: Asked<Subject>) -> Answer {
+    let Query(whom) = whom?;
+    session.authenticate(whom.subject)?;
     Ok(done())
 }
 
@@ -247,6 +254,7 @@ impl IntoResponse for Refused {
 }
 
 async fn serve() -> Result<(), String> {
+    tracing_subscriber::fmt().with_max_level(settings::log()?).with_writer(std::io::stderr).init();
     let port = settings::port()?;
     let sessions = settings::sessions().await?;
     let app = routes().layer(SessionLayer::new(sessions.clone())).with_state(sessions);
@@ -314,7 +322,6 @@ impl Listener for TlsListener {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
     let Err(error) = serve().await else { return ExitCode::SUCCESS };
     eprintln!("api: {error}");
     ExitCode::from(2)

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from urllib.parse import quote, urlencode
 
-SETTINGS = """PORT TLS_CERT TLS_KEY SESSION_KEYS SESSION_KEY_FILE COOKIE_NAME COOKIE_PATH COOKIE_DOMAIN FORMERLY SECURE SAME_SITE CROSS_SITE TRUSTED_ORIGINS PERSISTENT ROLLING
+SETTINGS = """PORT LOG TLS_CERT TLS_KEY SESSION_KEYS SESSION_KEY_FILE COOKIE_NAME COOKIE_PATH COOKIE_DOMAIN FORMERLY SECURE SAME_SITE CROSS_SITE TRUSTED_ORIGINS PERSISTENT ROLLING
 DURATION_MS ACTIVE_MS ABSOLUTE_MS IDLE_MS SPILL_ABOVE RESPONSE_HEAD_BUDGET
 STORE STORE_TIMEOUT_MS REVOCATION REVOCATION_FAILURE MAX_SESSIONS OVERFLOW""".split()
 DEFAULT_NAME = "__Host-Http-session"
@@ -1069,6 +1069,7 @@ def bad_settings():
             ({"PORT": "65536"}, "0 to 65535"),
             ({"PORT": ""}, "0 to 65535"),
             ({"PORT": busy}, "free"),
+            ({"LOG": "loud"}, "error, warn, info, debug or trace"),
             ({"TLS_CERT": odd_file}, "TLS_KEY is not set"),
             ({"TLS_KEY": odd_file}, "TLS_CERT is not set"),
             ({"SESSION_KEYS": ""}, "at least one"),

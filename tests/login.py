@@ -266,7 +266,7 @@ ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
 class Chromium:
-    def __init__(self, driver, profile, more=()):
+    def __init__(self, driver, profile, more=(), **capabilities):
         self.driver = driver
         switches = """--headless=new --disable-gpu --disable-quic --no-first-run --disable-background-networking
             --disable-component-update --disable-sync --no-proxy-server --window-size=900,700""".split()
@@ -274,9 +274,9 @@ class Chromium:
         if os.geteuid() == 0:
             switches.append("--no-sandbox")
         options = {"binary": shutil.which("chromium"), "args": switches}
-        wanted = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}}
+        wanted = {"browserName": "chrome", "goog:chromeOptions": options} | capabilities
         self.session = ""
-        self.session = "/" + self.call("POST", "", wanted)["sessionId"]
+        self.session = "/" + self.call("POST", "", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
 
     def call(self, method, path, body=None):
         data = json.dumps(body if body is not None else {}).encode() if method == "POST" else None
@@ -321,7 +321,8 @@ class Chromium:
 
 
 @contextmanager
-def chromium(*switches):
+def chromedriver():
+    """What browsers are started by, and a folder for their profiles."""
     port = free_port()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         driver = subprocess.Popen(
@@ -343,15 +344,21 @@ def chromium(*switches):
 
         try:
             until("chromedriver starts", ready)
-            browser = Chromium(url, os.path.join(folder, "profile"), switches)
-            try:
-                yield browser
-            finally:
-                browser.call("DELETE", "")
+            yield url, folder
         finally:
             # The whole group: Chromium is many processes.
             os.killpg(driver.pid, signal.SIGKILL)
             driver.wait()
+
+
+@contextmanager
+def chromium(*switches):
+    with chromedriver() as (driver, folder):
+        browser = Chromium(driver, os.path.join(folder, "profile"), switches)
+        try:
+            yield browser
+        finally:
+            browser.call("DELETE", "")
 
 
 def with_chromium(folder):

@@ -19,6 +19,12 @@ pub(crate) fn port() -> Result<u16, String> {
     Ok(setting("PORT", "from 0 to 65535", |value| value.parse().ok())?.unwrap_or(8080))
 }
 
+/// What the log has at least.
+pub(crate) fn log() -> Result<tracing::Level, String> {
+    let level = setting("LOG", "error, warn, info, debug or trace", |value| value.parse().ok())?;
+    Ok(level.unwrap_or(tracing::Level::WARN))
+}
+
 /// The certificate and its key, if the server is to speak HTTPS.
 pub(crate) fn tls() -> Result<Option<ServerConfig>, String> {
     let (certificate, key) = match (var("TLS_CERT")?, var("TLS_KEY")?) {
