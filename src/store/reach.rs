@@ -73,7 +73,7 @@ impl<F: FnMut(bool)> Waiting<F> {
         Self { since: Instant::now(), gives_up, is_over: false }
     }
 
-    pub(super) fn is_over(mut self) {
+    pub(super) fn over(mut self) {
         self.is_over = true;
     }
 }

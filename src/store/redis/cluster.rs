@@ -39,7 +39,7 @@ impl Cluster {
             false => self.look_for(command),
         });
         let answer = connection.req_packed_command(command).await.and_then(Value::extract_error);
-        waiting.is_over();
+        waiting.over();
         if answer.as_ref().is_err_and(RedisError::is_timeout) {
             self.succeed();
         }

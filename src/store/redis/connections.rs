@@ -59,7 +59,7 @@ impl Connections {
             Waiting::or_else(move |is_silent| here.given_up(made, command, is_silent))
         };
         let answer = here.connection.send_packed_command(command).await.and_then(Value::extract_error);
-        waiting.is_over();
+        waiting.over();
         match &answer {
             Err(error) if says(error, "READONLY") => self.leave(),
             Err(error) if error.is_timeout() && here.has_answered() => here.leave(&self.made),
