@@ -207,8 +207,9 @@ pub(crate) struct SetCookies {
     pub(crate) device: Option<Box<DeviceLines>>,
 }
 
-/// What goes out beside the session's cookie where sessions are bound to devices.
+/// What goes out beside the session's cookie where sessions are bound to devices; frameworks alone send more than cookies.
 #[derive(Default)]
+#[cfg_attr(not(any(feature = "actix", feature = "tower")), allow(dead_code))]
 pub(crate) struct DeviceLines {
     /// The proof's removal.
     pub(crate) proof: Option<SetCookie>,

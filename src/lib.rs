@@ -96,8 +96,11 @@ mod commit;
 mod cookie;
 mod cross_site;
 mod csrf;
-// Without the feature nothing makes a binder.
-#[cfg_attr(not(feature = "device-binding"), allow(dead_code))]
+// Without the feature nothing makes a binder, and without a framework nothing answers browsers.
+#[cfg_attr(
+    not(all(feature = "device-binding", any(feature = "actix", feature = "tower"))),
+    allow(dead_code, unreachable_pub)
+)]
 mod device;
 mod entries;
 mod envelope;

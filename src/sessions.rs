@@ -1,7 +1,7 @@
 //! `Sessions`: where requests begin. `load` turns the request's cookies into a session, and reads its row where they
 //! lead into the store.
 
-#[cfg(feature = "device-binding")]
+#[cfg(all(feature = "device-binding", any(feature = "actix", feature = "tower")))]
 mod device;
 mod inspect;
 
