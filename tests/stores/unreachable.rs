@@ -253,6 +253,17 @@ async fn falls_silent_to_the_impatient(engine: Engine) {
     falls_silent_after(engine, Duration::ZERO, store, gate, Duration::from_millis(300)).await;
 }
 
+/// The pool asks what is idle in it, and what the store has waited for in vain costs no place there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgresql_that_falls_silent_behind_a_pool_of_the_applications_is_left() {
+    let (url, place, mut gate) =
+        (address(Engine::Postgres), Engine::Postgres.place(), Gate::before(&address(Engine::Postgres)));
+    gate.open();
+    let pool = sqlx::PgPool::connect(&gate.url(&url)).await.unwrap();
+    let store = SqlStoreOptions::new().table(&place.name).create_table(true).with_pool(pool).unwrap();
+    falls_silent_after(Engine::Postgres, Duration::ZERO, Arc::new(store), gate, Duration::from_secs(1)).await;
+}
+
 /// The store's own time limit is shorter than half a second, and the request's is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_falls_silent_is_left_after_a_short_timeout_too() {
