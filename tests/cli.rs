@@ -116,12 +116,15 @@ entry     user
             "session": "ZGVmZ2hpamtsbW5vcHFycw", "log_id": "27f8668ab20a4463", "name": NAME, "bytes": 250, "counter": 7, "key": "7eae1d42",
             "retired_key": false, "created_at": "2026-01-01T00:00:00Z", "sealed_at": "2026-01-01T00:00:01Z",
             "expires_at": "2026-01-02T00:00:00.123Z", "own_duration_ms": null, "persistent": null,
-            "subject": "ada@example.com", "authenticated_at": null, "placement": "cookie", "keys": ["n", "user"],
+            "subject": "ada@example.com", "authenticated_at": null, "device": "free", "placement": "cookie",
+            "keys": ["n", "user"],
         })
     );
     assert_eq!(json(&[&args[..], &["--json", "--show-values"]].concat())["entries"]["user"], "ada");
     let (_, value) = golden("authenticated");
     assert!(done(&args, &env, &value).contains("login     2026-01-01T00:00:00.456Z\n"));
+    let (_, value) = golden("bound to a device");
+    assert!(done(&args, &env, &value).contains("\ndevice    bound\n"));
     // Of a Set-Cookie with another name the name is taken.
     let (keys, value) = golden("another name and key");
     let line = format!("Set-Cookie: s={value}; Path=/; Secure");
