@@ -171,7 +171,7 @@ impl Core {
     /// Gives the session the times and the counter that are about to be sealed.
     fn stamp(&self, state: &mut State, now: Millis) {
         state.identify();
-        if self.offers(state) {
+        if self.marks_offered(state) {
             state.header.device = Device::Offered;
         }
         state.header.times = state.sealed_times(&self.limits, now);

@@ -6,8 +6,8 @@
 //!
 //! | what | in | says | until |
 //! |---|---|---|---|
-//! | challenge of a registration | `Secure-Session-Registration` | this session may get a key | the proof's life and 5 minutes |
-//! | challenge of a refresh | `Secure-Session-Challenge` | this session, of this key | the same |
+//! | challenge of a registration | `Secure-Session-Registration` | this session may get a key | the proof's life and 5 minutes, 15 at most |
+//! | challenge of a refresh | `Secure-Session-Challenge` | this session, of this key | the proof's life and 5 minutes |
 //! | proof | a cookie | who has this key has just proved it, for this session | the proof's life |
 //! | identifier | what the browser calls it | this key was registered for this session | its key leaves the ring |
 //!
@@ -119,10 +119,11 @@ impl Binder {
         let bytes =
             proof_config.name.len() + sealed_len(encoded_transient_len("", SESSION_ID_LEN + DEVICE_KEY_LEN));
         let kept = life.minus(PROOF_SPARE).max(Millis(life.0 / 2));
-        let challenges = |purpose| Challenges {
+        let challenges = |purpose, life| Challenges {
             sealer: Sealer::with_engine(engine, ring.clone(), purpose, name),
-            life: life.plus(CHALLENGE_SPARE),
+            life,
         };
+        let answered = life.plus(CHALLENGE_SPARE);
         Self {
             mode,
             path,
@@ -134,8 +135,8 @@ impl Binder {
                 sink,
             )
             .kept_for(kept),
-            registration: challenges(Purpose::DeviceRegistration),
-            refresh: challenges(Purpose::DeviceRefresh),
+            registration: challenges(Purpose::DeviceRegistration, answered.min(GRACE)),
+            refresh: challenges(Purpose::DeviceRefresh, answered),
             ring: ring.clone(),
             name: name.clone(),
             cookie_path: config.path.clone(),
@@ -204,8 +205,18 @@ impl Binder {
         self.proofs(proofs, now).find(|proof| proof.id == id).map(|proof| proof.key)
     }
 
+    /// Whether a session is over that does not get a key.
+    pub(crate) fn is_required(&self) -> bool {
+        self.mode == DeviceBinding::Required
+    }
+
     fn is_overdue(&self, header: &Header, now: Millis) -> bool {
-        self.mode == DeviceBinding::Required && now >= header.authenticated_at.plus(GRACE)
+        // Who goes on as somebody else is never authenticated, and has until so long after that.
+        let since = match header.authenticated_at {
+            Millis::ZERO => header.times.created_at,
+            at => at,
+        };
+        self.is_required() && now >= since.plus(GRACE)
     }
 
     /// A proof from now on.

@@ -26,7 +26,7 @@ use crate::error::{Rejection, StoreError};
 use crate::event::{Event, EventSink};
 use crate::key::KeyRing;
 use crate::measure::{self, About, Answered, Opened};
-use crate::record::{Device, DeviceKey, Place, SessionId};
+use crate::record::{Device, DeviceKey, Header, Place, SessionId};
 use crate::revocation::{FailurePolicy, Revoking};
 use crate::roster::{Roster, RosterProtocol};
 use crate::rows::{LiveRow, Rows};
@@ -110,8 +110,19 @@ pub(crate) struct Reference {
 pub(crate) struct Brought {
     cookies: usize,
     besides: Option<Box<Besides>>,
-    /// Whether the response can carry more than cookies.
-    can_offer: bool,
+    by: By,
+}
+
+/// Who asks for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum By {
+    /// An application that sends cookies and nothing else.
+    #[default]
+    Itself,
+    /// A framework's handler.
+    Middleware,
+    /// The path that answers browsers about their devices: nobody uses the session.
+    Device,
 }
 
 /// What is known of a session without asking.
@@ -202,7 +213,7 @@ impl Sessions {
     /// Like [`load`](Self::load), as far as there is nothing to wait for.
     pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Opening {
         let now = self.now();
-        self.take(self.find(cookie_headers, now), now, false)
+        self.take(self.find(cookie_headers, now), now, By::Itself)
     }
 
     /// What there is among the cookies.
@@ -218,20 +229,24 @@ impl Sessions {
         found
     }
 
-    /// The session of what was found. `can_offer`: the response can carry more than cookies.
-    fn take(&self, found: Found, now: Millis, can_offer: bool) -> Opening {
-        let proofs = &found.proofs;
-        let standing = match (&self.core.device, &found.outcome) {
-            (Some(device), Some(Ok(candidate))) => device.judge(&candidate.header, proofs, now),
-            _ => Standing::Fine,
-        };
-        self.take_as(standing, found, now, can_offer)
+    /// The session of what was found.
+    fn take(&self, mut found: Found, now: Millis, by: By) -> Opening {
+        let mut standing = Standing::Fine;
+        if let (Some(device), Some(Ok(candidate))) = (&self.core.device, &found.outcome) {
+            let judge = |header: &Header| device.judge(header, &found.proofs, now);
+            standing = judge(&candidate.header);
+            if let Some(besides) = &mut found.besides {
+                // What has not proved itself is nobody's to end.
+                besides.others.retain(|other| !matches!(judge(other), Standing::Unproven(_)));
+            }
+        }
+        self.take_as(standing, found, now, by)
     }
 
     /// The same, where it is known what its device makes of it.
-    pub(crate) fn take_as(&self, standing: Standing, found: Found, now: Millis, can_offer: bool) -> Opening {
+    pub(crate) fn take_as(&self, standing: Standing, found: Found, now: Millis, by: By) -> Opening {
         let Found { outcome, cookies, live, besides, ambiguous, .. } = found;
-        let brought = Brought { cookies, besides, can_offer };
+        let brought = Brought { cookies, besides, by };
         match (outcome, standing) {
             (Some(Ok(candidate)), Standing::Unproven(key)) => {
                 Opening::Ready(self.unproven(candidate.header.id, key, brought, now))
@@ -268,7 +283,7 @@ impl Sessions {
         let found = self.find(cookie_headers, now);
         let Core { limits, guard, .. } = &*self.core;
         if !guard.is_foreign(head) {
-            return Some(self.take(found, now, true));
+            return Some(self.take(found, now, By::Middleware));
         }
         let named = found
             .outcome
@@ -323,7 +338,8 @@ impl Sessions {
                 return Ok(self.refuse(reference, Rejection::Revoked));
             }
         }
-        if let Some(roster) = self.core.roster_at(*now).filter(|_| confirmed) {
+        let uses = reference.brought.by != By::Device;
+        if let Some(roster) = self.core.roster_at(*now).filter(|_| confirmed && uses) {
             roster.note(&candidate.header, None, deadline).await;
         }
         Ok(self.resume(reference, row))
@@ -351,8 +367,10 @@ impl Sessions {
         let Candidate { mut header, entries, due, key_id, current } = candidate;
         let device = heals.map(Device::Bound);
         let id = header.id;
-        measure::opened(key_id, Opened::Cookie);
-        self.tell(&Event::Resumed { id });
+        if brought.by != By::Device {
+            measure::opened(key_id, Opened::Cookie);
+            self.tell(&Event::Resumed { id });
+        }
         if ambiguous {
             self.tell(&Event::Ambiguous { id, live });
         }
@@ -413,7 +431,8 @@ impl Sessions {
     }
 
     pub(crate) fn session(&self, mut state: State, brought: Brought) -> Session {
-        Brought { cookies: state.cookies, besides: state.besides, can_offer: state.can_offer } = brought;
+        state.can_offer = brought.by == By::Middleware;
+        Brought { cookies: state.cookies, besides: state.besides, .. } = brought;
         let home = Arc::clone(&self.core) as Arc<dyn Backend>;
         Session::new(state, home, self.core.rows.is_some())
     }

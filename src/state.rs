@@ -434,7 +434,6 @@ impl State {
             // What the former user wished for, too.
             self.header.times.own = false;
             self.header.persistent = None;
-            self.header.device = Device::Free;
             if let Some(besides) = &mut self.besides {
                 besides.label = None;
             }

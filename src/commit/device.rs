@@ -15,6 +15,13 @@ impl Core {
         self.device.is_some() && state.can_offer && state.authenticated && !bound
     }
 
+    /// Whether the session is to get a key from now on: where that is required, also if nobody can be asked for it.
+    pub(super) fn marks_offered(&self, state: &State) -> bool {
+        let required = self.device.as_ref().is_some_and(Binder::is_required);
+        let free = state.header.device == Device::Free;
+        self.offers(state) || (required && state.authenticated && free)
+    }
+
     /// The response's lines with what is said of the device.
     pub(super) fn with_device(&self, session: &Session, mut lines: SetCookies) -> SetCookies {
         if let Some(binder) = &self.device {

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::Session;
 use crate::clock::Millis;
 use crate::error::InsertError;
-use crate::record::DeviceState;
+use crate::record::{Device, DeviceState};
 
 impl Session {
     /// The user has proved who they are just now: call it at each login, and at each re-authentication of the same user.
@@ -41,7 +41,11 @@ impl Session {
     pub fn authenticate(&self, subject: impl Into<String>) -> Result<(), InsertError> {
         let subject = subject.into();
         self.with(|state| {
+            let is_another = state.header.subject.as_deref().is_some_and(|former| former != subject);
             state.belong_to(subject, self.limits())?;
+            if is_another {
+                state.header.device = Device::Free;
+            }
             state.header.authenticated_at = state.now;
             state.authenticated = true;
             Ok(())
@@ -52,7 +56,8 @@ impl Session {
     /// whom an administrator goes on as. At a login call [`authenticate`](Self::authenticate).
     ///
     /// The subject that is there already changes nothing. Another one implies [`renew`](Self::renew), and that the session
-    /// counts as never authenticated; if there was one before, it begins empty, as with `authenticate`.
+    /// counts as never authenticated; if there was one before, it begins empty, as with `authenticate`. The device that it is bound
+    /// to stays: it is the same one.
     ///
     /// # Errors
     /// [`InsertError::EmptySubject`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],

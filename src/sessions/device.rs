@@ -20,7 +20,7 @@ use std::pin::Pin;
 
 use serde_json::json;
 
-use super::{Opening, Sessions};
+use super::{By, Opening, Sessions};
 use crate::clock::Millis;
 use crate::cookie::SetCookie;
 use crate::device::jws::Jws;
@@ -116,7 +116,7 @@ impl Sessions {
         let mut found = self.find(cookie_headers, now);
         let proofs = std::mem::take(&mut found.proofs);
         // Whether its device has proved itself is what this is about.
-        let opening = self.take_as(Standing::Fine, found, now, false);
+        let opening = self.take_as(Standing::Fine, found, now, By::Device);
         let sessions = self.clone();
         Box::pin(async move {
             let Some(binder) = &sessions.core.device else { return DeviceAnswer::of(404) };

@@ -588,13 +588,10 @@ async fn what_renews_a_session_leaves_its_proof_and_another_user_gets_nothing_of
 
     let reply = browser.visit(&bed, |session| session.set_subject("bob").unwrap()).await;
     assert!(reply.all(REGISTRATION).is_empty());
-    assert_eq!(browser.sees(&bed).await, (Origin::Resumed, Some("bob".into()), DeviceState::Free));
-    let reply = browser.clone().refresh_with(&bed, None).await;
-    assert_eq!(
-        (reply.status, reply.all(CHALLENGE).len()),
-        (StatusCode::FORBIDDEN, 0),
-        "it ends in the browser"
-    );
+    assert_eq!(browser.sees(&bed).await, (Origin::Resumed, Some("bob".into()), DeviceState::Bound));
+    let thief = Browser { proof: None, ..browser.clone() };
+    assert_eq!(thief.sees(&bed).await.0, UNPROVEN, "who goes on as somebody else is on the same device");
+    assert_eq!(browser.refresh(&bed, &device).await.status, StatusCode::OK);
     let reply = browser.log_in(&bed, "eve").await;
     assert_eq!(reply.all(REGISTRATION).len(), 1, "offered anew");
     assert_eq!(
@@ -766,8 +763,14 @@ async fn another_sites_page_cannot_use_the_path_and_the_browsers_own_request_nee
     let mut browser = Browser::bound(&bed, "ada", &device).await;
     let identifier = browser.identifier.clone().unwrap();
     let from_elsewhere = [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")];
-    let reply = browser.post(&bed, &from_elsewhere).await;
-    assert_eq!((reply.status, reply.all(SET_COOKIE).len()), (StatusCode::FORBIDDEN, 0));
+    let mut offered = Browser::default();
+    offered.log_in(&bed, "bob").await;
+    for (browser, reason) in [(&browser, DeviceRefusal::Bound), (&offered, DeviceRefusal::Missing)] {
+        bed.events();
+        let reply = browser.post(&bed, &from_elsewhere).await;
+        assert_eq!((reply.status, reply.all(SET_COOKIE).len()), (StatusCode::FORBIDDEN, 0));
+        assert_eq!(refusals(&bed), [reason], "without a challenge there is nothing to be had");
+    }
     let proof = device.proof(browser.challenge.as_ref().unwrap());
     let own = [
         ("sec-fetch-site", "cross-site"),
@@ -777,6 +780,64 @@ async fn another_sites_page_cannot_use_the_path_and_the_browsers_own_request_nee
     let reply = browser.post(&bed, &own).await;
     assert_eq!(reply.status, StatusCode::OK);
     browser.keep(&reply);
+}
+
+/// Nothing but a login does anything to a session whose device has not proved itself, also where the store knows of it.
+#[cfg(feature = "memory")]
+#[actix_web::test]
+async fn with_a_store_an_unproven_session_is_neither_ended_nor_used() {
+    let bed = Bed::stored(|builder| builder.device_binding(DeviceBinding::WhereOffered));
+    let device = Device::new(1);
+    for large in [false, true] {
+        let mut browser = Browser::bound(&bed, "ada", &device).await;
+        let text = "x".repeat(if large { 5_000 } else { 5 });
+        browser.visit(&bed, move |session| session.insert("cart", &text).unwrap()).await;
+        let mut thief = Browser::default();
+        bed.clock.advance(MINUTE);
+        thief.log_in(&bed, "eve").await;
+        // Both cookies in one request, the thief's the newer one: its logout ends its own session alone.
+        let both = format!("{}; {}", browser.session.0.as_ref().unwrap(), thief.session.0.as_ref().unwrap());
+        bed.raw(&[both.as_bytes()], |session| {
+            assert_eq!(session.subject().as_deref(), Some("eve"));
+            session.destroy();
+        })
+        .await;
+        let unproven = Browser { proof: None, ..browser.clone() };
+        unproven.clone().visit(&bed, Session::destroy).await;
+        assert_eq!(browser.sees(&bed).await.1.as_deref(), Some("ada"), "large: {large}");
+        assert_eq!(thief.sees(&bed).await.0, Origin::Rejected(Rejection::Revoked));
+        // The path of the binding is no use of the session.
+        let seen = async || bed.sessions.of("ada").await.unwrap()[0].seen_at;
+        let before = seen().await;
+        bed.clock.advance(2 * 60 * MINUTE);
+        bed.events();
+        unproven.clone().refresh_with(&bed, None).await;
+        assert!(bed.events().iter().all(|event| !matches!(event, Event::Resumed { .. })));
+        assert_eq!(seen().await, before);
+        // With its proof it ends.
+        assert_eq!(browser.refresh_with(&bed, None).await.status, StatusCode::FORBIDDEN);
+        assert_eq!(browser.refresh(&bed, &device).await.status, StatusCode::OK);
+        let before = browser.clone();
+        browser.visit(&bed, Session::destroy).await;
+        assert_eq!(before.sees(&bed).await.0, Origin::Rejected(Rejection::Revoked));
+    }
+}
+
+#[actix_web::test]
+async fn where_a_device_is_required_it_is_also_where_nobody_can_be_asked_for_it() {
+    let bed = Bed::with(|builder| builder.device_binding(DeviceBinding::Required));
+    let session = bed.sessions.load::<&str>([]).await.unwrap();
+    session.authenticate("ada").unwrap();
+    let lines = bed.sessions.commit(&session, sealed_session::CommitContext::default()).await.unwrap();
+    let cookie = lines[0].split(';').next().unwrap().to_owned();
+    let mut browser = Browser { session: Jar(Some(cookie)), ..Browser::default() };
+    assert_eq!(browser.sees(&bed).await.2, DeviceState::Offered);
+    bed.clock.advance(10 * MINUTE);
+    browser.visit(&bed, |session| session.set_subject("bob").unwrap()).await;
+    bed.clock.advance(15 * MINUTE - MS);
+    assert_eq!(browser.sees(&bed).await.0, Origin::Resumed);
+    bed.clock.advance(MS);
+    assert_eq!(browser.sees(&bed).await.0, UNPROVEN, "nor does going on as somebody else free it");
 }
 
 #[actix_web::test]
