@@ -1,9 +1,14 @@
 #!/usr/bin/env python3
 """Makes the seeds of the fuzz targets, with the independent implementation of the wire format: fuzz/seeds.py"""
 
+import json
 import pathlib
 import random
 import sys
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 ROOT = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT.parent / "tests"))
@@ -75,6 +80,45 @@ def main():
         "planted": ("state\n" + "; ".join(f"once.p{n}={once(suffix=f'p{n}')}" for n in range(20))).encode(),
         "record": wire.pad(wire.encode_transient(1767226200000, "state", "81a161c0")),
     })
+    identifier = wire.device_identifier(KEY, NAME, bytes(range(16)), wire.DEVICE_KEY)
+    secret = ec.derive_private_key(7, ec.SECP256R1())
+    numbers = secret.public_key().public_numbers()
+    jwk = {"kty": "EC", "crv": "P-256", "x": wire.b64(numbers.x.to_bytes(32, "big")), "y": wire.b64(numbers.y.to_bytes(32, "big"))}
+
+    def jws(head, payload='{"jti":"challenge"}', sign=None):
+        text = f"{wire.b64(head.encode())}.{wire.b64(payload.encode())}"
+        der = secret.sign(text.encode(), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+        r, s = decode_dss_signature(der)
+        signature = {None: r.to_bytes(32, "big") + s.to_bytes(32, "big"), "der": der, "zeros": bytes(64)}[sign]
+        return f"{text}.{wire.b64(signature)}"
+
+    def head(**changes):
+        return json.dumps({"alg": "ES256", "jwk": jwk, "typ": "dbsc+jwt"} | changes, separators=(",", ":"))
+
+    good = jws(head())
+    parts = good.split(".")
+    proofs = {
+        "registration": good,
+        "refresh": jws('{"alg":"ES256","typ":"dbsc+jwt"}'),
+        "escaped": jws(head().replace("ES256", "\\u0045S256")),
+        "other_payload": ".".join([parts[0], wire.b64(b'{"jti":"other"}'), parts[2]]),
+        "der": jws(head(), sign="der"),
+        "zeros": jws(head(), sign="zeros"),
+        "none": jws(head(alg="none")),
+        "rs256": jws(head(alg="RS256")),
+        "off_curve": jws(head(jwk=jwk | {"y": jwk["x"]})),
+        "p384": jws(head(jwk=jwk | {"crv": "P-384"})),
+        "twice": jws(head()[:-1] + ',"alg":"none"}'),
+        "crit": jws(head(crit=["b64"])),
+        "typ": jws(head(typ="jwt")),
+        "parts": good + "." + parts[2],
+        "empty": "",
+    }
+    write("device", {
+        **{name: f"{identifier}\n{proof}".encode() for name, proof in proofs.items()},
+        "long": b"\n" + b"x" * 2049,
+        "garbage": b"\xff\n\xfe.\xfd.",
+    })
     # Each but for one thing as it should be.
     altered = lambda **changes: wire.pad(wire.encode(headers["plain"], entries, **changes))
     head, text = wire.encode(headers["plain"], [])[:-1], wire.encode(headers["plain"], entries)
@@ -84,6 +128,8 @@ def main():
         "many": wire.pad(wire.encode(headers["plain"], [[f"{n:03}", "01"] for n in range(251)])),
         # A count that was written longer than it has to be.
         "found_long_length": wire.pad(head + b"\xfd" + (1).to_bytes(8, "little") + b"\0\0"),
+        "offered": altered(more_flags=16),
+        "bound": altered(more_flags=16, device_key=wire.DEVICE_KEY),
         # Refused.
         "flags": altered(more_flags=8),
         "reserved": altered(reserved=1),
@@ -120,6 +166,7 @@ def main():
                           "Path=/", "HttpOnly", "Max-Age=0", "%3D", "\\x09", "\\xff"],
         "envelope": ["AQ", "Ag", "AA", plain[:7], plain[:39], "=", "==", "-", "_", "+", "/", "A" * 43],
         "record": [*lengths, moment, "n\\x01", entry, nothing, device_key, "\\x0f", "\\x0c", "\\x10", "\\x02", block],
+        "device": [identifier, *parts, ".", "eyJhbGciOiJFUzI1NiIs", "ES256", "jwk", "dbsc+jwt", "jti", "crit", "P-256", "\\x0a"],
         "row": [*rows, *lengths, block],
         "stored_row": [*(f"\\x01{row}" for row in rows), *lengths, hexed(b"\0\1" + wire.key_id(KEY)), block],
         # MessagePack: nil, the byte that is none, booleans, numbers, text, bytes, lists, maps, extensions.

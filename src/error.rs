@@ -223,7 +223,7 @@ pub enum Rejection {
     #[error("revoked: the session was ended on the server")]
     Revoked,
     /// Bound to a device that has not proved itself lately, or was to be bound by now and is not
-    /// ([`DeviceBinding`](crate::DeviceBinding)). The browser proves it by itself before its next request; who has a copy cannot.
+    /// (`DeviceBinding`). The browser proves it by itself before its next request; who has a copy cannot.
     #[error(
         "unproven: its device has not proved itself; a browser does so before its next request, and a copy cannot"
     )]

@@ -195,7 +195,7 @@ pub enum Event {
         /// The error with its causes.
         error: String,
     },
-    /// A login asked the browser to bind the session to its device ([`DeviceBinding`](crate::DeviceBinding)). Most cannot yet.
+    /// A login asked the browser to bind the session to its device (`DeviceBinding`). Most cannot yet.
     DeviceOffered {
         /// The session.
         id: SessionId,

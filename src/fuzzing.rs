@@ -104,6 +104,34 @@ pub fn key() -> Key {
     Key::from_bytes([1; 32])
 }
 
+/// Reads what a browser sends of its device: what it calls its session in the first line, its proof in the second. Whether there is
+/// an identifier, and why the proof is none.
+#[cfg(feature = "device-binding")]
+pub fn device(data: &[u8]) -> (bool, Option<crate::error::DeviceRefusal>) {
+    use crate::device::Binder;
+    use crate::device::jws::Jws;
+
+    let text = String::from_utf8_lossy(data);
+    let (identifier, proof) = text.split_once('\n').unwrap_or((&text, ""));
+    let named = Binder::named_key(identifier);
+    if let Some(key) = named {
+        assert!(identifier.len() == 71 && matches!(key.0[0], 2 | 3));
+    }
+    let refusal = match Jws::parse(proof) {
+        Ok(jws) => {
+            assert!(proof.len() <= 2_048 && proof.matches('.').count() == 2);
+            let own = jws.verify_own();
+            // By the key as the session keeps it the same is true.
+            if let Some(key) = jws.key() {
+                assert_eq!(jws.verify(&key), own);
+            }
+            if jws.key().is_some() { own.err() } else { None }
+        }
+        Err(reason) => Some(reason),
+    };
+    (named.is_some(), refusal)
+}
+
 /// Opens a cookie's value.
 pub fn envelope(text: &[u8]) -> Option<Vec<u8>> {
     thread_local! {

@@ -179,7 +179,7 @@ impl Device {
     }
 }
 
-/// Whether a session is bound to the device of its browser ([`DeviceBinding`](crate::DeviceBinding)).
+/// Whether a session is bound to the device of its browser (`DeviceBinding`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeviceState {

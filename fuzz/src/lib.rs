@@ -8,7 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sealed_session::__fuzz as inner;
 use sealed_session::store::{Expected, NewRow, Revision, Row, RowKey, Store, StoreError, Written};
-use sealed_session::{CommitContext, KeyRing, Lifetime, ManualClock, Origin, Placement, Session, Sessions};
+use sealed_session::{
+    CommitContext, DeviceRefusal, KeyRing, Lifetime, ManualClock, Origin, Placement, Session, Sessions,
+};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -67,6 +69,11 @@ pub fn cookie_header(data: &[u8]) -> Origin {
         let _ = sessions.inspect(header);
     }
     origin
+}
+
+/// What a browser sends of its device: see there.
+pub fn device(data: &[u8]) -> (bool, Option<DeviceRefusal>) {
+    inner::device(data)
 }
 
 /// `Cookie` headers, one a line behind a suffix, for what is read once, for flash messages and for tokens: whatever they are,
@@ -386,7 +393,7 @@ mod tests {
     use std::fmt::Debug;
     use std::path::Path;
 
-    use sealed_session::{End, Origin, Rejection};
+    use sealed_session::{DeviceRefusal, End, Origin, Rejection};
 
     /// Runs a target over its seeds, and over what a fuzzer would make of them first. What it says of each seed.
     fn over<T>(target: &str, run: fn(&[u8]) -> T) -> BTreeMap<String, T> {
@@ -454,6 +461,24 @@ mod tests {
     }
 
     #[test]
+    fn device() {
+        let why = |refusal| (true, Some(refusal));
+        says(
+            "device",
+            crate::device,
+            &[
+                ((true, None), &["registration", "refresh", "escaped"]),
+                (why(DeviceRefusal::Signature), &["other_payload", "der", "zeros"]),
+                (why(DeviceRefusal::Algorithm), &["none", "rs256"]),
+                (why(DeviceRefusal::Key), &["off_curve", "p384"]),
+                (why(DeviceRefusal::Malformed), &["twice", "crit", "typ", "parts", "empty"]),
+                ((false, Some(DeviceRefusal::TooLong)), &["long"]),
+                ((false, Some(DeviceRefusal::Malformed)), &["garbage"]),
+            ],
+        );
+    }
+
+    #[test]
     fn envelope() {
         says(
             "envelope",
@@ -472,7 +497,7 @@ mod tests {
             crate::record,
             &[
                 (true, &["plain", "subject", "authenticated", "own", "reference", "old"]),
-                (true, &["long", "many", "found_long_length"]),
+                (true, &["long", "many", "found_long_length", "offered", "bound"]),
                 (false, &["flags", "reserved", "device_key", "device_key_cut", "order", "padding", "short"]),
             ],
         );
