@@ -3,12 +3,11 @@
 
 #[cfg(all(feature = "device-binding", any(feature = "actix", feature = "tower")))]
 mod device;
+mod fetch;
 mod inspect;
 
 use std::fmt;
 use std::sync::Arc;
-
-use tracing::Instrument as _;
 
 #[cfg(all(feature = "device-binding", feature = "tower"))]
 pub(crate) use self::device::DeviceAnswer;
@@ -27,7 +26,7 @@ use crate::event::{Event, EventSink};
 use crate::key::KeyRing;
 use crate::measure::{self, About, Answered, Opened};
 use crate::record::{Device, DeviceKey, Header, Place, SessionId};
-use crate::revocation::{FailurePolicy, Revoking};
+use crate::revocation::Revoking;
 use crate::roster::{Roster, RosterProtocol};
 use crate::rows::{LiveRow, Rows};
 use crate::session::{Backend, Session};
@@ -298,68 +297,6 @@ impl Sessions {
         let mut state = State::new(Origin::CrossSite, &limits.terms, now);
         state.stage = Stage::Foreign;
         Some(Opening::Ready(self.session(state, Brought::default())))
-    }
-
-    /// Follows a reference into the store, and asks there whether the session has been revoked.
-    pub(crate) async fn fetch(&self, reference: Reference) -> Result<Session, StoreError> {
-        let id = reference.candidate.header.id;
-        let span = tracing::debug_span!(target: "sealed_session", "session.load", session = %id.log_id());
-        self.fetch_now(reference).instrument(span).await
-    }
-
-    async fn fetch_now(&self, reference: Reference) -> Result<Session, StoreError> {
-        let Reference { candidate, now, .. } = &reference;
-        let Some(rows) = &self.core.rows else { return Ok(self.refuse(reference, Rejection::Missing)) };
-        let deadline = rows.deadline();
-        let (id, revoking) = (candidate.header.id, &self.core.revoking);
-        let mut confirmed = true;
-        let row = match (candidate.header.place, revoking) {
-            (Place::Cookie, None) => Ok(None),
-            (Place::Cookie, Some(revoking)) => {
-                let asked = revoking.ask_session(rows, id, *now, deadline).await;
-                confirmed &= asked.is_ok();
-                self.or_else(asked, Ok(None), id, revoking)?
-            }
-            (Place::Store, _) => {
-                rows.load(id, deadline).await?.live().and_then(|row| row.ok_or(Rejection::Missing)).map(Some)
-            }
-        };
-        let row = match row {
-            Ok(row) => row,
-            Err(reason) => return Ok(self.refuse(reference, reason)),
-        };
-        let subject = candidate.header.subject.as_deref();
-        if let (Some(revoking), Some(subject)) = (revoking, subject)
-            && let Some(place) = rows.sealer.subject_row(candidate.key_id, subject)
-        {
-            let asked = revoking.is_outdated(rows, &place, &candidate.header, *now, deadline).await;
-            confirmed &= asked.is_ok();
-            if self.or_else(asked, false, id, revoking)? {
-                return Ok(self.refuse(reference, Rejection::Revoked));
-            }
-        }
-        let uses = reference.brought.by != By::Device;
-        if let Some(roster) = self.core.roster_at(*now).filter(|_| confirmed && uses) {
-            roster.note(&candidate.header, None, deadline).await;
-        }
-        Ok(self.resume(reference, row))
-    }
-
-    /// What stands for an answer that the store does not give.
-    fn or_else<T>(
-        &self,
-        asked: Result<T, StoreError>,
-        assumed: T,
-        id: SessionId,
-        revoking: &Revoking,
-    ) -> Result<T, StoreError> {
-        match (asked, revoking.on_failure) {
-            (Err(_), FailurePolicy::Open) => {
-                self.tell(&Event::Unconfirmed { id });
-                Ok(assumed)
-            }
-            (answer, _) => answer,
-        }
     }
 
     fn resume(&self, reference: Reference, row: Option<LiveRow>) -> Session {

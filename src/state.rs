@@ -3,16 +3,18 @@
 //! No method sets a "changed" flag. What has to be done follows from comparing the header and the entries now with
 //! those loaded.
 
+mod limits;
+
 use std::sync::Arc;
 
+pub(crate) use self::limits::{Limits, StoreLimits};
 use crate::clock::Millis;
 use crate::csrf::Binding;
 use crate::entries::Entries;
-use crate::envelope::{self, RowSealer};
 use crate::error::{CsrfError, InsertError, Rejection};
 use crate::key::KeyId;
 use crate::lifetime::{self, Due, SKEW, Terms};
-use crate::record::{self, Device, DeviceKey, Extent, Header, Place, SessionId, Times};
+use crate::record::{Device, DeviceKey, Header, Place, SessionId, Times};
 use crate::store::Revision;
 
 /// Where a session comes from.
@@ -28,35 +30,6 @@ pub enum Origin {
     /// Another site's page made the request: the session is empty, whatever cookie there was, and cannot be changed
     /// ([`CrossSite`](crate::CrossSite)).
     CrossSite,
-}
-
-/// What bounds a session, as numbers.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) terms: Terms,
-    pub(crate) rolling: bool,
-    /// Tells the sessions of one `Sessions` from those of another.
-    pub(crate) home: u64,
-    /// Length of the device key that a session may get at any time; 0: it gets none.
-    pub(crate) device_key: usize,
-    /// Length of the cookie's name.
-    pub(crate) name_len: usize,
-    /// The most that name + value may come to, and the longest plaintext that respects it.
-    pub(crate) max_name_value: usize,
-    pub(crate) max_plaintext: usize,
-    /// With a store: what it changes.
-    pub(crate) stored: Option<StoreLimits>,
-}
-
-/// What bounds the cookie and the row of a session that may live in a store.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StoreLimits {
-    /// The name + value from which on a session spills.
-    pub(crate) spill_above: usize,
-    /// The response head from which on it does.
-    pub(crate) head_budget: usize,
-    /// The most that a row may have.
-    pub(crate) max_row: usize,
 }
 
 /// How far a session has come in its request.
@@ -428,7 +401,7 @@ impl State {
         let former = self.header.subject.as_deref();
         let is_another = former.is_some_and(|former| former != subject);
         let nothing = Entries::default();
-        check_subject(&subject, if is_another { &nothing } else { &self.entries }, limits)?;
+        limits.check_subject(&subject, if is_another { &nothing } else { &self.entries })?;
         if is_another {
             self.entries = nothing;
             // What the former user wished for, too.
@@ -459,60 +432,5 @@ impl State {
     /// Whether the session still fits its place with a value of this length at `key`.
     pub(crate) fn check_fit(&self, key: &str, value_len: usize, limits: &Limits) -> Result<(), InsertError> {
         limits.check_extent(self.header.subject.as_deref(), self.entries.extent_with(key, value_len))
-    }
-}
-
-/// Whether a session of this subject with these entries fits its place.
-fn check_subject(subject: &str, entries: &Entries, limits: &Limits) -> Result<(), InsertError> {
-    limits.check(match limits.stored {
-        None => limits.encoded_len(Some(subject), entries.extent()),
-        Some(_) => limits.reference_len(Some(subject)),
-    })
-}
-
-impl StoreLimits {
-    pub(crate) fn check(&self, row: usize) -> Result<(), InsertError> {
-        if row <= self.max_row {
-            return Ok(());
-        }
-        Err(InsertError::TooLarge { size: row, limit: self.max_row })
-    }
-}
-
-impl Limits {
-    /// Length of a record with these, and with room for a device key wherever a session may come to one.
-    fn encoded_len(&self, subject: Option<&str>, entries: Extent) -> usize {
-        record::encoded_len(subject, self.device_key, entries)
-    }
-
-    fn reference_len(&self, subject: Option<&str>) -> usize {
-        self.encoded_len(subject, Extent::default())
-    }
-
-    /// Whether a session of this subject with so much of entries fits its place.
-    fn check_extent(&self, subject: Option<&str>, extent: Extent) -> Result<(), InsertError> {
-        match self.stored {
-            None => self.check(self.encoded_len(subject, extent)),
-            Some(stored) => stored.check(RowSealer::sealed_len(record::encoded_row_len(extent))),
-        }
-    }
-
-    /// For how long one use of a session lets the next one wait.
-    pub(crate) fn use_span(&self, times: &Times) -> Millis {
-        match (self.rolling, self.terms.idle) {
-            (true, idle) => lifetime::duration(times, &self.terms).min(idle.unwrap_or(Millis(i64::MAX))),
-            (false, idle) => lifetime::active(times, &self.terms).max(idle.unwrap_or(Millis::ZERO)),
-        }
-    }
-
-    pub(crate) fn check(&self, plaintext: usize) -> Result<(), InsertError> {
-        if plaintext <= self.max_plaintext {
-            return Ok(());
-        }
-        Err(InsertError::TooLarge { size: self.name_value(plaintext), limit: self.max_name_value })
-    }
-
-    pub(crate) fn name_value(&self, plaintext: usize) -> usize {
-        self.name_len + envelope::sealed_len(plaintext)
     }
 }
