@@ -218,8 +218,10 @@ fn exposed(path: &Path, reason: String) -> KeyError {
 /// Whether others than owner and group have rights of their own; where that cannot be asked, there are none.
 fn has_access_list(path: &Path) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    return rustix::fs::getxattr(path, "system.posix_acl_access", &mut [] as &mut [u8])
-        .is_ok_and(|len| len > 0);
+    return match rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0_u8; 1][..]) {
+        Ok(_) | Err(rustix::io::Errno::RANGE) => true,
+        Err(_) => false,
+    };
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {
         let _ = path;

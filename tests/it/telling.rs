@@ -143,7 +143,7 @@ async fn metrics_count_events_with_their_reasons_and_take_the_sizes_of_cookies()
     for (key, _, _, value) in snapshots.snapshot().into_vec() {
         let labels: Vec<_> = key.key().labels().map(|label| label.value().to_owned()).collect();
         match (key.key().name(), value) {
-            ("sealed_session_events_total", DebugValue::Counter(n)) if labels[0] == "rejected" => {
+            ("sealed_session_events_total", DebugValue::Counter(n)) if n > 0 && labels[0] == "rejected" => {
                 rejected.push((labels[1].clone(), n));
             }
             ("sealed_session_cookie_bytes", DebugValue::Histogram(sizes)) => cookies = sizes,
