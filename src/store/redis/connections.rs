@@ -63,8 +63,11 @@ impl Connections {
         match &answer {
             Err(error) if says(error, "READONLY") => self.leave(),
             Err(error) if error.is_timeout() && here.has_answered() => here.leave(&self.made),
-            // It tries by itself, and would tell the next request how that ended, however long ago that was.
-            Err(error) if !matches!(error.kind(), ErrorKind::Server(_)) => self.leave(),
+            // It tries by itself, and would tell the next request how that ended, however long ago that was, and however young it is.
+            Err(error) if !matches!(error.kind(), ErrorKind::Server(_)) => {
+                here.leave(&self.made);
+                self.leave();
+            }
             _ => here.answered.store(true, Ordering::Relaxed),
         }
         answer
