@@ -4,6 +4,7 @@
 //! Integers have a fixed width, with zero for "none", so that the length of a record depends on its subject and its
 //! entries alone, and a later change of the header never makes a session outgrow its cookie.
 
+mod device;
 mod log_id;
 mod packed;
 mod roster;
@@ -20,6 +21,8 @@ use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
 
+pub use self::device::DeviceState;
+pub(crate) use self::device::{DEVICE_KEY_LEN, Device, DeviceKey};
 pub use self::log_id::LogId;
 use self::packed::Places;
 pub(crate) use self::packed::{Extent, Packed};
@@ -136,86 +139,6 @@ pub(crate) struct Header {
     /// When the subject was last authenticated in this session; zero: never.
     pub(crate) authenticated_at: Millis,
     pub(crate) device: Device,
-}
-
-/// Whether a session is bound to a device.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum Device {
-    #[default]
-    Free,
-    /// Its browser was asked for a key.
-    Offered,
-    /// It is good together with a proof of this key alone.
-    Bound(Arc<DeviceKey>),
-}
-
-impl Device {
-    pub(crate) fn state(&self) -> DeviceState {
-        match self {
-            Self::Free => DeviceState::Free,
-            Self::Offered => DeviceState::Offered,
-            Self::Bound(_) => DeviceState::Bound,
-        }
-    }
-
-    fn is_offered(&self) -> bool {
-        !matches!(self, Self::Free)
-    }
-
-    fn key(&self) -> &[u8] {
-        match self {
-            Self::Free | Self::Offered => &[],
-            Self::Bound(key) => &key.0,
-        }
-    }
-
-    fn read(offered: bool, key: &[u8]) -> Result<Self, NotARecord> {
-        match (offered, key) {
-            (false, []) => Ok(Self::Free),
-            (true, []) => Ok(Self::Offered),
-            (true, key) => Ok(Self::Bound(Arc::new(DeviceKey::read(key).ok_or(NotARecord)?))),
-            (false, _) => Err(NotARecord),
-        }
-    }
-}
-
-/// Whether a session is bound to the device of its browser (`DeviceBinding`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DeviceState {
-    /// It is not, and nobody has asked for it.
-    Free,
-    /// It is not yet: its browser was asked for a key. Most cannot make one, and leave it at that.
-    Offered,
-    /// It is: the cookie is good together with a proof of the device's key alone.
-    Bound,
-}
-
-impl DeviceState {
-    /// A short stable word for logs and JSON: `free`, `offered` or `bound`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Offered => "offered",
-            Self::Bound => "bound",
-        }
-    }
-}
-
-/// Length of a [`DeviceKey`] in bytes.
-pub(crate) const DEVICE_KEY_LEN: usize = 33;
-
-/// The public key of a device: a point of the curve P-256, compressed (SEC 1, section 2.3.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DeviceKey(pub(crate) [u8; DEVICE_KEY_LEN]);
-
-impl DeviceKey {
-    /// The key of these bytes, by their shape: whether the point is one of the curve is asked where a signature is verified.
-    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        let key: [u8; DEVICE_KEY_LEN] = bytes.try_into().ok()?;
-        matches!(key[0], 2 | 3).then_some(Self(key))
-    }
 }
 
 const OWN_DURATION: u8 = 1;
