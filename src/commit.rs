@@ -138,7 +138,7 @@ impl Core {
                     (SetCookies::lost(), [None, None, None, None])
                 }
                 CookieStep::Leave => (SetCookies::default(), [None, None, None, None]),
-                CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state, now) => {
+                CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state) => {
                     let lost = Event::Lost { id: state.header.id, reason: Rejection::Revoked };
                     (SetCookies::lost(), [Some(lost), None, None, None])
                 }

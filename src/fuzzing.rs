@@ -38,17 +38,32 @@ pub fn record(text: &[u8]) -> bool {
 pub fn row(text: &[u8]) -> bool {
     match record::decode_row(opened(text)) {
         Err(_) => false,
-        Ok(RowContent::Live { counter, entries }) => {
+        Ok(RowContent::Live { counter, device, entries }) => {
             let mut again = Vec::new();
-            record::encode_live(counter, entries.extent().count, entries.iter(), &mut again);
-            assert_eq!(again.len(), record::encoded_row_len(entries.extent()));
+            record::encode_live(
+                counter,
+                device.as_deref(),
+                entries.extent().count,
+                entries.iter(),
+                &mut again,
+            );
+            assert_eq!(
+                again.len(),
+                record::encoded_row_len(device.as_ref().map_or(0, |key| key.0.len()), entries.extent())
+            );
             match record::decode_row(opened(&padded(again))) {
-                Ok(RowContent::Live { counter: c, entries: e }) => {
-                    assert_eq!(c, counter);
+                Ok(RowContent::Live { counter: c, device: d, entries: e }) => {
+                    assert_eq!((c, d), (counter, device));
                     assert!(e.iter().eq(entries.iter()));
                 }
                 _ => panic!("what was written is read"),
             }
+            true
+        }
+        Ok(RowContent::Bound(device)) => {
+            let mut again = Vec::new();
+            record::encode_bound(&device, &mut again);
+            assert!(text.starts_with(&again), "a bound session's row has one spelling");
             true
         }
         Ok(RowContent::Ended) => {

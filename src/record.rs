@@ -29,7 +29,8 @@ pub(crate) use self::packed::{Extent, Packed};
 pub use self::roster::MAX_LABEL_BYTES;
 pub(crate) use self::roster::{HOUR, Line, MAX_LINE, ROSTER_HEAD, hour};
 pub(crate) use self::row::{
-    RowContent, decode_row, encode_ended, encode_generation, encode_live, encode_roster, encoded_row_len,
+    RowContent, decode_row, encode_bound, encode_ended, encode_generation, encode_live, encode_roster,
+    encoded_row_len,
 };
 pub(crate) use self::transient::{
     TransientContent, decode_transient, encode_transient, encoded_transient_len,

@@ -17,7 +17,7 @@ use crate::key::KeyId;
 use crate::measure::{self, About, Answered};
 use crate::random;
 use crate::record::{Header, SessionId};
-use crate::rows::{Deadline, Found, LiveRow, RowLock, RowLocks, Rows, row_key};
+use crate::rows::{Deadline, Found, Living, RowLock, RowLocks, Rows, row_key};
 use crate::store::{Expected, Revision, RowKey};
 
 /// Of each kind the answers for at most twice as many sessions or subjects are kept: some 30 MiB when full, with what belongs to subjects and lists.
@@ -50,11 +50,20 @@ pub enum FailurePolicy {
     Open,
 }
 
+/// What is known of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    GoesOn,
+    /// Likewise, with cookies alone that say that they are bound to its device.
+    Bound,
+    Ended,
+}
+
 /// Asks, and remembers.
 pub(crate) struct Revoking {
     every: Millis,
     pub(crate) on_failure: FailurePolicy,
-    sessions: AnswerCache<SessionId, bool>,
+    sessions: AnswerCache<SessionId, Fate>,
     subjects: AnswerCache<RowKey, Option<u64>>,
     /// The generations that this process has given.
     given: AnswerCache<RowKey, u64>,
@@ -91,13 +100,19 @@ impl Revoking {
         }
     }
 
-    /// Whether the session is known to have been ended, or to be fine; `None`: it is time to ask.
-    pub(crate) fn is_ended(&self, id: SessionId, now: Millis) -> Option<bool> {
-        match self.sessions.get(&id) {
-            // Ids do not come back.
-            Some((true, _)) => Some(true),
-            Some((false, asked)) if self.is_fresh(asked, now) => Some(false),
-            _ => None,
+    /// Whether the session is known to have been ended. Ids do not come back.
+    pub(crate) fn has_ended(&self, id: SessionId) -> bool {
+        matches!(self.sessions.get(&id), Some((Fate::Ended, _)))
+    }
+
+    /// Whether the session is known to have been ended, or to be fine; `None`: it is time to ask. `bound`: its cookie says that it
+    /// is bound to a device.
+    pub(crate) fn is_ended(&self, id: SessionId, bound: bool, now: Millis) -> Option<bool> {
+        match self.sessions.get(&id)? {
+            (Fate::Ended, _) => Some(true),
+            // The row tells to which device.
+            (Fate::Bound, _) if !bound => None,
+            (Fate::GoesOn | Fate::Bound, asked) => self.is_fresh(asked, now).then_some(false),
         }
     }
 
@@ -116,23 +131,22 @@ impl Revoking {
         self.asking.lock(place, deadline).await.map(Some).ok_or_else(too_busy)
     }
 
-    /// Asks for a session in a cookie, unless somebody else has meanwhile: the row that it has moved to, if it has, or why
-    /// it is over.
+    /// Asks for a session in a cookie, unless somebody else has meanwhile: where it is, or why it is over.
     pub(crate) async fn ask_session(
         &self,
         rows: &Rows,
-        id: SessionId,
+        (id, bound): (SessionId, bool),
         now: Millis,
         deadline: Deadline,
-    ) -> Result<Result<Option<LiveRow>, Rejection>, StoreError> {
+    ) -> Result<Result<Living, Rejection>, StoreError> {
         let mut is_known = false;
         let ask = async {
             let _turn = self.turn(row_key(id), deadline).await?;
-            let known = self.is_ended(id, now);
+            let known = self.is_ended(id, bound, now);
             is_known = known.is_some();
             match known {
                 Some(true) => Ok(Err(Rejection::Revoked)),
-                Some(false) => Ok(Ok(None)),
+                Some(false) => Ok(Ok(Living::InCookie(None))),
                 None => self.breaker.guard(rows, self.hear_of_session(rows, id, now, deadline)).await,
             }
         };
@@ -147,7 +161,7 @@ impl Revoking {
         id: SessionId,
         now: Millis,
         deadline: Deadline,
-    ) -> Result<Result<Option<LiveRow>, Rejection>, StoreError> {
+    ) -> Result<Result<Living, Rejection>, StoreError> {
         counted(About::Session, false, self.hear_of_session(rows, id, now, deadline).await)
     }
 
@@ -157,15 +171,16 @@ impl Revoking {
         id: SessionId,
         now: Millis,
         deadline: Deadline,
-    ) -> Result<Result<Option<LiveRow>, Rejection>, StoreError> {
+    ) -> Result<Result<Living, Rejection>, StoreError> {
         let epoch = self.sessions.epoch(&id);
         let found = rows.load(id, deadline).await?;
         match found {
-            Found::Absent => self.sessions.learn(id, false, now, epoch),
+            Found::Absent => self.sessions.learn(id, Fate::GoesOn, now, epoch),
+            Found::Bound(..) => self.sessions.learn(id, Fate::Bound, now, epoch),
             Found::Ended(_) => self.ended(id, now),
             Found::Live(_) | Found::Unreadable(_) => {}
         }
-        Ok(found.live())
+        Ok(found.living())
     }
 
     /// Whether the subject has been revoked since the session began. Of what is known only what lets the session go on
@@ -179,14 +194,14 @@ impl Revoking {
         now: Millis,
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
-        let known = || match self.is_ended(*id, now) {
-            Some(true) => Some(true),
-            _ => self.is_known_outdated(place, *generation, now),
+        let known = || match self.has_ended(*id) {
+            true => Some(true),
+            false => self.is_known_outdated(place, *generation, now),
         };
         let mut is_known = false;
         let ask = async {
             let _turn = self.turn(*place, deadline).await?;
-            if known() == Some(false) || self.is_ended(*id, now) == Some(true) {
+            if known() == Some(false) || self.has_ended(*id) {
                 is_known = true;
                 return Ok(known() == Some(true));
             }
@@ -235,7 +250,12 @@ impl Revoking {
 
     /// This process has ended the session, or has heard of it.
     pub(crate) fn ended(&self, id: SessionId, now: Millis) {
-        self.sessions.put(id, true, now);
+        self.sessions.put(id, Fate::Ended, now);
+    }
+
+    /// This process has bound the session, in its cookie, to a device.
+    pub(crate) fn bound(&self, id: SessionId, now: Millis) {
+        self.sessions.put(id, Fate::Bound, now);
     }
 
     /// The session is in a row from now on, so its cookies have to be asked for.
@@ -331,14 +351,18 @@ mod tests {
         let revoking = Revoking::new(Millis(60_000), FailurePolicy::Open);
         let id = SessionId([1; 16]);
         let noon = 1_000_000_000;
-        revoking.sessions.put(id, false, Millis(noon));
+        revoking.sessions.put(id, Fate::GoesOn, Millis(noon));
         for (now, known) in [(0, true), (59_999, true), (60_000, false), (-59_999, true), (-60_000, false)] {
-            assert_eq!(revoking.is_ended(id, Millis(noon + now)), known.then_some(false), "{now}");
+            assert_eq!(revoking.is_ended(id, false, Millis(noon + now)), known.then_some(false), "{now}");
         }
+        revoking.bound(id, Millis(noon));
+        assert_eq!(revoking.is_ended(id, true, Millis(noon)), Some(false));
+        assert_eq!(revoking.is_ended(id, false, Millis(noon)), None, "its row says to which device");
+        assert_eq!(revoking.is_ended(id, true, Millis(noon + 60_000)), None);
         revoking.ended(id, Millis(noon));
-        assert_eq!(revoking.is_ended(id, Millis(noon + 86_400_000)), Some(true));
+        assert_eq!(revoking.is_ended(id, false, Millis(noon + 86_400_000)), Some(true));
         let always = Revoking::new(Millis::ZERO, FailurePolicy::Open);
-        always.sessions.put(id, false, Millis(noon));
-        assert_eq!(always.is_ended(id, Millis(noon)), None);
+        always.sessions.put(id, Fate::GoesOn, Millis(noon));
+        assert_eq!(always.is_ended(id, false, Millis(noon)), None);
     }
 }

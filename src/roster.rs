@@ -278,10 +278,10 @@ impl RosterProtocol<'_> {
 
     /// What is heard here is kept from what requests know: a use is noted when the store is asked for a request's sake.
     async fn has_ended(&self, id: SessionId, deadline: Deadline) -> Result<bool, StoreError> {
-        if self.revoking.is_ended(id, self.now) == Some(true) {
+        if self.revoking.has_ended(id) {
             return Ok(true);
         }
-        let over = self.rows.load(id, deadline).await?.live().err();
+        let over = self.rows.load(id, deadline).await?.living().err();
         if over == Some(Rejection::Revoked) {
             self.revoking.ended(id, self.now);
         }

@@ -20,7 +20,7 @@ use crate::event::{Event, EventSink};
 use crate::key::KeyId;
 use crate::measure::{self, Opened, StoreCall};
 use crate::random;
-use crate::record::{self, Line, NotARecord, Packed, RowContent, SessionId};
+use crate::record::{self, DeviceKey, Line, NotARecord, Packed, RowContent, SessionId};
 use crate::state::LoadedRow;
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
@@ -41,6 +41,8 @@ pub(crate) struct Rows {
 #[derive(Debug)]
 pub(crate) enum Found {
     Live(LiveRow),
+    /// None of its data: it is in its cookie. It is bound to this device, by the write of this revision, and the row ends then.
+    Bound(Arc<DeviceKey>, Revision, Millis),
     /// Ended, by the write of this revision.
     Ended(Revision),
     /// Something that this ring does not open or that is no row of this version.
@@ -49,19 +51,51 @@ pub(crate) enum Found {
 }
 
 impl Found {
-    /// The row of a session, if it has one, or why the session is over.
-    pub(crate) fn live(self) -> Result<Option<LiveRow>, Rejection> {
+    /// The device that the session is bound to.
+    pub(crate) fn device(&self) -> Option<&Arc<DeviceKey>> {
         match self {
-            Self::Live(row) => Ok(Some(row)),
-            Self::Absent => Ok(None),
+            Self::Live(row) => row.device.as_ref(),
+            Self::Bound(device, ..) => Some(device),
+            Self::Ended(_) | Self::Unreadable(_) | Self::Absent => None,
+        }
+    }
+
+    /// Where the session is, or why it is over.
+    pub(crate) fn living(self) -> Result<Living, Rejection> {
+        match self {
+            Self::Live(row) => Ok(Living::InRow(row)),
+            Self::Bound(device, ..) => Ok(Living::InCookie(Some(device))),
+            Self::Absent => Ok(Living::InCookie(None)),
             Self::Ended(_) => Err(Rejection::Revoked),
             Self::Unreadable(_) => Err(Rejection::Missing),
         }
     }
 }
 
+/// Where a session is that goes on, and the device that it has been bound to since it began.
+#[derive(Debug)]
+pub(crate) enum Living {
+    InCookie(Option<Arc<DeviceKey>>),
+    InRow(LiveRow),
+}
+
+impl Living {
+    pub(crate) fn device(&self) -> Option<&Arc<DeviceKey>> {
+        match self {
+            Self::InCookie(device) => device.as_ref(),
+            Self::InRow(row) => row.device.as_ref(),
+        }
+    }
+
+    pub(crate) fn row(self) -> Option<LiveRow> {
+        if let Self::InRow(row) = self { Some(row) } else { None }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct LiveRow {
+    /// The device that the session is bound to.
+    pub(crate) device: Option<Arc<DeviceKey>>,
     pub(crate) entries: Packed,
     /// The highest counter of a cookie that is known to have led here.
     pub(crate) counter: u32,
@@ -74,7 +108,7 @@ pub(crate) struct LiveRow {
 impl LiveRow {
     pub(crate) fn seen(&self) -> LoadedRow {
         let Self { revision, expires_at, counter, current, .. } = *self;
-        LoadedRow { revision, expires_at, counter, current }
+        LoadedRow { revision, expires_at, counter, device: self.device.clone(), current }
     }
 }
 
@@ -89,7 +123,8 @@ struct Read {
 /// What a row is to hold.
 #[derive(Clone, Copy)]
 pub(crate) enum Content<'a> {
-    Live { counter: u32, entries: &'a Entries },
+    Live { counter: u32, device: Option<&'a Arc<DeviceKey>>, entries: &'a Entries },
+    Bound(&'a Arc<DeviceKey>),
     Ended,
 }
 
@@ -107,8 +142,9 @@ impl Rows {
         let Read { content, current, revision, expires_at } = row;
         Ok(match content {
             Ok(RowContent::Ended) => Found::Ended(revision),
-            Ok(RowContent::Live { counter, entries }) => {
-                Found::Live(LiveRow { entries, counter, revision, expires_at, current })
+            Ok(RowContent::Bound(device)) => Found::Bound(device, revision, expires_at),
+            Ok(RowContent::Live { counter, device, entries }) => {
+                Found::Live(LiveRow { entries, counter, device, revision, expires_at, current })
             }
             // A row does not become readable by refusing requests for ever: the session starts anew.
             Ok(RowContent::Generation(_) | RowContent::Roster(_)) | Err(_) => Found::Unreadable(revision),
@@ -260,11 +296,6 @@ impl Rows {
         Ok(())
     }
 
-    /// The size of the row that these entries make.
-    pub(crate) fn row_len(entries: &Entries) -> usize {
-        RowSealer::sealed_len(record::encoded_row_len(entries.extent()))
-    }
-
     /// Every call of the store comes by here. `conflicts` tells of an answer whether another row was there than expected.
     async fn bounded<T>(
         &self,
@@ -300,16 +331,20 @@ pub(crate) fn row_key(id: SessionId) -> RowKey {
 impl Content<'_> {
     fn encoded_len(self) -> usize {
         match self {
-            Self::Live { entries, .. } => record::encoded_row_len(entries.extent()),
+            Self::Live { device, entries, .. } => {
+                record::encoded_row_len(device.map_or(0, |key| key.0.len()), entries.extent())
+            }
+            Self::Bound(device) => 1 + device.0.len(),
             Self::Ended => 1,
         }
     }
 
     fn encode(self, out: &mut Vec<u8>) {
         match self {
-            Self::Live { counter, entries } => {
-                record::encode_live(counter, entries.len(), entries.iter(), out)
+            Self::Live { counter, device, entries } => {
+                record::encode_live(counter, device.map(|key| &**key), entries.len(), entries.iter(), out);
             }
+            Self::Bound(device) => record::encode_bound(device, out),
             Self::Ended => record::encode_ended(out),
         }
     }

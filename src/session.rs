@@ -19,9 +19,8 @@ pub use self::key::SessionKey;
 use crate::clock::Millis;
 use crate::csrf::Binding;
 use crate::entries::NotCountable;
-use crate::envelope::RowSealer;
 use crate::error::{CommitError, CsrfError, InsertError, ValueError};
-use crate::record::{self, LogId, Place, SessionId};
+use crate::record::{LogId, Place, SessionId};
 use crate::state::{Limits, Origin, Stage, State};
 use crate::value;
 
@@ -308,8 +307,7 @@ impl Session {
         let limits = self.limits();
         self.with(|state| {
             if state.header.place == Place::Store || state.outgrows_cookie(limits) {
-                let row = record::encoded_row_len(state.entries.extent());
-                Placement::Store { bytes: RowSealer::sealed_len(row) }
+                Placement::Store { bytes: limits.row_len(state.entries.extent()) }
             } else {
                 Placement::Cookie { bytes: limits.name_value(state.plaintext_len(limits)) }
             }

@@ -161,7 +161,8 @@ impl Core {
     /// Whether a session was revoked, as far as this process knows.
     fn known(&self, Candidate { header, key_id, .. }: &Candidate, now: Millis) -> Known {
         let (Some(revoking), Some(rows)) = (&self.revoking, &self.rows) else { return Known::Fine };
-        let mut known = match (revoking.is_ended(header.id, now), header.place) {
+        let bound = header.device.bound().is_some();
+        let mut known = match (revoking.is_ended(header.id, bound, now), header.place) {
             (Some(true), _) => {
                 measure::question(About::Session, Answered::Memory);
                 return Known::Revoked;
@@ -248,7 +249,7 @@ impl Sessions {
         let brought = Brought { cookies, besides, by };
         match (outcome, standing) {
             (Some(Ok(candidate)), Standing::Unproven(key)) => {
-                Opening::Ready(self.unproven(candidate.header.id, key, brought, now))
+                Opening::Ready(self.unproven(candidate, key, brought, now))
             }
             (Some(Ok(candidate)), standing) => {
                 let known = self.core.known(&candidate, now);
@@ -343,14 +344,16 @@ impl Sessions {
     /// A session whose device has not proved itself: it stays in the browser, and the handler gets nothing of it.
     fn unproven(
         &self,
-        id: SessionId,
+        candidate: Candidate,
         key: Option<Arc<DeviceKey>>,
         mut brought: Brought,
         now: Millis,
     ) -> Session {
+        let Candidate { header, key_id, current, .. } = candidate;
+        let (id, session) = (header.id, Loaded { header, due: None, key_id, current });
         let besides = brought.besides.get_or_insert_default();
         besides.refused = Some(id.0.into());
-        besides.unproven = Some(Unproven { id, key });
+        besides.unproven = Some(Unproven { session, key });
         self.reject((Rejection::Unproven, Some(id)), false, brought, now)
     }
 

@@ -11,10 +11,11 @@ pub(crate) use self::limits::{Limits, StoreLimits};
 use crate::clock::Millis;
 use crate::csrf::Binding;
 use crate::entries::Entries;
+use crate::envelope::RowSealer;
 use crate::error::{CsrfError, InsertError, Rejection};
 use crate::key::KeyId;
 use crate::lifetime::{self, Due, SKEW, Terms};
-use crate::record::{Device, DeviceKey, Header, Place, SessionId, Times};
+use crate::record::{self, Device, DeviceKey, Header, Place, SessionId, Times};
 use crate::store::Revision;
 
 /// Where a session comes from.
@@ -70,6 +71,8 @@ pub(crate) struct LoadedRow {
     pub(crate) expires_at: Millis,
     /// The highest counter of a cookie that is known to have led to it.
     pub(crate) counter: u32,
+    /// The device that the session is bound to, as far as the row says.
+    pub(crate) device: Option<Arc<DeviceKey>>,
     /// False: a retired key had sealed it.
     pub(crate) current: bool,
 }
@@ -103,7 +106,7 @@ pub(crate) struct Besides {
 /// A session whose device did not prove itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Unproven {
-    pub(crate) id: SessionId,
+    pub(crate) session: Loaded,
     /// None: it was to have one by now.
     pub(crate) key: Option<Arc<DeviceKey>>,
 }
@@ -222,6 +225,13 @@ impl State {
     /// whatever the handler does but log in.
     pub(crate) fn is_unproven(&self) -> bool {
         self.origin == Origin::Rejected(Rejection::Unproven) && !self.authenticated
+    }
+
+    /// The session of this subject whose device did not prove itself.
+    pub(crate) fn unproven_of(&self, subject: &str) -> Option<&Loaded> {
+        let unproven = self.besides.as_ref()?.unproven.as_ref()?;
+        let of_subject = unproven.session.header.subject.as_deref() == Some(subject);
+        of_subject.then_some(&unproven.session)
     }
 
     /// The refused cookie that stays in the browser.
@@ -346,8 +356,35 @@ impl State {
 
     /// Whether the row has to become what the session is.
     pub(crate) fn differs_from_row(&self) -> bool {
-        let replaces = self.row.as_ref().is_some_and(|row| self.issued() > row.counter);
-        self.entries.changed() || replaces
+        let replaces = |row: &LoadedRow| {
+            self.issued() > row.counter || row.device.is_none() && self.header.device.bound().is_some()
+        };
+        self.entries.changed() || self.row.as_ref().is_some_and(replaces)
+    }
+
+    /// Whether this request's proof binds the session to its device.
+    pub(crate) fn is_being_bound(&self) -> bool {
+        let before = self.loaded.as_ref().filter(|loaded| loaded.header.id == self.header.id);
+        self.header.device.bound().is_some()
+            && before.is_some_and(|loaded| loaded.header.device.bound().is_none())
+    }
+
+    /// Leaves it as it came.
+    pub(crate) fn unbind(&mut self) {
+        self.header.device =
+            self.loaded.as_ref().map(|loaded| loaded.header.device.clone()).unwrap_or_default();
+    }
+
+    /// The device that the session's row is to name.
+    pub(crate) fn row_device(&self) -> Option<Arc<DeviceKey>> {
+        let named = self.row.as_ref().and_then(|row| row.device.as_ref());
+        named.or(self.header.device.bound()).cloned()
+    }
+
+    /// The size of the row that the session makes.
+    pub(crate) fn row_len(&self) -> usize {
+        let device_key = self.row_device().map_or(0, |key| key.0.len());
+        RowSealer::sealed_len(record::encoded_row_len(device_key, self.entries.extent()))
     }
 
     /// Whether the primary key had sealed all that was loaded.

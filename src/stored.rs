@@ -4,10 +4,12 @@
 //! names the revision that it saw, and one that comes too late puts its changes over what is there by then; ending it
 //! is final, because nothing writes over an ended row and nobody creates a row that has gone.
 
+use std::sync::Arc;
+
 use crate::clock::Millis;
 use crate::error::{CommitError, Rejection, StoreError};
 use crate::lifetime::{self, SKEW};
-use crate::record::{Header, Place, SessionId};
+use crate::record::{Device, DeviceKey, Header, Place, SessionId};
 use crate::rows::{Content, Deadline, Done, Found, LiveRow, RowWriter, Rows};
 use crate::state::{Limits, LoadedRow, State};
 
@@ -54,21 +56,58 @@ impl RowProtocol<'_> {
         let issued =
             work.loaded.as_ref().filter(|loaded| loaded.header.id == id).map_or(0, |l| l.header.counter);
         let mut counter = work.row.as_ref().map_or(issued, |row| row.counter.max(issued));
+        let mut device = work.row_device();
         let mut row = self.rows.writer(id, work.row.as_ref(), self.rows.deadline()).await?;
         loop {
             match row.news() {
                 Some(Found::Live(live)) => {
                     counter = counter.max(live.counter);
+                    device = bound_first(work, live.device.clone())?;
                     self.rebase(work, live)?;
                 }
-                Some(Found::Absent) if !creates => return Err(NotDone::Lost(Rejection::Missing)),
+                Some(Found::Absent | Found::Bound(..)) if !creates => {
+                    return Err(NotDone::Lost(Rejection::Missing));
+                }
+                Some(Found::Bound(key, ..)) => device = bound_first(work, Some(key))?,
                 Some(Found::Absent) | None => {}
                 Some(Found::Unreadable(_)) => return Err(NotDone::Lost(Rejection::Missing)),
                 Some(Found::Ended(_)) => return Err(NotDone::Lost(Rejection::Revoked)),
             }
-            let content = Content::Live { counter, entries: &work.entries };
+            let content = Content::Live { counter, device: device.as_ref(), entries: &work.entries };
             if let Some(done) = row.write(content, work.row_end(self.limits, self.now)).await? {
-                work.row = Some(written(&done, counter));
+                work.row = Some(written(&done, counter, device));
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes it known that the session in this cookie is bound to a device, for as long as any cookie of it can be alive from
+    /// before that. If a parallel request has moved the session into the store, that is said there.
+    pub(crate) async fn bind(&self, work: &mut State) -> Result<(), NotDone> {
+        let (Some((id, until)), Some(key)) = (self.old(work), work.header.device.bound().cloned()) else {
+            return Err(NotDone::Lost(Rejection::Missing));
+        };
+        let deadline = self.rows.deadline();
+        let mut row = self.rows.writer(id, None, deadline).await?;
+        loop {
+            match row.news() {
+                Some(Found::Bound(first, at, expires_at)) => {
+                    bound_first(work, Some(first))?;
+                    if expires_at >= until || self.rows.extend(id, at, until, deadline).await? {
+                        return Ok(());
+                    }
+                    row.look().await?;
+                    continue;
+                }
+                Some(Found::Live(_)) => {
+                    drop(row);
+                    return self.spill(work).await;
+                }
+                Some(Found::Unreadable(_)) => return Err(NotDone::Lost(Rejection::Missing)),
+                Some(Found::Ended(_)) => return Err(NotDone::Lost(Rejection::Revoked)),
+                Some(Found::Absent) | None => {}
+            }
+            if row.write(Content::Bound(&key), until).await?.is_some() {
                 return Ok(());
             }
         }
@@ -116,8 +155,15 @@ impl RowProtocol<'_> {
         let (mut new_row, mut is_refused) = (None, is_ended(&mut new));
         loop {
             let mut is_over = false;
-            match former.news() {
-                Some(Found::Live(live)) => self.rebase(work, live)?,
+            let news = former.news();
+            // Who is not on the device that the session is bound to has none of it, and a login begins another.
+            let is_elsewhere = news.as_ref().and_then(Found::device).is_some_and(|key| !is_of(work, key));
+            match news {
+                Some(Found::Live(_) | Found::Bound(..)) if is_elsewhere && work.authenticated => {
+                    work.start_empty();
+                }
+                Some(Found::Live(live)) if !is_elsewhere => self.rebase(work, live)?,
+                Some(Found::Bound(..)) if !is_elsewhere => {}
                 None => {}
                 Some(Found::Absent) if in_cookie => {}
                 // Somebody has ended it meanwhile. Who has been authenticated begins another all the same.
@@ -126,7 +172,7 @@ impl RowProtocol<'_> {
                     is_over = true;
                 }
                 Some(Found::Unreadable(_)) if work.authenticated => work.start_empty(),
-                Some(Found::Ended(_) | Found::Absent | Found::Unreadable(_)) => {
+                Some(_) => {
                     if new_row.is_some() {
                         // What fails here expires by itself, and no cookie leads to it.
                         let _ = self.rows.delete(work.header.id, deadline).await;
@@ -136,9 +182,10 @@ impl RowProtocol<'_> {
             }
             if !is_refused && (new_row.is_some() || place(work) == Some(Place::Store)) {
                 work.header.place = Place::Store;
-                let content = Content::Live { counter: 0, entries: &work.entries };
+                let device = work.header.device.bound().cloned();
+                let content = Content::Live { counter: 0, device: device.as_ref(), entries: &work.entries };
                 match new.write(content, work.row_end(self.limits, self.now)).await? {
-                    Some(done) => new_row = Some(written(&done, 0)),
+                    Some(done) => new_row = Some(written(&done, 0, device)),
                     None if is_ended(&mut new) => is_refused = true,
                     None => return Err(CommitError::Conflict.into()),
                 }
@@ -184,7 +231,7 @@ impl RowProtocol<'_> {
                     row.look().await?;
                     continue;
                 }
-                Some(Found::Live(_) | Found::Unreadable(_) | Found::Absent) | None => {}
+                Some(Found::Live(_) | Found::Bound(..) | Found::Unreadable(_) | Found::Absent) | None => {}
             }
             if row.write(Content::Ended, until).await.map_err(out_of_time)?.is_some() {
                 return Ok(());
@@ -211,7 +258,7 @@ impl RowProtocol<'_> {
         }
         work.entries = work.entries.rebased(row.entries).map_err(|_| CommitError::Conflict)?;
         match self.limits.stored {
-            Some(stored) => stored.check(Rows::row_len(&work.entries)).map_err(|_| CommitError::Conflict),
+            Some(stored) => stored.check(work.row_len()).map_err(|_| CommitError::Conflict),
             None => Ok(()),
         }
     }
@@ -227,12 +274,32 @@ impl RowProtocol<'_> {
 
     async fn live(&self, id: SessionId, deadline: Deadline) -> Result<LiveRow, NotDone> {
         let found = self.rows.load(id, deadline).await?;
-        found.live().and_then(|row| row.ok_or(Rejection::Missing)).map_err(NotDone::Lost)
+        found.living().and_then(|living| living.row().ok_or(Rejection::Missing)).map_err(NotDone::Lost)
     }
 }
 
-fn written(&Done { revision, expires_at }: &Done, counter: u32) -> LoadedRow {
-    LoadedRow { revision, expires_at, counter, current: true }
+fn written(&Done { revision, expires_at }: &Done, counter: u32, device: Option<Arc<DeviceKey>>) -> LoadedRow {
+    LoadedRow { revision, expires_at, counter, device, current: true }
+}
+
+/// Whether the session that was loaded is bound to this device, or is about to be.
+fn is_of(work: &State, key: &DeviceKey) -> bool {
+    let loaded = work.loaded.as_ref().map(|loaded| &loaded.header.device);
+    [Some(&work.header.device), loaded]
+        .into_iter()
+        .flatten()
+        .filter_map(Device::bound)
+        .any(|own| **own == *key)
+}
+
+/// The device of a session whose row was met, which another request may have bound first. A request that began before that,
+/// and without a proof of its own, leaves it at that.
+fn bound_first(work: &State, met: Option<Arc<DeviceKey>>) -> Result<Option<Arc<DeviceKey>>, NotDone> {
+    match (met, work.header.device.bound()) {
+        (Some(first), Some(own)) if first != *own => Err(NotDone::Lost(Rejection::Unproven)),
+        (None, own) => Ok(own.cloned()),
+        (first, _) => Ok(first),
+    }
 }
 
 /// Who ends a session without being its request is told so much of other writers.

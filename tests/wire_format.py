@@ -270,7 +270,10 @@ def encode_row(row):
         return b"\x03" + row["generation"].to_bytes(8, "little")
     if row["kind"] == "roster":
         return b"\x04" + len(row["lines"]).to_bytes(2, "little") + b"".join(map(encode_line, row["lines"]))
-    return b"\x01" + row["counter"].to_bytes(4, "little") + encode_entries(row["entries"])
+    if row["kind"] == "bound":
+        return b"\x05" + bytes.fromhex(row["device"])
+    device = bytes.fromhex(row["device"] or "")
+    return b"\x01" + row["counter"].to_bytes(4, "little") + put_length(len(device)) + device + encode_entries(row["entries"])
 
 
 def encode_line(line):
@@ -313,10 +316,18 @@ def decode(plaintext):
     header["persistent"] = bool(flags & 8) if flags & 4 else None
     header["subject"] = reader.text() or None
     key = reader.take(reader.length())
-    if key and (not flags & 16 or len(key) != 33 or key[0] not in (2, 3)):
+    if key and not flags & 16:
         raise Refused("malformed")
-    header["device"] = key.hex() or ("offered" if flags & 16 else None)
+    header["device"] = checked_device(key) or ("offered" if flags & 16 else None)
     return header, decode_entries(reader)
+
+
+def checked_device(key):
+    if not key:
+        return None
+    if len(key) != 33 or key[0] not in (2, 3):
+        raise Refused("malformed")
+    return key.hex()
 
 
 def decode_entries(reader):
@@ -353,7 +364,13 @@ def decode_row(plaintext):
     reader = Reader(plaintext)
     kind = reader.integer(1)
     if kind == 1:
-        return {"kind": "live", "counter": reader.integer(4), "entries": decode_entries(reader)}
+        row = {"kind": "live", "counter": reader.integer(4)}
+        device = checked_device(reader.take(reader.length()))
+        return row | {"device": device, "entries": decode_entries(reader)}
+    if kind == 5:
+        row = {"kind": "bound", "device": checked_device(reader.take(33))}
+        check_padding(reader)
+        return row
     if kind == 4:
         row = {"kind": "roster", "lines": [decode_line(reader) for _ in range(reader.integer(2))]}
         check_padding(reader)
@@ -717,11 +734,11 @@ def generate_rows():
             "nonce": nonce.hex(), "retired_key": sealed_by != 0, "place": b64(place), "row": row,
         })
 
-    live = {"kind": "live", "counter": 2**32 - 1, "entries": [["n", NUMBER], ["user", ADA]]}
+    live = {"kind": "live", "counter": 2**32 - 1, "device": None, "entries": [["n", NUMBER], ["user", ADA]]}
     generation = {"kind": "generation", "generation": 2**64 - 1}
     add("alive", live)
-    add("alive, no entries", {"kind": "live", "counter": 0, "entries": []})
-    add("alive, lengths of three bytes", {"kind": "live", "counter": 1, "entries": [["k" * 251, "c500ff" + "00" * 255]]})
+    add("alive, no entries", {"kind": "live", "counter": 0, "device": None, "entries": []})
+    add("alive, lengths of three bytes", {"kind": "live", "counter": 1, "device": None, "entries": [["k" * 251, "c500ff" + "00" * 255]]})
     add("ended", {"kind": "ended"})
     add("a subject's generation", generation)
     add("sealed by a retired key", live, keys=(TWO, ONE), sealed_by=1)
@@ -737,6 +754,10 @@ def generate_rows():
     add("a subject's roster", {"kind": "roster", "lines": lines})
     add("a subject's roster, no lines", {"kind": "roster", "lines": []})
     add("a subject's roster, another name and a retired key", {"kind": "roster", "lines": lines[:1]}, keys=(TWO, ONE), sealed_by=1, name="s")
+
+    device = (b"\3" + bytes(range(200, 232))).hex()
+    add("alive, bound to a device", live | {"device": device})
+    add("in its cookie, bound to a device", {"kind": "bound", "device": device})
 
     nonce, text = bytes(range(24)), pad(encode_row(live))
 
@@ -763,7 +784,11 @@ def generate_rows():
     refuse("associated data with purpose and name", "tampered", seal(ONE, key, nonce, text, b"".join(
         len(part).to_bytes(2, "big") + part for part in (b"sealed-session", b"\x01", key_id(ONE), b"row", name))))
     for what, plaintext in {
-        "an unknown kind": pad(b"\5"),
+        "an unknown kind": pad(b"\6"),
+        "bound to a key that is no point": pad(b"\5\4" + bytes(32)),
+        "bound and more": pad(b"\5\2" + bytes(32) + b"\1"),
+        "alive, bound to a key of 32 bytes": pad(b"\1" + bytes(4) + b"\x20\2" + bytes(31) + b"\0"),
+        "alive, bound to a key that is no point": pad(b"\1" + bytes(4) + b"\x21\5" + bytes(32) + b"\0"),
         "a roster with fewer lines than it says": pad(b"\4\2\0" + encode_line(lines[1])),
         "a roster with more lines than it says": pad(b"\4\1\0" + encode_line(lines[1]) * 2),
         "a roster that says 65,535 lines": pad(b"\4\xff\xff"),

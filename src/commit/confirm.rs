@@ -8,7 +8,7 @@ use crate::error::{CommitError, Rejection, StoreError};
 use crate::key::KeyId;
 use crate::record::Place;
 use crate::revocation::Revoking;
-use crate::rows::{LiveRow, Rows};
+use crate::rows::{LiveRow, Living, Rows};
 use crate::sessions::Core;
 use crate::state::{CookieStep, Loaded, Renewal, State};
 
@@ -26,7 +26,7 @@ impl Core {
         (now, primary): (Millis, KeyId),
     ) -> Result<Confirmed, CommitError> {
         let mere = plan.cookie == CookieStep::Prolong;
-        let moves_nothing = matches!(plan.row, RowStep::Leave | RowStep::Write);
+        let moves_nothing = matches!(plan.row, RowStep::Leave | RowStep::Write | RowStep::Bind);
         let opener = work.loaded.as_ref().filter(|loaded| moves_nothing && is_mere_data(work, loaded));
         let opener = opener.map(|loaded| loaded.key_id);
         let mut spilled = None;
@@ -47,6 +47,12 @@ impl Core {
             (Err(_), Some(opener)) if spilled.is_some() => (opener, CookieStep::Leave),
             (Err(_), Some(opener)) => {
                 work.renewal = Renewal::Skip;
+                if plan.row == RowStep::Bind {
+                    // The next request binds it. What there is to save beside that is saved.
+                    work.unbind();
+                    let cookie = work.cookie_step(&self.limits);
+                    return Ok(Ok((Plan { row: RowStep::Leave, cookie }, opener)));
+                }
                 (opener, plan.cookie)
             }
             (Err(error), None) => return Err(error.into()),
@@ -70,6 +76,11 @@ impl Core {
         if self.is_over(work) { Plan::NOTHING } else { Plan { row: RowStep::Extend, cookie } }
     }
 
+    /// Whether the session has been bound to a device since this request's cookie was issued, and it brought no proof of that.
+    fn is_elsewhere(&self, work: &State, living: &Living) -> bool {
+        self.device.is_some() && living.device().is_some_and(|key| work.header.device.bound() != Some(key))
+    }
+
     /// The key to seal under, or why the session is over.
     async fn ask(
         &self,
@@ -83,7 +94,8 @@ impl Core {
         let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
         if same_id && plan.row == RowStep::Leave {
             match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
-                Ok(row) => *spilled = row,
+                Ok(living) if self.is_elsewhere(work, &living) => return Ok(Err(Rejection::Unproven)),
+                Ok(living) => *spilled = living.row(),
                 Err(over) => return Ok(Err(over)),
             }
         }

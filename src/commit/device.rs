@@ -48,7 +48,8 @@ impl Core {
                 challenge: None,
             });
         }
-        if let Some(Unproven { id, key }) = unproven {
+        if let Some(Unproven { session, key }) = unproven {
+            let id = session.header.id;
             let challenge = |key: &_| binder.challenge(id, key, &binder.identifier(id, key), now);
             let challenge = key.as_deref().map(challenge);
             return Some(DeviceLines { proof: Some(binder.remove_proof()), registration: None, challenge });

@@ -78,7 +78,10 @@ impl Sessions {
     /// # Errors
     /// Like [`of`](Self::of).
     pub async fn has_room(&self, subject: &str, session: &Session) -> Result<bool, RevokeError> {
-        let own = session.with(|state| state.header.id);
+        let own = session.with(|state| match state.unproven_of(subject) {
+            Some(unproven) => unproven.header.id,
+            None => state.header.id,
+        });
         Ok(self.core.listing(self.now())?.has_room(subject, own).await?)
     }
 }

@@ -32,6 +32,8 @@ pub(super) enum RowStep {
     Write,
     /// It lives longer.
     Extend,
+    /// One is made that says which device the session in its cookie is bound to.
+    Bind,
     /// The session is put where it belongs under its new id, then the row of the former one is ended.
     Replace,
     /// It is ended, or one is made that says so.
@@ -93,6 +95,9 @@ impl Plan {
     /// Into the cookie, or out of it.
     pub(super) fn placed(core: &Core, state: &State, cookie: CookieStep, context: &CommitContext) -> Self {
         match core.place(state, context) {
+            Place::Cookie if core.revoking.is_some() && state.is_being_bound() => {
+                Self::new(RowStep::Bind, cookie)
+            }
             Place::Cookie => Self::new(RowStep::Leave, cookie),
             Place::Store => Self::new(RowStep::Create, cookie),
         }
@@ -139,7 +144,7 @@ impl Plan {
         match self.row {
             RowStep::Leave => core.moves(state, now, primary),
             // These meet the session's row anyway.
-            RowStep::Write | RowStep::Extend => of_subject && core.moves(state, now, primary),
+            RowStep::Write | RowStep::Extend | RowStep::Bind => of_subject && core.moves(state, now, primary),
             RowStep::Create | RowStep::Replace => of_subject,
             RowStep::End => false,
         }
@@ -188,9 +193,9 @@ impl Core {
     }
 
     /// Whether this process knows that the session is over, so that no late answer puts its cookie over a newer one.
-    pub(super) fn is_known_to_be_over(&self, state: &State, now: Millis) -> bool {
+    pub(super) fn is_known_to_be_over(&self, state: &State) -> bool {
         self.revoking.as_ref().zip(state.loaded.as_ref()).is_some_and(|(revoking, loaded)| {
-            loaded.header.id == state.header.id && revoking.is_ended(loaded.header.id, now) == Some(true)
+            loaded.header.id == state.header.id && revoking.has_ended(loaded.header.id)
         })
     }
 

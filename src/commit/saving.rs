@@ -9,7 +9,6 @@ use crate::error::{CommitError, CsrfError};
 use crate::event::Event;
 use crate::record::SessionId;
 use crate::roster::handles;
-use crate::rows::Rows;
 use crate::session::{Backend, Session};
 use crate::sessions::Core;
 use crate::state::{Limits, Stage, State};
@@ -57,7 +56,7 @@ impl Backend for Core {
         let Some(mut work) = work else { return Ok(()) };
         let (id, now, before) = (work.header.id, self.now(), work.clone());
         let saved = RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await;
-        let bytes = Rows::row_len(&work.entries);
+        let bytes = work.row_len();
         session.with(|state| match saved {
             Ok(()) => {
                 work.entries = work.entries.settled();

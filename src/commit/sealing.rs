@@ -8,7 +8,6 @@ use crate::key::KeyId;
 use crate::lifetime;
 use crate::measure;
 use crate::record::{self, Device, Extent, Header, Place};
-use crate::rows::Rows;
 use crate::sessions::Core;
 use crate::state::{CookieStep, State};
 
@@ -84,7 +83,7 @@ impl Core {
     }
 
     pub(super) fn tell_stored(&self, work: &State, step: RowStep) {
-        let (id, bytes) = (work.header.id, Rows::row_len(&work.entries));
+        let (id, bytes) = (work.header.id, work.row_len());
         match step {
             RowStep::Create => self.sink.tell(&Event::Spilled { id, bytes }),
             RowStep::Write if work.differs_from_row() => self.sink.tell(&Event::Written { id, bytes }),

@@ -68,7 +68,9 @@ impl Core {
         let id = work.loaded.as_ref().map_or(work.header.id, |loaded| loaded.header.id);
         let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
         let mut plan = plan.in_time(self, &work, context, now);
-        if matches!(plan.row, RowStep::Leave | RowStep::Extend) && self.is_known_to_be_over(&work, now) {
+        if matches!(plan.row, RowStep::Leave | RowStep::Extend | RowStep::Bind)
+            && self.is_known_to_be_over(&work)
+        {
             lost(Rejection::Revoked);
             return Ok(SetCookies::lost());
         }
@@ -122,6 +124,7 @@ impl Core {
             RowStep::Create => protocol.spill(&mut work).await,
             RowStep::Write => protocol.write(&mut work).await,
             RowStep::Extend => protocol.extend(&work).await,
+            RowStep::Bind => self.bind(&protocol, &mut work).await,
             RowStep::Replace => {
                 let place = |state: &State| (!self.is_over(state)).then(|| self.place(state, context));
                 protocol.replace(&mut work, place).await
@@ -196,6 +199,32 @@ impl Core {
         work.stage = Stage::Committed;
         session.with(|state| *state = work);
         Ok(lines)
+    }
+
+    /// Makes it known which device the session is bound to. Where the store does not answer it stays as it came, and the next
+    /// request with a proof binds it.
+    async fn bind(&self, protocol: &RowProtocol<'_>, work: &mut State) -> Result<(), NotDone> {
+        let Some(revoking) = &self.revoking else { return Ok(()) };
+        let bind = async {
+            match protocol.bind(work).await {
+                Err(NotDone::Failed(CommitError::Store(error))) => Err(error),
+                Err(NotDone::Failed(_)) => Ok(Err(())),
+                Err(NotDone::Lost(reason)) => Ok(Ok(Err(reason))),
+                Ok(()) => Ok(Ok(Ok(()))),
+            }
+        };
+        match revoking.unless_down(protocol.rows, bind).await {
+            Ok(Ok(Err(reason))) => return Err(NotDone::Lost(reason)),
+            Ok(Ok(Ok(()))) if work.header.place == Place::Cookie => {
+                revoking.bound(work.header.id, protocol.now);
+            }
+            Ok(Ok(Ok(()))) => {}
+            Ok(Err(())) | Err(_) => {
+                work.header.place = Place::Cookie;
+                work.unbind();
+            }
+        }
+        Ok(())
     }
 
     /// Ends the session, and with it all others whose cookies the browser sent along: it would go on with one of them. All

@@ -429,9 +429,10 @@ fn golden_challenges_and_proofs_of_devices_are_of_their_purpose_and_identifiers_
 
 fn write_row(content: &RowContent, out: &mut Vec<u8>) {
     match content {
-        RowContent::Live { counter, entries } => {
-            record::encode_live(*counter, entries.extent().count, entries.iter(), out);
+        RowContent::Live { counter, device, entries } => {
+            record::encode_live(*counter, device.as_deref(), entries.extent().count, entries.iter(), out);
         }
+        RowContent::Bound(device) => record::encode_bound(device, out),
         RowContent::Ended => record::encode_ended(out),
         RowContent::Generation(generation) => record::encode_generation(*generation, out),
         RowContent::Roster(lines) => record::encode_roster(lines, out),
@@ -447,9 +448,11 @@ fn handles(sealer: &RowSealer, key: KeyId, subject: &str, lines: &[Line]) -> Jso
 /// The row as the vectors spell it.
 fn spelled_row(content: &RowContent) -> Json {
     match content {
-        RowContent::Live { counter, entries } => {
-            serde_json::json!({ "kind": "live", "counter": counter, "entries": listed(entries) })
+        RowContent::Live { counter, device, entries } => {
+            let device = device.as_ref().map(|key| hex(&key.0));
+            serde_json::json!({ "kind": "live", "counter": counter, "device": device, "entries": listed(entries) })
         }
+        RowContent::Bound(device) => serde_json::json!({ "kind": "bound", "device": hex(&device.0) }),
         RowContent::Ended => serde_json::json!({ "kind": "ended" }),
         RowContent::Generation(generation) => {
             serde_json::json!({ "kind": "generation", "generation": generation })
@@ -484,8 +487,11 @@ fn fresh_rows(key: &Key, header: &Header, entry: &[u8]) -> Json {
     let data = sealer.seal(id, None, 0, |text| {
         if header.counter.is_multiple_of(3) {
             record::encode_ended(text);
+        } else if let (Some(device), true) = (header.device.bound(), header.counter.is_multiple_of(2)) {
+            record::encode_bound(device, text);
         } else {
-            record::encode_live(header.counter, 1, [("key", entry)].into_iter(), text);
+            let device = header.device.bound().map(|key| &**key);
+            record::encode_live(header.counter, device, 1, [("key", entry)].into_iter(), text);
         }
     });
     let mut rows = vec![serde_json::json!({

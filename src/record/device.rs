@@ -24,6 +24,11 @@ impl Device {
         }
     }
 
+    /// The device that it is bound to, if it is.
+    pub(crate) fn bound(&self) -> Option<&Arc<DeviceKey>> {
+        if let Self::Bound(key) = self { Some(key) } else { None }
+    }
+
     pub(super) fn is_offered(&self) -> bool {
         !matches!(self, Self::Free)
     }

@@ -2,6 +2,7 @@
 //!
 //! Whoever leaves a row to somebody who waits leaves it as it was just written, so the next one needs not read it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -118,7 +119,7 @@ impl RowWriter<'_> {
             self.look().await?;
             let by = match &self.news {
                 Some(Found::Live(row)) => Some(row.revision),
-                Some(Found::Ended(by)) => Some(*by),
+                Some(Found::Ended(by) | Found::Bound(_, by, _)) => Some(*by),
                 _ => None,
             };
             if by != Some(revision) {
@@ -131,9 +132,11 @@ impl RowWriter<'_> {
         if self.lock.is_awaited() {
             let row = match content {
                 Content::Ended => Found::Ended(revision),
-                Content::Live { counter, entries } => Found::Live(LiveRow {
+                Content::Bound(device) => Found::Bound(Arc::clone(device), revision, done.expires_at),
+                Content::Live { counter, device, entries } => Found::Live(LiveRow {
                     entries: Packed::collect(entries.iter()),
                     counter,
+                    device: device.cloned(),
                     revision,
                     expires_at: done.expires_at,
                     current: true,
@@ -168,6 +171,7 @@ impl RowWriter<'_> {
     fn hear(&mut self, row: Found) {
         (self.expected, self.expires_at) = match &row {
             Found::Live(row) => (Expected::At(row.revision), row.expires_at),
+            Found::Bound(_, revision, expires_at) => (Expected::At(*revision), *expires_at),
             Found::Ended(revision) | Found::Unreadable(revision) => (Expected::At(*revision), Millis::ZERO),
             Found::Absent => (Expected::Absent, Millis::ZERO),
         };

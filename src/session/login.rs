@@ -42,9 +42,15 @@ impl Session {
         let subject = subject.into();
         self.with(|state| {
             let is_another = state.header.subject.as_deref().is_some_and(|former| former != subject);
+            let unproven = state.unproven_of(&subject).cloned();
             state.belong_to(subject, self.limits())?;
             if is_another {
                 state.header.device = Device::Free;
+            }
+            if state.loaded.is_none() && unproven.is_some() {
+                // It is theirs, and ends with this login as it would have with its device; but nothing of it comes along.
+                state.loaded = unproven;
+                state.start_empty();
             }
             state.header.authenticated_at = state.now;
             state.authenticated = true;

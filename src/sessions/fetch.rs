@@ -7,6 +7,7 @@ use crate::error::{Rejection, StoreError};
 use crate::event::Event;
 use crate::record::{Place, SessionId};
 use crate::revocation::{FailurePolicy, Revoking};
+use crate::rows::Living;
 use crate::session::Session;
 
 impl Sessions {
@@ -17,27 +18,36 @@ impl Sessions {
         self.fetch_now(reference).instrument(span).await
     }
 
-    async fn fetch_now(&self, reference: Reference) -> Result<Session, StoreError> {
+    async fn fetch_now(&self, mut reference: Reference) -> Result<Session, StoreError> {
         let Reference { candidate, now, .. } = &reference;
         let Some(rows) = &self.core.rows else { return Ok(self.refuse(reference, Rejection::Missing)) };
         let deadline = rows.deadline();
         let (id, revoking) = (candidate.header.id, &self.core.revoking);
         let mut confirmed = true;
-        let row = match (candidate.header.place, revoking) {
-            (Place::Cookie, None) => Ok(None),
+        let bound = candidate.header.device.bound();
+        let living = match (candidate.header.place, revoking) {
+            (Place::Cookie, None) => Ok(Living::InCookie(None)),
             (Place::Cookie, Some(revoking)) => {
-                let asked = revoking.ask_session(rows, id, *now, deadline).await;
+                let asked = revoking.ask_session(rows, (id, bound.is_some()), *now, deadline).await;
                 confirmed &= asked.is_ok();
-                self.or_else(asked, Ok(None), id, revoking)?
+                self.or_else(asked, Ok(Living::InCookie(None)), id, revoking)?
             }
-            (Place::Store, _) => {
-                rows.load(id, deadline).await?.live().and_then(|row| row.ok_or(Rejection::Missing)).map(Some)
-            }
+            (Place::Store, _) => match rows.load(id, deadline).await?.living() {
+                Ok(Living::InCookie(_)) => Err(Rejection::Missing),
+                living => living,
+            },
         };
-        let row = match row {
-            Ok(row) => row,
+        let living = match living {
+            Ok(living) => living,
             Err(reason) => return Ok(self.refuse(reference, reason)),
         };
+        let elsewhere =
+            living.device().filter(|key| reference.heals.as_ref().or(bound) != Some(key)).cloned();
+        let elsewhere = elsewhere.filter(|_| self.core.device.is_some());
+        if elsewhere.is_some() && reference.brought.by != By::Device {
+            let Reference { candidate, brought, now, .. } = reference;
+            return Ok(self.unproven(candidate, elsewhere, brought, now));
+        }
         let subject = candidate.header.subject.as_deref();
         if let (Some(revoking), Some(subject)) = (revoking, subject)
             && let Some(place) = rows.sealer.subject_row(candidate.key_id, subject)
@@ -52,7 +62,9 @@ impl Sessions {
         if let Some(roster) = self.core.roster_at(*now).filter(|_| confirmed && uses) {
             roster.note(&candidate.header, None, deadline).await;
         }
-        Ok(self.resume(reference, row))
+        // A browser may be asked for another proof, and for no other key.
+        reference.heals = elsewhere.or(reference.heals);
+        Ok(self.resume(reference, living.row()))
     }
 
     /// What stands for an answer that the store does not give.

@@ -51,6 +51,11 @@ impl Limits {
         record::encoded_len(subject, self.device_key, entries)
     }
 
+    /// Likewise, of the row that they make.
+    pub(crate) fn row_len(&self, entries: Extent) -> usize {
+        RowSealer::sealed_len(record::encoded_row_len(self.device_key, entries))
+    }
+
     pub(super) fn reference_len(&self, subject: Option<&str>) -> usize {
         self.encoded_len(subject, Extent::default())
     }
@@ -67,7 +72,7 @@ impl Limits {
     pub(super) fn check_extent(&self, subject: Option<&str>, extent: Extent) -> Result<(), InsertError> {
         match self.stored {
             None => self.check(self.encoded_len(subject, extent)),
-            Some(stored) => stored.check(RowSealer::sealed_len(record::encoded_row_len(extent))),
+            Some(stored) => stored.check(self.row_len(extent)),
         }
     }
 

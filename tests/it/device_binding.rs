@@ -20,9 +20,9 @@ use crate::support::{Answer, Bed, Jar, MINUTE, MS, Reply, Sent, Wrapped, futures
 const PATH: &str = "/device-binding/s";
 const PROOF: &str = "s-proof";
 const TEN_MINUTES: Duration = Duration::from_secs(600);
-const UNPROVEN: Origin = Origin::Rejected(Rejection::Unproven);
-const CHALLENGE: HeaderName = HeaderName::from_static("secure-session-challenge");
-const REGISTRATION: HeaderName = HeaderName::from_static("secure-session-registration");
+pub(crate) const UNPROVEN: Origin = Origin::Rejected(Rejection::Unproven);
+pub(crate) const CHALLENGE: HeaderName = HeaderName::from_static("secure-session-challenge");
+pub(crate) const REGISTRATION: HeaderName = HeaderName::from_static("secure-session-registration");
 
 fn bound() -> Bed {
     Bed::with(|builder| builder.device_binding(DeviceBinding::WhereOffered))
@@ -33,10 +33,10 @@ fn base64(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// A device with a key.
-struct Device(SigningKey);
+pub(crate) struct Device(SigningKey);
 
 impl Device {
-    fn new(n: u8) -> Self {
+    pub(crate) fn new(n: u8) -> Self {
         Self(SigningKey::from_slice(&[n; 32]).unwrap())
     }
 
@@ -54,7 +54,7 @@ impl Device {
     }
 
     /// What a browser sends to register.
-    fn registration(&self, challenge: &str) -> String {
+    pub(crate) fn registration(&self, challenge: &str) -> String {
         let head = json!({ "alg": "ES256", "typ": "dbsc+jwt", "jwk": self.jwk() });
         self.sign(&head, &json!({ "jti": challenge }))
     }
@@ -67,15 +67,15 @@ impl Device {
 
 /// A browser that knows of two cookies, and what it calls its session.
 #[derive(Clone, Default)]
-struct Browser {
-    session: Jar,
-    proof: Option<String>,
-    identifier: Option<String>,
-    challenge: Option<String>,
+pub(crate) struct Browser {
+    pub(crate) session: Jar,
+    pub(crate) proof: Option<String>,
+    pub(crate) identifier: Option<String>,
+    pub(crate) challenge: Option<String>,
 }
 
 /// The text between the first two double quotes, or behind this name.
-fn quoted<'l>(line: &'l str, name: &str) -> &'l str {
+pub(crate) fn quoted<'l>(line: &'l str, name: &str) -> &'l str {
     let from = line.find(&format!("{name}\"")).unwrap() + name.len() + 1;
     line[from..].split('"').next().unwrap()
 }
@@ -94,19 +94,19 @@ impl Browser {
         }
     }
 
-    fn cookies(&self) -> Vec<&[u8]> {
+    pub(crate) fn cookies(&self) -> Vec<&[u8]> {
         self.session.0.iter().chain(&self.proof).map(String::as_bytes).collect()
     }
 
     /// A request to a handler that does this.
-    async fn visit(&mut self, bed: &Bed, work: impl Fn(&Session) + 'static) -> Reply {
+    pub(crate) async fn visit(&mut self, bed: &Bed, work: impl Fn(&Session) + 'static) -> Reply {
         let reply = bed.raw(&self.cookies(), work).await;
         self.keep(&reply);
         reply
     }
 
     /// What the next request would see.
-    async fn sees(&self, bed: &Bed) -> (Origin, Option<String>, DeviceState) {
+    pub(crate) async fn sees(&self, bed: &Bed) -> (Origin, Option<String>, DeviceState) {
         let seen = std::rc::Rc::new(std::cell::Cell::new(None));
         let out = std::rc::Rc::clone(&seen);
         bed.raw(&self.cookies(), move |session| {
@@ -116,7 +116,7 @@ impl Browser {
         seen.take().unwrap()
     }
 
-    async fn log_in(&mut self, bed: &Bed, user: &'static str) -> Reply {
+    pub(crate) async fn log_in(&mut self, bed: &Bed, user: &'static str) -> Reply {
         self.visit(bed, move |session| session.authenticate(user).unwrap()).await
     }
 
@@ -129,7 +129,7 @@ impl Browser {
         framework::ask_at(Wrapped::Once(&bed.sessions), PATH, &sent, handler).await
     }
 
-    async fn register_with(&mut self, bed: &Bed, proof: &str) -> Reply {
+    pub(crate) async fn register_with(&mut self, bed: &Bed, proof: &str) -> Reply {
         let reply = self.post(bed, &[("secure-session-response", proof)]).await;
         self.keep(&reply);
         if reply.status == StatusCode::OK {
@@ -140,7 +140,7 @@ impl Browser {
     }
 
     /// Its POST to the same path later, with a proof or without.
-    async fn refresh_with(&mut self, bed: &Bed, proof: Option<&str>) -> Reply {
+    pub(crate) async fn refresh_with(&mut self, bed: &Bed, proof: Option<&str>) -> Reply {
         let identifier = self.identifier.clone().unwrap();
         let mut headers = vec![("sec-secure-session-id", identifier.as_str())];
         headers.extend(proof.map(|proof| ("secure-session-response", proof)));
@@ -149,13 +149,13 @@ impl Browser {
         reply
     }
 
-    async fn refresh(&mut self, bed: &Bed, device: &Device) -> Reply {
+    pub(crate) async fn refresh(&mut self, bed: &Bed, device: &Device) -> Reply {
         let challenge = self.challenge.clone().unwrap();
         self.refresh_with(bed, Some(&device.proof(&challenge))).await
     }
 
     /// In which somebody has logged in, with a device that is registered and not in the session's cookie yet.
-    async fn registered(bed: &Bed, user: &'static str, device: &Device) -> Self {
+    pub(crate) async fn registered(bed: &Bed, user: &'static str, device: &Device) -> Self {
         let mut browser = Self::default();
         let reply = browser.log_in(bed, user).await;
         let challenge = quoted(reply.all(REGISTRATION)[0], "challenge=").to_owned();
@@ -165,7 +165,7 @@ impl Browser {
     }
 
     /// The same, and it is.
-    async fn bound(bed: &Bed, user: &'static str, device: &Device) -> Self {
+    pub(crate) async fn bound(bed: &Bed, user: &'static str, device: &Device) -> Self {
         let mut browser = Self::registered(bed, user, device).await;
         let reply = browser.visit(bed, |_| ()).await;
         assert!(reply.set_cookie().is_some() && !reply.removes());

@@ -11,6 +11,8 @@ mod cross_site;
 mod csrf;
 #[cfg(feature = "device-binding")]
 mod device_binding;
+#[cfg(all(feature = "device-binding", feature = "memory"))]
+mod device_rows;
 mod errors;
 #[cfg(feature = "memory")]
 mod flash;

@@ -1,0 +1,384 @@
+//! Sessions that are bound to a device, with a store: what is said there is true of every cookie that they have had.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use sealed_session::store::Store as _;
+use sealed_session::{
+    DeviceBinding, DeviceState, Event, Lifetime, Origin, Overflow, Placement, Rejection, Revocation, Session,
+    SessionsBuilder,
+};
+
+use crate::device_binding::{Browser, CHALLENGE, Device, REGISTRATION, UNPROVEN, quoted};
+use crate::spy::{Fate, Spy, guarded, other_node, status};
+use crate::support::{Bed, DAY, MINUTE, MS, Reply};
+
+const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
+
+fn offered(builder: SessionsBuilder) -> SessionsBuilder {
+    builder.device_binding(DeviceBinding::WhereOffered)
+}
+
+/// Two nodes over one store.
+fn nodes() -> (Bed, Bed, Arc<Spy>) {
+    let (bed, spy) = guarded(offered);
+    let node = other_node(&bed, &spy, offered);
+    (bed, node, spy)
+}
+
+/// A browser that has copied the session's cookie, and no proof.
+fn copy(browser: &Browser) -> Browser {
+    Browser { session: browser.session.clone(), ..Browser::default() }
+}
+
+fn large(session: &Session) {
+    session.insert("large", "x".repeat(5_000)).unwrap();
+}
+
+async fn placement(bed: &Bed, browser: &Browser) -> bool {
+    let seen = Arc::new(std::sync::Mutex::new(None));
+    let out = Arc::clone(&seen);
+    browser.clone().visit(bed, move |session| *out.lock().unwrap() = Some(session.placement())).await;
+    let placement = seen.lock().unwrap().take().unwrap();
+    matches!(placement, Placement::Store { .. })
+}
+
+#[actix_web::test]
+async fn a_copy_from_before_the_binding_is_nobodys_here_at_once_and_elsewhere_within_the_time() {
+    for in_store in [false, true] {
+        let (bed, node, spy) = nodes();
+        let device = Device::new(1);
+        let mut browser = Browser::registered(&bed, "ada", &device).await;
+        if in_store {
+            let mut unbound = copy(&browser);
+            unbound.visit(&bed, large).await;
+            browser.session = unbound.session;
+        }
+        let thief = copy(&browser);
+        for at in [&bed, &node] {
+            assert_eq!(thief.sees(at).await, (Origin::Resumed, Some("ada".into()), DeviceState::Offered));
+        }
+        spy.calls();
+        browser.visit(&bed, |_| ()).await;
+        // A row for one in its cookie; the one that is there says it otherwise.
+        let calls: &[&str] = if in_store { &["load", "write"] } else { &["write"] };
+        assert_eq!(spy.calls(), calls);
+        bed.events();
+
+        assert_eq!(thief.sees(&bed).await, (UNPROVEN, None, DeviceState::Free));
+        let reply = thief.clone().visit(&bed, |_| ()).await;
+        assert_eq!(reply.all(CHALLENGE).len(), 1, "it is asked for what the owner has");
+        assert_eq!(reply.set_cookie(), None);
+        // The other node has asked a moment ago, unless it reads the row anyway.
+        let elsewhere = if in_store { UNPROVEN } else { Origin::Resumed };
+        assert_eq!(thief.sees(&node).await.0, elsewhere);
+        node.clock.advance(MINUTE);
+        assert_eq!(thief.sees(&node).await.0, UNPROVEN);
+
+        for at in [&bed, &node] {
+            assert_eq!(browser.sees(at).await, (Origin::Resumed, Some("ada".into()), DeviceState::Bound));
+            // An older cookie with the proof is the owner's: a late answer has brought it.
+            let late = Browser { session: thief.session.clone(), ..browser.clone() };
+            assert_eq!(late.sees(at).await.2, DeviceState::Bound);
+        }
+        assert_eq!(placement(&node, &browser).await, in_store);
+        bed.clock.advance(20 * MINUTE);
+        assert_eq!(browser.refresh_with(&bed, None).await.status, StatusCode::FORBIDDEN);
+        assert_eq!(browser.refresh(&bed, &device).await.status, StatusCode::OK);
+        assert_eq!(browser.sees(&node).await.0, Origin::Resumed);
+    }
+}
+
+#[actix_web::test]
+async fn a_bound_session_costs_the_store_what_any_other_does() {
+    let (bed, _, spy) = nodes();
+    let mut browser = Browser::bound(&bed, "ada", &Device::new(1)).await;
+    bed.clock.advance(2 * MINUTE);
+    spy.calls();
+    browser.visit(&bed, |session| session.insert("n", 1).unwrap()).await;
+    assert_eq!(spy.calls(), ["load", "load"], "the session and the subject");
+    browser.visit(&bed, |session| session.insert("n", 2).unwrap()).await;
+    assert_eq!(spy.calls(), [""; 0], "and not again within the time");
+}
+
+#[actix_web::test]
+async fn a_session_that_is_bound_takes_its_key_along_into_the_store() {
+    let (bed, node, _) = nodes();
+    let device = Device::new(1);
+    let mut browser = Browser::registered(&bed, "ada", &device).await;
+    let before = copy(&browser);
+    browser.visit(&bed, |_| ()).await;
+    browser.visit(&bed, large).await;
+    assert!(placement(&bed, &browser).await);
+    for at in [&bed, &node] {
+        assert_eq!(before.sees(at).await.0, UNPROVEN);
+        assert_eq!(copy(&browser).sees(at).await.0, UNPROVEN);
+        assert_eq!(browser.sees(at).await.2, DeviceState::Bound);
+    }
+    // Written again, and emptied, it says so still.
+    browser.visit(&node, |session| session.insert("n", 1).unwrap()).await;
+    browser.visit(&node, |session| assert!(session.remove("large"))).await;
+    assert_eq!(before.sees(&bed).await.0, UNPROVEN);
+    // Back in a cookie it has another id, of which there is no cookie from before.
+    browser.visit(&node, Session::renew).await;
+    assert!(!placement(&node, &browser).await);
+    assert_eq!(browser.sees(&bed).await.2, DeviceState::Bound);
+    assert_eq!(before.sees(&bed).await.0, REVOKED);
+}
+
+#[actix_web::test]
+async fn who_has_moved_the_session_meanwhile_loses_nothing_and_the_key_is_said_there() {
+    for moves_first in [true, false] {
+        let (bed, node, spy) = nodes();
+        let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+        let before = copy(&browser);
+        let (mut slow, mut quick) = (before.clone(), browser.clone());
+        // Both requests began with the cookie of the login; one of them without the proof.
+        if moves_first {
+            slow.visit(&node, large).await;
+            quick.visit(&bed, |session| session.insert("n", 1).unwrap()).await;
+        } else {
+            assert_eq!(before.sees(&node).await.0, Origin::Resumed);
+            quick.visit(&bed, |session| session.insert("n", 1).unwrap()).await;
+            slow.visit(&node, large).await;
+        }
+        spy.calls();
+        for answer in [slow.session, quick.session] {
+            browser.session = answer;
+            assert_eq!(copy(&browser).sees(&bed).await.0, UNPROVEN, "{moves_first}");
+            let seen = browser.sees(&node).await;
+            assert_eq!(seen, (Origin::Resumed, Some("ada".into()), DeviceState::Bound), "{moves_first}");
+            assert!(placement(&bed, &browser).await, "{moves_first}");
+        }
+        assert_eq!(before.sees(&bed).await.0, UNPROVEN);
+    }
+}
+
+/// Registers a device with the challenge of this login.
+async fn register(browser: &mut Browser, bed: &Bed, login: &Reply, device: &Device) -> StatusCode {
+    let challenge = quoted(login.all(REGISTRATION)[0], "challenge=").to_owned();
+    browser.register_with(bed, &device.registration(&challenge)).await.status
+}
+
+#[actix_web::test]
+async fn of_two_devices_the_first_has_the_session() {
+    let (bed, node, _) = nodes();
+    let (owner, foreign) = (Device::new(1), Device::new(2));
+    let mut browser = Browser::default();
+    let login = browser.log_in(&bed, "ada").await;
+    let mut thief = browser.clone();
+    assert_eq!(register(&mut browser, &bed, &login, &owner).await, StatusCode::OK);
+    assert_eq!(register(&mut thief, &bed, &login, &foreign).await, StatusCode::OK);
+    browser.visit(&bed, |_| ()).await;
+    // The other node has not heard of it, and writes no key over the first one.
+    assert_eq!(thief.visit(&node, |_| ()).await.set_cookie(), None);
+    for at in [&bed, &node] {
+        assert_eq!(thief.sees(at).await.0, UNPROVEN);
+        assert_eq!(browser.sees(at).await.2, DeviceState::Bound);
+    }
+    // Nor does a session that is bound get another key, also where the cookie does not say that it is.
+    let mut again = Browser { session: thief.session.clone(), ..Browser::default() };
+    assert_eq!(register(&mut again, &bed, &login, &foreign).await, StatusCode::FORBIDDEN);
+    // The owner's browser registers once more, with its key lost: it has to log in again.
+    browser.proof = None;
+    assert_eq!(browser.sees(&bed).await.0, UNPROVEN);
+}
+
+#[actix_web::test]
+async fn no_copy_gets_past_the_binding_on_a_node_that_has_not_heard_of_it() {
+    type Work = fn(&Session);
+    let works: [(&str, Work); 5] = [
+        ("prolong", |_| ()),
+        ("touch", Session::touch),
+        ("renew", Session::renew),
+        ("large", large),
+        ("bob", |session| session.set_subject("bob").unwrap()),
+    ];
+    let short = |builder: SessionsBuilder| {
+        let lifetime = Lifetime::new(5 * MINUTE).active(3 * MINUTE).without_absolute();
+        offered(builder.lifetime(lifetime))
+    };
+    for (what, work) in works {
+        let (bed, spy) = guarded(short);
+        let node = other_node(&bed, &spy, short);
+        let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+        let before = copy(&browser);
+        bed.clock.advance(4 * MINUTE);
+        assert_eq!(before.sees(&node).await.0, Origin::Resumed);
+        browser.visit(&bed, |_| ()).await;
+        let mut thief = before.clone();
+        let code = status(&node, &mut thief.session, work).await;
+        let ends = matches!(what, "renew" | "bob");
+        assert_eq!(code == StatusCode::SERVICE_UNAVAILABLE, ends, "{what}: {code}");
+        assert_eq!(thief.session.0 == before.session.0, what != "large", "{what}");
+        bed.clock.advance(MINUTE - MS);
+        for copied in [&thief, &before] {
+            assert!(matches!(copied.sees(&node).await.0, Origin::Rejected(_)), "{what}");
+        }
+        assert_eq!(browser.sees(&bed).await.1.as_deref(), Some("ada"), "{what}");
+    }
+}
+
+#[actix_web::test]
+async fn a_copys_login_begins_another_session_and_ends_the_one_that_it_was_of() {
+    for heard in [false, true] {
+        let (bed, node, _) = nodes();
+        let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+        let before = copy(&browser);
+        assert_eq!(before.sees(&node).await.0, Origin::Resumed);
+        browser.visit(&bed, |session| session.insert("secret", 1).unwrap()).await;
+        browser.visit(&bed, large).await;
+        let mut other = before.clone();
+        let at = if heard { &bed } else { &node };
+        assert_eq!(before.sees(at).await.0 == UNPROVEN, heard);
+        other
+            .visit(at, |session| {
+                session.authenticate("ada").unwrap();
+                session.insert("n", 1).unwrap();
+            })
+            .await;
+        other.visit(&bed, |session| assert_eq!(session.keys(), ["n"])).await;
+        assert_eq!(browser.sees(&bed).await.0, REVOKED, "{heard}");
+        assert_eq!(bed.sessions.of("ada").await.unwrap().len(), 1, "{heard}");
+    }
+}
+
+#[actix_web::test]
+async fn a_login_where_the_key_was_lost_takes_the_place_of_the_session_that_it_was_of() {
+    for (overflow, large_one) in
+        [(Overflow::Refuse, false), (Overflow::Refuse, true), (Overflow::EndOldest, true)]
+    {
+        let (bed, _) = guarded(|builder| offered(builder).max_sessions(1, overflow));
+        let mut browser = Browser::bound(&bed, "ada", &Device::new(1)).await;
+        browser
+            .visit(&bed, move |session| {
+                session.insert("secret", "x".repeat(if large_one { 5_000 } else { 1 })).unwrap()
+            })
+            .await;
+        let bound = browser.clone();
+        browser.proof = None;
+        assert_eq!(browser.sees(&bed).await.0, UNPROVEN);
+        let session = bed.sessions.load(bound.session.0.iter()).await.unwrap();
+        assert!(bed.sessions.has_room("ada", &session).await.unwrap());
+        let reply = browser.log_in(&bed, "ada").await;
+        assert_eq!(reply.all(REGISTRATION).len(), 1, "the new session is offered anew");
+        browser.visit(&bed, |session| assert!(session.is_empty())).await;
+        assert_eq!(bound.sees(&bed).await.0, REVOKED);
+        assert_eq!(bed.sessions.of("ada").await.unwrap().len(), 1);
+        // Another user's login ends nothing of hers.
+        let mut guest = Browser { proof: None, ..Browser::bound(&bed, "bob", &Device::new(2)).await };
+        let bobs = guest.session.clone();
+        guest.log_in(&bed, "eve").await;
+        assert_eq!(bed.sessions.of("bob").await.unwrap().len(), 1);
+        assert_eq!(Browser { session: bobs, ..Browser::default() }.sees(&bed).await.0, UNPROVEN);
+    }
+}
+
+#[actix_web::test]
+async fn while_the_store_is_down_a_session_is_not_bound_yet_and_goes_on() {
+    for fate in [Fate::Fails, Fate::TimesOut, Fate::AppliedButTimesOut] {
+        for writes in [false, true] {
+            let (bed, _, spy) = nodes();
+            let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+            bed.events();
+            // What was written all the same is found, if the store can be asked for it.
+            spy.next([fate, if fate == Fate::Fails { Fate::Passes } else { Fate::Fails }]);
+            let reply = browser
+                .visit(&bed, move |session| {
+                    if writes {
+                        session.insert("n", 1).unwrap();
+                    }
+                })
+                .await;
+            spy.passes_all();
+            assert_eq!(reply.status, StatusCode::OK);
+            assert!(writes || !reply.removes());
+            assert!(bed.events().iter().all(|event| !matches!(event, Event::DeviceBound { .. })));
+            if writes {
+                browser.visit(&bed, |session| assert_eq!(session.get("n").unwrap(), Some(1))).await;
+            }
+            let other = other_node(&bed, &spy, offered);
+            browser.visit(&other, |session| assert_eq!(session.device(), DeviceState::Bound)).await;
+            assert!(
+                other.events().iter().any(|event| matches!(event, Event::DeviceBound { .. })),
+                "{fate:?}"
+            );
+            assert_eq!(copy(&browser).sees(&other).await.0, UNPROVEN);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_bound_session_ends_like_any_other() {
+    for way in 0..5 {
+        let (bed, node, _) = nodes();
+        let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+        let before = copy(&browser);
+        browser.visit(&bed, |_| ()).await;
+        let bound = browser.clone();
+        let id = bed.sessions.load(bound.cookies()).await.unwrap().id();
+        match way {
+            0 => drop(browser.visit(&bed, Session::destroy).await),
+            1 => bed.sessions.revoke(id).await.unwrap(),
+            2 => bed.sessions.revoke_subject("ada").await.unwrap(),
+            3 => {
+                let handle = &bed.sessions.of("ada").await.unwrap()[0].handle;
+                assert!(bed.sessions.end("ada", handle).await.unwrap());
+            }
+            _ => drop(browser.visit(&bed, Session::renew).await),
+        }
+        node.clock.advance(MINUTE);
+        for at in [&bed, &node] {
+            assert_eq!(bound.sees(at).await.0, REVOKED, "{way}");
+            assert!(matches!(before.sees(at).await.0, REVOKED | UNPROVEN), "{way}");
+        }
+        assert_eq!(browser.sees(&bed).await.2 == DeviceState::Bound, way == 4);
+    }
+}
+
+#[actix_web::test]
+async fn the_row_lasts_as_long_as_any_cookie_from_before_and_no_longer() {
+    let short = |builder: SessionsBuilder| {
+        offered(
+            builder
+                .lifetime(Lifetime::new(10 * MINUTE).without_absolute())
+                .revocation(Revocation::EveryRequest),
+        )
+    };
+    let (bed, spy) = guarded(short);
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let before = copy(&browser);
+    browser.visit(&bed, |_| ()).await;
+    bed.clock.advance(10 * MINUTE - MS);
+    assert_eq!(before.sees(&bed).await.0, UNPROVEN);
+    bed.clock.advance(MS);
+    assert!(matches!(before.sees(&bed).await.0, Origin::Rejected(Rejection::Expired(_))));
+    bed.clock.advance(2 * DAY);
+    bed.sessions.store().unwrap().sweep(100).await.unwrap();
+    assert_eq!(spy.rows.count().await.unwrap(), 0);
+}
+
+#[actix_web::test]
+async fn switched_off_what_the_rows_say_of_devices_counts_for_nothing() {
+    for in_store in [false, true] {
+        let (bed, _, spy) = nodes();
+        let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+        let before = copy(&browser);
+        browser.visit(&bed, |_| ()).await;
+        if in_store {
+            browser.visit(&bed, large).await;
+        }
+        let off = other_node(&bed, &spy, |builder| builder);
+        for jar in [&before, &copy(&browser)] {
+            assert_eq!(jar.sees(&off).await.1.as_deref(), Some("ada"));
+        }
+        let unasked = other_node(&bed, &spy, |builder| offered(builder.revocation(Revocation::Off)));
+        let elsewhere = if in_store { UNPROVEN } else { Origin::Resumed };
+        let sees = before.sees(&unasked).await.0;
+        assert_eq!(
+            sees,
+            if in_store { Origin::Resumed } else { elsewhere },
+            "nobody asks for one in its cookie"
+        );
+    }
+}
