@@ -15,6 +15,7 @@
 //! | `POST /clear`, `/renew`, `/touch`, `/destroy` | that method | 204 |
 //! | `POST /authenticate` `{"subject"}`, `/login` | `authenticate` | 204 |
 //! | `GET /callback?subject=` | `authenticate`, as where an identity provider sends users back to | 204 |
+//! | `GET /guarded` | `LoginGuard` around it, with the login page `/login` | 200 what `GET /session` says; 303, or 401 to what is no browser's page |
 //! | `POST /subject` `{"subject"}` | `set_subject` | 204 |
 //! | `POST /duration` `{"ms"}`, `/persistent` `{"on"}` | `set_duration`, `set_persistent` | 204 |
 //! | `GET /csrf` | `csrf_token` | 200 a token |
@@ -74,6 +75,7 @@ use actix_web::error::{ErrorInternalServerError, JsonPayloadError, QueryPayloadE
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Data, Json, JsonConfig, Path, Query, QueryConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError, Route, rt};
+use sealed_session::actix::LoginGuard;
 use sealed_session::{Flash, RevokeError, Session, SessionMiddleware, Sessions};
 use serde_json::{Value, json};
 
@@ -96,6 +98,7 @@ fn routes(app: &mut web::ServiceConfig) {
         .route("/authenticate", web::post().to(authenticate))
         .route("/login", web::post().to(authenticate))
         .route("/callback", web::get().to(callback))
+        .service(web::resource("/guarded").wrap(guard()).get(describe))
         .route("/subject", web::post().to(set_subject))
         .route("/duration", web::post().to(duration))
         .route("/persistent", web::post().to(persistent))
@@ -108,6 +111,10 @@ fn routes(app: &mut web::ServiceConfig) {
         .route("/slow", web::get().to(slow))
         .route("/status/{code}", web::get().to(status))
         .route("/head", web::get().to(head));
+}
+
+fn guard() -> LoginGuard {
+    LoginGuard::new("/login").expect("it is a path")
 }
 
 type Answer = Result<HttpResponse, Refusal>;

@@ -23,6 +23,7 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::serve::Listener;
+use sealed_session::tower::LoginGuard;
 use sealed_session::{Flash, RevokeError, Session, SessionLayer, Sessions};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -37,7 +38,10 @@ use interface::{
 };
 
 fn routes() -> Router<Sessions> {
+    let guard = LoginGuard::new("/login").expect("it is a path");
     Router::new()
+        .route("/guarded", get(async |session: Session| Json(interface::describe(&session))))
+        .route_layer(guard) // around the route above
         .route("/untouched", get(async || Json(json!({}))))
         .route("/session", get(async |session: Session| Json(interface::describe(&session))))
         .route("/entries/{key}", get(read).put(put).delete(delete))

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | for the login page itself | passes, and the session is not asked for |
 //! | of a session with a subject, authenticated recently where that is asked for | passes |
+//! | a page by `GET` that another site's link leads to, of a session whose device has not proved itself | 200, an empty page that loads itself again: browsers fetch a proof for a request of our own page |
 //! | a page that the browser is about to show, by `GET` or `HEAD` | 303 to the login page, with `next` |
 //! | a page that the browser is about to show, by another method | 303 to the login page: what was sent is lost, and `next` would do something else |
 //! | anything else: `fetch`, images, websockets, other programs | 401, because none of them can log in on a page |
@@ -19,12 +20,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cross_site::{Field, Head, Values, only};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, Rejection};
 use crate::extract::Site;
 use crate::lifetime::MAX_SPAN;
 use crate::local_path::{MAX_LOCAL_PATH_BYTES, local_path};
 use crate::response::{self, Headers};
 use crate::session::Session;
+use crate::state::Origin;
 
 /// Keeps routes for users alone: who is not logged in is sent to the login page, with the way back. For actix-web it is a
 /// middleware, for axum and other services of tower a layer.
@@ -105,6 +107,7 @@ use crate::session::Session;
 /// | who is not logged in | answer |
 /// |---|---|
 /// | opens a page | 303 to `/login?next=%2Faccount%2Forders`, or to `/login` where the page is `/` or no [`local_path`](crate::local_path()) |
+/// | comes by another site's link, and is logged in, but the device's proof has ended (`device_binding`) | 200, and an empty page that loads itself again, with a proof |
 /// | sends a form | 303 to `/login`; what was sent is lost |
 /// | uses `fetch`, or is no browser | 401 with an empty body, as from [`Subject`](crate::Subject) |
 ///
@@ -210,6 +213,7 @@ pub(crate) struct Gate {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     LogIn { location: String },
+    Reload,
     Unauthorized,
 }
 
@@ -223,9 +227,14 @@ impl Gate {
     }
 
     /// `target` is the path and the query that were asked for, if they are known.
-    pub(crate) fn refuse(&self, head: &impl Head, target: Option<&str>) -> Refusal {
+    pub(crate) fn refuse(&self, session: &Session, head: &impl Head, target: Option<&str>) -> Refusal {
         if !is_navigation(head) {
             return Refusal::Unauthorized;
+        }
+        // Browsers fetch no proof for a request that another site's page begins, but for the one that our own page does next.
+        let is_linked = matches!(only(head, Field::SecFetchSite), Values::One(b"cross-site"));
+        if is_linked && head.method() == "GET" && session.origin() == Origin::Rejected(Rejection::Unproven) {
+            return Refusal::Reload;
         }
         let is_safe = matches!(head.method(), "GET" | "HEAD");
         let next = target.filter(|_| is_safe).and_then(local_path).filter(|next| *next != "/").map(encode);
@@ -238,9 +247,10 @@ impl Gate {
 }
 
 impl Refusal {
-    /// One of a framework's two statuses for it, 303 and 401.
-    pub(crate) fn pick<T>(&self, see_other: T, unauthorized: T) -> T {
+    /// One of a framework's statuses for it: 200, 303 and 401.
+    pub(crate) fn pick<T>(&self, ok: T, see_other: T, unauthorized: T) -> T {
         match self {
+            Self::Reload => ok,
             Self::LogIn { .. } => see_other,
             Self::Unauthorized => unauthorized,
         }
@@ -252,15 +262,26 @@ impl Refusal {
             Self::LogIn { .. } => {
                 tracing::debug!(target: "sealed_session", "nobody has logged in, or not recently: sent to log in");
             }
+            Self::Reload => tracing::debug!(
+                target: "sealed_session",
+                "another site's link came without a proof of the device: the page is loaded again, with one"
+            ),
             Self::Unauthorized => tracing::debug!(
                 target: "sealed_session",
                 "nobody has logged in, or not recently: 401, because no page was asked for by `Sec-Fetch-Mode` or `Accept`"
             ),
         }
         headers.replace(response::Field::CacheControl, H::fixed("no-store"));
-        if let Self::LogIn { location } = self {
-            let location = H::made(location.into_bytes()).expect("a local path is visible ASCII");
-            headers.replace(response::Field::Location, location);
+        match self {
+            Self::LogIn { location } => {
+                let location = H::made(location.into_bytes()).expect("a local path is visible ASCII");
+                headers.replace(response::Field::Location, location);
+            }
+            Self::Reload => {
+                headers.replace(response::Field::ContentType, H::fixed("text/html"));
+                headers.replace(response::Field::Refresh, H::fixed("0"));
+            }
+            Self::Unauthorized => {}
         }
     }
 }

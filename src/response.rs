@@ -11,7 +11,9 @@ use crate::sessions::Sessions;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Field {
     CacheControl,
+    ContentType,
     Location,
+    Refresh,
     RetryAfter,
     SecureSessionChallenge,
     SecureSessionRegistration,
@@ -44,13 +46,17 @@ pub(crate) trait Headers {
 macro_rules! headers_of {
     ($($module:ident)::+) => {
         const _: () = {
-            use $($module)::+::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE, VARY};
+            use $($module)::+::{
+                CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE, VARY,
+            };
             use $crate::response::{Field, Headers, SECURE_SESSION_CHALLENGE, SECURE_SESSION_REGISTRATION};
 
             fn name(field: Field) -> HeaderName {
                 match field {
                     Field::CacheControl => CACHE_CONTROL,
+                    Field::ContentType => CONTENT_TYPE,
                     Field::Location => LOCATION,
+                    Field::Refresh => REFRESH,
                     Field::RetryAfter => RETRY_AFTER,
                     Field::SecureSessionChallenge => HeaderName::from_static(SECURE_SESSION_CHALLENGE),
                     Field::SecureSessionRegistration => HeaderName::from_static(SECURE_SESSION_REGISTRATION),

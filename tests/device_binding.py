@@ -900,6 +900,11 @@ def another_site_leads_here(new, url, server):
     lead("session")
     session = json.loads(browser.texts("body")[0])
     check("a link finds the user, or nobody, and ends nothing", session["subject"] == "ada" or session["rejection"] == "unproven", session)
+    time.sleep(3.5)
+    lead("guarded")
+    found = lambda: browser.texts("body") and browser.texts("body")[0]
+    until("a guarded page loads itself again and finds the user", lambda: (found() or "").startswith("{"), pause=0.1)
+    equal("with a proof", json.loads(found())["subject"], "ada")
     browser.open(url + "session")
     equal("the next page does", json.loads(browser.texts("body")[0])["subject"], "ada")
     equal("nothing ended in the browser", browser.events("termination"), [])

@@ -509,8 +509,8 @@ mod tests {
             "row",
             crate::row,
             &[
-                (true, &["live", "empty", "ended", "generation", "roster"]),
-                (false, &["kind", "generation_cut", "ended_and_more", "lines", "label"]),
+                (true, &["live", "live_bound", "empty", "bound", "ended", "generation", "roster"]),
+                (false, &["kind", "bound_to_no_point", "live_bound_cut", "generation_cut", "ended_and_more", "lines", "label"]),
             ],
         );
     }
@@ -521,11 +521,11 @@ mod tests {
             "stored_row",
             crate::stored_row,
             &[
-                (Origin::Resumed, &["sealed-live", "sealed-empty"]),
+                (Origin::Resumed, &["sealed-live", "sealed-live_bound", "sealed-empty"]),
                 (Origin::Rejected(Rejection::Revoked), &["sealed-ended"]),
                 (
                     Origin::Rejected(Rejection::Missing),
-                    &["sealed-generation", "sealed-roster", "garbage", "short"],
+                    &["sealed-bound", "sealed-generation", "sealed-roster", "garbage", "short"],
                 ),
             ],
         );

@@ -83,11 +83,11 @@ fn judge<N: Service<ServiceRequest>>(
 ) -> Stage<N> {
     let response = match outcome {
         Ok(session) if gate.admits(&session) => return Stage::Passed { future: inner.call(request) },
-        Ok(_) => {
+        Ok(session) => {
             let (method, uri) = (request.method(), request.uri());
             let head = RequestHead { method, uri, headers: request.headers() };
-            let refusal = gate.refuse(&head, uri.path_and_query().map(|target| target.as_str()));
-            let status = refusal.pick(StatusCode::SEE_OTHER, StatusCode::UNAUTHORIZED);
+            let refusal = gate.refuse(&session, &head, uri.path_and_query().map(|target| target.as_str()));
+            let status = refusal.pick(StatusCode::OK, StatusCode::SEE_OTHER, StatusCode::UNAUTHORIZED);
             let mut response = HttpResponse::new(status);
             refusal.attach(response.headers_mut());
             request.into_response(response)

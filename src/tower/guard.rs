@@ -95,13 +95,14 @@ where
 {
     let response = match outcome {
         Ok(session) if gate.admits(&session) => return Stage::Passed { future: inner.call(request) },
-        Ok(_) => {
+        Ok(session) => {
             let (method, uri) = (request.method(), request.uri());
             let head = RequestHead { method, uri, headers: request.headers() };
             let target = uri.path_and_query().filter(|_| !rewritten).map(|target| target.as_str());
-            let refusal = gate.refuse(&head, target);
+            let refusal = gate.refuse(&session, &head, target);
             let mut response = Response::new(Res::default());
-            *response.status_mut() = refusal.pick(StatusCode::SEE_OTHER, StatusCode::UNAUTHORIZED);
+            *response.status_mut() =
+                refusal.pick(StatusCode::OK, StatusCode::SEE_OTHER, StatusCode::UNAUTHORIZED);
             refusal.attach(response.headers_mut());
             response
         }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, HeaderName, SET_COOKIE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, REFRESH, SET_COOKIE};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use sealed_session::{
-    DeviceBinding, DeviceRefusal, DeviceState, Event, Key, KeyRing, Lifetime, ManualClock, Origin, Rejection,
-    Session, SessionsBuilder,
+    DeviceBinding, DeviceRefusal, DeviceState, Event, Key, KeyRing, Lifetime, LoginGuard, ManualClock,
+    Origin, Rejection, Session, SessionsBuilder,
 };
 use serde_json::{Value, json};
 
@@ -893,4 +893,45 @@ async fn scopes_have_a_path_and_a_proof_each() {
             "{path}"
         );
     }
+}
+
+/// Browsers fetch no proof for what another site begins.
+#[actix_web::test]
+async fn a_link_from_another_site_that_comes_without_a_proof_is_loaded_again_by_our_own_page() {
+    let bed = bound();
+    let mut browser = Browser::bound(&bed, "ada", &Device::new(1)).await;
+    let linked = [("sec-fetch-mode", "navigate"), ("sec-fetch-site", "cross-site")];
+    let ask = async |browser: &Browser, method: &'static str, headers: &[(&'static str, &'static str)]| {
+        let cookies = browser.cookies();
+        let mut sent = Sent::get(&cookies);
+        sent.method = method;
+        sent.headers.extend(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
+        let guard = LoginGuard::new("/login").unwrap();
+        let inside = async |_| Ok(Answer::ok().body("inside"));
+        framework::ask_behind(guard, Wrapped::Once(&bed.sessions), "/orders", &sent, inside).await
+    };
+    assert_eq!(ask(&browser, "GET", &linked).await.body, b"inside");
+    bed.clock.advance(TEN_MINUTES);
+    let reply = ask(&browser, "GET", &linked).await;
+    assert_eq!((reply.status, &*reply.body), (StatusCode::OK, &b""[..]));
+    assert_eq!((reply.all(REFRESH), reply.all(CONTENT_TYPE)), (vec!["0"], vec!["text/html"]));
+    assert_eq!((reply.all(CACHE_CONTROL), reply.all(CHALLENGE).len()), (vec!["no-store"], 1));
+    assert!(reply.all(SET_COOKIE)[0].starts_with("s-proof=;"), "so that the browser fetches one");
+
+    // Everything else is sent to log in, and cannot go round in a circle.
+    let own = [("sec-fetch-mode", "navigate"), ("sec-fetch-site", "same-origin")];
+    let old = [("accept", "text/html")];
+    let cases: [(&'static str, &[(&'static str, &'static str)]); 4] =
+        [("GET", &own), ("GET", &old), ("POST", &linked), ("HEAD", &linked)];
+    for (method, headers) in cases {
+        let reply = ask(&browser, method, headers).await;
+        assert!(
+            matches!(reply.status, StatusCode::SEE_OTHER | StatusCode::FORBIDDEN),
+            "{method} {headers:?}"
+        );
+    }
+    let reply = ask(&Browser::default(), "GET", &linked).await;
+    assert_eq!(reply.status, StatusCode::SEE_OTHER, "who is not logged in has to");
+    browser.session = Jar(Some("s=forged".into()));
+    assert_eq!(ask(&browser, "GET", &linked).await.status, StatusCode::SEE_OTHER);
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use sealed_session::store::Store as _;
 use sealed_session::{
-    DeviceBinding, DeviceState, Event, Lifetime, Origin, Overflow, Placement, Rejection, Revocation, Session,
-    SessionsBuilder,
+    CommitContext, DeviceBinding, DeviceState, Event, Lifetime, Origin, Overflow, Placement, Rejection,
+    Revocation, Session, SessionsBuilder,
 };
 
 use crate::device_binding::{Browser, CHALLENGE, Device, REGISTRATION, UNPROVEN, quoted};
@@ -154,6 +154,22 @@ async fn who_has_moved_the_session_meanwhile_loses_nothing_and_the_key_is_said_t
     }
 }
 
+#[actix_web::test]
+async fn a_request_that_began_before_the_binding_writes_its_data_and_leaves_the_key() {
+    let (bed, node, _) = nodes();
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let mut unbound = copy(&browser);
+    unbound.visit(&bed, large).await;
+    browser.session = unbound.session;
+    let before = copy(&browser);
+    let late = node.sessions.load(before.cookies()).await.unwrap();
+    late.insert("late", 1).unwrap();
+    browser.visit(&bed, |session| session.insert("mine", 1).unwrap()).await;
+    node.sessions.commit(&late, CommitContext::default()).await.unwrap();
+    assert_eq!(before.sees(&node).await.0, UNPROVEN);
+    browser.visit(&node, |session| assert_eq!(session.keys(), ["large", "late", "mine"])).await;
+}
+
 /// Registers a device with the challenge of this login.
 async fn register(browser: &mut Browser, bed: &Bed, login: &Reply, device: &Device) -> StatusCode {
     let challenge = quoted(login.all(REGISTRATION)[0], "challenge=").to_owned();
@@ -169,9 +185,11 @@ async fn of_two_devices_the_first_has_the_session() {
     let mut thief = browser.clone();
     assert_eq!(register(&mut browser, &bed, &login, &owner).await, StatusCode::OK);
     assert_eq!(register(&mut thief, &bed, &login, &foreign).await, StatusCode::OK);
-    browser.visit(&bed, |_| ()).await;
     // The other node has not heard of it, and writes no key over the first one.
+    assert_eq!(copy(&thief).sees(&node).await.2, DeviceState::Offered);
+    browser.visit(&bed, |_| ()).await;
     assert_eq!(thief.visit(&node, |_| ()).await.set_cookie(), None);
+    node.clock.advance(MINUTE);
     for at in [&bed, &node] {
         assert_eq!(thief.sees(at).await.0, UNPROVEN);
         assert_eq!(browser.sees(at).await.2, DeviceState::Bound);
