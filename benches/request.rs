@@ -162,8 +162,9 @@ mod on_axum {
     use super::{CALLS, CASES, Case, change, read, untouched, write};
 
     /// The most that an untouched request may cost above bare, as a part of what it takes there: 0.15 µs where that is
-    /// 0.25 µs. Most of it is axum's, as a layer that does nothing shows.
-    const UNTOUCHED: f64 = 0.6;
+    /// 0.25 µs, and a tenth, because neighbours on the machine move ratios too. Most of it is axum's, as a layer that does
+    /// nothing shows.
+    const UNTOUCHED: f64 = 0.66;
     /// The most that one may cost which uses the session, as a multiple of what it costs on actix-web. A tenth above what
     /// is aimed at, because neighbours on the machine move ratios too.
     const OF_ACTIX: f64 = 1.21;

@@ -905,6 +905,7 @@ def another_site_leads_here(new, url, server):
     found = lambda: browser.texts("body") and browser.texts("body")[0]
     until("a guarded page loads itself again and finds the user", lambda: (found() or "").startswith("{"), pause=0.1)
     equal("with a proof", json.loads(found())["subject"], "ada")
+    check("once the page was loaded again", "the page is loaded again" in server.log())
     browser.open(url + "session")
     equal("the next page does", json.loads(browser.texts("body")[0])["subject"], "ada")
     equal("nothing ended in the browser", browser.events("termination"), [])

@@ -5,6 +5,9 @@
 //! with or replayed. What the library tells is shown as it happens. The page works without a script as well; the script
 //! keeps it up to date.
 //!
+//! With `--features redb,device-binding` a login offers to bind the session to the browser's device, and the page tells what has come
+//! of it, unless `DEVICE_BINDING` is `off`. Browsers that do so do it over HTTPS alone, so put a proxy before it.
+//!
 //! The store and the keys are in a temporary folder, or in the one that the first argument names. `PORT` sets the port,
 //! `COOKIE_NAME`, `SPILL_ABOVE` and `RESPONSE_HEAD_BUDGET` the settings of these names.
 
@@ -154,7 +157,7 @@ fn state(playground: &Playground, session: &Session, request: &HttpRequest) -> V
             Origin::Rejected(reason) => format!("rejected: {reason}"),
             _ => "new".to_owned(),
         },
-        "id": session.id().to_string(), "subject": session.subject(), "place": place, "row": row,
+        "device": session.device().as_str(), "id": session.id().to_string(), "subject": session.subject(), "place": place, "row": row,
         "expires_at": moment(session.expires_at()), "bytes": session.cookie_bytes(),
         "spill_above": playground.spill_above, "limit": MAX_NAME_VALUE_BYTES, "entries": session.entries(),
         "cookie": raw, "kept": cookie(request, KEPT).is_some(), "inspected": inspected,
@@ -227,6 +230,7 @@ async fn page(session: Session, playground: Shared, request: HttpRequest) -> act
         .replace("{events}", &events)
         .replace("{origin}", &text(&state["origin"]))
         .replace("{subject}", &text(&state["subject"]))
+        .replace("{device}", &text(&state["device"]))
         .replace("{id}", &text(&state["id"]))
         .replace("{place}", &text(&state["place"]))
         .replace("{bytes}", &text(&state["bytes"]))
@@ -415,15 +419,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (clock, feed) = (Shifted::default(), Arc::new(Feed::default()));
     let tells = Arc::clone(&feed);
     let minutes = |n: u64| Duration::from_secs(60 * n);
-    let sessions = Sessions::builder(KeyRing::open_or_create(folder.join("session.keys"))?)
+    let builder = Sessions::builder(KeyRing::open_or_create(folder.join("session.keys"))?)
         .lifetime(Lifetime::new(minutes(30)).active(minutes(5)).idle(minutes(20)).absolute(minutes(120)))
         .store(RedbStoreOptions::new().clock(clock.clone()).open(folder.join("sessions.redb"))?)
         .cookie_name(&name)
         .spill_above(spill_above)
         .response_head_budget(number("RESPONSE_HEAD_BUDGET", 4_096)?)
         .clock(clock.clone())
-        .on_event(move |event| tells.tell(event))
-        .build()?;
+        .on_event(move |event| tells.tell(event));
+    #[cfg(feature = "device-binding")]
+    let builder = match std::env::var("DEVICE_BINDING").as_deref() {
+        Ok("off") => builder,
+        _ => builder.device_binding(sealed_session::DeviceBinding::WhereOffered),
+    };
+    let sessions = builder.build()?;
     let playground = Data::new(Playground { sessions: sessions.clone(), name, spill_above, clock, feed });
     let app = move || {
         let app = App::new().app_data(playground.clone()).configure(routes);

@@ -6,7 +6,7 @@ let ends = {};
 const show = (state) => {
   skew = Date.parse(state.now) - Date.now();
   ends = state.inspected?.ends ?? {};
-  for (const name of ["origin", "id", "place", "bytes", "primary"]) at(name).textContent = state[name];
+  for (const name of ["origin", "device", "id", "place", "bytes", "primary"]) at(name).textContent = state[name];
   at("subject").textContent = state.subject ?? "none";
   at("cookie").textContent = state.cookie ?? "none";
   at("inspected").textContent = JSON.stringify(state.inspected, null, 2);

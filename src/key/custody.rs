@@ -193,8 +193,8 @@ impl Reader {
             return Err(exposed(
                 path,
                 format!(
-                    "the key file {shown} belongs to user {}, who is neither root nor user {}, as which this process runs; run `chown {} {shown}`",
-                    facts.owner, self.user, self.user
+                    "the key file {shown} belongs to user {}, who is neither root nor user {}, as which this process runs; run it as user {}, or run `chown {} {shown}`",
+                    facts.owner, self.user, facts.owner, self.user
                 ),
             ));
         }

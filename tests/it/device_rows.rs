@@ -80,6 +80,11 @@ async fn a_copy_from_before_the_binding_is_nobodys_here_at_once_and_elsewhere_wi
             // An older cookie with the proof is the owner's: a late answer has brought it.
             let late = Browser { session: thief.session.clone(), ..browser.clone() };
             assert_eq!(late.sees(at).await.2, DeviceState::Bound);
+            // Without one the browser is given another, and told of no end.
+            let mut without = Browser { proof: None, ..late };
+            assert_eq!(without.refresh_with(at, None).await.status, StatusCode::FORBIDDEN);
+            assert_eq!(without.refresh(at, &device).await.status, StatusCode::OK);
+            assert_eq!(without.sees(at).await.2, DeviceState::Bound);
         }
         assert_eq!(placement(&node, &browser).await, in_store);
         bed.clock.advance(20 * MINUTE);

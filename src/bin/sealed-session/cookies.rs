@@ -217,8 +217,13 @@ impl Why {
                 _ => {
                     let proviso =
                         if asks { "" } else { "; whether it was revoked only its --store can tell" };
+                    let bound = match told.device {
+                        DeviceState::Bound => ", together with a proof of the device that it is bound to",
+                        _ => "",
+                    };
                     let until = shown(told.expires_at);
-                    let line = format!("It would be accepted, until {until} if nobody uses it{proviso}.");
+                    let line =
+                        format!("It would be accepted{bound}, until {until} if nobody uses it{proviso}.");
                     Ok(Output::line(line, json!({ "accepted": true, "expires_at": until }))
                         .with_log_id(&told))
                 }
@@ -247,8 +252,8 @@ fn because(found: &Found, reason: Rejection) -> String {
              it, or it is no cookie of this library."
         ),
         Rejection::UnknownKey(key) => format!(
-            "It would be rejected because key {key} had sealed it, which is not in this ring; add that key as a \
-             retired one, or give the ring of the server that issued the cookie."
+            "It would be rejected because key {key} had sealed it, which is not in this ring; give the ring of \
+             the server that issued the cookie, or add that key as a retired one if nobody else can have it."
         ),
         Rejection::RevokedKey(key) => format!(
             "It would be rejected because key {key} had sealed it, which this ring has revoked; whoever it belongs \
