@@ -67,7 +67,8 @@ const IDENTIFIER_LEN: usize = KEY_ID_LEN + DEVICE_KEY_LEN + TAG_LEN;
 pub enum DeviceBinding {
     /// Where the browser can: a session that it does not bind goes on as it is.
     ///
-    /// A copy of the cookie from before the binding is good until it ends.
+    /// A copy of the cookie from before the binding is good until it ends, or with a store for
+    /// [`Revocation`](crate::Revocation)'s time at most.
     WhereOffered,
     /// Everywhere: a session is over 15 minutes after [`authenticate`](crate::Session::authenticate) unless it is bound by then,
     /// and nothing prolongs that. Most browsers cannot bind sessions yet.

@@ -105,6 +105,11 @@ impl Revoking {
         matches!(self.sessions.get(&id), Some((Fate::Ended, _)))
     }
 
+    /// Whether the session is known to be bound to a device, which it is until it ends.
+    pub(crate) fn is_bound(&self, id: SessionId) -> bool {
+        matches!(self.sessions.get(&id), Some((Fate::Bound, _)))
+    }
+
     /// Whether the session is known to have been ended, or to be fine; `None`: it is time to ask. `bound`: its cookie says that it
     /// is bound to a device.
     pub(crate) fn is_ended(&self, id: SessionId, bound: bool, now: Millis) -> Option<bool> {

@@ -41,8 +41,8 @@ pub(crate) struct Rows {
 #[derive(Debug)]
 pub(crate) enum Found {
     Live(LiveRow),
-    /// None of its data: it is in its cookie. It is bound to this device, by the write of this revision, and the row ends then.
-    Bound(Arc<DeviceKey>, Revision, Millis),
+    /// None of its data, which is in its cookie: the device that it is bound to.
+    Bound(BoundRow),
     /// Ended, by the write of this revision.
     Ended(Revision),
     /// Something that this ring does not open or that is no row of this version.
@@ -55,7 +55,7 @@ impl Found {
     pub(crate) fn device(&self) -> Option<&Arc<DeviceKey>> {
         match self {
             Self::Live(row) => row.device.as_ref(),
-            Self::Bound(device, ..) => Some(device),
+            Self::Bound(row) => Some(&row.device),
             Self::Ended(_) | Self::Unreadable(_) | Self::Absent => None,
         }
     }
@@ -64,7 +64,7 @@ impl Found {
     pub(crate) fn living(self) -> Result<Living, Rejection> {
         match self {
             Self::Live(row) => Ok(Living::InRow(row)),
-            Self::Bound(device, ..) => Ok(Living::InCookie(Some(device))),
+            Self::Bound(row) => Ok(Living::InCookie(Some(row))),
             Self::Absent => Ok(Living::InCookie(None)),
             Self::Ended(_) => Err(Rejection::Revoked),
             Self::Unreadable(_) => Err(Rejection::Missing),
@@ -75,14 +75,14 @@ impl Found {
 /// Where a session is that goes on, and the device that it has been bound to since it began.
 #[derive(Debug)]
 pub(crate) enum Living {
-    InCookie(Option<Arc<DeviceKey>>),
+    InCookie(Option<BoundRow>),
     InRow(LiveRow),
 }
 
 impl Living {
     pub(crate) fn device(&self) -> Option<&Arc<DeviceKey>> {
         match self {
-            Self::InCookie(device) => device.as_ref(),
+            Self::InCookie(row) => row.as_ref().map(|row| &row.device),
             Self::InRow(row) => row.device.as_ref(),
         }
     }
@@ -90,6 +90,15 @@ impl Living {
     pub(crate) fn row(self) -> Option<LiveRow> {
         if let Self::InRow(row) = self { Some(row) } else { None }
     }
+}
+
+#[derive(Debug)]
+pub(crate) struct BoundRow {
+    pub(crate) device: Arc<DeviceKey>,
+    pub(crate) revision: Revision,
+    pub(crate) expires_at: Millis,
+    /// False: a retired key had sealed it.
+    pub(crate) current: bool,
 }
 
 #[derive(Debug)]
@@ -142,7 +151,7 @@ impl Rows {
         let Read { content, current, revision, expires_at } = row;
         Ok(match content {
             Ok(RowContent::Ended) => Found::Ended(revision),
-            Ok(RowContent::Bound(device)) => Found::Bound(device, revision, expires_at),
+            Ok(RowContent::Bound(device)) => Found::Bound(BoundRow { device, revision, expires_at, current }),
             Ok(RowContent::Live { counter, device, entries }) => {
                 Found::Live(LiveRow { entries, counter, device, revision, expires_at, current })
             }

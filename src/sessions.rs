@@ -128,6 +128,8 @@ pub(crate) enum By {
 enum Known {
     Fine,
     Revoked,
+    /// It is bound to a device, which its cookie does not say.
+    Bound,
     /// It is time to ask.
     Unknown,
 }
@@ -175,6 +177,9 @@ impl Core {
         let is_fine = |place| revoking.is_known_outdated(place, header.generation, now) == Some(false);
         if subject.as_ref().is_some_and(|place| !is_fine(place)) {
             known = Known::Unknown;
+        }
+        if !bound && self.device.is_some() && revoking.is_bound(header.id) {
+            known = Known::Bound;
         }
         // What is not known here is asked and counted later.
         if matches!(known, Known::Fine) && header.place == Place::Cookie {
@@ -256,10 +261,16 @@ impl Sessions {
                 let heals = if let Standing::Heals(key) = standing { Some(key) } else { None };
                 let reference = Reference { candidate, heals, brought, live, ambiguous, now };
                 match (known, reference.candidate.header.place, &self.core.rows) {
+                    (Known::Bound, ..) if by != By::Device && reference.heals.is_none() => {
+                        let Reference { candidate, brought, now, .. } = reference;
+                        Opening::Ready(self.unproven(candidate, None, brought, now))
+                    }
                     (Known::Revoked, ..) => Opening::Ready(self.refuse(reference, Rejection::Revoked)),
                     (Known::Fine, Place::Cookie, _) => Opening::Ready(self.resume(reference, None)),
                     (_, Place::Store, None) => Opening::Ready(self.refuse(reference, Rejection::Missing)),
-                    (Known::Unknown, ..) | (_, Place::Store, _) => Opening::Referenced(Box::new(reference)),
+                    (Known::Unknown | Known::Bound, ..) | (_, Place::Store, _) => {
+                        Opening::Referenced(Box::new(reference))
+                    }
                 }
             }
             (Some(Err(Refusal { reason, id, removable })), _) => {

@@ -107,7 +107,7 @@ pub(crate) struct Besides {
 #[derive(Debug, Clone)]
 pub(crate) struct Unproven {
     pub(crate) session: Loaded,
-    /// None: it was to have one by now.
+    /// None: it was to have one by now, or it is not known which.
     pub(crate) key: Option<Arc<DeviceKey>>,
 }
 
@@ -367,6 +367,13 @@ impl State {
         let before = self.loaded.as_ref().filter(|loaded| loaded.header.id == self.header.id);
         self.header.device.bound().is_some()
             && before.is_some_and(|loaded| loaded.header.device.bound().is_none())
+    }
+
+    /// Whether that is all that this request changes.
+    pub(crate) fn changes_device_alone(&self) -> bool {
+        let Some(loaded) = self.loaded.as_ref().filter(|_| self.is_being_bound()) else { return false };
+        let otherwise = Header { device: loaded.header.device.clone(), ..self.header.clone() };
+        otherwise == loaded.header && !self.entries.changed() && self.renewal != Renewal::Touch
     }
 
     /// Leaves it as it came.

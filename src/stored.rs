@@ -68,47 +68,67 @@ impl RowProtocol<'_> {
                 Some(Found::Absent | Found::Bound(..)) if !creates => {
                     return Err(NotDone::Lost(Rejection::Missing));
                 }
-                Some(Found::Bound(key, ..)) => device = bound_first(work, Some(key))?,
+                Some(Found::Bound(first)) => {
+                    if !is_of(work, &first.device) {
+                        // The cookies of who is on that device are newer than what this one brings.
+                        counter = 0;
+                    }
+                    device = bound_first(work, Some(first.device))?;
+                }
                 Some(Found::Absent) | None => {}
                 Some(Found::Unreadable(_)) => return Err(NotDone::Lost(Rejection::Missing)),
                 Some(Found::Ended(_)) => return Err(NotDone::Lost(Rejection::Revoked)),
             }
             let content = Content::Live { counter, device: device.as_ref(), entries: &work.entries };
-            if let Some(done) = row.write(content, work.row_end(self.limits, self.now)).await? {
+            if let Some(done) = row.write(content, self.end_of_row(work, device.as_ref())).await? {
                 work.row = Some(written(&done, counter, device));
                 return Ok(());
             }
         }
     }
 
+    /// When the row is over. One that names a device for the first time stands against every cookie from before.
+    fn end_of_row(&self, work: &State, device: Option<&Arc<DeviceKey>>) -> Millis {
+        let end = work.row_end(self.limits, self.now);
+        let is_first = device.is_some() && work.row.as_ref().is_none_or(|row| row.device.is_none());
+        match (is_first, self.old(work)) {
+            (true, Some((_, last))) => end.max(last),
+            _ => end,
+        }
+    }
+
+    /// Whether the session has been bound to a device that this request is not known to come from.
+    fn is_elsewhere(&self, work: &State, found: Option<&Found>) -> bool {
+        let device = found.and_then(Found::device);
+        self.limits.binds_devices() && device.is_some_and(|key| !is_of(work, key))
+    }
+
     /// Makes it known that the session in this cookie is bound to a device, for as long as any cookie of it can be alive from
-    /// before that. If a parallel request has moved the session into the store, that is said there.
-    pub(crate) async fn bind(&self, work: &mut State) -> Result<(), NotDone> {
-        let (Some((id, until)), Some(key)) = (self.old(work), work.header.device.bound().cloned()) else {
+    /// before that. False: a parallel request has moved the session into the store, so that has to be said there.
+    pub(crate) async fn bind(&self, work: &State) -> Result<bool, NotDone> {
+        let (Some((id, until)), Some(key)) = (self.old(work), work.header.device.bound()) else {
             return Err(NotDone::Lost(Rejection::Missing));
         };
         let deadline = self.rows.deadline();
         let mut row = self.rows.writer(id, None, deadline).await?;
         loop {
             match row.news() {
-                Some(Found::Bound(first, at, expires_at)) => {
-                    bound_first(work, Some(first))?;
-                    if expires_at >= until || self.rows.extend(id, at, until, deadline).await? {
-                        return Ok(());
+                Some(Found::Bound(first)) => {
+                    bound_first(work, Some(first.device))?;
+                    let lasts = first.expires_at >= until;
+                    if first.current
+                        && (lasts || self.rows.extend(id, first.revision, until, deadline).await?)
+                    {
+                        return Ok(true);
                     }
-                    row.look().await?;
-                    continue;
                 }
-                Some(Found::Live(_)) => {
-                    drop(row);
-                    return self.spill(work).await;
-                }
+                Some(Found::Live(_)) => return Ok(false),
                 Some(Found::Unreadable(_)) => return Err(NotDone::Lost(Rejection::Missing)),
                 Some(Found::Ended(_)) => return Err(NotDone::Lost(Rejection::Revoked)),
                 Some(Found::Absent) | None => {}
             }
-            if row.write(Content::Bound(&key), until).await?.is_some() {
-                return Ok(());
+            if row.write(Content::Bound(key), until).await?.is_some() {
+                return Ok(true);
             }
         }
     }
@@ -156,11 +176,11 @@ impl RowProtocol<'_> {
         loop {
             let mut is_over = false;
             let news = former.news();
-            // Who is not on the device that the session is bound to has none of it, and a login begins another.
-            let is_elsewhere = news.as_ref().and_then(Found::device).is_some_and(|key| !is_of(work, key));
+            // Who is not on the device that the session is bound to has none of it, and their login begins another.
+            let is_elsewhere = self.is_elsewhere(work, news.as_ref());
             match news {
-                Some(Found::Live(_) | Found::Bound(..)) if is_elsewhere && work.authenticated => {
-                    work.start_empty();
+                Some(Found::Live(_) | Found::Bound(..)) if is_elsewhere && ends_own(work) => {
+                    work.start_empty()
                 }
                 Some(Found::Live(live)) if !is_elsewhere => self.rebase(work, live)?,
                 Some(Found::Bound(..)) if !is_elsewhere => {}
@@ -176,6 +196,9 @@ impl RowProtocol<'_> {
                     if new_row.is_some() {
                         // What fails here expires by itself, and no cookie leads to it.
                         let _ = self.rows.delete(work.header.id, deadline).await;
+                    }
+                    if is_elsewhere {
+                        return Err(NotDone::Lost(Rejection::Unproven));
                     }
                     return Err(CommitError::Ended.into());
                 }
@@ -200,14 +223,18 @@ impl RowProtocol<'_> {
         }
     }
 
-    /// Ends a session for good of which the request brought a cookie, and loaded this row if it read one.
+    /// Ends a session for good of which the request brought a cookie, and loaded this row if it read one. False: it is bound
+    /// to a device that is none of these, and so goes on.
     pub(crate) async fn end(
         &self,
         header: &Header,
         loaded: Option<&LoadedRow>,
+        devices: &[&Device],
         deadline: Deadline,
-    ) -> Result<(), StoreError> {
-        self.end_row(header.id, loaded, self.last_end(header), deadline).await
+    ) -> Result<bool, StoreError> {
+        let is_one = |key: &Arc<DeviceKey>| devices.iter().any(|device| device.bound() == Some(key));
+        let may_end = |key: &Arc<DeviceKey>| !self.limits.binds_devices() || is_one(key);
+        self.end_if(header.id, loaded, self.last_end(header), may_end, deadline).await
     }
 
     /// Ends the session of this id, whatever is in its row, which was loaded so; the mark lasts `until` then.
@@ -218,23 +245,35 @@ impl RowProtocol<'_> {
         until: Millis,
         deadline: Deadline,
     ) -> Result<(), StoreError> {
+        self.end_if(id, loaded, until, |_| true, deadline).await.map(drop)
+    }
+
+    async fn end_if(
+        &self,
+        id: SessionId,
+        loaded: Option<&LoadedRow>,
+        until: Millis,
+        may_end: impl Fn(&Arc<DeviceKey>) -> bool,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
         let mut row = self.rows.writer(id, loaded, deadline).await.map_err(out_of_time)?;
         loop {
             match row.news() {
                 // It lived there alone, and has gone.
-                Some(Found::Absent) if loaded.is_some() => return Ok(()),
+                Some(Found::Absent) if loaded.is_some() => return Ok(true),
                 Some(Found::Ended(by)) => {
                     // The mark that is there may be shorter than this one has to be.
                     if self.rows.extend(id, by, until, deadline).await? {
-                        return Ok(());
+                        return Ok(true);
                     }
                     row.look().await?;
                     continue;
                 }
-                Some(Found::Live(_) | Found::Bound(..) | Found::Unreadable(_) | Found::Absent) | None => {}
+                Some(found) if found.device().is_some_and(|key| !may_end(key)) => return Ok(false),
+                Some(Found::Live(_) | Found::Bound(_) | Found::Unreadable(_) | Found::Absent) | None => {}
             }
             if row.write(Content::Ended, until).await.map_err(out_of_time)?.is_some() {
-                return Ok(());
+                return Ok(true);
             }
         }
     }
@@ -246,7 +285,7 @@ impl RowProtocol<'_> {
         Some((header.id, self.last_end(header)))
     }
 
-    fn last_end(&self, header: &Header) -> Millis {
+    pub(crate) fn last_end(&self, header: &Header) -> Millis {
         lifetime::last_end(&header.times, &self.limits.terms, self.now).plus(SKEW)
     }
 
@@ -266,6 +305,9 @@ impl RowProtocol<'_> {
     /// Reads the row again; this request's changes go over what is there.
     pub(crate) async fn reload(&self, work: &mut State) -> Result<(), NotDone> {
         let row = self.live(work.header.id, self.rows.deadline()).await?;
+        if self.limits.binds_devices() && row.device.as_ref().is_some_and(|key| !is_of(work, key)) {
+            return Err(NotDone::Lost(Rejection::Unproven));
+        }
         let seen = row.seen();
         self.rebase(work, row)?;
         work.row = Some(seen);
@@ -290,6 +332,12 @@ fn is_of(work: &State, key: &DeviceKey) -> bool {
         .flatten()
         .filter_map(Device::bound)
         .any(|own| **own == *key)
+}
+
+/// Whether a login is the one of the user whose session it was.
+fn ends_own(work: &State) -> bool {
+    let former = work.loaded.as_ref().map(|loaded| &loaded.header.subject);
+    work.authenticated && former == Some(&work.header.subject)
 }
 
 /// The device of a session whose row was met, which another request may have bound first. A request that began before that,

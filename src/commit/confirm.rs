@@ -6,7 +6,7 @@ use crate::clock::Millis;
 use crate::entries::Entries;
 use crate::error::{CommitError, Rejection, StoreError};
 use crate::key::KeyId;
-use crate::record::Place;
+use crate::record::{Device, Place, SessionId};
 use crate::revocation::Revoking;
 use crate::rows::{LiveRow, Living, Rows};
 use crate::sessions::Core;
@@ -29,8 +29,8 @@ impl Core {
         let moves_nothing = matches!(plan.row, RowStep::Leave | RowStep::Write | RowStep::Bind);
         let opener = work.loaded.as_ref().filter(|loaded| moves_nothing && is_mere_data(work, loaded));
         let opener = opener.map(|loaded| loaded.key_id);
-        let mut spilled = None;
-        let question = self.ask((revoking, rows), work, plan, (now, primary), &mut spilled);
+        let mut found = None;
+        let question = self.ask((revoking, rows), work, plan, (now, primary), &mut found);
         let answer = match mere || opener.is_some() {
             true => revoking.unless_down(rows, question).await,
             false => question.await,
@@ -44,22 +44,23 @@ impl Core {
             (Ok(Ok(key)), _) => (key, plan.cookie),
             (Err(_), _) if mere => return Ok(Ok((plan.without_cookie(work), primary))),
             // The data may be saved where it is, under the key and with the times that it has.
-            (Err(_), Some(opener)) if spilled.is_some() => (opener, CookieStep::Leave),
+            (Err(_), Some(opener)) if matches!(found, Some(Living::InRow(_))) => (opener, CookieStep::Leave),
             (Err(_), Some(opener)) => {
-                work.renewal = Renewal::Skip;
                 if plan.row == RowStep::Bind {
-                    // The next request binds it. What there is to save beside that is saved.
-                    work.unbind();
-                    let cookie = work.cookie_step(&self.limits);
-                    return Ok(Ok((Plan { row: RowStep::Leave, cookie }, opener)));
+                    return Ok(Ok((self.unbound(work), opener)));
                 }
+                work.renewal = Renewal::Skip;
                 (opener, plan.cookie)
             }
             (Err(error), None) => return Err(error.into()),
         };
-        let plan = match spilled {
-            Some(row) => self.moved(work, row, cookie),
-            None => Plan { cookie, ..plan },
+        let plan = match found {
+            Some(Living::InRow(row)) => self.moved(work, row, cookie),
+            // It is to be there as long as its session is, whatever becomes of that key.
+            Some(Living::InCookie(Some(row))) if !row.current && cookie != CookieStep::Leave => {
+                Plan { row: RowStep::Bind, cookie }
+            }
+            Some(Living::InCookie(_)) | None => Plan { cookie, ..plan },
         };
         Ok(Ok((plan, key)))
     }
@@ -76,6 +77,13 @@ impl Core {
         if self.is_over(work) { Plan::NOTHING } else { Plan { row: RowStep::Extend, cookie } }
     }
 
+    /// The session that this request would give another id, if it may have been bound to a device meanwhile.
+    fn may_be_elsewhere(&self, work: &State) -> Option<SessionId> {
+        let loaded = &work.loaded.as_ref()?.header;
+        let is_known = work.row.is_some() || loaded.device != Device::Offered;
+        (self.device.is_some() && !is_known).then_some(loaded.id)
+    }
+
     /// Whether the session has been bound to a device since this request's cookie was issued, and it brought no proof of that.
     fn is_elsewhere(&self, work: &State, living: &Living) -> bool {
         self.device.is_some() && living.device().is_some_and(|key| work.header.device.bound() != Some(key))
@@ -88,16 +96,28 @@ impl Core {
         work: &mut State,
         plan: Plan,
         (now, primary): (Millis, KeyId),
-        spilled: &mut Option<LiveRow>,
+        found: &mut Option<Living>,
     ) -> Result<Result<KeyId, Rejection>, StoreError> {
         let deadline = rows.deadline();
         let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
         if same_id && plan.row == RowStep::Leave {
             match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
                 Ok(living) if self.is_elsewhere(work, &living) => return Ok(Err(Rejection::Unproven)),
-                Ok(living) => *spilled = living.row(),
+                Ok(living) => *found = Some(living),
                 Err(over) => return Ok(Err(over)),
             }
+        }
+        if let (RowStep::Replace, Some(id)) = (plan.row, self.may_be_elsewhere(work))
+            && let Ok(living) = revoking.ask_session_now(rows, id, now, deadline).await?
+            && self.is_elsewhere(work, &living)
+        {
+            if !work.authenticated {
+                return Ok(Err(Rejection::Unproven));
+            }
+            work.start_empty();
+            // It ends if it is theirs.
+            let is_theirs = |loaded: &mut Loaded| loaded.header.subject == work.header.subject;
+            work.loaded.take_if(|loaded| !is_theirs(loaded));
         }
         let generation = async |key: KeyId, subject: &str| match rows.sealer.subject_row(key, subject) {
             Some(place) => revoking.ask_subject_now(rows, &place, now, deadline).await,
@@ -157,7 +177,7 @@ fn former_subject(state: &State) -> Option<(&Loaded, &str)> {
 }
 
 /// Whether nothing was asked for but to save entries, or a wish about persistence.
-fn is_mere_data(state: &State, loaded: &Loaded) -> bool {
+pub(super) fn is_mere_data(state: &State, loaded: &Loaded) -> bool {
     state.renewal != Renewal::Touch
         && state.header.id == loaded.header.id
         && state.header.times == loaded.header.times

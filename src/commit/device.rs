@@ -1,12 +1,20 @@
 //! What a response tells the browser about the device that its session is bound to.
 
+use super::confirm::{Confirmed, is_mere_data};
+use super::{Plan, RowStep};
+use crate::clock::Millis;
 use crate::cookie::{DeviceLines, SetCookies};
 use crate::device::Binder;
+use crate::error::CommitError;
 use crate::event::Event;
+use crate::key::KeyId;
 use crate::record::Device;
+use crate::revocation::Revoking;
+use crate::rows::Rows;
 use crate::session::Session;
 use crate::sessions::Core;
-use crate::state::{State, Unproven};
+use crate::state::{CookieStep, Renewal, State, Unproven};
+use crate::stored::{NotDone, RowProtocol};
 
 impl Core {
     /// Whether this response asks the browser for a key of the session's: at a login, unless it has one.
@@ -20,6 +28,49 @@ impl Core {
         let required = self.device.as_ref().is_some_and(Binder::is_required);
         let free = state.header.device == Device::Free;
         self.offers(state) || (required && state.authenticated && free)
+    }
+
+    /// Makes it known which device the session is bound to, before its cookie says so. Where the store does not answer the
+    /// session stays as it came, and the next request with a proof binds it.
+    pub(super) async fn bind(
+        &self,
+        (revoking, rows): (&Revoking, &Rows),
+        work: &mut State,
+        (plan, key): (Plan, KeyId),
+        now: Millis,
+    ) -> Result<Confirmed, CommitError> {
+        let protocol = RowProtocol { rows, limits: &self.limits, now };
+        let bind = async {
+            match protocol.bind(work).await {
+                Err(NotDone::Failed(CommitError::Store(error))) => Err(error),
+                other => Ok(other),
+            }
+        };
+        let failure = match revoking.unless_down(rows, bind).await {
+            Ok(Ok(true)) => {
+                revoking.bound(work.header.id, now);
+                return Ok(Ok((Plan { row: RowStep::Leave, ..plan }, key)));
+            }
+            Ok(Ok(false)) => return Ok(Ok((Plan { row: RowStep::Create, ..plan }, key))),
+            Ok(Err(NotDone::Lost(reason))) => return Ok(Err(reason)),
+            Ok(Err(NotDone::Failed(error))) => error,
+            Err(error) => error.into(),
+        };
+        match work.loaded.as_ref().filter(|loaded| is_mere_data(work, loaded)).map(|loaded| loaded.key_id) {
+            Some(opener) => Ok(Ok((self.unbound(work), opener))),
+            None => Err(failure),
+        }
+    }
+
+    /// What remains for a session that cannot be bound now: what is to be saved beside that, under the times that it has.
+    pub(super) fn unbound(&self, work: &mut State) -> Plan {
+        work.unbind();
+        work.renewal = Renewal::Skip;
+        let cookie = match work.cookie_step(&self.limits) {
+            CookieStep::Issue => CookieStep::Issue,
+            _ => CookieStep::Leave,
+        };
+        Plan { row: RowStep::Leave, cookie }
     }
 
     /// The response's lines with what is said of the device.

@@ -50,7 +50,7 @@ impl Plan {
     pub(super) fn of(core: &Core, state: &State, context: &CommitContext) -> Self {
         let stored = state.row.is_some();
         // While revocation is on, a row tells that a session is over also where none told that it lived.
-        let has_end = stored || (core.revoking.is_some() && state.loaded.is_some());
+        let has_end = stored || state.loaded.as_ref().is_some_and(|loaded| core.can_end(&loaded.header));
         let ends_others = || state.others().iter().any(|other| core.can_end(other));
         match state.stage {
             Stage::Committed | Stage::Detached | Stage::Foreign => return Self::NOTHING,

@@ -21,6 +21,8 @@ use crate::stored::{NotDone, RowProtocol};
 struct Asked {
     any: bool,
     key: KeyId,
+    /// Whether nothing is to be changed but the device that the session is bound to, and the time that is left.
+    binds_alone: bool,
 }
 
 impl Core {
@@ -89,13 +91,27 @@ impl Core {
                 }
             }
         }
+        if plan.row == RowStep::Replace && work.loaded.is_none() {
+            plan = Plan::placed(self, &work, CookieStep::Issue, context);
+        }
+        if let (RowStep::Bind, Some(revoking)) = (plan.row, &self.revoking) {
+            match self.bind((revoking, rows), &mut work, (plan, key), now).await? {
+                Ok(bound) => (plan, key) = bound,
+                Err(reason) => {
+                    lost(reason);
+                    return Ok(SetCookies::lost());
+                }
+            }
+        }
+        // So far it is the session that was loaded.
+        let binds_alone = work.changes_device_alone();
         if plan.issues() {
             self.stamp(&mut work, now);
         }
         let listing = self.enroll(&work, plan, asks.is_some(), now).await?;
         let before = work.loaded.as_ref().map(|loaded| loaded.header.clone());
         let (authenticated, login) = (work.authenticated, Self::authentication(&work));
-        let asked = Asked { any: asks.is_some(), key };
+        let asked = Asked { any: asks.is_some(), key, binds_alone };
         let outcome = self.perform(session, work, (plan, asked), context, now).await;
         let outcome =
             self.settle_listing(listing, (before.as_ref(), authenticated), session, outcome, now).await;
@@ -108,7 +124,7 @@ impl Core {
         &self,
         session: &Session,
         mut work: State,
-        (plan, Asked { any: asked, key }): (Plan, Asked),
+        (plan, Asked { any: asked, key, binds_alone }): (Plan, Asked),
         context: &CommitContext,
         now: Millis,
     ) -> Result<SetCookies, CommitError> {
@@ -120,11 +136,10 @@ impl Core {
         let was_stored = work.row.is_some();
         let done = match plan.row {
             RowStep::Leave if !plan.issues() => return Ok(SetCookies::default()),
-            RowStep::Leave => Ok(()),
+            RowStep::Leave | RowStep::Bind => Ok(()),
             RowStep::Create => protocol.spill(&mut work).await,
             RowStep::Write => protocol.write(&mut work).await,
             RowStep::Extend => protocol.extend(&work).await,
-            RowStep::Bind => self.bind(&protocol, &mut work).await,
             RowStep::Replace => {
                 let place = |state: &State| (!self.is_over(state)).then(|| self.place(state, context));
                 protocol.replace(&mut work, place).await
@@ -156,7 +171,7 @@ impl Core {
                 }
                 self.tell_failure(id, &error);
                 // Nothing was changed but the time that is left, and the next request makes up for that.
-                let mere = plan.cookie == CookieStep::Prolong && !work.differs_from_row();
+                let mere = binds_alone || plan.cookie == CookieStep::Prolong && !work.differs_from_row();
                 return if mere { Ok(SetCookies::default()) } else { Err(error) };
             }
         }
@@ -201,43 +216,21 @@ impl Core {
         Ok(lines)
     }
 
-    /// Makes it known which device the session is bound to. Where the store does not answer it stays as it came, and the next
-    /// request with a proof binds it.
-    async fn bind(&self, protocol: &RowProtocol<'_>, work: &mut State) -> Result<(), NotDone> {
-        let Some(revoking) = &self.revoking else { return Ok(()) };
-        let bind = async {
-            match protocol.bind(work).await {
-                Err(NotDone::Failed(CommitError::Store(error))) => Err(error),
-                Err(NotDone::Failed(_)) => Ok(Err(())),
-                Err(NotDone::Lost(reason)) => Ok(Ok(Err(reason))),
-                Ok(()) => Ok(Ok(Ok(()))),
-            }
-        };
-        match revoking.unless_down(protocol.rows, bind).await {
-            Ok(Ok(Err(reason))) => return Err(NotDone::Lost(reason)),
-            Ok(Ok(Ok(()))) if work.header.place == Place::Cookie => {
-                revoking.bound(work.header.id, protocol.now);
-            }
-            Ok(Ok(Ok(()))) => {}
-            Ok(Err(())) | Err(_) => {
-                work.header.place = Place::Cookie;
-                work.unbind();
-            }
-        }
-        Ok(())
-    }
-
     /// Ends the session, and with it all others whose cookies the browser sent along: it would go on with one of them. All
     /// within one deadline, and each whatever becomes of the others.
     async fn end_all(&self, protocol: &RowProtocol<'_>, work: &State) -> Result<(), StoreError> {
         let (now, deadline) = (protocol.now, protocol.rows.deadline());
         let own = work.loaded.as_ref().filter(|_| work.row.is_some() || self.revoking.is_some());
-        let own = own.map(|loaded| (&loaded.header, work.row.as_ref()));
-        let others = work.others().iter().filter(|other| self.can_end(other)).map(|other| (other, None));
+        let now_bound = &work.header.device;
+        let own = own.map(|loaded| (&loaded.header, work.row.as_ref(), now_bound));
+        let others = work.others().iter().filter(|other| self.can_end(other));
+        let others = others.map(|other| (other, None, &other.device));
         let (mut outcome, mut ended) = (Ok(()), Vec::new());
-        for (header, row) in own.into_iter().chain(others) {
-            match protocol.end(header, row, deadline).await {
-                Ok(()) => {
+        for (header, row, device) in own.into_iter().chain(others) {
+            match protocol.end(header, row, &[&header.device, device], deadline).await {
+                // What has not proved itself is nobody's to end.
+                Ok(false) => {}
+                Ok(true) => {
                     self.forget(Some(header.id), now);
                     self.sink.tell(&Event::Ended { id: header.id, destroyed: true });
                     ended.push(header);

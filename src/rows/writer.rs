@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::lock::{RowLock, RowLocks};
-use super::{Content, Deadline, Found, LONGEST_PAUSE, LiveRow, Rows, row_key};
+use super::{BoundRow, Content, Deadline, Found, LONGEST_PAUSE, LiveRow, Rows, row_key};
 use crate::clock::Millis;
 use crate::error::{CommitError, StoreError};
 use crate::random;
@@ -119,7 +119,8 @@ impl RowWriter<'_> {
             self.look().await?;
             let by = match &self.news {
                 Some(Found::Live(row)) => Some(row.revision),
-                Some(Found::Ended(by) | Found::Bound(_, by, _)) => Some(*by),
+                Some(Found::Bound(row)) => Some(row.revision),
+                Some(Found::Ended(by)) => Some(*by),
                 _ => None,
             };
             if by != Some(revision) {
@@ -132,7 +133,12 @@ impl RowWriter<'_> {
         if self.lock.is_awaited() {
             let row = match content {
                 Content::Ended => Found::Ended(revision),
-                Content::Bound(device) => Found::Bound(Arc::clone(device), revision, done.expires_at),
+                Content::Bound(device) => Found::Bound(BoundRow {
+                    device: Arc::clone(device),
+                    revision,
+                    expires_at: done.expires_at,
+                    current: true,
+                }),
                 Content::Live { counter, device, entries } => Found::Live(LiveRow {
                     entries: Packed::collect(entries.iter()),
                     counter,
@@ -171,7 +177,7 @@ impl RowWriter<'_> {
     fn hear(&mut self, row: Found) {
         (self.expected, self.expires_at) = match &row {
             Found::Live(row) => (Expected::At(row.revision), row.expires_at),
-            Found::Bound(_, revision, expires_at) => (Expected::At(*revision), *expires_at),
+            Found::Bound(row) => (Expected::At(row.revision), row.expires_at),
             Found::Ended(revision) | Found::Unreadable(revision) => (Expected::At(*revision), Millis::ZERO),
             Found::Absent => (Expected::Absent, Millis::ZERO),
         };

@@ -15,7 +15,7 @@ impl Session {
     /// request.
     ///
     /// What an anonymous visitor had in the session stays, and so does what the same user had, an own duration and
-    /// persistence included, which count anew. Another user than the one whose session it was begins with an
+    /// persistence included, which count anew; but nothing of a session whose device has not proved itself, which ends. Another user than the one whose session it was begins with an
     /// empty one: the former user's entries, own duration and own persistence are gone, and with them what this request
     /// wrote before, so authenticate first. A session that has been ended meanwhile begins empty too, with what this
     /// request has changed.

@@ -51,6 +51,11 @@ impl Limits {
         record::encoded_len(subject, self.device_key, entries)
     }
 
+    /// Whether sessions are bound to devices.
+    pub(crate) fn binds_devices(&self) -> bool {
+        self.device_key != 0
+    }
+
     /// Likewise, of the row that they make.
     pub(crate) fn row_len(&self, entries: Extent) -> usize {
         RowSealer::sealed_len(record::encoded_row_len(self.device_key, entries))

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use sealed_session::store::Store as _;
 use sealed_session::{
-    CommitContext, DeviceBinding, DeviceState, Event, Lifetime, Origin, Overflow, Placement, Rejection,
-    Revocation, Session, SessionsBuilder,
+    CommitContext, CommitError, DeviceBinding, DeviceState, Event, Lifetime, Origin, Overflow, Placement,
+    Rejection, Revocation, Session, SessionsBuilder,
 };
 
 use crate::device_binding::{Browser, CHALLENGE, Device, REGISTRATION, UNPROVEN, quoted};
 use crate::spy::{Fate, Spy, guarded, other_node, status};
-use crate::support::{Bed, DAY, MINUTE, MS, Reply};
+use crate::support::{Answer, Bed, DAY, MINUTE, MS, Reply, key};
 
 const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
 
@@ -67,7 +67,8 @@ async fn a_copy_from_before_the_binding_is_nobodys_here_at_once_and_elsewhere_wi
 
         assert_eq!(thief.sees(&bed).await, (UNPROVEN, None, DeviceState::Free));
         let reply = thief.clone().visit(&bed, |_| ()).await;
-        assert_eq!(reply.all(CHALLENGE).len(), 1, "it is asked for what the owner has");
+        // Where the row is read the browser is asked for what the owner has.
+        assert_eq!(reply.all(CHALLENGE).len(), usize::from(in_store));
         assert_eq!(reply.set_cookie(), None);
         // The other node has asked a moment ago, unless it reads the row anyway.
         let elsewhere = if in_store { UNPROVEN } else { Origin::Resumed };
@@ -238,7 +239,10 @@ async fn no_copy_gets_past_the_binding_on_a_node_that_has_not_heard_of_it() {
         for copied in [&thief, &before] {
             assert!(matches!(copied.sees(&node).await.0, Origin::Rejected(_)), "{what}");
         }
-        assert_eq!(browser.sees(&bed).await.1.as_deref(), Some("ada"), "{what}");
+        for at in [&bed, &node] {
+            assert_eq!(browser.sees(at).await.1.as_deref(), Some("ada"), "{what}");
+        }
+        assert_eq!(bed.sessions.of("ada").await.unwrap().len(), 1, "{what}");
     }
 }
 
@@ -404,4 +408,221 @@ async fn switched_off_what_the_rows_say_of_devices_counts_for_nothing() {
             "nobody asks for one in its cookie"
         );
     }
+}
+
+/// What a copy does on a node that has not heard of the binding is nobody's loss but its own.
+#[actix_web::test]
+async fn what_a_copy_writes_before_its_node_has_heard_does_not_replace_what_the_owner_has() {
+    let (bed, node, _) = nodes();
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let mut thief = copy(&browser);
+    assert_eq!(thief.sees(&node).await.0, Origin::Resumed);
+    browser.visit(&bed, |session| session.insert("mine", 1).unwrap()).await;
+    for _ in 0..3 {
+        thief.visit(&node, |session| session.increment("n", 1).map(drop).unwrap()).await;
+    }
+    thief.visit(&node, large).await;
+    assert_eq!(thief.sees(&node).await.0, UNPROVEN);
+    bed.clock.advance(MINUTE);
+    for at in [&bed, &node] {
+        let mut own = browser.clone();
+        own.visit(at, |session| assert_eq!(session.keys(), ["mine"])).await;
+    }
+}
+
+#[actix_web::test]
+async fn a_copy_ends_nobodys_session() {
+    for in_store in [false, true] {
+        let (bed, node, _) = nodes();
+        let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+        let before = copy(&browser);
+        assert_eq!(before.sees(&node).await.0, Origin::Resumed);
+        browser.visit(&bed, |_| ()).await;
+        if in_store {
+            browser.visit(&bed, large).await;
+        }
+        bed.clock.advance(MINUTE / 2);
+        let cookie = before.session.0.clone().unwrap();
+        for at in [&bed, &node] {
+            // Its logout, that of another session beside it, and the login of somebody else.
+            before.clone().visit(at, Session::destroy).await;
+            let mut eve = Browser::default();
+            eve.log_in(at, "eve").await;
+            let both = format!("{cookie}; {}", eve.session.0.as_ref().unwrap());
+            at.raw(&[both.as_bytes()], |session| {
+                assert_eq!(session.subject().as_deref(), Some("eve"));
+                session.destroy();
+            })
+            .await;
+            assert_eq!(eve.sees(at).await.0, REVOKED);
+            let mut guest = before.clone();
+            guest.log_in(at, "eve").await;
+            assert_eq!(guest.sees(at).await.1.as_deref(), Some("eve"), "{in_store}");
+        }
+        for at in [&bed, &node] {
+            assert_eq!(browser.sees(at).await.1.as_deref(), Some("ada"), "{in_store}");
+        }
+        assert_eq!(bed.sessions.of("ada").await.unwrap().len(), 1, "{in_store}");
+        assert_eq!(bed.sessions.of("eve").await.unwrap().len(), 2, "{in_store}");
+    }
+}
+
+#[actix_web::test]
+async fn while_the_store_is_down_a_copy_is_refused_where_the_binding_is_known() {
+    let (bed, _, spy) = nodes();
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let before = copy(&browser);
+    browser.visit(&bed, |_| ()).await;
+    spy.go_down(true);
+    bed.clock.advance(5 * MINUTE);
+    assert_eq!(before.sees(&bed).await.0, UNPROVEN);
+    assert_eq!(browser.sees(&bed).await.1.as_deref(), Some("ada"));
+}
+
+#[actix_web::test]
+async fn what_moves_a_session_is_refused_where_its_binding_cannot_be_said() {
+    type Work = fn(&Session);
+    let works: [(&str, Work, StatusCode); 4] = [
+        ("read", |_| (), StatusCode::OK),
+        ("write", |session| session.insert("n", 1).unwrap(), StatusCode::OK),
+        ("touch", Session::touch, StatusCode::SERVICE_UNAVAILABLE),
+        ("shorten", |session| session.set_duration(MINUTE * 60).unwrap(), StatusCode::SERVICE_UNAVAILABLE),
+    ];
+    for (what, work, expected) in works {
+        let (bed, _, spy) = nodes();
+        let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+        let before = bed.sessions.load(browser.cookies()).await.unwrap().expires_at();
+        bed.clock.advance(MINUTE * 2);
+        // The session and its subject are asked for; then the write fails.
+        let asked: &[Fate] = if expected == StatusCode::OK { &[Fate::Passes; 2] } else { &[Fate::Passes; 3] };
+        spy.next(asked.iter().copied().chain([Fate::Fails, Fate::Fails]));
+        let reply = bed
+            .call(&browser.cookies(), move |request| {
+                work(&crate::support::now(request.session())?);
+                Ok(Answer::ok())
+            })
+            .await;
+        spy.passes_all();
+        assert_eq!(reply.status, expected, "{what}");
+        assert_eq!(reply.set_cookie().is_some(), what == "write", "{what}");
+        browser.session.keep(&reply);
+        let session = bed.sessions.load(browser.cookies()).await.unwrap();
+        assert_eq!(session.expires_at(), before, "{what}");
+        browser.visit(&bed, |_| ()).await;
+        assert_eq!(browser.sees(&bed).await.2, DeviceState::Bound, "{what}");
+    }
+}
+
+#[actix_web::test]
+async fn a_session_that_was_moved_meanwhile_and_is_too_large_with_this_requests_part_is_no_cookie() {
+    let (bed, node, _) = {
+        let small = |builder: SessionsBuilder| offered(builder.max_stored_bytes(8_192));
+        let (bed, spy) = guarded(small);
+        let node = other_node(&bed, &spy, small);
+        (bed, node, spy)
+    };
+    let browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    assert_eq!(copy(&browser).sees(&bed).await.0, Origin::Resumed);
+    copy(&browser).visit(&node, |session| session.insert("large", "x".repeat(7_000)).unwrap()).await;
+    let reply = bed
+        .call(&browser.cookies(), |request| {
+            crate::support::now(request.session())?.insert("more", "y".repeat(2_000)).unwrap();
+            Ok(Answer::ok())
+        })
+        .await;
+    assert_eq!((reply.status, reply.set_cookie()), (StatusCode::SERVICE_UNAVAILABLE, None));
+}
+
+#[actix_web::test]
+async fn a_stored_session_is_read_while_its_binding_cannot_be_written() {
+    let (bed, _, spy) = nodes();
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let mut unbound = copy(&browser);
+    unbound.visit(&bed, large).await;
+    browser.session = unbound.session;
+    spy.calls();
+    spy.next([Fate::Passes, Fate::Fails, Fate::Fails]);
+    let reply = browser.visit(&bed, |session| assert_eq!(session.keys(), ["large"])).await;
+    assert_eq!(reply.set_cookie(), None);
+    assert_eq!(spy.calls()[..2], ["load", "write"]);
+    spy.passes_all();
+    browser.visit(&bed, |_| ()).await;
+    assert_eq!(copy(&browser).sees(&bed).await.0, UNPROVEN);
+}
+
+#[actix_web::test]
+async fn a_row_that_names_a_device_lasts_as_long_as_any_cookie_from_before() {
+    let (bed, _) = guarded(|builder| offered(builder.revocation(Revocation::EveryRequest)));
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let before = copy(&browser);
+    browser
+        .visit(&bed, |session| {
+            session.set_duration(60 * MINUTE).unwrap();
+            large(session);
+        })
+        .await;
+    bed.clock.advance(3 * 60 * MINUTE);
+    let swept = bed.sessions.store().unwrap().sweep(100).await.unwrap();
+    assert_eq!((before.sees(&bed).await.0, swept), (UNPROVEN, 0));
+    bed.clock.advance(21 * 60 * MINUTE - MS);
+    assert_eq!(before.sees(&bed).await.0, UNPROVEN);
+}
+
+#[actix_web::test]
+async fn a_stream_of_a_copy_reads_nothing_that_came_after_the_binding() {
+    let (bed, node, _) = nodes();
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let mut unbound = copy(&browser);
+    unbound.visit(&bed, large).await;
+    browser.session = unbound.session;
+    let stream = node.sessions.load(copy(&browser).cookies()).await.unwrap();
+    node.sessions.commit(&stream, CommitContext::default()).await.unwrap();
+    stream.reload().await.unwrap();
+    browser.visit(&bed, |session| session.insert("secret", 1).unwrap()).await;
+    assert!(matches!(stream.reload().await, Err(CommitError::Ended)));
+    assert_eq!(stream.keys(), ["large"]);
+}
+
+#[actix_web::test]
+async fn the_key_that_had_sealed_the_row_may_go_once_the_session_has_another() {
+    let (bed, node, _) = nodes();
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let before = copy(&browser);
+    browser.visit(&bed, |_| ()).await;
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    let reply = browser.visit(&bed, |_| ()).await;
+    assert!(reply.set_cookie().is_some(), "sealed again");
+    bed.sessions.keys().revoke(key(1).id()).unwrap();
+    bed.clock.advance(2 * MINUTE);
+    let mut again = Browser { proof: None, ..browser.clone() };
+    for at in [&bed, &node] {
+        assert_eq!(again.sees(at).await.0, UNPROVEN, "and not missing");
+        assert!(matches!(before.sees(at).await.0, Origin::Rejected(Rejection::RevokedKey(_))));
+        // Its identifier is of the key that is gone, so its device has to be registered again.
+        assert_eq!(again.refresh_with(at, None).await.status, StatusCode::FORBIDDEN);
+    }
+}
+
+#[actix_web::test]
+async fn with_revocation_off_a_login_ends_the_stored_session_whose_key_was_lost() {
+    let (bed, _) = guarded(|builder| offered(builder.revocation(Revocation::Off)));
+    let mut browser = Browser::bound(&bed, "ada", &Device::new(1)).await;
+    browser.visit(&bed, large).await;
+    let bound = browser.clone();
+    browser.proof = None;
+    browser.log_in(&bed, "ada").await;
+    assert_eq!(bound.sees(&bed).await.0, REVOKED);
+    browser.visit(&bed, |session| assert!(session.is_empty())).await;
+}
+
+#[actix_web::test]
+async fn where_it_is_off_a_copy_is_renewed_like_any_other_session() {
+    let (bed, _, spy) = nodes();
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let mut before = copy(&browser);
+    browser.visit(&bed, |_| ()).await;
+    let off = other_node(&bed, &spy, |builder| builder);
+    let reply = before.visit(&off, Session::renew).await;
+    assert!(reply.set_cookie().is_some());
+    assert_eq!(before.sees(&off).await.1.as_deref(), Some("ada"));
 }
