@@ -510,7 +510,18 @@ mod tests {
             crate::row,
             &[
                 (true, &["live", "live_bound", "empty", "bound", "ended", "generation", "roster"]),
-                (false, &["kind", "bound_to_no_point", "live_bound_cut", "generation_cut", "ended_and_more", "lines", "label"]),
+                (
+                    false,
+                    &[
+                        "kind",
+                        "bound_to_no_point",
+                        "live_bound_cut",
+                        "generation_cut",
+                        "ended_and_more",
+                        "lines",
+                        "label",
+                    ],
+                ),
             ],
         );
     }
