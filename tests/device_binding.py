@@ -680,6 +680,45 @@ def what_cannot_be_told():
 
 
 @group
+def a_copy_from_before_with_a_store():
+    """Two nodes over Redis, of which the second hears within a second what the first has done."""
+    redis = servers.Redis(durable=False).start()
+    keys = new_key()
+    setting = dict(keys=keys, REVOCATION=1000)
+    try:
+        with api(redis.url, **setting) as server, api(redis.url, **setting) as node:
+            for stored in (False, True):
+                owner = Bound(server).register(heal=False)
+                if stored:
+                    # By a request that left before there was a proof.
+                    unbound = owner.without_proof()
+                    unbound.done("PUT", "/entries/large", LARGE)
+                    owner.cookies[COOKIE] = unbound.cookies[COOKIE]
+                before = owner.without_proof()
+                there = before.with_cookies()
+                there.server = node
+                equal("the copy is the session, as long as it is not bound", there.session()["subject"], "ada")
+                equal("it is bound", owner.state(), ("ada", "bound"))
+                thief = before.with_cookies()
+                equal("here the copy is nobody's at once", thief.session()["rejection"], "unproven")
+                thief.done("POST", "/destroy")
+                until("and soon elsewhere", lambda: there.session()["rejection"] == "unproven", pause=0.1)
+                there.done("POST", "/renew")
+                mine = owner.with_cookies()
+                mine.server = node
+                equal("the owner goes on here", owner.session()["subject"], "ada")
+                equal("and there", mine.session()["subject"], "ada")
+                equal("with what is theirs", sorted(mine.session()["entries"]), ["large"] if stored else [])
+                # The browser has lost its key: the login ends what nobody could use any more.
+                lost = owner.without_proof()
+                lost.log_in()
+                equal("a new session", (lost.session()["subject"], lost.session()["entries"]), ("ada", {}))
+                equal("and the former is over", owner.session()["rejection"], "revoked")
+    finally:
+        redis.stop()
+
+
+@group
 def a_proof_outlives_changes():
     old, new = new_key(), new_key()
     with api(keys=old) as server:
