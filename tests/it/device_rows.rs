@@ -11,7 +11,7 @@ use sealed_session::{
 
 use crate::device_binding::{Browser, CHALLENGE, Device, REGISTRATION, UNPROVEN, quoted};
 use crate::spy::{Fate, Spy, guarded, other_node, status};
-use crate::support::{Answer, Bed, DAY, MINUTE, MS, Reply, key};
+use crate::support::{Answer, Bed, DAY, Jar, MINUTE, MS, Reply, key};
 
 const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
 
@@ -282,6 +282,8 @@ async fn a_login_where_the_key_was_lost_takes_the_place_of_the_session_that_it_w
                 session.insert("secret", "x".repeat(if large_one { 5_000 } else { 1 })).unwrap()
             })
             .await;
+        // So that the row is as new as the cookie.
+        browser.visit(&bed, |session| session.insert("n", 1).unwrap()).await;
         let bound = browser.clone();
         browser.proof = None;
         assert_eq!(browser.sees(&bed).await.0, UNPROVEN);
@@ -399,6 +401,11 @@ async fn switched_off_what_the_rows_say_of_devices_counts_for_nothing() {
         for jar in [&before, &copy(&browser)] {
             assert_eq!(jar.sees(&off).await.1.as_deref(), Some("ada"));
         }
+        if in_store {
+            // But they stay.
+            before.clone().visit(&off, |session| session.insert("n", 1).unwrap()).await;
+            assert_eq!(before.sees(&bed).await.0, UNPROVEN);
+        }
         let unasked = other_node(&bed, &spy, |builder| offered(builder.revocation(Revocation::Off)));
         let elsewhere = if in_store { UNPROVEN } else { Origin::Resumed };
         let sees = before.sees(&unasked).await.0;
@@ -489,9 +496,12 @@ async fn what_moves_a_session_is_refused_where_its_binding_cannot_be_said() {
         ("shorten", |session| session.set_duration(MINUTE * 60).unwrap(), StatusCode::SERVICE_UNAVAILABLE),
     ];
     for (what, work, expected) in works {
-        let (bed, _, spy) = nodes();
+        // Each use would prolong it.
+        let lifetime = Lifetime::new(5 * MINUTE).active(4 * MINUTE).without_absolute();
+        let (bed, spy) = guarded(|builder| offered(builder.lifetime(lifetime)));
         let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
-        let before = bed.sessions.load(browser.cookies()).await.unwrap().expires_at();
+        let ends = |jar: &Jar| bed.sessions.inspect(jar.value()).unwrap().expires_at;
+        let before = ends(&browser.session);
         bed.clock.advance(MINUTE * 2);
         // The session and its subject are asked for; then the write fails.
         let asked: &[Fate] = if expected == StatusCode::OK { &[Fate::Passes; 2] } else { &[Fate::Passes; 3] };
@@ -506,8 +516,7 @@ async fn what_moves_a_session_is_refused_where_its_binding_cannot_be_said() {
         assert_eq!(reply.status, expected, "{what}");
         assert_eq!(reply.set_cookie().is_some(), what == "write", "{what}");
         browser.session.keep(&reply);
-        let session = bed.sessions.load(browser.cookies()).await.unwrap();
-        assert_eq!(session.expires_at(), before, "{what}");
+        assert_eq!(ends(&browser.session), before, "{what}");
         browser.visit(&bed, |_| ()).await;
         assert_eq!(browser.sees(&bed).await.2, DeviceState::Bound, "{what}");
     }
@@ -625,4 +634,29 @@ async fn where_it_is_off_a_copy_is_renewed_like_any_other_session() {
     let reply = before.visit(&off, Session::renew).await;
     assert!(reply.set_cookie().is_some());
     assert_eq!(before.sees(&off).await.1.as_deref(), Some("ada"));
+}
+
+#[actix_web::test]
+async fn writers_that_hand_the_row_on_to_one_another_leave_its_key() {
+    let (bed, _, spy) = nodes();
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let before = copy(&browser);
+    browser.visit(&bed, |_| ()).await;
+    browser.visit(&bed, large).await;
+    // Without binding the requests know nothing of the key but what the row says.
+    let off = other_node(&bed, &spy, |builder| builder);
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        let session = off.sessions.load(browser.cookies()).await.unwrap();
+        session.increment("n", 1).unwrap();
+        sessions.push(session);
+    }
+    spy.slowly(true);
+    let commits = sessions.iter().map(|session| off.sessions.commit(session, CommitContext::default()));
+    for outcome in futures_util::future::join_all(commits).await {
+        outcome.unwrap();
+    }
+    spy.slowly(false);
+    browser.visit(&bed, |session| assert_eq!(session.get("n").unwrap(), Some(4))).await;
+    assert_eq!(before.sees(&bed).await.0, UNPROVEN);
 }
