@@ -48,9 +48,8 @@ impl Session {
                 state.header.device = Device::Free;
             }
             if state.loaded.is_none() && unproven.is_some() {
-                // It is theirs, and ends with this login as it would have with its device; but nothing of it comes along.
+                // It is theirs, and ends with this login as it would have with its device; but nothing of it was loaded.
                 state.loaded = unproven;
-                state.start_empty();
             }
             state.header.authenticated_at = state.now;
             state.authenticated = true;

@@ -647,7 +647,7 @@ async fn writers_that_hand_the_row_on_to_one_another_leave_its_key() {
     let off = other_node(&bed, &spy, |builder| builder);
     let mut sessions = Vec::new();
     for _ in 0..4 {
-        let session = off.sessions.load(browser.cookies()).await.unwrap();
+        let session = off.sessions.load(before.cookies()).await.unwrap();
         session.increment("n", 1).unwrap();
         sessions.push(session);
     }
