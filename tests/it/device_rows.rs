@@ -657,6 +657,6 @@ async fn writers_that_hand_the_row_on_to_one_another_leave_its_key() {
         outcome.unwrap();
     }
     spy.slowly(false);
-    browser.visit(&bed, |session| assert_eq!(session.get("n").unwrap(), Some(4))).await;
     assert_eq!(before.sees(&bed).await.0, UNPROVEN);
+    browser.visit(&bed, |session| assert_eq!(session.get("n").unwrap(), Some(4))).await;
 }
