@@ -161,10 +161,9 @@ mod on_axum {
 
     use super::{CALLS, CASES, Case, change, read, untouched, write};
 
-    /// The most that an untouched request may cost above bare, as a part of what it takes there: 0.15 µs where that is
-    /// 0.25 µs, and a tenth, because neighbours on the machine move ratios too. Most of it is axum's, as a layer that does
-    /// nothing shows.
-    const UNTOUCHED: f64 = 0.66;
+    /// The most that an untouched request may cost above a layer that does nothing, as a part of what it takes on bare axum. It was
+    /// 0.3 to 0.45 on the processors that it was tried on; what such a layer costs is axum's.
+    const UNTOUCHED: f64 = 0.55;
     /// The most that one may cost which uses the session, as a multiple of what it costs on actix-web. A tenth above what
     /// is aimed at, because neighbours on the machine move ratios too.
     const OF_ACTIX: f64 = 1.21;
@@ -216,9 +215,9 @@ mod on_axum {
         for ((what, path, _), [actix_bare, actix, bare, empty, ours]) in cases.iter().zip(best) {
             let above = ours - bare;
             if *path == "/untouched" {
-                let (part, of_axum) = (above / bare, empty - bare);
+                let (part, of_axum) = ((ours - empty) / bare, empty - bare);
                 println!(
-                    "{what:<22} on axum: {part:.2} of bare, {UNTOUCHED} allowed; an empty layer adds {of_axum:.0} ns"
+                    "{what:<22} on axum: {part:.2} of bare above an empty layer, which adds {of_axum:.0} ns; {UNTOUCHED} allowed"
                 );
                 missed |= part > UNTOUCHED;
             } else {
