@@ -171,15 +171,15 @@ impl Core {
             }
             // Its row is read anyway.
             (_, Place::Store) | (Some(false), _) => Known::Fine,
+            (None, Place::Cookie) if !bound && self.device.is_some() && revoking.is_bound(header.id) => {
+                return Known::Bound;
+            }
             (None, Place::Cookie) => Known::Unknown,
         };
         let subject = header.subject.as_deref().and_then(|subject| rows.sealer.subject_row(*key_id, subject));
         let is_fine = |place| revoking.is_known_outdated(place, header.generation, now) == Some(false);
         if subject.as_ref().is_some_and(|place| !is_fine(place)) {
             known = Known::Unknown;
-        }
-        if !bound && self.device.is_some() && revoking.is_bound(header.id) {
-            known = Known::Bound;
         }
         // What is not known here is asked and counted later.
         if matches!(known, Known::Fine) && header.place == Place::Cookie {
