@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use crate::clock::Millis;
-use crate::envelope::{Engine, Opened, Parsed, RowSealer, Sealer};
-use crate::key::{Key, KeyId, KeyRing, Purpose};
-use crate::lifetime::{self, Due, Lifetime, Terms, Verdict};
-use crate::record::{self, RowContent, SessionId, Times};
-use crate::value;
+use crate::core::clock::Millis;
+use crate::core::envelope::{Engine, Opened, Parsed, RowSealer, Sealer};
+use crate::core::key::{Key, KeyId, KeyRing, Purpose};
+use crate::core::lifetime::{self, Due, Lifetime, Terms, Verdict};
+use crate::core::record::{self, RowContent, SessionId, Times};
+use crate::core::value;
 
 fn opened(text: &[u8]) -> Opened {
     Opened { buf: text.to_vec(), plaintext: 0..text.len(), key: KeyId([0; 4]), current: true }
@@ -122,9 +122,9 @@ pub fn key() -> Key {
 /// Reads what a browser sends of its device: what it calls its session in the first line, its proof in the second. Whether there is
 /// an identifier, and why the proof is none.
 #[cfg(feature = "device-binding")]
-pub fn device(data: &[u8]) -> (bool, Option<crate::error::DeviceRefusal>) {
-    use crate::device::Binder;
-    use crate::device::jws::Jws;
+pub fn device(data: &[u8]) -> (bool, Option<crate::core::error::DeviceRefusal>) {
+    use crate::core::device::Binder;
+    use crate::core::device::jws::Jws;
 
     let text = String::from_utf8_lossy(data);
     let (identifier, proof) = text.split_once('\n').unwrap_or((&text, ""));

@@ -86,90 +86,52 @@
 #[doc(hidden)]
 #[path = "fuzzing.rs"]
 pub mod __fuzz;
-#[cfg(feature = "actix")]
-pub mod actix;
-mod browser;
-mod builder;
-mod candidates;
-mod clock;
-mod commit;
-mod cookie;
-mod cross_site;
-mod csrf;
-// Without the feature nothing makes a binder, and without a framework nothing answers browsers.
-#[cfg_attr(
-    not(all(feature = "device-binding", any(feature = "actix", feature = "tower"))),
-    allow(dead_code, unreachable_pub)
-)]
-mod device;
-mod entries;
-mod envelope;
-mod error;
-mod event;
-#[cfg(any(feature = "actix", feature = "tower"))]
-mod extract;
-mod flash;
+mod core;
+mod frameworks;
 #[cfg(any(doc, doctest))]
 pub mod guide;
-mod key;
-mod lifetime;
-mod local_path;
-#[cfg(any(feature = "actix", feature = "tower"))]
-mod login_guard;
-mod measure;
-mod random;
-mod record;
-#[cfg(any(feature = "actix", feature = "tower"))]
-mod response;
-mod revocation;
-mod roster;
-mod rows;
-mod session;
 mod sessions;
-mod short_cookie;
-mod state;
 pub mod store;
-mod stored;
-#[cfg(feature = "tower")]
-pub mod tower;
-mod transient;
-mod value;
 
-#[cfg(feature = "actix")]
-pub use self::actix::{SessionExt, SessionMiddleware};
-#[cfg(feature = "tower")]
-pub use self::tower::SessionLayer;
-pub use browser::MAX_NAME_VALUE_BYTES;
-pub use builder::SessionsBuilder;
-pub use clock::{Clock, ManualClock, SystemClock};
-pub use commit::Outcome;
-pub use cookie::{SameSite, Secure};
-pub use cross_site::CrossSite;
+pub use self::core::browser::MAX_NAME_VALUE_BYTES;
+pub use self::core::clock::{Clock, ManualClock, SystemClock};
+pub use self::core::cookie::{SameSite, Secure};
+pub use self::core::cross_site::CrossSite;
 #[cfg(feature = "device-binding")]
-pub use device::DeviceBinding;
+pub use self::core::device::DeviceBinding;
 #[doc(hidden)]
-pub use envelope::bench as __bench;
-pub use error::{
+pub use self::core::envelope::bench as __bench;
+pub use self::core::error::{
     CommitError, ConfigError, CsrfError, DeviceRefusal, End, InsertError, IssueError, KeyError, Rejection,
     RevokeError, Source, StoreError, TransientError, ValueError,
 };
-pub use event::Event;
+pub use self::core::event::Event;
+pub use self::core::key::{KEY_LEN, Key, KeyFile, KeyId, KeyInfo, KeyRing, KeySource, KeyState};
+pub use self::core::lifetime::Lifetime;
+pub use self::core::local_path::local_path;
+pub use self::core::random::reseed;
+pub use self::core::record::{DeviceState, LogId, MAX_LABEL_BYTES, ParseSessionIdError, SessionId};
+pub use self::core::session::{Placement, Session, SessionKey};
+pub use self::core::state::Origin;
+#[cfg(feature = "actix")]
+pub use self::frameworks::actix;
+#[cfg(feature = "actix")]
+pub use self::frameworks::actix::{SessionExt, SessionMiddleware};
 #[cfg(any(feature = "actix", feature = "tower"))]
-pub use extract::{Scoped, Site, Subject};
-pub use flash::{Flash, FlashLevel, FlashMessage};
-pub use key::{KEY_LEN, Key, KeyFile, KeyId, KeyInfo, KeyRing, KeySource, KeyState};
-pub use lifetime::Lifetime;
-pub use local_path::local_path;
+pub use self::frameworks::extract::{Scoped, Site, Subject};
 #[cfg(any(feature = "actix", feature = "tower"))]
-pub use login_guard::LoginGuard;
-pub use random::reseed;
-pub use record::{DeviceState, LogId, MAX_LABEL_BYTES, ParseSessionIdError, SessionId};
-pub use revocation::{FailurePolicy, Revocation};
-pub use roster::{Overflow, SessionSummary};
-pub use session::{Placement, Session, SessionKey};
-pub use sessions::{CommitContext, Inspection, Sessions};
-pub use state::Origin;
-pub use transient::{Taken, Transient, TransientBuilder};
+pub use self::frameworks::login_guard::LoginGuard;
+#[cfg(feature = "tower")]
+pub use self::frameworks::tower;
+#[cfg(feature = "tower")]
+pub use self::frameworks::tower::SessionLayer;
+pub use self::sessions::builder::SessionsBuilder;
+pub use self::sessions::commit::Outcome;
+pub use self::sessions::flash::{Flash, FlashLevel, FlashMessage};
+pub use self::sessions::transient::{Taken, Transient, TransientBuilder};
+pub use self::sessions::{CommitContext, Inspection, Sessions};
+pub use self::store::revocation::{FailurePolicy, Revocation};
+pub use self::store::roster::{Overflow, SessionSummary};
 pub use zeroize::Zeroizing;
 
 /// The README, whose code is compiled with the tests.

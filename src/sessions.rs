@@ -1,10 +1,14 @@
 //! `Sessions`: where requests begin. `load` turns the request's cookies into a session, and reads its row where they
 //! lead into the store.
 
+pub(crate) mod builder;
+pub(crate) mod commit;
 #[cfg(all(feature = "device-binding", any(feature = "actix", feature = "tower")))]
 mod device;
 mod fetch;
+pub(crate) mod flash;
 mod inspect;
+pub(crate) mod transient;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,25 +18,25 @@ pub(crate) use self::device::DeviceAnswer;
 #[cfg(all(feature = "device-binding", any(feature = "actix", feature = "tower")))]
 pub(crate) use self::device::DeviceRequest;
 pub use self::inspect::Inspection;
-use crate::candidates::{self, Candidate, Found, Refusal};
-use crate::clock::{ClockSource, Millis};
-use crate::cookie::{CookieWriter, Secure};
-use crate::cross_site::{CrossSite, Guard, Head};
-use crate::device::{Binder, Standing};
-use crate::entries::Entries;
-use crate::envelope::Sealer;
-use crate::error::{Rejection, StoreError};
-use crate::event::{Event, EventSink};
-use crate::key::KeyRing;
-use crate::measure::{self, About, Answered, Opened};
-use crate::record::{Device, DeviceKey, Header, Place, SessionId};
-use crate::revocation::Revoking;
-use crate::roster::{Roster, RosterProtocol};
-use crate::rows::{LiveRow, Rows};
-use crate::session::{Backend, Session};
-use crate::short_cookie::ShortCookie;
-use crate::state::{Besides, Limits, Loaded, Origin, Stage, State, Unproven};
+use crate::core::candidates::{self, Candidate, Found, Refusal};
+use crate::core::clock::{ClockSource, Millis};
+use crate::core::cookie::{CookieWriter, Secure};
+use crate::core::cross_site::{CrossSite, Guard, Head};
+use crate::core::device::{Binder, Standing};
+use crate::core::entries::Entries;
+use crate::core::envelope::Sealer;
+use crate::core::error::{Rejection, StoreError};
+use crate::core::event::{Event, EventSink};
+use crate::core::key::KeyRing;
+use crate::core::measure::{self, About, Answered, Opened};
+use crate::core::record::{Device, DeviceKey, Header, Place, SessionId};
+use crate::core::session::{Backend, Session};
+use crate::core::short_cookie::ShortCookie;
+use crate::core::state::{Besides, Limits, Loaded, Origin, Stage, State, Unproven};
 use crate::store::Store;
+use crate::store::revocation::Revoking;
+use crate::store::roster::{Roster, RosterProtocol};
+use crate::store::rows::{LiveRow, Rows};
 
 /// The sessions of an application: loads them from requests and commits them to responses.
 ///

@@ -21,15 +21,15 @@ use std::pin::Pin;
 use serde_json::json;
 
 use super::{By, Opening, Sessions};
-use crate::clock::Millis;
-use crate::cookie::SetCookie;
-use crate::device::jws::Jws;
-use crate::device::{Binder, Standing};
-use crate::error::{DeviceRefusal, Rejection};
-use crate::event::Event;
-use crate::record::{Device, DeviceKey, SessionId};
-use crate::session::Session;
-use crate::state::Origin;
+use crate::core::clock::Millis;
+use crate::core::cookie::SetCookie;
+use crate::core::device::jws::Jws;
+use crate::core::device::{Binder, Standing};
+use crate::core::error::{DeviceRefusal, Rejection};
+use crate::core::event::Event;
+use crate::core::record::{Device, DeviceKey, SessionId};
+use crate::core::session::Session;
+use crate::core::state::Origin;
 
 /// The values of these headers in a request that asks for this path.
 pub(crate) struct DeviceRequest {

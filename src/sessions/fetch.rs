@@ -3,12 +3,12 @@
 use tracing::Instrument as _;
 
 use super::{By, Reference, Sessions};
-use crate::error::{Rejection, StoreError};
-use crate::event::Event;
-use crate::record::{Place, SessionId};
-use crate::revocation::{FailurePolicy, Revoking};
-use crate::rows::Living;
-use crate::session::Session;
+use crate::core::error::{Rejection, StoreError};
+use crate::core::event::Event;
+use crate::core::record::{Place, SessionId};
+use crate::core::session::Session;
+use crate::store::revocation::{FailurePolicy, Revoking};
+use crate::store::rows::Living;
 
 impl Sessions {
     /// Follows a reference into the store, and asks there whether the session has been revoked.

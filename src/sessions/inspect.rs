@@ -5,14 +5,14 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::{Core, Sessions};
-use crate::candidates::{self, Candidate};
-use crate::clock::Millis;
-use crate::cookie::unquoted;
-use crate::error::Rejection;
-use crate::key::KeyId;
-use crate::lifetime;
-use crate::record::{DeviceState, Header, Place, SessionId};
-use crate::session::Placement;
+use crate::core::candidates::{self, Candidate};
+use crate::core::clock::Millis;
+use crate::core::cookie::unquoted;
+use crate::core::error::Rejection;
+use crate::core::key::KeyId;
+use crate::core::lifetime;
+use crate::core::record::{DeviceState, Header, Place, SessionId};
+use crate::core::session::Placement;
 
 /// What a cookie says about itself, without its values.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
-use crate::clock::{Clock, Millis, SystemClock};
-use crate::error::StoreError;
+use crate::core::clock::{Clock, Millis, SystemClock};
+use crate::core::error::StoreError;
 use crate::store::{
     Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, SMALL_ROW, Store, Written,
 };
@@ -214,7 +214,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clock::ManualClock;
+    use crate::core::clock::ManualClock;
 
     fn key(n: u8) -> RowKey {
         RowKey::from_bytes([n; ROW_KEY_LEN])

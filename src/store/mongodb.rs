@@ -16,8 +16,8 @@ use mongodb::{Client, Collection, IndexModel, Namespace};
 use time::OffsetDateTime;
 use tokio::time::{sleep, timeout};
 
-use crate::clock::{Clock, Millis, SystemClock};
-use crate::error::StoreError;
+use crate::core::clock::{Clock, Millis, SystemClock};
+use crate::core::error::StoreError;
 use crate::store::reach::{Attempts, STORE_TIMEOUT};
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 

@@ -31,7 +31,7 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
-crate::error::debug_in_full!(OpenError);
+crate::core::error::debug_in_full!(OpenError);
 
 /// Opens the store at an address, with the options that it has by default. The table of an SQL store is created if it
 /// is not there, for which alone its user needs the permission. A server has to be there; [`open_lazy`] does without.

@@ -219,7 +219,10 @@ mod tests {
         };
         let all: Vec<_> = (0..50).map(|_| attempts.join(fails.clone())).collect();
         for outcome in futures_util::future::join_all(all).await {
-            assert_eq!(crate::error::in_full(&outcome.unwrap_err()), crate::error::in_full(&refused()));
+            assert_eq!(
+                crate::core::error::in_full(&outcome.unwrap_err()),
+                crate::core::error::in_full(&refused())
+            );
         }
         assert!(attempts.failed());
         attempts.join(fails.clone()).await.unwrap_err();

@@ -15,8 +15,8 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageError, Ta
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
-use crate::clock::{Clock, Millis, SystemClock};
-use crate::error::StoreError;
+use crate::core::clock::{Clock, Millis, SystemClock};
+use crate::core::error::StoreError;
 use crate::store::{Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, Store, Written};
 
 /// Key → revision, expiry (milliseconds, big-endian), data.

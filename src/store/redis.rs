@@ -21,8 +21,8 @@ use tokio::time::timeout;
 use self::cluster::Cluster;
 use self::connections::Connections;
 pub use self::options::{RedisConnection, RedisStoreOptions};
-use crate::clock::{Clock, Millis};
-use crate::error::StoreError;
+use crate::core::clock::{Clock, Millis};
+use crate::core::error::StoreError;
 use crate::store::reach::{SILENT, Unreached};
 use crate::store::{
     Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, SMALL_ROW, Store, Written,

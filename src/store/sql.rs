@@ -20,8 +20,8 @@ use tokio::time::timeout;
 use self::dialect::{Dialect, Statements};
 use self::lanes::Lanes;
 pub use self::options::{SqlPool, SqlStoreOptions};
-use crate::clock::{Clock, Millis};
-use crate::error::StoreError;
+use crate::core::clock::{Clock, Millis};
+use crate::core::error::StoreError;
 use crate::store::reach::Unreached;
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 

@@ -123,7 +123,7 @@ async fn floods_of_cookies_and_headers_of_128_kib_are_answered_and_cost_no_sessi
     bed.raw(&headers, |session| assert_eq!(session.origin(), Origin::Resumed)).await;
 }
 
-/// How many cookies go through the cipher is counted in src/candidates.rs; this is about the looking for them.
+/// How many cookies go through the cipher is counted in src/core/candidates.rs; this is about the looking for them.
 #[test]
 fn eight_times_as_long_a_header_takes_about_eight_times_as_long() {
     let bed = Bed::new();

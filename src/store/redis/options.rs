@@ -11,8 +11,8 @@ use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, Script};
 use super::cluster::Cluster;
 use super::connections::Connections;
 use super::{EXTEND, RedisStore, Servers, WRITE, failure};
-use crate::clock::{Clock, SystemClock};
-use crate::error::StoreError;
+use crate::core::clock::{Clock, SystemClock};
+use crate::core::error::StoreError;
 use crate::store::reach::STORE_TIMEOUT;
 
 /// How often the cluster's client follows a redirection, or tries again, before it gives up.

@@ -10,8 +10,8 @@ use tokio::sync::OnceCell;
 use super::dialect::{self, Dialect, Statements};
 use super::lanes::Lanes;
 use super::{Inner, Pool, SqlStore, failure};
-use crate::clock::{Clock, SystemClock};
-use crate::error::StoreError;
+use crate::core::clock::{Clock, SystemClock};
+use crate::core::error::StoreError;
 use crate::store::reach::STORE_TIMEOUT;
 
 /// A pool that the application has already, for [`SqlStore::from_pool`]: `sqlx::PgPool`, `sqlx::MySqlPool` or

@@ -1,0 +1,434 @@
+//! What happens to sessions, told to the log, to metrics, and to the hook that `on_event` sets.
+
+mod sentence;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::core::error::{DeviceRefusal, Rejection, in_full};
+use crate::core::key::{KeyId, KeyRing, Reload};
+use crate::core::measure;
+use crate::core::record::SessionId;
+
+/// Something that happened to a session, told once.
+///
+/// # Logs
+/// Each event is a `tracing` event of the target `sealed_session` with these fields, which are stable: `event` is
+/// [`as_str`](Self::as_str), `session` the [`LogId`](crate::LogId), `former` that from before a renewal, `reason` a word, `bytes` a
+/// size, `key` a key id, `operation` and `error` what the store was asked and said. What somebody should look into is of the
+/// level `WARN`, new keys are `INFO`, the rest is `DEBUG`. The message is `Display`, a sentence for people. Waiting for the store happens in the spans
+/// `session.load` and `session.commit` of that target, which have the field `session` too. Never logged are values, keys, subjects
+/// and ids. A hook that logs an event by `{:?}` does not log ids either.
+///
+/// # Metrics
+/// With the feature `metrics` events are counted, and more is measured, through the facade `metrics`: `docs/metrics.md` has the
+/// table of all names.
+///
+/// ```
+/// use sealed_session::{Event, Key, KeyRing, Sessions};
+///
+/// let sessions = Sessions::builder(KeyRing::new(Key::generate()))
+///     .on_event(|event| {
+///         if let Event::Rejected { reason, .. } = event {
+///             eprintln!("session cookie refused: {reason}");
+///         }
+///     })
+///     .build()?;
+/// # Ok::<(), sealed_session::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A new session got its first cookie.
+    Started {
+        /// The session.
+        id: SessionId,
+        /// Name + value of its cookie in bytes.
+        bytes: usize,
+    },
+    /// A request's cookie was accepted.
+    Resumed {
+        /// The session.
+        id: SessionId,
+    },
+    /// A request's cookie was refused. Of several that were, the one that came furthest is told.
+    Rejected {
+        /// The session, if the cookie is an authentic one: with [`Rejection::Expired`], [`Future`](Rejection::Future),
+        /// [`Missing`](Rejection::Missing) and [`Revoked`](Rejection::Revoked).
+        id: Option<SessionId>,
+        /// Why.
+        reason: Rejection,
+    },
+    /// Another site's page made a request that asks for the session and may change something. Told once for a request.
+    CrossSite {
+        /// The session that its cookie names, if there is one.
+        id: Option<SessionId>,
+        /// Whether it was answered with 403. Otherwise it got an empty session, which it cannot change.
+        refused: bool,
+    },
+    /// A request carried several live cookies with different session ids; the newest was taken.
+    Ambiguous {
+        /// The session that was taken.
+        id: SessionId,
+        /// How many live cookies there were.
+        live: usize,
+    },
+    /// The session's cookie was issued again with other data, or by `touch`.
+    Reissued {
+        /// The session.
+        id: SessionId,
+        /// Name + value of its cookie in bytes.
+        bytes: usize,
+    },
+    /// Use prolonged the session, and its cookie was issued again.
+    Extended {
+        /// The session.
+        id: SessionId,
+    },
+    /// A session that a retired key had sealed was sealed under the primary.
+    Resealed {
+        /// The session.
+        id: SessionId,
+        /// The key that had sealed it.
+        from: KeyId,
+        /// The key that seals it now.
+        to: KeyId,
+    },
+    /// The session got a new id and a new birth. A login comes to it as well, and is told after it.
+    Renewed {
+        /// Its former id.
+        from: SessionId,
+        /// Its id now.
+        to: SessionId,
+    },
+    /// [`authenticate`](crate::Session::authenticate) took effect: the session has its cookie.
+    Authenticated {
+        /// The session, by its new id.
+        id: SessionId,
+        /// Whether it was this subject's already, who has proved it once more. Otherwise it is a login.
+        again: bool,
+    },
+    /// The session moved from its cookie into the store, or started there.
+    Spilled {
+        /// The session.
+        id: SessionId,
+        /// The size of its row in bytes.
+        bytes: usize,
+    },
+    /// The entries of a session in the store were written.
+    Written {
+        /// The session.
+        id: SessionId,
+        /// The size of its row in bytes.
+        bytes: usize,
+    },
+    /// The session moved from the store back into its cookie, by `renew`. Told after [`Renewed`](Self::Renewed).
+    Returned {
+        /// The session, by its new id.
+        id: SessionId,
+        /// Name + value of its cookie in bytes.
+        bytes: usize,
+    },
+    /// A session in the store was gone, or had been ended by another request, when it was to be written. The changes
+    /// are lost with it, and the response carried no cookie.
+    Lost {
+        /// The session.
+        id: SessionId,
+        /// [`Rejection::Missing`] or [`Rejection::Revoked`].
+        reason: Rejection,
+    },
+    /// Other requests changed the session in the store at the same time, and again at each try, or their changes and
+    /// this request's exclude one another. Answered with 503.
+    Conflicted {
+        /// The session.
+        id: SessionId,
+    },
+    /// Not even the reference to the store fits the budget of the response head, so it was sent over it.
+    HeadOverBudget {
+        /// The session.
+        id: SessionId,
+        /// What the response head comes to in bytes, at most.
+        bytes: usize,
+        /// The configured `response_head_budget`, less `response_head_reserve`.
+        budget: usize,
+    },
+    /// The store failed. What that cost is another matter: reading the session, writing it, or nothing but an
+    /// extension that the next request makes up for.
+    StoreFailed {
+        /// `load`, `write`, `extend` or `delete`.
+        operation: &'static str,
+        /// `unavailable`, `timeout`, `full` or `corrupt`.
+        kind: &'static str,
+        /// The error with its causes.
+        error: String,
+    },
+    /// The store did not say whether the session has been revoked, and it was used all the same, as
+    /// [`FailurePolicy::Open`](crate::FailurePolicy::Open) has it.
+    Unconfirmed {
+        /// The session.
+        id: SessionId,
+    },
+    /// The session was ended because its subject has begun another one, over
+    /// [`max_sessions`](crate::SessionsBuilder::max_sessions) with [`Overflow::EndOldest`](crate::Overflow::EndOldest).
+    Displaced {
+        /// The session that ended.
+        id: SessionId,
+    },
+    /// A login was refused, because its subject has as many sessions as
+    /// [`max_sessions`](crate::SessionsBuilder::max_sessions) permits, with [`Overflow::Refuse`](crate::Overflow::Refuse).
+    LoginRefused {
+        /// The session of the request, if there was one, which goes on as it was.
+        id: Option<SessionId>,
+    },
+    /// [`Sessions::revoke`](crate::Sessions::revoke) or [`Sessions::end`](crate::Sessions::end) ended the session.
+    Revoked {
+        /// The session.
+        id: SessionId,
+    },
+    /// [`Sessions::revoke_subject`](crate::Sessions::revoke_subject) ended all sessions of a subject.
+    SubjectRevoked,
+    /// The ring's file or source had changed, and its keys are used from now on.
+    KeysReloaded {
+        /// The key that seals now.
+        primary: KeyId,
+    },
+    /// The ring's file or source cannot be read; the ring goes on with the keys that it has. Told at each look.
+    KeysFailed {
+        /// The error with its causes.
+        error: String,
+    },
+    /// A login asked the browser to bind the session to its device (`DeviceBinding`). Most cannot yet.
+    DeviceOffered {
+        /// The session.
+        id: SessionId,
+    },
+    /// A device has proved itself, and its browser got a proof.
+    DeviceProved {
+        /// The session.
+        id: SessionId,
+        /// Whether it was the first time, with a new key.
+        registered: bool,
+    },
+    /// The session's cookie has its device's key: from now on it is good with a proof alone.
+    DeviceBound {
+        /// The session.
+        id: SessionId,
+    },
+    /// A browser's registration or proof of a device was refused.
+    DeviceRefused {
+        /// The session, if there is one.
+        id: Option<SessionId>,
+        /// Why.
+        reason: DeviceRefusal,
+    },
+    /// The session was destroyed, or became empty, and its cookie was removed from the browser.
+    Ended {
+        /// The session.
+        id: SessionId,
+        /// True for `destroy`, false for a session that became empty.
+        destroyed: bool,
+    },
+}
+
+impl Event {
+    /// A short stable word for logs and metrics: the variant in snake case, such as `started` or `store_failed`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Resumed { .. } => "resumed",
+            Self::Rejected { .. } => "rejected",
+            Self::CrossSite { .. } => "cross_site",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::Reissued { .. } => "reissued",
+            Self::Extended { .. } => "extended",
+            Self::Resealed { .. } => "resealed",
+            Self::Renewed { .. } => "renewed",
+            Self::Authenticated { .. } => "authenticated",
+            Self::Spilled { .. } => "spilled",
+            Self::Written { .. } => "written",
+            Self::Returned { .. } => "returned",
+            Self::Lost { .. } => "lost",
+            Self::Conflicted { .. } => "conflicted",
+            Self::HeadOverBudget { .. } => "head_over_budget",
+            Self::StoreFailed { .. } => "store_failed",
+            Self::Unconfirmed { .. } => "unconfirmed",
+            Self::Displaced { .. } => "displaced",
+            Self::LoginRefused { .. } => "login_refused",
+            Self::Revoked { .. } => "revoked",
+            Self::SubjectRevoked => "subject_revoked",
+            Self::KeysReloaded { .. } => "keys_reloaded",
+            Self::KeysFailed { .. } => "keys_failed",
+            Self::DeviceOffered { .. } => "device_offered",
+            Self::DeviceProved { .. } => "device_proved",
+            Self::DeviceBound { .. } => "device_bound",
+            Self::DeviceRefused { .. } => "device_refused",
+            Self::Ended { .. } => "ended",
+        }
+    }
+
+    /// Whether somebody should look into it.
+    fn is_warning(&self) -> bool {
+        match self {
+            Self::StoreFailed { .. }
+            | Self::Lost { .. }
+            | Self::Conflicted { .. }
+            | Self::Unconfirmed { .. }
+            | Self::CrossSite { refused: true, .. }
+            | Self::HeadOverBudget { .. }
+            | Self::KeysFailed { .. } => true,
+            Self::Rejected { reason, .. } => matches!(reason, Rejection::Missing | Rejection::RevokedKey(_)),
+            Self::DeviceRefused { reason, .. } => *reason == DeviceRefusal::Signature,
+            _ => false,
+        }
+    }
+
+    /// The session that it is about.
+    fn session(&self) -> Option<SessionId> {
+        match *self {
+            Self::Started { id, .. }
+            | Self::Resumed { id }
+            | Self::Ambiguous { id, .. }
+            | Self::Reissued { id, .. }
+            | Self::Extended { id }
+            | Self::Resealed { id, .. }
+            | Self::Renewed { to: id, .. }
+            | Self::Authenticated { id, .. }
+            | Self::Spilled { id, .. }
+            | Self::Written { id, .. }
+            | Self::Returned { id, .. }
+            | Self::Lost { id, .. }
+            | Self::Conflicted { id }
+            | Self::HeadOverBudget { id, .. }
+            | Self::Unconfirmed { id }
+            | Self::Displaced { id }
+            | Self::Revoked { id }
+            | Self::DeviceOffered { id }
+            | Self::DeviceProved { id, .. }
+            | Self::DeviceBound { id }
+            | Self::Ended { id, .. } => Some(id),
+            Self::Rejected { id, .. }
+            | Self::CrossSite { id, .. }
+            | Self::LoginRefused { id }
+            | Self::DeviceRefused { id, .. } => id,
+            Self::StoreFailed { .. }
+            | Self::SubjectRevoked
+            | Self::KeysReloaded { .. }
+            | Self::KeysFailed { .. } => None,
+        }
+    }
+
+    /// What the session was called before.
+    fn former(&self) -> Option<SessionId> {
+        match *self {
+            Self::Renewed { from, .. } => Some(from),
+            _ => None,
+        }
+    }
+
+    /// What tells one such event from another: why, or where.
+    fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Rejected { reason, .. } | Self::Lost { reason, .. } => Some(reason.as_str()),
+            Self::StoreFailed { kind, .. } => Some(kind),
+            Self::CrossSite { refused, .. } => Some(if *refused { "refused" } else { "anonymous" }),
+            Self::Authenticated { again, .. } => Some(if *again { "again" } else { "login" }),
+            Self::DeviceProved { registered, .. } => {
+                Some(if *registered { "registration" } else { "refresh" })
+            }
+            Self::DeviceRefused { reason, .. } => Some(reason.as_str()),
+            Self::Ended { destroyed, .. } => Some(if *destroyed { "destroyed" } else { "emptied" }),
+            _ => None,
+        }
+    }
+
+    fn bytes(&self) -> Option<usize> {
+        match *self {
+            Self::Started { bytes, .. }
+            | Self::Reissued { bytes, .. }
+            | Self::Spilled { bytes, .. }
+            | Self::Written { bytes, .. }
+            | Self::Returned { bytes, .. }
+            | Self::HeadOverBudget { bytes, .. } => Some(bytes),
+            _ => None,
+        }
+    }
+
+    fn key(&self) -> Option<KeyId> {
+        match *self {
+            Self::Rejected { reason: Rejection::UnknownKey(key) | Rejection::RevokedKey(key), .. } => {
+                Some(key)
+            }
+            Self::Resealed { to: key, .. } | Self::KeysReloaded { primary: key } => Some(key),
+            _ => None,
+        }
+    }
+
+    fn error(&self) -> Option<&str> {
+        match self {
+            Self::StoreFailed { error, .. } | Self::KeysFailed { error } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Tells events to the log, to the metrics and to the hook.
+#[derive(Clone, Default)]
+pub(crate) struct EventSink(pub(crate) Option<EventHook>);
+
+pub(crate) type EventHook = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// One event in the log. The fields are stable; those that an event has nothing for are left out.
+macro_rules! log {
+    ($level:ident, $event:expr) => {
+        tracing::event!(
+            target: "sealed_session",
+            tracing::Level::$level,
+            event = $event.as_str(),
+            session = $event.session().map(|id| tracing::field::display(id.log_id())),
+            former = $event.former().map(|id| tracing::field::display(id.log_id())),
+            reason = $event.reason(),
+            bytes = $event.bytes(),
+            key = $event.key().map(tracing::field::display),
+            operation = match $event {
+                Event::StoreFailed { operation, .. } => Some(*operation),
+                _ => None,
+            },
+            error = $event.error(),
+            "{}",
+            $event
+        )
+    };
+}
+
+impl EventSink {
+    pub(crate) fn tell(&self, event: &Event) {
+        match event {
+            Event::KeysReloaded { .. } => log!(INFO, event),
+            event if event.is_warning() => log!(WARN, event),
+            event => log!(DEBUG, event),
+        }
+        measure::event(event.as_str(), event.reason());
+        if let Event::Spilled { bytes, .. } | Event::Written { bytes, .. } = event {
+            measure::row(*bytes);
+        }
+        if let Some(hook) = &self.0 {
+            hook(event);
+        }
+    }
+
+    /// What a look at the source of the keys came to.
+    pub(crate) fn looked(&self, ring: &KeyRing, found: Option<Reload>) {
+        match found {
+            Some(Reload::Changed) => self.tell(&Event::KeysReloaded { primary: ring.primary() }),
+            Some(Reload::Failed(error)) => self.tell(&Event::KeysFailed { error: in_full(&error) }),
+            None => {}
+        }
+    }
+}
+
+impl fmt::Debug for EventSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventSink({})", if self.0.is_some() { "hook" } else { "no hook" })
+    }
+}

@@ -1,0 +1,220 @@
+//! Keys as text: the list that fits into an environment variable, and the JSON document that tells each key's state.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use zeroize::Zeroizing;
+
+use super::{Key, KeyId, KeyState};
+use crate::core::clock::Millis;
+use crate::core::error::KeyError;
+
+/// The version of the document.
+const VERSION: u32 = 1;
+
+/// A key and what it may do, as it was written down.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) id: KeyId,
+    /// Exactly those that are revoked have none.
+    pub(super) key: Option<Key>,
+    pub(super) state: KeyState,
+}
+
+impl Member {
+    pub(super) fn primary(key: Key) -> Self {
+        Self::of(key, KeyState::Primary)
+    }
+
+    pub(super) fn of(key: Key, state: KeyState) -> Self {
+        Self { id: key.id(), key: Some(key), state }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document<'a> {
+    version: u32,
+    #[serde(borrow)]
+    keys: Vec<Entry<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    state: Word,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_after: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Pending,
+    Primary,
+    Retired,
+    Revoked,
+}
+
+/// Reads a document, or a list of keys.
+pub(super) fn parse(text: &str) -> Result<Vec<Member>, KeyError> {
+    if text.trim_start().starts_with('{') {
+        return read(text).map_err(|reason| KeyError::Document { path: None, reason });
+    }
+    if text.trim().is_empty() {
+        return Err(KeyError::Empty);
+    }
+    let parse = |(i, text): (usize, &str)| {
+        text.trim().parse().map_err(|source| KeyError::InList { number: i + 1, source: Box::new(source) })
+    };
+    listed(text.split(',').enumerate().map(parse).collect::<Result<Vec<Key>, _>>()?)
+}
+
+/// The members that a mere list of keys makes.
+pub(super) fn listed(keys: impl IntoIterator<Item = Key>) -> Result<Vec<Member>, KeyError> {
+    let mut members: Vec<Member> = Vec::new();
+    for key in keys {
+        check_new(&members, key.id())?;
+        let state = match members.is_empty() {
+            true => KeyState::Primary,
+            false => KeyState::Retired { not_after: None },
+        };
+        members.push(Member::of(key, state));
+    }
+    if members.is_empty() { Err(KeyError::Empty) } else { Ok(members) }
+}
+
+/// Reads a document. What is wrong with it is told without quoting it, because a slip may have put a key anywhere.
+fn read(text: &str) -> Result<Vec<Member>, String> {
+    let document: Document<'_> = serde_json::from_str(text)
+        .map_err(|e| format!("unexpected content at line {}, column {}", e.line(), e.column()))?;
+    if document.version != VERSION {
+        return Err(format!("its version is {}, and this library reads {VERSION}", document.version));
+    }
+    let mut members: Vec<Member> = Vec::new();
+    for (i, entry) in document.keys.iter().enumerate() {
+        let member = entry.member().map_err(|reason| format!("its key number {} {reason}", i + 1))?;
+        check_new(&members, member.id).map_err(|error| error.to_string())?;
+        members.push(member);
+    }
+    match members.iter().filter(|member| member.state == KeyState::Primary).count() {
+        1 => Ok(members),
+        n => Err(format!("it has {n} primary keys instead of one")),
+    }
+}
+
+impl Entry<'_> {
+    fn member(&self) -> Result<Member, String> {
+        let key = self.key.map(str::parse::<Key>).transpose().map_err(|e| format!("is unusable: {e}"))?;
+        let told = self.id.as_deref().map(str::parse::<KeyId>).transpose();
+        let told = told.map_err(|e| format!("has an unusable id: {e}"))?;
+        let id = match (&key, told) {
+            (None, None) => return Err("has neither a key nor an id".into()),
+            (None, Some(id)) => id,
+            (Some(key), None) => key.id(),
+            (Some(key), Some(id)) if key.id() == id => id,
+            (Some(key), Some(_)) => return Err(format!("has another id, {}, than it says", key.id())),
+        };
+        let moment = |name: &str, text: &Option<String>| match text {
+            None => Ok(None),
+            Some(text) => OffsetDateTime::parse(text, &Rfc3339).map(Some).map_err(|_| {
+                format!("has a {name} that is no moment of RFC 3339, such as 2027-01-01T00:00:00Z")
+            }),
+        };
+        let not_before = moment("not_before", &self.not_before)?;
+        let not_after = moment("not_after", &self.not_after)?;
+        let state = match (self.state, not_before, not_after) {
+            (Word::Pending, Some(not_before), None) => KeyState::Pending { not_before },
+            (Word::Pending, None, _) => return Err("is pending and needs a not_before".into()),
+            (Word::Primary, None, None) => KeyState::Primary,
+            (Word::Retired, None, not_after) => KeyState::Retired { not_after },
+            (Word::Revoked, None, None) => return Ok(Member { id, key: None, state: KeyState::Revoked }),
+            (_, Some(_), _) => return Err("has a not_before, which only a pending key has".into()),
+            (_, _, Some(_)) => return Err("has a not_after, which only a retired key has".into()),
+        };
+        match key {
+            Some(key) => Ok(Member::of(key, state)),
+            None => Err("has no key, which only a revoked one may lack".into()),
+        }
+    }
+}
+
+/// The document of these members.
+pub(super) fn write(members: &[Member]) -> Zeroizing<String> {
+    let exported: Vec<Option<Zeroizing<String>>> =
+        members.iter().map(|member| member.key.as_ref().map(Key::export)).collect();
+    let moment = |at: OffsetDateTime| at.format(&Rfc3339).ok();
+    let keys = members.iter().zip(&exported).map(|(member, key)| {
+        let (state, not_before, not_after) = match member.state {
+            KeyState::Pending { not_before } => (Word::Pending, moment(not_before), None),
+            KeyState::Primary => (Word::Primary, None, None),
+            KeyState::Retired { not_after } => (Word::Retired, None, not_after.and_then(moment)),
+            KeyState::Revoked => (Word::Revoked, None, None),
+        };
+        let key = key.as_ref().map(|key| key.as_str());
+        Entry { id: Some(member.id.to_string()), key, state, not_before, not_after }
+    });
+    let document = Document { version: VERSION, keys: keys.collect() };
+    let mut text = serde_json::to_string_pretty(&document).expect("strings and numbers are JSON");
+    text.push('\n');
+    Zeroizing::new(text)
+}
+
+pub(super) fn check_new(members: &[Member], id: KeyId) -> Result<(), KeyError> {
+    match members.iter().any(|member| member.id == id) {
+        true => Err(KeyError::Duplicate { id }),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn find(members: &mut [Member], id: KeyId) -> Result<&mut Member, KeyError> {
+    members.iter_mut().find(|member| member.id == id).ok_or(KeyError::NotInRing { id })
+}
+
+/// Puts the key in front, wherever it was, and retires the former primary.
+pub(super) fn make_primary(members: &mut Vec<Member>, key: Key) {
+    members.retain(|member| member.id != key.id());
+    for member in members.iter_mut().filter(|member| member.state == KeyState::Primary) {
+        member.state = KeyState::Retired { not_after: None };
+    }
+    members.insert(0, Member::primary(key));
+}
+
+/// Turns what was written down into what holds at `now`: of the pending keys whose time has come the last one is the
+/// primary, those before it are retired, and retired keys past their time are gone.
+pub(super) fn settle(members: &mut Vec<Member>, now: Millis) {
+    let came = |member: &Member| match member.state {
+        KeyState::Pending { not_before } if Millis::of(not_before) <= now => Some(not_before),
+        _ => None,
+    };
+    let last = members.iter().enumerate().filter_map(|(i, member)| Some((came(member)?, i))).max();
+    if let Some((_, last)) = last {
+        for (i, member) in members.iter_mut().enumerate() {
+            if i == last {
+                member.state = KeyState::Primary;
+            } else if member.state == KeyState::Primary || came(member).is_some() {
+                member.state = KeyState::Retired { not_after: None };
+            }
+        }
+    }
+    members.retain(|member| match member.state {
+        KeyState::Retired { not_after: Some(not_after) } => now < Millis::of(not_after),
+        _ => true,
+    });
+}
+
+/// The next moment at which [`settle`] has something to do.
+pub(super) fn next_turn(members: &[Member], now: Millis) -> Millis {
+    let turns = members.iter().filter_map(|member| match member.state {
+        KeyState::Pending { not_before } => Some(Millis::of(not_before)),
+        KeyState::Retired { not_after } => not_after.map(Millis::of),
+        KeyState::Primary | KeyState::Revoked => None,
+    });
+    turns.filter(|at| *at > now).min().unwrap_or(Millis(i64::MAX))
+}

@@ -1,0 +1,265 @@
+//! How a ring follows the time and its source: which keys there are, and what each may do by now.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::document::{self, Member};
+use super::file::{KeyFile, Stamp};
+use super::ring::{KeyRing, KeySource, KeyState};
+use super::{Key, KeyId};
+use crate::core::clock::{Clock as _, Millis, SystemClock};
+use crate::core::error::KeyError;
+
+/// How often a ring looks whether its keys have changed, unless it is told otherwise.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) struct Shared {
+    current: ArcSwap<Snapshot>,
+    /// Which snapshot that is, and whether any key is revoked in it: cheaper to look at than the snapshot.
+    edition: AtomicU64,
+    revokes: AtomicBool,
+    /// The moment from which on [`KeyRing::tick`] has something to do, in milliseconds.
+    next: AtomicI64,
+    /// The latest moment that the ring was told.
+    seen: AtomicI64,
+    book: Mutex<Book>,
+    /// Whether it follows a file.
+    is_file: bool,
+}
+
+/// What the ring is told, from which each snapshot follows.
+pub(super) struct Book {
+    pub(super) members: Vec<Member>,
+    home: KeysHome,
+    pub(super) interval: Millis,
+    /// When the source was last looked at, and last because of an unknown key.
+    looked: Millis,
+    looked_for_unknown: Option<Millis>,
+}
+
+pub(super) enum KeysHome {
+    Memory,
+    File { file: KeyFile, stamp: Option<Stamp> },
+    Source(Box<dyn KeySource>),
+}
+
+/// What the keys may do at one moment. A change makes a new one, of another edition.
+pub(crate) struct Snapshot {
+    /// Counts the changes.
+    pub(crate) edition: u64,
+    /// Those that open, the primary first; never empty.
+    pub(crate) keys: Vec<Key>,
+    /// Of each whether what it opens is to be re-sealed.
+    pub(crate) retired: Vec<bool>,
+    pub(crate) revoked: Vec<KeyId>,
+}
+
+/// What a look at the source came to.
+#[derive(Debug)]
+pub(crate) enum Reload {
+    Changed,
+    Failed(KeyError),
+}
+
+impl KeyRing {
+    /// The keys as they are now.
+    pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.shared.current.load()
+    }
+
+    /// Whether a key is there, in whatever state but revoked.
+    pub(crate) fn opens(&self, id: KeyId) -> bool {
+        self.snapshot().keys.iter().any(|key| key.id() == id)
+    }
+
+    /// The edition of the keys as they are now.
+    pub(crate) fn edition(&self) -> u64 {
+        self.shared.edition.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn has_revoked(&self, id: KeyId) -> bool {
+        self.shared.revokes.load(Ordering::Acquire) && self.snapshot().revoked.contains(&id)
+    }
+
+    /// Tells the ring what time it is: keys begin to seal and cease to open by it, and the source is looked at by it.
+    pub(crate) fn tick(&self, now: Millis) -> Option<Reload> {
+        let was_set_back = now.0 < self.shared.seen.load(Ordering::Relaxed);
+        if now.0 < self.shared.next.load(Ordering::Relaxed) && !was_set_back {
+            return None;
+        }
+        // Whoever comes meanwhile goes on with the keys that there are.
+        let mut book = self.shared.book.try_lock().ok()?;
+        self.shared.seen.store(now.0, Ordering::Relaxed);
+        book.looked = book.looked.min(now);
+        let due = now >= book.looked.plus(book.interval);
+        let reload = if due { self.look(&mut book, now, false) } else { None };
+        self.publish(&mut book, Some(now));
+        reload
+    }
+
+    /// Looks for a key that a cookie or a row names and the ring does not know. Anybody can name any key, so nothing is
+    /// read for that but a file that has changed, or what the interval allows once more.
+    pub(crate) fn look_for_unknown(&self, now: Option<Millis>) -> Option<Reload> {
+        let now = now.unwrap_or_else(|| self.now());
+        let Ok(mut book) = self.shared.book.try_lock() else {
+            // Another request looks at this moment, and may find the key. A file is read in no time.
+            if self.shared.is_file {
+                drop(self.book());
+            }
+            return None;
+        };
+        let recently = book.looked_for_unknown.is_some_and(|at| now < at.plus(book.interval) && now >= at);
+        match &book.home {
+            KeysHome::Memory => return None,
+            KeysHome::File { file, stamp: Some(stamp) } if file.stamp().ok() == Some(*stamp) => {
+                return None;
+            }
+            KeysHome::File { stamp: Some(_), .. } => {}
+            KeysHome::File { .. } | KeysHome::Source(_) if recently => return None,
+            KeysHome::File { .. } | KeysHome::Source(_) => book.looked_for_unknown = Some(now),
+        }
+        self.look(&mut book, now, false)
+    }
+
+    pub(super) fn with(members: Vec<Member>, home: KeysHome) -> Self {
+        let now = Millis::of(SystemClock.now());
+        let snapshot = Snapshot::of(&members, now);
+        let shared = Shared {
+            edition: AtomicU64::new(0),
+            revokes: AtomicBool::new(!snapshot.revoked.is_empty()),
+            is_file: matches!(home, KeysHome::File { .. }),
+            current: ArcSwap::from_pointee(snapshot),
+            next: AtomicI64::new(i64::MIN),
+            seen: AtomicI64::new(i64::MIN),
+            book: Mutex::new(Book {
+                members,
+                home,
+                interval: Millis::span(RELOAD_INTERVAL),
+                looked: now,
+                looked_for_unknown: None,
+            }),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By the clock of the sessions that use the ring, once there are any.
+    pub(super) fn now(&self) -> Millis {
+        match self.shared.seen.load(Ordering::Relaxed) {
+            i64::MIN => Millis::of(SystemClock.now()),
+            seen => Millis(seen),
+        }
+    }
+
+    /// Reads the keys anew where they have changed. What cannot be read leaves the ring as it is.
+    pub(super) fn look(&self, book: &mut Book, now: Millis, thoroughly: bool) -> Option<Reload> {
+        book.looked = now;
+        let read = match &mut book.home {
+            KeysHome::Memory => return None,
+            KeysHome::File { file, stamp } => {
+                if !thoroughly && stamp.is_some() && file.stamp().ok() == *stamp {
+                    return None;
+                }
+                // What was wrong with it is told again at each look.
+                *stamp = None;
+                file.read().map(|(members, new)| {
+                    *stamp = Some(new);
+                    members
+                })
+            }
+            KeysHome::Source(source) => asked(&**source),
+        };
+        match read {
+            Ok(members) if members == book.members => None,
+            Ok(members) => {
+                book.members = members;
+                self.publish(book, Some(now));
+                Some(Reload::Changed)
+            }
+            Err(error) => Some(Reload::Failed(error)),
+        }
+    }
+
+    /// Makes what the book says be seen, where that is something new.
+    pub(super) fn publish(&self, book: &mut Book, now: Option<Millis>) {
+        let now = now.unwrap_or_else(|| self.now());
+        let mut snapshot = Snapshot::of(&book.members, now);
+        let former = self.shared.current.load();
+        if !snapshot.is_like(&former) {
+            snapshot.edition = former.edition + 1;
+            let (edition, revokes) = (snapshot.edition, !snapshot.revoked.is_empty());
+            self.shared.current.store(Arc::new(snapshot));
+            self.shared.revokes.store(revokes, Ordering::Release);
+            self.shared.edition.store(edition, Ordering::Release);
+        }
+        if self.shared.seen.load(Ordering::Relaxed) == i64::MIN {
+            // By whose clock it will go is not known yet; the first tick will tell.
+            return;
+        }
+        let look = match book.home {
+            KeysHome::Memory => Millis(i64::MAX),
+            KeysHome::File { .. } | KeysHome::Source(_) => book.looked.plus(book.interval),
+        };
+        self.shared.next.store(document::next_turn(&book.members, now).min(look).0, Ordering::Relaxed);
+    }
+
+    pub(super) fn change(
+        &self,
+        edit: impl FnOnce(&mut Vec<Member>) -> Result<(), KeyError>,
+    ) -> Result<(), KeyError> {
+        let mut book = self.book();
+        let now = self.now();
+        let edit = |mut members: Vec<Member>| {
+            document::settle(&mut members, now);
+            edit(&mut members)?;
+            Ok(members)
+        };
+        match &mut book.home {
+            KeysHome::Memory => book.members = edit(book.members.clone())?,
+            KeysHome::File { file, stamp } => {
+                let (members, new) = file.edit(edit)?;
+                *stamp = Some(new);
+                book.members = members;
+            }
+            KeysHome::Source(source) => {
+                return Err(KeyError::ReadOnly { source_name: format!("{source:?}") });
+            }
+        }
+        self.publish(&mut book, Some(now));
+        Ok(())
+    }
+}
+
+pub(super) fn asked(source: &dyn KeySource) -> Result<Vec<Member>, KeyError> {
+    document::parse(&source.load().map_err(|source| KeyError::Source { source })?)
+}
+
+impl Snapshot {
+    fn of(members: &[Member], now: Millis) -> Self {
+        let mut members = members.to_vec();
+        document::settle(&mut members, now);
+        let rank = |member: &&Member| member.state != KeyState::Primary;
+        let mut snapshot = Self { edition: 0, keys: Vec::new(), retired: Vec::new(), revoked: Vec::new() };
+        let (first, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| !rank(member));
+        for member in first.into_iter().chain(others) {
+            match &member.key {
+                Some(key) => {
+                    snapshot.keys.push(key.clone());
+                    snapshot.retired.push(matches!(member.state, KeyState::Retired { .. }));
+                }
+                None => snapshot.revoked.push(member.id),
+            }
+        }
+        snapshot
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        self.keys == other.keys && self.retired == other.retired && self.revoked == other.revoked
+    }
+}

@@ -1,0 +1,371 @@
+//! How long a session lives: pure arithmetic over the sealed moments, the configuration and an argument `now`.
+
+use std::time::Duration;
+
+use crate::core::browser::MAX_AGE;
+use crate::core::clock::Millis;
+use crate::core::error::{ConfigError, End};
+use crate::core::record::Times;
+
+/// How far clocks of different nodes may be apart.
+pub(crate) const SKEW: Millis = Millis(60_000);
+/// `active` where none is set, and the duration is not shorter.
+const DEFAULT_ACTIVE: Duration = Duration::from_secs(5 * 60);
+/// Limits beyond this are a slip of the pen.
+pub(crate) const MAX_SPAN: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+const MIN_SPAN: Duration = Duration::from_millis(1);
+/// A session with an idle limit is re-sealed once its cookie is older than this part of the limit.
+const IDLE_RESEAL_PART: i64 = 10;
+/// `absolute` where none is set, and the duration is not longer: the figure of NIST SP 800-63B-4 for
+/// AAL1.
+const DEFAULT_ABSOLUTE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The limits of a session's life, judged by the server from what is sealed in the cookie. All ends are exclusive: at
+/// the very millisecond of the end the session is over.
+///
+/// | limit | counted from | default |
+/// |---|---|---|
+/// | `duration` | the anchor, which is the birth until activity moves it | given to [`new`](Self::new) |
+/// | `active` | | 5 min, or the duration where that is shorter |
+/// | `absolute` | the birth, whatever happens; `renew` is a new birth | 30 days, or the session's duration where that is longer |
+/// | `idle` | the last sealing, which a request repeats once a tenth of `idle` has passed | none |
+///
+/// `duration` and `active` mean what `duration` and `activeDuration` mean in Mozilla's `client-sessions`: when a
+/// request uses the session and less than `active` of the duration remains, the end moves by `active`. So the
+/// cookie is re-issued at most about once per `active`, and nobody is cut off sooner than `active` after the last
+/// request. Only `absolute` ends the session of somebody who comes back all the time, so it is there unless
+/// [`without_absolute`](Self::without_absolute) switches it off: NIST SP 800-63B-4 demands an overall timeout.
+///
+/// ```
+/// use sealed_session::Lifetime;
+/// use std::time::Duration;
+///
+/// // A day, prolonged by five minutes at a time, at most a week in all.
+/// let lifetime = Lifetime::new(Duration::from_secs(24 * 3600))
+///     .active(Duration::from_secs(5 * 60))
+///     .absolute(Duration::from_secs(7 * 24 * 3600));
+/// assert_ne!(lifetime, Lifetime::aal2());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Lifetime {
+    duration: Duration,
+    active: Span,
+    absolute: Span,
+    idle: Option<Duration>,
+}
+
+/// A span that has a default and can be switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Span {
+    Default,
+    Never,
+    For(Duration),
+}
+
+impl Lifetime {
+    /// A session that ends `duration` after its birth, unless activity prolongs it. From 1 ms to 10 years.
+    ///
+    /// From 30 days on activity prolongs nothing by default, because the default of [`absolute`](Self::absolute) is the
+    /// duration then.
+    pub const fn new(duration: Duration) -> Self {
+        Self { duration, active: Span::Default, absolute: Span::Default, idle: None }
+    }
+
+    /// How much a use of the session prolongs it once less than this remains. From 1 ms to the duration; the default
+    /// is 5 minutes, or the duration where that is shorter. To switch it off say [`fixed`](Self::fixed).
+    ///
+    /// However often the session is used, it is over at the end that [`absolute`](Self::absolute) says: 30 days after
+    /// its birth by default.
+    pub const fn active(mut self, active: Duration) -> Self {
+        self.active = Span::For(active);
+        self
+    }
+
+    /// Use never prolongs the session: it ends `duration` after its birth, or after the last `touch`.
+    pub const fn fixed(mut self) -> Self {
+        self.active = Span::Never;
+        self
+    }
+
+    /// The end that nothing postpones, counted from the birth of the session's id. From 1 ms to 10 years.
+    ///
+    /// The default is 30 days, or the session's duration where that is longer, be it the configured one or its own by
+    /// [`set_duration`](crate::Session::set_duration). What is set here holds for longer durations, too. NIST SP 800-63B-4,
+    /// section 2.1.3, says that an overall timeout shall be there, and should be no more than 30 days.
+    ///
+    /// ```
+    /// # use sealed_session::{Clock, Key, KeyRing, Lifetime, ManualClock, Origin, Sessions};
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// const DAY: Duration = Duration::from_secs(24 * 3600);
+    /// let after_30_days_of_use = async |lifetime: Lifetime| {
+    ///     let clock = ManualClock::at(time::OffsetDateTime::UNIX_EPOCH + 20_000 * DAY);
+    ///     let builder = Sessions::builder(KeyRing::new(Key::generate())).clock(clock.clone());
+    ///     let sessions = builder.lifetime(lifetime.active(DAY)).build()?;
+    ///     let mut cookie = sessions.issue(|session| session.insert("n", 1)).await?;
+    ///     for _ in 0..60 {
+    ///         clock.advance(DAY / 2);
+    ///         let session = sessions.load([&cookie]).await?;
+    ///         for line in sessions.commit(&session, Default::default()).await? {
+    ///             cookie = line.split(';').next().unwrap_or_default().to_owned();
+    ///         }
+    ///     }
+    ///     Ok::<_, Box<dyn std::error::Error>>(sessions.load([&cookie]).await?.origin() == Origin::Resumed)
+    /// };
+    /// assert!(!after_30_days_of_use(Lifetime::new(DAY)).await?);
+    /// assert!(after_30_days_of_use(Lifetime::new(DAY).absolute(90 * DAY)).await?);
+    /// assert!(after_30_days_of_use(Lifetime::new(DAY).without_absolute()).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Security
+    /// [`Session::renew`](crate::Session::renew) starts a new birth, so call it after an authentication only.
+    pub const fn absolute(mut self, absolute: Duration) -> Self {
+        self.absolute = Span::For(absolute);
+        self
+    }
+
+    /// No absolute limit, not even the one of 30 days that there is by default: who uses the session often enough is
+    /// never asked to log in again.
+    ///
+    /// # Security
+    /// Nor is a thief of the cookie. NIST SP 800-63B-4, section 2.1.3, says that there shall be a limit; go without one
+    /// where nothing depends on who somebody is.
+    pub const fn without_absolute(mut self) -> Self {
+        self.absolute = Span::Never;
+        self
+    }
+
+    /// Ends the session when no request used it for this long. Strict: never alive after more than that without a
+    /// request, but it may end up to a tenth sooner, because the cookie is re-issued only after a tenth has passed.
+    /// From 1 ms to 10 years; none by default.
+    pub const fn idle(mut self, idle: Duration) -> Self {
+        self.idle = Some(idle);
+        self
+    }
+
+    /// NIST SP 800-63B-4, section 2.1.3 (AAL1): reauthentication after at most 30 days; no inactivity limit.
+    pub const fn aal1() -> Self {
+        Self::until(Duration::from_secs(30 * DAY.as_secs()))
+    }
+
+    /// NIST SP 800-63B-4, section 2.2.3 (AAL2): 24 hours at most, 1 hour of inactivity.
+    pub const fn aal2() -> Self {
+        Self::until(DAY).idle(Duration::from_secs(3600))
+    }
+
+    /// NIST SP 800-63B-4, section 2.3.3 (AAL3): 12 hours at most, 15 minutes of inactivity.
+    pub const fn aal3() -> Self {
+        Self::until(Duration::from_secs(12 * 3600)).idle(Duration::from_secs(15 * 60))
+    }
+
+    const fn until(end: Duration) -> Self {
+        Self::new(end).fixed().absolute(end)
+    }
+
+    /// The checked form that sessions are judged by.
+    pub(crate) fn terms(&self, max_duration: Duration) -> Result<Terms, ConfigError> {
+        let range = |setting, value, max| match value {
+            value if value >= MIN_SPAN && value <= max => Ok(Millis::span(value)),
+            _ => Err(ConfigError::OutOfRange { setting, value, min: MIN_SPAN, max }),
+        };
+        let duration = range("duration", self.duration, MAX_SPAN)?;
+        let max_duration_ms = range("max_duration", max_duration, MAX_SPAN)?;
+        let not_longer = |shorter, shorter_value, longer, longer_value| {
+            if shorter_value <= longer_value {
+                return Ok(());
+            }
+            Err(ConfigError::Longer { shorter, shorter_value, longer, longer_value })
+        };
+        not_longer("duration", self.duration, "max_duration", max_duration)?;
+        let active = match self.active {
+            Span::Never => Millis::ZERO,
+            Span::Default => Millis::span(DEFAULT_ACTIVE.min(self.duration)),
+            Span::For(active) => {
+                let checked = range("active", active, MAX_SPAN)?;
+                not_longer("active", active, "duration", self.duration)?;
+                checked
+            }
+        };
+        let absolute = match self.absolute {
+            Span::Never => Absolute::Never,
+            Span::Default => Absolute::AtLeast(Millis::span(DEFAULT_ABSOLUTE)),
+            Span::For(absolute) => Absolute::For(range("absolute", absolute, MAX_SPAN)?),
+        };
+        let idle = self.idle.map(|span| range("idle", span, MAX_SPAN)).transpose()?;
+        Ok(Terms { duration, active, absolute, idle, max_duration: max_duration_ms })
+    }
+}
+
+impl Default for Lifetime {
+    /// 24 hours, prolonged by 5 minutes at a time, which are the defaults of `client-sessions`, and 30 days in all.
+    fn default() -> Self {
+        Self::new(DAY)
+    }
+}
+
+/// A checked [`Lifetime`], in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) duration: Millis,
+    /// Zero: never prolonged by use.
+    pub(crate) active: Millis,
+    pub(crate) absolute: Absolute,
+    pub(crate) idle: Option<Millis>,
+    /// The most that a session's own duration may be.
+    pub(crate) max_duration: Millis,
+}
+
+/// The absolute limit. [`absolute_end`] says what it comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absolute {
+    /// There is none.
+    Never,
+    /// This span, whatever the duration is.
+    For(Millis),
+    /// This span, or the session's duration where that is longer.
+    AtLeast(Millis),
+}
+
+/// What a session's age comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Alive.
+    Live,
+    /// Alive, and this use prolongs it or has to be written down.
+    Due(Due),
+    /// It ended at that moment.
+    Over { end: End, at: Millis },
+    /// Born or sealed in the future.
+    Future,
+}
+
+/// Why a use is to be re-issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Less than `active` remains of the duration.
+    Extend,
+    /// The cookie is older than a tenth of the idle limit.
+    Refresh,
+}
+
+/// Judges a sealed session at `now`.
+pub(crate) fn judge(times: &Times, terms: &Terms, now: Millis) -> Verdict {
+    let horizon = now.plus(SKEW);
+    if times.created_at > horizon || times.sealed_at > horizon {
+        return Verdict::Future;
+    }
+    let (at, end) = first_end(times, terms, now);
+    if now >= at {
+        return Verdict::Over { end, at };
+    }
+    if duration_end(times, terms, now).minus(now) < active(times, terms) {
+        return Verdict::Due(Due::Extend);
+    }
+    match terms.idle {
+        Some(idle) if now.minus(times.sealed_at).0 > idle.0 / IDLE_RESEAL_PART => Verdict::Due(Due::Refresh),
+        _ => Verdict::Live,
+    }
+}
+
+/// The moment at which the session ends if nobody uses it, and by which limit.
+pub(crate) fn first_end(times: &Times, terms: &Terms, now: Millis) -> (Millis, End) {
+    let duration = (duration_end(times, terms, now), End::Duration);
+    let absolute = absolute_end(times, terms).map(|at| (at, End::Absolute));
+    let idle = terms.idle.map(|span| (times.sealed_at.plus(span), End::Idle));
+    [absolute, idle]
+        .into_iter()
+        .flatten()
+        .fold(duration, |first, other| if other.0 < first.0 { other } else { first })
+}
+
+/// The times of a new session, or of one that is renewed.
+pub(crate) fn birth(terms: &Terms, now: Millis) -> Times {
+    Times {
+        created_at: now,
+        anchor: now,
+        sealed_at: now,
+        duration: terms.duration,
+        own: false,
+        horizon: Millis::ZERO,
+    }
+}
+
+/// The times after a use while [`Due::Extend`]: the end moves by `active`, to no later than now + max(d, 2a).
+pub(crate) fn extend(times: &Times, terms: &Terms, now: Millis) -> Times {
+    let latest = latest_end(times, terms, now).minus(duration(times, terms));
+    Times { anchor: times.anchor.plus(active(times, terms)).min(latest), ..*times }
+}
+
+/// The times after `touch`, or after any use of a rolling session.
+pub(crate) fn touch(times: &Times, now: Millis) -> Times {
+    Times { anchor: times.anchor.max(now), ..*times }
+}
+
+/// The times as they are sealed at `now`. A raised configured duration takes effect here.
+pub(crate) fn reseal(times: &Times, terms: &Terms, now: Millis) -> Times {
+    let duration = if times.own { times.duration } else { terms.duration };
+    Times { sealed_at: now, duration, ..*times }
+}
+
+/// The times with the horizon that covers them.
+pub(crate) fn covered(times: &Times) -> Times {
+    Times { horizon: times.horizon.max(times.anchor.plus(times.duration)), ..*times }
+}
+
+/// When the last cookie of this id can be over, on whatever node and under whatever configuration it was issued: one
+/// that led to this one, or one that a parallel request is given at `now`.
+pub(crate) fn last_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
+    let duration = times.duration.max(terms.duration);
+    now.plus(duration.max(terms.active.plus(terms.active))).max(covered(times).horizon)
+}
+
+/// The same where nothing is known of the session.
+pub(crate) fn last_end_of_any(terms: &Terms, now: Millis) -> Millis {
+    now.plus(terms.max_duration.max(terms.active.plus(terms.active)))
+}
+
+/// `Max-Age` in seconds: never less than what remains, so that the browser does not end the session before the server.
+pub(crate) fn max_age(end: Millis, now: Millis) -> i64 {
+    (end.minus(now).0.clamp(0, Millis::span(MAX_AGE).0) as u64).div_ceil(1_000) as i64
+}
+
+/// d: the session's own duration, or else the smaller of the sealed and the configured one.
+pub(crate) fn duration(times: &Times, terms: &Terms) -> Millis {
+    times.duration.min(if times.own { terms.max_duration } else { terms.duration })
+}
+
+/// a: how much a use prolongs.
+pub(crate) fn active(times: &Times, terms: &Terms) -> Millis {
+    terms.active.min(duration(times, terms))
+}
+
+/// When the duration is over, whatever other limits say.
+pub(crate) fn duration_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
+    times.anchor.plus(duration(times, terms)).min(latest_end(times, terms, now))
+}
+
+/// When the absolute limit comes, if there is one.
+pub(crate) fn absolute_end(times: &Times, terms: &Terms) -> Option<Millis> {
+    let span = match terms.absolute {
+        Absolute::Never => return None,
+        Absolute::For(span) => span,
+        Absolute::AtLeast(span) => span.max(duration(times, terms)),
+    };
+    Some(times.created_at.plus(span))
+}
+
+/// However far a wrong clock has moved the anchor, no end is later than this.
+fn latest_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
+    let a = active(times, terms);
+    now.plus(duration(times, terms).max(a.plus(a)))
+}
+
+#[cfg(test)]
+#[path = "lifetime/tests.rs"]
+mod tests;

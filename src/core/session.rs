@@ -1,0 +1,379 @@
+//! What a handler holds: a session, and the keys that its values are found by.
+
+mod csrf;
+mod key;
+mod label;
+mod lifetime;
+mod login;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::MutexGuard;
+
+pub use self::key::SessionKey;
+use crate::core::clock::Millis;
+use crate::core::csrf::Binding;
+use crate::core::entries::NotCountable;
+use crate::core::error::{CommitError, CsrfError, InsertError, ValueError};
+use crate::core::record::{LogId, Place, SessionId};
+use crate::core::state::{Limits, Origin, Stage, State};
+use crate::core::value;
+
+/// Where a session's data is kept, and how large it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Placement {
+    /// In the cookie.
+    Cookie {
+        /// Name + value of the cookie as it would be sealed now.
+        bytes: usize,
+    },
+    /// In a store.
+    Store {
+        /// Length of the row as it would be sealed now.
+        bytes: usize,
+    },
+}
+
+/// What a session asks of where it came from. [`Session`] knows neither keys nor a store by itself.
+#[async_trait]
+pub(crate) trait Backend: Send + Sync {
+    fn limits(&self) -> &Limits;
+    fn csrf_token(&self, of: &Binding) -> String;
+    fn verify_csrf(&self, of: &[Binding], token: &str) -> Result<(), CsrfError>;
+    async fn save(&self, session: &Session) -> Result<(), CommitError>;
+    async fn reload(&self, session: &Session) -> Result<(), CommitError>;
+    /// What a session of this subject is called where its id must not be told; none without a list of them.
+    fn handle(&self, subject: &str, id: SessionId) -> Option<String>;
+    /// The generation of a subject whose former one this process has revoked since then.
+    fn given_generation(&self, subject: &str, since: Millis) -> Option<u64>;
+}
+
+/// A session: typed values under string keys, sealed into the response's cookie when the request is over, or into a
+/// row of the store where it has outgrown the cookie.
+///
+/// Cheap to clone; all clones are the same session. Several requests at once work on copies of their own. Of two
+/// overlapping requests that both issue the cookie, for a change or a prolongation, the later response wins. In a store both
+/// do: each request's changes are applied to what is there by then, and only where both changed one key the later wins.
+///
+/// Reading is always possible. After [`destroy`](Self::destroy), once the response has left, and where another site's page
+/// made the request ([`CrossSite`](crate::CrossSite)), changes are
+/// refused: methods that return a `Result` say so, the others do nothing and log a warning.
+#[derive(Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+type Gate = tokio::sync::Mutex<()>;
+
+struct Inner {
+    state: Mutex<State>,
+    home: Arc<dyn Backend>,
+    /// With a store: one use of it at a time, or two saves of one session would conflict with each other. Apart, because a
+    /// session is moved when it is made, and most have none.
+    gate: Option<Box<Gate>>,
+}
+
+impl Session {
+    pub(crate) fn new(state: State, home: Arc<dyn Backend>, has_store: bool) -> Self {
+        let gate = has_store.then(|| Box::new(Gate::new(())));
+        Self { inner: Arc::new(Inner { state: Mutex::new(state), home, gate }) }
+    }
+
+    pub(crate) fn gate(&self) -> Option<&Gate> {
+        self.inner.gate.as_deref()
+    }
+
+    /// Waits for its turn with the store, if there is one.
+    pub(crate) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.gate() {
+            Some(gate) => Some(gate.lock().await),
+            None => None,
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        self.inner.home.limits()
+    }
+
+    /// The only access to the state, so that no guard lives on; nothing of the application's runs in `f`.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        f(&mut self.inner.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The value at `key`, or `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ValueError`] if there is one of another type.
+    pub fn get<'k, T: DeserializeOwned>(
+        &self,
+        key: impl Into<SessionKey<'k, T>>,
+    ) -> Result<Option<T>, ValueError> {
+        let key = key.into().name();
+        let Some(encoded) = self.with(|state| state.entries.get(key)) else { return Ok(None) };
+        value::decode(encoded.bytes()).map(Some).map_err(|source| ValueError {
+            key: key.to_owned(),
+            expected: std::any::type_name::<T>(),
+            source,
+        })
+    }
+
+    /// Sets the value at `key`. Setting what is there already is no change, and issues no cookie.
+    ///
+    /// # Errors
+    /// [`InsertError::TooLarge`] if the session would outgrow its cookie, [`InsertError::Encode`] if the value cannot
+    /// be serialized, [`InsertError::Destroyed`], [`InsertError::Committed`],
+    /// [`InsertError::CrossSite`]. The old value stays.
+    ///
+    /// # Values
+    /// They are stored as MessagePack with field names. A struct may gain fields with `#[serde(default)]`, lose
+    /// fields and be renamed. Like JSON, MessagePack has one `nil`: `Some(None)` and `Some(())` read back as `None`.
+    pub fn insert<'k, T: Serialize>(
+        &self,
+        key: impl Into<SessionKey<'k, T>>,
+        value: T,
+    ) -> Result<(), InsertError> {
+        let key = key.into().name();
+        let encode = |source| InsertError::Encode { key: key.to_owned(), source };
+        let bytes = value::encode(&value).map_err(encode)?;
+        self.with(|state| state.set(key, bytes, self.limits()))
+    }
+
+    /// Replaces the value at `key` by what `f` makes of it, and returns that.
+    ///
+    /// `f` runs without a lock: between clones of one session in several threads use [`increment`](Self::increment)
+    /// for counters.
+    ///
+    /// # Errors
+    /// Those of [`insert`](Self::insert), and [`InsertError::Value`] if the value there is of another type.
+    pub fn update<'k, T: Serialize + DeserializeOwned>(
+        &self,
+        key: impl Into<SessionKey<'k, T>>,
+        f: impl FnOnce(Option<T>) -> T,
+    ) -> Result<T, InsertError> {
+        let key = key.into();
+        self.with(|state| state.check_writable())?;
+        let value = f(self.get(key)?);
+        let encode = |source| InsertError::Encode { key: key.name().to_owned(), source };
+        let bytes = value::encode(&value).map_err(encode)?;
+        self.with(|state| state.set(key.name(), bytes, self.limits()))?;
+        Ok(value)
+    }
+
+    /// Adds `by` to the integer at `key`, where none counts as 0, and returns the sum.
+    ///
+    /// # Errors
+    /// [`InsertError::NotCountable`] if there is no integer at `key` or the sum leaves the range of `i64`;
+    /// [`InsertError::TooLarge`], [`InsertError::Destroyed`], [`InsertError::Committed`],
+    /// [`InsertError::CrossSite`].
+    pub fn increment(&self, key: impl AsRef<str>, by: i64) -> Result<i64, InsertError> {
+        let key = key.as_ref();
+        let not_countable = |why| InsertError::NotCountable {
+            key: key.to_owned(),
+            reason: match why {
+                NotCountable::NoInteger => "its value is not an integer in the range of i64",
+                NotCountable::OutOfRange => "the sum is out of the range of i64",
+            },
+        };
+        self.with(|state| {
+            state.check_writable()?;
+            let total = state.entries.total(key, by).map_err(not_countable)?;
+            state.check_fit(key, value::encode_integer(total).len(), self.limits())?;
+            state.entries.add(key, by).map_err(not_countable)
+        })
+    }
+
+    /// Removes the value at `key`; whether there was one.
+    pub fn remove(&self, key: impl AsRef<str>) -> bool {
+        self.if_writable("remove", |state| state.entries.remove(key.as_ref())).unwrap_or(false)
+    }
+
+    /// Removes the value at `key` and returns it.
+    ///
+    /// # Errors
+    /// [`InsertError::Value`] if it is of another type, and it stays; [`InsertError::Destroyed`],
+    /// [`InsertError::Committed`], [`InsertError::CrossSite`].
+    pub fn take<'k, T: DeserializeOwned>(
+        &self,
+        key: impl Into<SessionKey<'k, T>>,
+    ) -> Result<Option<T>, InsertError> {
+        let key = key.into();
+        self.with(|state| state.check_writable())?;
+        let value = self.get(key)?;
+        self.with(|state| state.entries.remove(key.name()));
+        Ok(value)
+    }
+
+    /// Whether there is a value at `key`, of whatever type.
+    #[must_use]
+    pub fn contains_key(&self, key: impl AsRef<str>) -> bool {
+        self.with(|state| state.entries.contains(key.as_ref()))
+    }
+
+    /// The keys in ascending order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.with(|state| state.entries.iter().map(|(key, _)| key.to_owned()).collect())
+    }
+
+    /// The number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.with(|state| state.entries.len())
+    }
+
+    /// Whether there are no entries. The subject does not count.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.with(|state| state.entries.is_empty())
+    }
+
+    /// Removes all entries. The subject stays; without one the browser's cookie is removed.
+    pub fn clear(&self) {
+        self.if_writable("clear", |state| {
+            state.entries.clear();
+            state.kept = false;
+        });
+    }
+
+    /// Removes the entries whose keys `keep` refuses.
+    pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
+        let kept: BTreeSet<Box<str>> =
+            self.keys().into_iter().filter(|key| keep(key)).map(String::into_boxed_str).collect();
+        self.if_writable("retain", |state| state.entries.retain(&kept));
+    }
+
+    /// Ends the session: its data is gone, the browser's cookie is removed, and later changes in this request are
+    /// errors. Where the browser sent several cookies of this name, with a store their sessions end too, of the first eight;
+    /// see [`formerly`](crate::SessionsBuilder::formerly) for how they come about, and for their removal.
+    ///
+    /// # Security
+    /// With a store it is ended for good, within the time of [`Revocation`](crate::Revocation) in other processes. Without
+    /// one, or with [`Revocation::Off`](crate::Revocation::Off) for a cookie that holds data, also of a session that has
+    /// since moved into the store, a copy that somebody kept stays valid until it ends.
+    pub fn destroy(&self) {
+        self.if_open("destroy", |state| {
+            state.stage = Stage::Destroyed;
+            state.entries.clear();
+            state.header.subject = None;
+            state.header.authenticated_at = Millis::ZERO;
+        });
+    }
+
+    /// All entries as JSON, for display. Bytes appear as arrays of numbers.
+    #[must_use]
+    pub fn entries(&self) -> BTreeMap<String, serde_json::Value> {
+        self.with(|state| {
+            state.entries.iter().map(|(key, bytes)| (key.to_owned(), value::to_json(&bytes))).collect()
+        })
+    }
+
+    /// The session's id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.with(State::identify)
+    }
+
+    /// What stands for the id in logs: put it into your own log lines, and they meet the library's. It is known from the first
+    /// request on, before anything is saved; a session that never is has no line but yours. [`renew`](Self::renew) and
+    /// [`authenticate`](Self::authenticate) give it another at once, and the line of the event `renewed` has both.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.id().log_id()
+    }
+
+    /// Where the session comes from, and if its cookie was refused, why.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.with(|state| state.origin)
+    }
+
+    /// What name + value of the cookie come to if all of the session is in it, in bytes: what the builder's
+    /// `spill_above` and the 4,096 of browsers are compared with, wherever the session is.
+    #[must_use]
+    pub fn cookie_bytes(&self) -> usize {
+        self.with(|state| self.limits().name_value(state.whole_len(self.limits())))
+    }
+
+    /// Where its data is kept, or would be if this request ended now, and how large it is. What else stands in the
+    /// response's head may still move it into the store.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        let limits = self.limits();
+        self.with(|state| {
+            if state.header.place == Place::Store || state.outgrows_cookie(limits) {
+                Placement::Store { bytes: limits.row_len(state.entries.extent()) }
+            } else {
+                Placement::Cookie { bytes: limits.name_value(state.plaintext_len(limits)) }
+            }
+        })
+    }
+
+    /// Writes a session that is in the store now, instead of with the response, together with what other requests have
+    /// written meanwhile; what this request does from then on goes over the result. One that is in its cookie can only
+    /// be written with the response, so for it this does nothing, as for one that moves into the store with it.
+    ///
+    /// # Errors
+    /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`], [`CommitError::Store`]. The
+    /// session keeps its changes.
+    pub async fn save(&self) -> Result<(), CommitError> {
+        self.inner.home.save(self).await
+    }
+
+    /// Reads a session that is in the store again; this request's own changes go over what is found. One that is in
+    /// its cookie was read when the request came, so for it this does nothing.
+    ///
+    /// After the response, in a websocket or a stream, it opens the session's entries once more: change them and
+    /// [`save`](Self::save). What would have to go into the cookie can't be changed any more.
+    ///
+    /// # Errors
+    /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`] if its changes and this
+    /// request's exclude one another, [`CommitError::Store`].
+    pub async fn reload(&self) -> Result<(), CommitError> {
+        self.inner.home.reload(self).await
+    }
+
+    /// Runs `f` on a session that is not over; on another one logs that `method` had no effect.
+    fn if_writable<R>(&self, method: &'static str, f: impl FnOnce(&mut State) -> R) -> Option<R> {
+        self.with(|state| match state.check_writable() {
+            Ok(()) => Some(f(state)),
+            Err(reason) => {
+                no_effect(method, &reason);
+                None
+            }
+        })
+    }
+
+    /// Runs `f` on an open session; on another one logs that `method` had no effect.
+    fn if_open<R>(&self, method: &'static str, f: impl FnOnce(&mut State) -> R) -> Option<R> {
+        self.with(|state| match state.check_open() {
+            Ok(()) => Some(f(state)),
+            Err(reason) => {
+                no_effect(method, &reason);
+                None
+            }
+        })
+    }
+}
+
+fn no_effect(method: &'static str, reason: &InsertError) {
+    tracing::warn!(target: "sealed_session", method, %reason, "session method had no effect");
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with(|state| {
+            f.debug_struct("Session")
+                .field("id", &state.identify())
+                .field("stage", &state.stage)
+                .field("origin", &state.origin)
+                .field("entries", &state.entries.len())
+                .finish_non_exhaustive()
+        })
+    }
+}

@@ -1,0 +1,480 @@
+//! A session within one request: what was loaded, what it is now, and what that asks of the response.
+//!
+//! No method sets a "changed" flag. What has to be done follows from comparing the header and the entries now with
+//! those loaded.
+
+mod limits;
+
+use std::sync::Arc;
+
+pub(crate) use self::limits::{Limits, StoreLimits};
+use crate::core::clock::Millis;
+use crate::core::csrf::Binding;
+use crate::core::entries::Entries;
+use crate::core::envelope::RowSealer;
+use crate::core::error::{CsrfError, InsertError, Rejection};
+use crate::core::key::KeyId;
+use crate::core::lifetime::{self, Due, SKEW, Terms};
+use crate::core::record::{self, Device, DeviceKey, Header, Place, SessionId, Times};
+use crate::core::row_name::Revision;
+
+/// Where a session comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// The request carried no cookie of this name.
+    New,
+    /// The request's cookie was accepted.
+    Resumed,
+    /// The request's cookie was refused, and this is a new session.
+    Rejected(Rejection),
+    /// Another site's page made the request: the session is empty, whatever cookie there was, and cannot be changed
+    /// ([`CrossSite`](crate::CrossSite)).
+    CrossSite,
+}
+
+/// How far a session has come in its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Open,
+    Destroyed,
+    Committed,
+    /// Committed and then reloaded: its entries can be changed, for `save`, but no cookie can be issued any more.
+    Detached,
+    /// Of another site's request: there is nothing in it, and nothing comes of it.
+    Foreign,
+}
+
+/// What the handler asked for beside the configured renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    Auto,
+    Skip,
+    Touch,
+}
+
+/// What was loaded from the request's cookie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    pub(crate) header: Header,
+    pub(crate) due: Option<Due>,
+    /// The key that had sealed it.
+    pub(crate) key_id: KeyId,
+    /// False: that key is retired.
+    pub(crate) current: bool,
+}
+
+/// The row of a session, as it was when last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LoadedRow {
+    pub(crate) revision: Revision,
+    pub(crate) expires_at: Millis,
+    /// The highest counter of a cookie that is known to have led to it.
+    pub(crate) counter: u32,
+    /// The device that the session is bound to, as far as the row says.
+    pub(crate) device: Option<Arc<DeviceKey>>,
+    /// False: a retired key had sealed it.
+    pub(crate) current: bool,
+}
+
+/// What becomes of the cookie in the browser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CookieStep {
+    /// It stays as it is.
+    Leave,
+    /// It is issued for its times or its key alone, so an answer that is late may leave it out.
+    Prolong,
+    /// It is issued: its data changes, or the handler asked for it.
+    Issue,
+    /// The browser forgets it.
+    Remove,
+}
+
+/// The cookies of our name that a request carries beside the one that is taken.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Besides {
+    /// Live ones, of other sessions.
+    pub(crate) others: Vec<Header>,
+    /// A refused one that stays in the browser: its value, or the id of the session that is over.
+    pub(crate) refused: Option<Box<[u8]>>,
+    /// What the session is to be called in the list of its subject's.
+    pub(crate) label: Option<Box<str>>,
+    /// The session that is bound to a device of which there was no proof.
+    pub(crate) unproven: Option<Unproven>,
+}
+
+/// A session whose device did not prove itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Unproven {
+    pub(crate) session: Loaded,
+    /// None: it was to have one by now, or it is not known which.
+    pub(crate) key: Option<Arc<DeviceKey>>,
+}
+
+/// A session's state, reached only through [`Session::with`].
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) stage: Stage,
+    pub(crate) header: Header,
+    pub(crate) entries: Entries,
+    pub(crate) loaded: Option<Loaded>,
+    /// The row that the session was loaded from or last written to, whatever its id is now.
+    pub(crate) row: Option<LoadedRow>,
+    pub(crate) origin: Origin,
+    /// When the request came.
+    pub(crate) now: Millis,
+    /// How many cookies of our name the request carried.
+    pub(crate) cookies: usize,
+    /// What of them is remembered beside the one that was taken. Apart, because there seldom is any.
+    pub(crate) besides: Option<Box<Besides>>,
+    /// Whether the cookie that led to the row is from before the session moved there.
+    pub(crate) outdated: bool,
+    /// Whether [`save`](crate::Session::save) has written it since, so that the cookie has to follow.
+    pub(crate) saved: bool,
+    /// Whether the refused cookie is to be removed from the browser.
+    pub(crate) remove_refused: bool,
+    /// Whether this request authenticated the subject, so that the session is a new one whatever became of the former.
+    pub(crate) authenticated: bool,
+    /// Whether it is worth a cookie though it holds nothing: something was made of its id.
+    pub(crate) kept: bool,
+    /// Whether the response has removed its cookie, so that its id is nobody's any more.
+    pub(crate) ended: bool,
+    /// Whether the response can carry more than cookies: an offer to bind the session to a device.
+    pub(crate) can_offer: bool,
+    pub(crate) renewal: Renewal,
+}
+
+impl State {
+    pub(crate) fn new(origin: Origin, terms: &Terms, now: Millis) -> Self {
+        let header = Header {
+            id: SessionId::NONE,
+            counter: 0,
+            times: lifetime::birth(terms, now),
+            persistent: None,
+            place: Place::Cookie,
+            subject: None,
+            generation: 0,
+            authenticated_at: Millis::ZERO,
+            device: Device::Free,
+        };
+        Self {
+            stage: Stage::Open,
+            header,
+            entries: Entries::default(),
+            loaded: None,
+            row: None,
+            origin,
+            now,
+            cookies: 0,
+            besides: None,
+            outdated: false,
+            saved: false,
+            remove_refused: false,
+            authenticated: false,
+            kept: false,
+            ended: false,
+            can_offer: false,
+            renewal: Renewal::Auto,
+        }
+    }
+
+    pub(crate) fn resumed(loaded: Loaded, entries: Entries, now: Millis) -> Self {
+        // One that came empty was issued for its id alone, which is still good for something. In a row it was emptied.
+        let (header, in_cookie) = (&loaded.header, loaded.header.place == Place::Cookie);
+        let kept = in_cookie && entries.is_empty() && header.subject.is_none();
+        Self {
+            stage: Stage::Open,
+            header: loaded.header.clone(),
+            entries,
+            loaded: Some(loaded),
+            row: None,
+            origin: Origin::Resumed,
+            now,
+            cookies: 0,
+            besides: None,
+            outdated: false,
+            saved: false,
+            remove_refused: false,
+            authenticated: false,
+            kept,
+            ended: false,
+            can_offer: false,
+            renewal: Renewal::Auto,
+        }
+    }
+
+    /// The session's id, drawn now if it has none yet: who reads from nothing, as most visitors do, needs none.
+    pub(crate) fn identify(&mut self) -> SessionId {
+        if self.header.id == SessionId::NONE {
+            self.header.id = SessionId::random();
+        }
+        self.header.id
+    }
+
+    /// The other sessions whose cookies the request carries.
+    pub(crate) fn others(&self) -> &[Header] {
+        self.besides.as_ref().map_or(&[], |besides| &besides.others)
+    }
+
+    /// What the session is to be called, if this request says so.
+    pub(crate) fn label(&self) -> Option<&str> {
+        self.besides.as_ref()?.label.as_deref()
+    }
+
+    /// Whether the request's session is bound to a device, and there was no proof of that. It stays in the browser as it is,
+    /// whatever the handler does but log in.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.origin == Origin::Rejected(Rejection::Unproven) && !self.authenticated
+    }
+
+    /// The session of this subject whose device did not prove itself.
+    pub(crate) fn unproven_of(&self, subject: &str) -> Option<&Loaded> {
+        let unproven = self.besides.as_ref()?.unproven.as_ref()?;
+        let of_subject = unproven.session.header.subject.as_deref() == Some(subject);
+        of_subject.then_some(&unproven.session)
+    }
+
+    /// The refused cookie that stays in the browser.
+    fn refused(&self) -> Option<Binding> {
+        self.besides.as_ref()?.refused.clone().map(Binding::Refused)
+    }
+
+    /// What a token is of that the browser can bring back: the session, which is issued for it, unless there is nothing in it
+    /// and the browser has another cookie that is to stay.
+    pub(crate) fn bind(&mut self) -> Result<Binding, InsertError> {
+        match (self.check_open(), self.refused()) {
+            (Ok(()), Some(refused)) if self.is_empty() || self.is_unproven() => return Ok(refused),
+            (Ok(()), _) => self.kept = true,
+            (Err(InsertError::Committed), _) if self.header.counter > 0 && !self.ended => {}
+            (Err(error), _) => return Err(error),
+        }
+        Ok(Binding::Session(self.identify()))
+    }
+
+    /// What a token may be of that the request brought.
+    pub(crate) fn bindings(&self) -> [Binding; 2] {
+        let over = self.ended || self.stage == Stage::Destroyed;
+        let id = if over { SessionId::NONE } else { self.header.id };
+        [Binding::Session(id), self.refused().unwrap_or(Binding::Session(SessionId::NONE))]
+    }
+
+    /// Why a token is none of this session that is well made.
+    pub(crate) fn why_no_token(&self) -> CsrfError {
+        match self.origin {
+            Origin::CrossSite => CsrfError::CrossSite,
+            _ if self.stage == Stage::Destroyed || self.is_renewed() => CsrfError::IdChanged,
+            Origin::Rejected(reason) => CsrfError::Rejected(reason),
+            Origin::New => CsrfError::NoSession,
+            Origin::Resumed => CsrfError::OtherSession,
+        }
+    }
+
+    /// The times that are sealed at `now` if the cookie is issued. A request that skips renewal changes none of them,
+    /// also if it writes: polling must not keep a session from becoming idle.
+    pub(crate) fn sealed_times(&self, limits: &Limits, now: Millis) -> Times {
+        let times = &self.header.times;
+        let used = match (self.renewal, &self.loaded) {
+            (Renewal::Skip, _) => return lifetime::covered(times),
+            (Renewal::Touch, _) => lifetime::touch(times, self.now),
+            (Renewal::Auto, _) if limits.rolling => lifetime::touch(times, self.now),
+            (Renewal::Auto, Some(Loaded { header, due: Some(Due::Extend), .. }))
+                if header.times == *times =>
+            {
+                lifetime::extend(times, &limits.terms, self.now)
+            }
+            (Renewal::Auto, _) => *times,
+        };
+        lifetime::covered(&lifetime::reseal(&used, &limits.terms, now))
+    }
+
+    /// What the session asks of its cookie.
+    pub(crate) fn cookie_step(&self, limits: &Limits) -> CookieStep {
+        let Some(loaded) = &self.loaded else { return CookieStep::Issue };
+        // Entries in the store are no part of the cookie.
+        let data_changed = self.header.place == Place::Cookie && self.entries.changed();
+        if self.header != loaded.header || data_changed || self.renewal == Renewal::Touch {
+            CookieStep::Issue
+        } else if self.use_prolongs(limits) || !self.is_current() {
+            CookieStep::Prolong
+        } else {
+            CookieStep::Leave
+        }
+    }
+
+    /// Whether this use of the session is written down, for its duration or its idle limit.
+    pub(crate) fn use_prolongs(&self, limits: &Limits) -> bool {
+        let due = self.loaded.as_ref().is_some_and(|loaded| loaded.due.is_some());
+        self.renewal == Renewal::Auto && (due || limits.rolling)
+    }
+
+    /// Whether it holds nothing, and nothing was made of its id.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.header.subject.is_none() && self.entries.is_empty() && !self.kept
+    }
+
+    /// When the session ends if this request is its last use.
+    pub(crate) fn end(&self, limits: &Limits) -> Millis {
+        let times = match self.cookie_step(limits) {
+            CookieStep::Leave | CookieStep::Remove => self.header.times,
+            CookieStep::Prolong | CookieStep::Issue => self.sealed_times(limits, self.now),
+        };
+        lifetime::first_end(&times, &limits.terms, self.now).0
+    }
+
+    /// Length of what its cookie seals: all of it, or a reference.
+    pub(crate) fn plaintext_len(&self, limits: &Limits) -> usize {
+        match self.header.place {
+            Place::Cookie => self.whole_len(limits),
+            Place::Store => limits.reference_len(self.header.subject.as_deref()),
+        }
+    }
+
+    /// Length of what its cookie would seal if all of it were in there.
+    pub(crate) fn whole_len(&self, limits: &Limits) -> usize {
+        limits.encoded_len(self.header.subject.as_deref(), self.entries.extent())
+    }
+
+    /// Whether the session is too large for its cookie, of which the response head is not looked at.
+    pub(crate) fn outgrows_cookie(&self, limits: &Limits) -> bool {
+        limits.stored.is_some_and(|stored| {
+            let size = limits.name_value(self.whole_len(limits));
+            let grew = self.entries.changed() || self.is_renewed() || self.loaded.is_none();
+            size > limits.max_name_value || (grew && size > stored.spill_above)
+        })
+    }
+
+    /// Whether the session has another id than the one that was loaded.
+    pub(crate) fn is_renewed(&self) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| loaded.header.id != self.header.id)
+    }
+
+    /// The counter of the cookie in which the session's data came; 0: it came from its row, or in none.
+    pub(crate) fn issued(&self) -> u32 {
+        let in_cookie = self.outdated || self.row.is_none();
+        self.loaded.as_ref().filter(|_| in_cookie).map_or(0, |loaded| loaded.header.counter)
+    }
+
+    /// Whether the row has to become what the session is.
+    pub(crate) fn differs_from_row(&self) -> bool {
+        let replaces = |row: &LoadedRow| {
+            self.issued() > row.counter || row.device.is_none() && self.header.device.bound().is_some()
+        };
+        self.entries.changed() || self.row.as_ref().is_some_and(replaces)
+    }
+
+    /// Whether this request's proof binds the session to its device.
+    pub(crate) fn is_being_bound(&self) -> bool {
+        let before = self.loaded.as_ref().filter(|loaded| loaded.header.id == self.header.id);
+        self.header.device.bound().is_some()
+            && before.is_some_and(|loaded| loaded.header.device.bound().is_none())
+    }
+
+    /// Whether that is all that this request changes.
+    pub(crate) fn changes_device_alone(&self) -> bool {
+        let Some(loaded) = self.loaded.as_ref().filter(|_| self.is_being_bound()) else { return false };
+        let otherwise = Header { device: loaded.header.device.clone(), ..self.header.clone() };
+        otherwise == loaded.header && !self.entries.changed() && self.renewal != Renewal::Touch
+    }
+
+    /// Leaves it as it came.
+    pub(crate) fn unbind(&mut self) {
+        self.header.device =
+            self.loaded.as_ref().map(|loaded| loaded.header.device.clone()).unwrap_or_default();
+    }
+
+    /// The device that the session's row is to name.
+    pub(crate) fn row_device(&self) -> Option<Arc<DeviceKey>> {
+        let named = self.row.as_ref().and_then(|row| row.device.as_ref());
+        named.or(self.header.device.bound()).cloned()
+    }
+
+    /// The size of the row that the session makes.
+    pub(crate) fn row_len(&self) -> usize {
+        let device_key = self.row_device().map_or(0, |key| key.0.len());
+        RowSealer::sealed_len(record::encoded_row_len(device_key, self.entries.extent()))
+    }
+
+    /// Whether the primary key had sealed all that was loaded.
+    pub(crate) fn is_current(&self) -> bool {
+        self.loaded.as_ref().is_none_or(|loaded| loaded.current)
+            && self.row.as_ref().is_none_or(|row| row.current)
+    }
+
+    /// How long a row has to be kept for a cookie with these times: longer than any node takes it for alive.
+    pub(crate) fn row_end(&self, limits: &Limits, now: Millis) -> Millis {
+        let times = &self.header.times;
+        // A clock that was set back since the request came is set right again while the cookie lives.
+        lifetime::first_end(times, &limits.terms, now.max(times.anchor)).0.plus(SKEW)
+    }
+
+    /// Whether the header can be changed, for which a cookie has to be issued.
+    pub(crate) fn check_open(&self) -> Result<(), InsertError> {
+        match self.stage {
+            Stage::Open => Ok(()),
+            Stage::Destroyed => Err(InsertError::Destroyed),
+            Stage::Committed | Stage::Detached => Err(InsertError::Committed),
+            Stage::Foreign => Err(InsertError::CrossSite),
+        }
+    }
+
+    /// Whether entries can be changed.
+    pub(crate) fn check_writable(&self) -> Result<(), InsertError> {
+        if self.stage == Stage::Detached { Ok(()) } else { self.check_open() }
+    }
+
+    pub(crate) fn renew(&mut self, terms: &Terms) {
+        let own = self.header.times.own.then_some(self.header.times.duration);
+        self.header.id = SessionId::random();
+        self.header.counter = 0;
+        // Decided anew when it is committed.
+        self.header.place = Place::Cookie;
+        self.header.times = lifetime::birth(terms, self.now);
+        if let Some(duration) = own {
+            self.header.times.duration = duration;
+            self.header.times.own = true;
+        }
+    }
+
+    /// Makes it this subject's session, under a new id. Another subject than the one that is there gets nothing of that
+    /// one's, nor ever will: its entries are those of a session for which none were loaded, so no row comes under them.
+    pub(crate) fn belong_to(&mut self, subject: String, limits: &Limits) -> Result<(), InsertError> {
+        self.check_open()?;
+        if subject.is_empty() {
+            return Err(InsertError::EmptySubject);
+        }
+        let former = self.header.subject.as_deref();
+        let is_another = former.is_some_and(|former| former != subject);
+        let nothing = Entries::default();
+        limits.check_subject(&subject, if is_another { &nothing } else { &self.entries })?;
+        if is_another {
+            self.entries = nothing;
+            // What the former user wished for, too.
+            self.header.times.own = false;
+            self.header.persistent = None;
+            if let Some(besides) = &mut self.besides {
+                besides.label = None;
+            }
+        }
+        // The generation stays: the commit asks for that of another subject, and whoever comes back has theirs still.
+        self.header.subject = Some(subject.into());
+        self.renew(&limits.terms);
+        Ok(())
+    }
+
+    /// Forgets what was loaded, because that session is over. What this request has changed stays.
+    pub(crate) fn start_empty(&mut self) {
+        self.entries = self.entries.over_nothing();
+    }
+
+    /// Sets one entry, if the session still fits its place with it.
+    pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>, limits: &Limits) -> Result<(), InsertError> {
+        self.check_writable()?;
+        let subject = self.header.subject.as_deref();
+        self.entries.set_if(key, bytes, |extent| limits.check_extent(subject, extent))
+    }
+
+    /// Whether the session still fits its place with a value of this length at `key`.
+    pub(crate) fn check_fit(&self, key: &str, value_len: usize, limits: &Limits) -> Result<(), InsertError> {
+        limits.check_extent(self.header.subject.as_deref(), self.entries.extent_with(key, value_len))
+    }
+}

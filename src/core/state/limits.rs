@@ -1,0 +1,102 @@
+//! What bounds a session, and whether it fits its place.
+
+use crate::core::clock::Millis;
+use crate::core::entries::Entries;
+use crate::core::envelope::{self, RowSealer};
+use crate::core::error::InsertError;
+use crate::core::lifetime::{self, Terms};
+use crate::core::record::{self, Extent, Times};
+
+/// What bounds a session, as numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) terms: Terms,
+    pub(crate) rolling: bool,
+    /// Tells the sessions of one `Sessions` from those of another.
+    pub(crate) home: u64,
+    /// Length of the device key that a session may get at any time; 0: it gets none.
+    pub(crate) device_key: usize,
+    /// Length of the cookie's name.
+    pub(crate) name_len: usize,
+    /// The most that name + value may come to, and the longest plaintext that respects it.
+    pub(crate) max_name_value: usize,
+    pub(crate) max_plaintext: usize,
+    /// With a store: what it changes.
+    pub(crate) stored: Option<StoreLimits>,
+}
+
+/// What bounds the cookie and the row of a session that may live in a store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoreLimits {
+    /// The name + value from which on a session spills.
+    pub(crate) spill_above: usize,
+    /// The response head from which on it does.
+    pub(crate) head_budget: usize,
+    /// The most that a row may have.
+    pub(crate) max_row: usize,
+}
+
+impl StoreLimits {
+    pub(crate) fn check(&self, row: usize) -> Result<(), InsertError> {
+        if row <= self.max_row {
+            return Ok(());
+        }
+        Err(InsertError::TooLarge { size: row, limit: self.max_row })
+    }
+}
+
+impl Limits {
+    /// Length of a record with these, and with room for a device key wherever a session may come to one.
+    pub(super) fn encoded_len(&self, subject: Option<&str>, entries: Extent) -> usize {
+        record::encoded_len(subject, self.device_key, entries)
+    }
+
+    /// Whether sessions are bound to devices.
+    pub(crate) fn binds_devices(&self) -> bool {
+        self.device_key != 0
+    }
+
+    /// Likewise, of the row that they make.
+    pub(crate) fn row_len(&self, entries: Extent) -> usize {
+        RowSealer::sealed_len(record::encoded_row_len(self.device_key, entries))
+    }
+
+    pub(super) fn reference_len(&self, subject: Option<&str>) -> usize {
+        self.encoded_len(subject, Extent::default())
+    }
+
+    /// Whether a session of this subject with these entries fits its place.
+    pub(super) fn check_subject(&self, subject: &str, entries: &Entries) -> Result<(), InsertError> {
+        self.check(match self.stored {
+            None => self.encoded_len(Some(subject), entries.extent()),
+            Some(_) => self.reference_len(Some(subject)),
+        })
+    }
+
+    /// Whether a session of this subject with so much of entries fits its place.
+    pub(super) fn check_extent(&self, subject: Option<&str>, extent: Extent) -> Result<(), InsertError> {
+        match self.stored {
+            None => self.check(self.encoded_len(subject, extent)),
+            Some(stored) => stored.check(self.row_len(extent)),
+        }
+    }
+
+    /// For how long one use of a session lets the next one wait.
+    pub(crate) fn use_span(&self, times: &Times) -> Millis {
+        match (self.rolling, self.terms.idle) {
+            (true, idle) => lifetime::duration(times, &self.terms).min(idle.unwrap_or(Millis(i64::MAX))),
+            (false, idle) => lifetime::active(times, &self.terms).max(idle.unwrap_or(Millis::ZERO)),
+        }
+    }
+
+    pub(crate) fn check(&self, plaintext: usize) -> Result<(), InsertError> {
+        if plaintext <= self.max_plaintext {
+            return Ok(());
+        }
+        Err(InsertError::TooLarge { size: self.name_value(plaintext), limit: self.max_name_value })
+    }
+
+    pub(crate) fn name_value(&self, plaintext: usize) -> usize {
+        self.name_len + envelope::sealed_len(plaintext)
+    }
+}

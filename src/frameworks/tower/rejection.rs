@@ -1,0 +1,57 @@
+//! Why there is no session: what an extractor answers then.
+
+use http::{Response, StatusCode};
+
+use super::failure;
+use crate::core::error::StoreError;
+use crate::frameworks::response::Failure;
+
+/// Why an extractor, or [`SessionExt`](super::SessionExt), has no session to give. As a response each has an empty body.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionRejection {
+    /// No layer provides the session; answered with 500. The log names the scope.
+    #[error(
+        "a handler or a guard asks for a session, but no `SessionLayer` stands around it; \
+         `.layer(SessionLayer::new(sessions))`, or `SessionLayer::scoped` for `Scoped`, goes to the `Router` last"
+    )]
+    NotLayered,
+    /// The session is in a store that fails; answered with 503 and `Retry-After`.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another site's page made the request, which gets nothing of the session
+    /// ([`CrossSite`](crate::CrossSite)); answered with 403.
+    #[error("another site's page made this request, which gets nothing of the session")]
+    CrossSite,
+    /// It is nobody's session, and the handler asks for its [`Subject`](super::Subject); answered with 401.
+    #[error("nobody has logged in to this session")]
+    NotAuthenticated,
+}
+
+impl SessionRejection {
+    /// The status that it is answered with.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NotLayered => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::NotAuthenticated => StatusCode::UNAUTHORIZED,
+        }
+    }
+
+    /// The response that it stands for, with an empty body; what went wrong is told in the log alone. On axum
+    /// `into_response` does the same.
+    #[must_use]
+    pub fn to_response<B: Default>(&self) -> Response<B> {
+        match self {
+            Self::Store(error) => failure(error, Failure::Unavailable),
+            // Of nobody the log needs not hear, and of the others it has.
+            Self::NotLayered | Self::CrossSite | Self::NotAuthenticated => {
+                let mut response = Response::new(B::default());
+                *response.status_mut() = self.status();
+                response
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Where requests end: `commit` turns the session into the response's cookie, the store first.
+
+mod carried;
+mod confirm;
+mod device;
+mod enroll;
+mod issue;
+mod listing;
+mod plan;
+mod revoke;
+mod saving;
+mod sealing;
+mod settle;
+
+use std::sync::Arc;
+
+pub use self::issue::Outcome;
+use self::plan::{Plan, RowStep};
+use crate::core::clock::Millis;
+use crate::core::cookie::SetCookies;
+use crate::core::error::{CommitError, Rejection};
+use crate::core::event::Event;
+use crate::core::record::Device;
+use crate::core::session::Session;
+use crate::core::state::{CookieStep, Stage, State};
+use crate::sessions::{CommitContext, Core, Sessions};
+
+impl Sessions {
+    /// Ends the session's part in the request. Returns the values of the `Set-Cookie` headers to send, each in a header of
+    /// its own: none or one, and more only where cookies of earlier releases are removed before
+    /// ([`formerly`](crate::SessionsBuilder::formerly)). The session can be read afterwards, but not changed; a second
+    /// commit does nothing.
+    ///
+    /// What goes into the store is there when this returns, and the cookie that leads to it only after that. What ends a
+    /// session there (`destroy`, `renew`, `authenticate`) is carried to its end once it has begun, also if this future
+    /// is dropped: then in a task of tokio's.
+    ///
+    /// With a `Set-Cookie` the response needs `Cache-Control: no-store`, and `Vary: Cookie` whenever the session was
+    /// loaded; the actix-web middleware sees to both.
+    ///
+    /// # Errors
+    /// [`CommitError`]: the response has to be a failure then, 503 for all but [`CommitError::Foreign`].
+    pub async fn commit(
+        &self,
+        session: &Session,
+        context: CommitContext,
+    ) -> Result<Vec<String>, CommitError> {
+        Ok(self.conclude(session, context).await?.into_texts())
+    }
+
+    /// [`commit`](Self::commit), with what it returns as the middleware takes it.
+    pub(crate) async fn conclude(
+        &self,
+        session: &Session,
+        context: CommitContext,
+    ) -> Result<SetCookies, CommitError> {
+        self.check_home(session)?;
+        let _turn = session.turn().await;
+        let outcome =
+            self.core.carry_out(session, &context, |state| Plan::of(&self.core, state, &context)).await;
+        Ok(self.core.with_device(session, outcome?))
+    }
+
+    /// Like [`conclude`](Self::conclude), if there is nothing to wait for.
+    #[cfg(any(feature = "actix", feature = "tower"))]
+    pub(crate) fn try_conclude(
+        &self,
+        session: &Session,
+        context: CommitContext,
+    ) -> Option<Result<SetCookies, CommitError>> {
+        if let Err(foreign) = self.check_home(session) {
+            return Some(Err(foreign));
+        }
+        let _turn = match session.gate() {
+            Some(gate) => Some(gate.try_lock().ok()?),
+            None => None,
+        };
+        let lines = self.core.close(session, &context, |state| Plan::of(&self.core, state, &context))?;
+        Some(Ok(self.core.with_device(session, lines)))
+    }
+
+    fn check_home(&self, session: &Session) -> Result<(), CommitError> {
+        let ours = session.limits().home == self.core.limits.home;
+        if ours { Ok(()) } else { Err(CommitError::Foreign) }
+    }
+}
+
+impl Core {
+    /// Carries out the plan. Until then a clone of the session may have changed what that is, so both parts ask for it.
+    async fn carry_out(
+        self: &Arc<Self>,
+        session: &Session,
+        context: &CommitContext,
+        plan: impl Fn(&State) -> Plan,
+    ) -> Result<SetCookies, CommitError> {
+        loop {
+            if let Some(lines) = self.close(session, context, &plan) {
+                return Ok(lines);
+            }
+            if let Some(outcome) = self.settle(session, context, &plan).await {
+                return outcome;
+            }
+        }
+    }
+
+    /// Carries out what needs no store; `None`: it needs one.
+    fn close(
+        &self,
+        session: &Session,
+        context: &CommitContext,
+        plan: impl Fn(&State) -> Plan,
+    ) -> Option<SetCookies> {
+        // Where something was written there will be something to do, and the plan below says what.
+        let keeps = session.with(|state| {
+            self.leave_behind(state);
+            let keeps = !state.entries.touched() && plan(state) == Plan::NOTHING && !self.is_named(state);
+            if keeps {
+                state.stage = Stage::Committed;
+            }
+            keeps
+        });
+        if keeps {
+            return Some(SetCookies::default());
+        }
+        // The clock may be anything, so it is asked without the lock; and the keys with it, which decide again.
+        let now = self.now();
+        let primary = self.sealer.ring().primary();
+        let (lines, events) = session.with(|state| {
+            self.leave_behind(state);
+            let plan = plan(state);
+            if plan.waits(self, state, now, primary) {
+                return None;
+            }
+            let destroyed = std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed;
+            Some(match plan.in_time(self, state, context, now).cookie {
+                // Its key was revoked, so what was written came to nothing.
+                CookieStep::Leave if self.is_disowned(state) || state.is_unproven() => {
+                    (SetCookies::lost(), [None, None, None, None])
+                }
+                CookieStep::Leave => (SetCookies::default(), [None, None, None, None]),
+                CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state) => {
+                    let lost = Event::Lost { id: state.header.id, reason: Rejection::Revoked };
+                    (SetCookies::lost(), [Some(lost), None, None, None])
+                }
+                step @ (CookieStep::Prolong | CookieStep::Issue) => {
+                    self.stamp(state, now);
+                    let (line, bytes) = self.seal(state, (now, now), context.secure, primary);
+                    let lines = self.issue(state, line, context.secure);
+                    let [change, resealed, bound] = self.issued(state, step, bytes, primary);
+                    (lines, [change, resealed, bound, Self::authentication(state)])
+                }
+                CookieStep::Remove => {
+                    state.ended = true;
+                    let id = state.loaded.as_ref().map(|loaded| loaded.header.id);
+                    let ended = id.map(|id| Event::Ended { id, destroyed });
+                    (self.remove(context.secure), [ended, None, None, None])
+                }
+            })
+        })?;
+        events.iter().flatten().for_each(|event| self.sink.tell(event));
+        Some(lines)
+    }
+
+    /// Takes nothing along that a key had sealed which is revoked by now, where a login makes it another session.
+    fn leave_behind(&self, state: &mut State) {
+        if state.authenticated && self.is_disowned(state) {
+            state.start_empty();
+        }
+    }
+
+    /// Gives the session the times and the counter that are about to be sealed.
+    fn stamp(&self, state: &mut State, now: Millis) {
+        state.identify();
+        if self.marks_offered(state) {
+            state.header.device = Device::Offered;
+        }
+        state.header.times = state.sealed_times(&self.limits, now);
+        state.header.counter = state.header.counter.saturating_add(1);
+    }
+}

@@ -1,0 +1,184 @@
+//! What is asked of the store before a session is prolonged or moved: whether it may be still. Cached answers do not
+//! count here, or a session that was ended elsewhere could get out of the reach of what ended it.
+
+use super::{Plan, RowStep};
+use crate::core::clock::Millis;
+use crate::core::entries::Entries;
+use crate::core::error::{CommitError, Rejection, StoreError};
+use crate::core::key::KeyId;
+use crate::core::record::{Device, Place, SessionId};
+use crate::core::state::{CookieStep, Loaded, Renewal, State};
+use crate::sessions::Core;
+use crate::store::revocation::Revoking;
+use crate::store::rows::{LiveRow, Living, Rows};
+
+/// What is left of a plan, and the key for its cookie; or why the session is over.
+pub(super) type Confirmed = Result<(Plan, KeyId), Rejection>;
+
+impl Core {
+    /// Asks, and gives the session the generation of its subject that it is to be sealed with. Where the store does not
+    /// say, what remains of the plan is what needs no answer.
+    pub(super) async fn confirm(
+        &self,
+        (revoking, rows): (&Revoking, &Rows),
+        work: &mut State,
+        plan: Plan,
+        (now, primary): (Millis, KeyId),
+    ) -> Result<Confirmed, CommitError> {
+        let mere = plan.cookie == CookieStep::Prolong;
+        let moves_nothing = matches!(plan.row, RowStep::Leave | RowStep::Write | RowStep::Bind);
+        let opener = work.loaded.as_ref().filter(|loaded| moves_nothing && is_mere_data(work, loaded));
+        let opener = opener.map(|loaded| loaded.key_id);
+        let mut found = None;
+        let question = self.ask((revoking, rows), work, plan, (now, primary), &mut found);
+        let answer = match mere || opener.is_some() {
+            true => revoking.unless_down(rows, question).await,
+            false => question.await,
+        };
+        let (key, cookie) = match (answer, opener) {
+            (Ok(Err(over)), _) => return Ok(Err(over)),
+            // What was due may have been another key alone.
+            (Ok(Ok(key)), _) if key != primary && mere && !work.use_prolongs(&self.limits) => {
+                return Ok(Ok((plan.without_cookie(work), primary)));
+            }
+            (Ok(Ok(key)), _) => (key, plan.cookie),
+            (Err(_), _) if mere => return Ok(Ok((plan.without_cookie(work), primary))),
+            // The data may be saved where it is, under the key and with the times that it has.
+            (Err(_), Some(opener)) if matches!(found, Some(Living::InRow(_))) => (opener, CookieStep::Leave),
+            (Err(_), Some(opener)) => {
+                if plan.row == RowStep::Bind {
+                    return Ok(Ok((self.unbound(work), opener)));
+                }
+                work.renewal = Renewal::Skip;
+                (opener, plan.cookie)
+            }
+            (Err(error), None) => return Err(error.into()),
+        };
+        let plan = match found {
+            Some(Living::InRow(row)) => self.moved(work, row, cookie),
+            // It is to be there as long as its session is, whatever becomes of that key.
+            Some(Living::InCookie(Some(row))) if !row.current && cookie != CookieStep::Leave => {
+                Plan { row: RowStep::Bind, cookie }
+            }
+            Some(Living::InCookie(_)) | None => Plan { cookie, ..plan },
+        };
+        Ok(Ok((plan, key)))
+    }
+
+    /// What to do with a session that a parallel request has moved into this row.
+    fn moved(&self, work: &mut State, row: LiveRow, cookie: CookieStep) -> Plan {
+        if work.entries.changed() || work.issued() > row.counter {
+            return Plan { row: RowStep::Create, cookie };
+        }
+        work.row = Some(row.seen());
+        work.entries = Entries::new(row.entries);
+        work.header.place = Place::Store;
+        // If it is empty, another request may be filling it.
+        if self.is_over(work) { Plan::NOTHING } else { Plan { row: RowStep::Extend, cookie } }
+    }
+
+    /// The session that this request would give another id, if it may have been bound to a device meanwhile.
+    fn may_be_elsewhere(&self, work: &State) -> Option<SessionId> {
+        let loaded = &work.loaded.as_ref()?.header;
+        let is_known = work.row.is_some() || loaded.device != Device::Offered;
+        (self.device.is_some() && !is_known).then_some(loaded.id)
+    }
+
+    /// Whether the session has been bound to a device since this request's cookie was issued, and it brought no proof of that.
+    fn is_elsewhere(&self, work: &State, living: &Living) -> bool {
+        self.device.is_some() && living.device().is_some_and(|key| work.header.device.bound() != Some(key))
+    }
+
+    /// The key to seal under, or why the session is over.
+    async fn ask(
+        &self,
+        (revoking, rows): (&Revoking, &Rows),
+        work: &mut State,
+        plan: Plan,
+        (now, primary): (Millis, KeyId),
+        found: &mut Option<Living>,
+    ) -> Result<Result<KeyId, Rejection>, StoreError> {
+        let deadline = rows.deadline();
+        let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
+        if same_id && plan.row == RowStep::Leave {
+            match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
+                Ok(living) if self.is_elsewhere(work, &living) => return Ok(Err(Rejection::Unproven)),
+                Ok(living) => *found = Some(living),
+                Err(over) => return Ok(Err(over)),
+            }
+        }
+        if let (RowStep::Replace, Some(id)) = (plan.row, self.may_be_elsewhere(work))
+            && let Ok(living) = revoking.ask_session_now(rows, id, now, deadline).await?
+            && self.is_elsewhere(work, &living)
+        {
+            if !work.authenticated {
+                return Ok(Err(Rejection::Unproven));
+            }
+            work.start_empty();
+            // It ends if it is theirs.
+            let is_theirs = |loaded: &mut Loaded| loaded.header.subject == work.header.subject;
+            work.loaded.take_if(|loaded| !is_theirs(loaded));
+        }
+        let generation = async |key: KeyId, subject: &str| match rows.sealer.subject_row(key, subject) {
+            Some(place) => revoking.ask_subject_now(rows, &place, now, deadline).await,
+            None => Ok(None),
+        };
+        if let Some((loaded, former)) = former_subject(work) {
+            let is_over = match generation(loaded.key_id, former).await {
+                Ok(present) => present.is_some_and(|present| present != loaded.header.generation),
+                // Nobody can tell, and whoever logs in has proved enough to begin anew.
+                Err(StoreError::Corrupt(_)) if work.authenticated => true,
+                Err(error) => return Err(error),
+            };
+            if is_over && !work.authenticated {
+                return Ok(Err(Rejection::Revoked));
+            }
+            if is_over {
+                work.start_empty();
+            }
+        }
+        let Some(subject) = work.header.subject.clone() else { return Ok(Ok(primary)) };
+        let goes_on =
+            |loaded: &&Loaded| !work.authenticated && loaded.header.subject.as_ref() == Some(&subject);
+        let loaded = work.loaded.as_ref().filter(goes_on);
+        let Some(opener) = loaded.map(|loaded| loaded.key_id) else {
+            if rows.sealer.subject_row(primary, &subject).is_none() {
+                return Err(StoreError::Timeout("the keys have changed meanwhile".into()));
+            }
+            work.header.generation = match generation(primary, &subject).await {
+                Ok(sealing) => sealing.unwrap_or(0),
+                // Nobody can tell which of the subject's sessions are over, so all are but this one.
+                Err(StoreError::Corrupt(_)) => {
+                    let until = self.last_end_of_any(now);
+                    revoking.replace_generation(rows, &subject, (now, until)).await?
+                }
+                Err(error) => return Err(error),
+            };
+            return Ok(Ok(primary));
+        };
+        let sealing = generation(primary, &subject).await?;
+        let opening = if opener == primary { sealing } else { generation(opener, &subject).await? };
+        if opening.is_some_and(|present| present != work.header.generation) {
+            return Ok(Err(Rejection::Revoked));
+        }
+        // Where they differ a revocation may be on its way from the one key to the other. It will meet the session under
+        // the key that it came with.
+        let differs = sealing.is_some() && sealing != opening;
+        Ok(Ok(if differs { opener } else { primary }))
+    }
+}
+
+/// The subject whose session this was before this request, where it is another's by now or begins anew.
+fn former_subject(state: &State) -> Option<(&Loaded, &str)> {
+    let loaded = state.loaded.as_ref()?;
+    let former = loaded.header.subject.as_deref()?;
+    let is_over = state.authenticated || state.header.subject.as_deref() != Some(former);
+    is_over.then_some((loaded, former))
+}
+
+/// Whether nothing was asked for but to save entries, or a wish about persistence.
+pub(super) fn is_mere_data(state: &State, loaded: &Loaded) -> bool {
+    state.renewal != Renewal::Touch
+        && state.header.id == loaded.header.id
+        && state.header.times == loaded.header.times
+}

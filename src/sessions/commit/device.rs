@@ -1,0 +1,113 @@
+//! What a response tells the browser about the device that its session is bound to.
+
+use super::confirm::{Confirmed, is_mere_data};
+use super::{Plan, RowStep};
+use crate::core::clock::Millis;
+use crate::core::cookie::{DeviceLines, SetCookies};
+use crate::core::device::Binder;
+use crate::core::error::CommitError;
+use crate::core::event::Event;
+use crate::core::key::KeyId;
+use crate::core::record::Device;
+use crate::core::session::Session;
+use crate::core::state::{CookieStep, Renewal, State, Unproven};
+use crate::sessions::Core;
+use crate::store::revocation::Revoking;
+use crate::store::rows::Rows;
+use crate::store::stored::{NotDone, RowProtocol};
+
+impl Core {
+    /// Whether this response asks the browser for a key of the session's: at a login, unless it has one.
+    pub(super) fn offers(&self, state: &State) -> bool {
+        let bound = matches!(state.header.device, Device::Bound(_));
+        self.device.is_some() && state.can_offer && state.authenticated && !bound
+    }
+
+    /// Whether the session is to get a key from now on: where that is required, also if nobody can be asked for it.
+    pub(super) fn marks_offered(&self, state: &State) -> bool {
+        let required = self.device.as_ref().is_some_and(Binder::is_required);
+        let free = state.header.device == Device::Free;
+        self.offers(state) || (required && state.authenticated && free)
+    }
+
+    /// Makes it known which device the session is bound to, before its cookie says so. Where the store does not answer the
+    /// session stays as it came, and the next request with a proof binds it.
+    pub(super) async fn bind(
+        &self,
+        (revoking, rows): (&Revoking, &Rows),
+        work: &mut State,
+        (plan, key): (Plan, KeyId),
+        now: Millis,
+    ) -> Result<Confirmed, CommitError> {
+        let protocol = RowProtocol { rows, limits: &self.limits, now };
+        let bind = async {
+            match protocol.bind(work).await {
+                Err(NotDone::Failed(CommitError::Store(error))) => Err(error),
+                other => Ok(other),
+            }
+        };
+        let failure = match revoking.unless_down(rows, bind).await {
+            Ok(Ok(true)) => {
+                revoking.bound(work.header.id, now);
+                return Ok(Ok((Plan { row: RowStep::Leave, ..plan }, key)));
+            }
+            Ok(Ok(false)) => return Ok(Ok((Plan { row: RowStep::Create, ..plan }, key))),
+            Ok(Err(NotDone::Lost(reason))) => return Ok(Err(reason)),
+            Ok(Err(NotDone::Failed(error))) => error,
+            Err(error) => error.into(),
+        };
+        match work.loaded.as_ref().filter(|loaded| is_mere_data(work, loaded)).map(|loaded| loaded.key_id) {
+            Some(opener) => Ok(Ok((self.unbound(work), opener))),
+            None => Err(failure),
+        }
+    }
+
+    /// What remains for a session that cannot be bound now: what is to be saved beside that, under the times that it has.
+    pub(super) fn unbound(&self, work: &mut State) -> Plan {
+        work.unbind();
+        work.renewal = Renewal::Skip;
+        let cookie = match work.cookie_step(&self.limits) {
+            CookieStep::Issue => CookieStep::Issue,
+            _ => CookieStep::Leave,
+        };
+        Plan { row: RowStep::Leave, cookie }
+    }
+
+    /// The response's lines with what is said of the device.
+    pub(super) fn with_device(&self, session: &Session, mut lines: SetCookies) -> SetCookies {
+        if let Some(binder) = &self.device {
+            let (told, offered) = session.with(|state| {
+                let told = self.device_lines(binder, state, &lines);
+                let offered = told.as_ref().is_some_and(|lines| lines.registration.is_some());
+                (told, offered.then_some(state.header.id))
+            });
+            offered.into_iter().for_each(|id| self.sink.tell(&Event::DeviceOffered { id }));
+            lines.device = told.map(Box::new);
+        }
+        lines
+    }
+
+    fn device_lines(&self, binder: &Binder, state: &mut State, lines: &SetCookies) -> Option<DeviceLines> {
+        let now = state.now;
+        let unproven = state.besides.as_mut().and_then(|besides| besides.unproven.take());
+        let issued = lines.own.as_ref().is_some_and(|own| !own.removes());
+        if issued && self.offers(state) {
+            let proof = unproven.map(|_| binder.remove_proof());
+            return Some(DeviceLines {
+                proof,
+                registration: Some(binder.offer(state.header.id, now)),
+                challenge: None,
+            });
+        }
+        if let Some(Unproven { session, key }) = unproven {
+            let id = session.header.id;
+            let challenge = |key: &_| binder.challenge(id, key, &binder.identifier(id, key), now);
+            let challenge = key.as_deref().map(challenge);
+            return Some(DeviceLines { proof: Some(binder.remove_proof()), registration: None, challenge });
+        }
+        let loaded = &state.loaded.as_ref()?.header;
+        let ended = lines.own.as_ref().is_some_and(|own| own.removes());
+        let removes = ended && loaded.device != Device::Free;
+        removes.then(|| DeviceLines { proof: Some(binder.remove_proof()), ..DeviceLines::default() })
+    }
+}

@@ -1,0 +1,160 @@
+//! What a commit does to the list of its subject's sessions: the line is there before the cookie is, and goes after the
+//! session's end is.
+
+use super::{Plan, RowStep};
+use crate::core::clock::Millis;
+use crate::core::cookie::SetCookies;
+use crate::core::error::CommitError;
+use crate::core::event::Event;
+use crate::core::measure;
+use crate::core::record::{Header, Line, Place, SessionId};
+use crate::core::session::Session;
+use crate::core::state::{Stage, State};
+use crate::sessions::Core;
+use crate::store::roster::{Enrolled, Entry};
+use crate::store::stored::RowProtocol;
+
+/// What a commit did to the list before it did anything else.
+pub(super) enum Listing {
+    Untouched,
+    /// The session's line is new, in the place of this one.
+    Added {
+        subject: Box<str>,
+        id: SessionId,
+        former: Option<Line>,
+    },
+}
+
+impl Core {
+    /// Whether the list has to hear what the session is called.
+    pub(super) fn is_named(&self, state: &State) -> bool {
+        self.roster.is_some()
+            && state.label().is_some()
+            && state.stage == Stage::Open
+            && state.header.subject.is_some()
+            && !self.is_disowned(state)
+            && !state.is_unproven()
+    }
+
+    /// Puts the session into the list of its subject's, if it is to have a cookie that it had not, and notes what moves
+    /// its end. `asked`: whether the store was asked whether it goes on.
+    pub(super) async fn enroll(
+        &self,
+        work: &State,
+        plan: Plan,
+        asked: bool,
+        now: Millis,
+    ) -> Result<Listing, CommitError> {
+        let (Some(roster), Some(subject)) = (self.roster_at(now), work.header.subject.as_deref()) else {
+            return Ok(Listing::Untouched);
+        };
+        let loaded = work.loaded.as_ref().map(|loaded| &loaded.header);
+        let is_new = loaded.is_none_or(|loaded| loaded.id != work.header.id);
+        let deadline = roster.rows.deadline();
+        if plan.row == RowStep::End || is_new && !plan.issues() {
+            return Ok(Listing::Untouched);
+        }
+        if !is_new {
+            if asked && plan.issues() || work.label().is_some() {
+                roster.note(&work.header, work.label(), deadline).await;
+            }
+            return Ok(Listing::Untouched);
+        }
+        let was_theirs = loaded.filter(|loaded| loaded.subject.as_deref() == Some(subject));
+        // It was over with all others of its subject, and stays, so it may find its place taken.
+        let was_over = was_theirs.is_some_and(|loaded| loaded.generation != work.header.generation);
+        let is_login = work.header.authenticated_at != Millis::ZERO;
+        let stays = was_over && is_login && !work.authenticated;
+        let entry = Entry {
+            line: roster.line(&work.header),
+            label: work.label(),
+            replaces: was_theirs.map(|loaded| loaded.id),
+            counts: work.authenticated || stays,
+            yields: stays,
+            slack: Millis::ZERO,
+        };
+        let (id, counts) = (work.header.id, entry.counts);
+        match roster.enroll(subject, entry, deadline).await {
+            Ok(Enrolled::Added { former, sessions }) => {
+                if work.authenticated {
+                    measure::subject_sessions(sessions);
+                }
+                Ok(Listing::Added { subject: subject.into(), id, former })
+            }
+            Ok(Enrolled::Kept) => Ok(Listing::Untouched),
+            Ok(Enrolled::Refused) => {
+                self.sink.tell(&Event::LoginRefused { id: loaded.map(|loaded| loaded.id) });
+                Err(CommitError::TooManySessions)
+            }
+            Ok(Enrolled::Ended) => {
+                // It is the same session, so the former id is over as well.
+                if let Some(former) = loaded {
+                    let protocol = RowProtocol { rows: roster.rows, limits: &self.limits, now };
+                    let until = protocol.last_end(former);
+                    protocol.end_row(former.id, work.row.as_ref(), until, deadline).await?;
+                    roster.revoking.ended(former.id, now);
+                    self.strike_out(std::iter::once(former), now).await;
+                }
+                self.tell_failure(id, &CommitError::Ended);
+                Err(CommitError::Ended)
+            }
+            // Nobody can tell whether there is room.
+            Err(error) if counts && roster.roster.most.is_some() => Err(error.into()),
+            Err(_) => Ok(Listing::Untouched),
+        }
+    }
+
+    /// Makes the list what the commit has come to.
+    pub(super) async fn settle_listing(
+        &self,
+        listing: Listing,
+        (before, authenticated): (Option<&Header>, bool),
+        session: &Session,
+        outcome: Result<SetCookies, CommitError>,
+        now: Millis,
+    ) -> Result<SetCookies, CommitError> {
+        let has_cookie = matches!(&outcome, Ok(lines) if lines.own.is_some());
+        let outcome = match outcome {
+            // A login is not dropped in silence, be it listed or not.
+            Ok(_) if authenticated && !has_cookie => Err(CommitError::Ended),
+            outcome => outcome,
+        };
+        let (Some(roster), Listing::Added { subject, id, former }) = (self.roster_at(now), listing) else {
+            return outcome;
+        };
+        let deadline = roster.rows.deadline();
+        if !has_cookie {
+            let _ = roster.remove(&subject, &[id], deadline).await;
+            if let Some(line) = former.filter(|_| !matches!(outcome, Err(CommitError::Ended))) {
+                roster.restore(&subject, line, deadline).await;
+            }
+            return outcome;
+        }
+        if let Some((former, id)) = before.and_then(|before| Some((before.subject.as_deref()?, before.id)))
+            && former != &*subject
+        {
+            let _ = roster.remove(former, &[id], deadline).await;
+        }
+        // Somebody may have ended it who found it in the list. One in the store has met its row.
+        if session.with(|state| state.header.place == Place::Cookie)
+            && let Ok(Err(_)) = roster.revoking.ask_session_now(roster.rows, id, now, deadline).await
+        {
+            let _ = roster.remove(&subject, &[id], deadline).await;
+            roster.revoking.ended(id, now);
+            self.tell_failure(id, &CommitError::Ended);
+            return Err(CommitError::Ended);
+        }
+        outcome
+    }
+
+    /// Takes sessions that have ended out of the lists of their subjects.
+    pub(super) async fn strike_out<'a>(&self, ended: impl Iterator<Item = &'a Header>, now: Millis) {
+        let Some(roster) = self.roster_at(now) else { return };
+        let deadline = roster.rows.deadline();
+        for header in ended {
+            if let Some(subject) = header.subject.as_deref() {
+                let _ = roster.remove(subject, &[header.id], deadline).await;
+            }
+        }
+    }
+}

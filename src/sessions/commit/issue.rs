@@ -1,0 +1,63 @@
+//! Sessions outside of a request.
+
+use super::Plan;
+use crate::core::error::{CommitError, InsertError, IssueError};
+use crate::core::session::Session;
+use crate::core::state::{CookieStep, Origin, Stage, State};
+use crate::sessions::{Brought, CommitContext, Sessions};
+
+impl Sessions {
+    /// Makes a session outside of a request and returns its cookie as `name=value`: for tests of handlers, and for
+    /// logins that happen elsewhere. The closure may return `()` or a `Result`.
+    ///
+    /// # Errors
+    /// [`IssueError`]: what the closure returned, that it destroyed the session, or that the store failed.
+    ///
+    /// ```
+    /// # use sealed_session::{IssueError, Sessions};
+    /// async fn cookie_of_ada(sessions: &Sessions) -> Result<String, IssueError> {
+    ///     sessions.issue(|session| session.insert("user", "ada")).await
+    /// }
+    /// ```
+    pub async fn issue<O: Outcome>(&self, fill: impl FnOnce(&Session) -> O) -> Result<String, IssueError> {
+        let state = State::new(Origin::New, &self.core.limits.terms, self.now());
+        let session = self.session(state, Brought::default());
+        fill(&session).into_result()?;
+        let context = CommitContext { response_head_bytes: 0, secure: true };
+        let plan = |state: &State| match state.stage {
+            Stage::Open => Plan::placed(&self.core, state, CookieStep::Issue, &context),
+            _ => Plan::NOTHING,
+        };
+        if session.with(|state| state.stage == Stage::Destroyed) {
+            return Err(IssueError::Destroyed);
+        }
+        let line = self.core.carry_out(&session, &context, plan).await?.own;
+        let line = line.ok_or(IssueError::Commit(CommitError::Ended))?.into_text();
+        let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
+        Ok(pair.to_owned())
+    }
+}
+
+/// What may come out of the closure of [`Sessions::issue`]: `()` or a `Result` of an [`InsertError`].
+pub trait Outcome: sealed::Sealed {
+    #[doc(hidden)]
+    fn into_result(self) -> Result<(), InsertError>;
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<(), InsertError> {
+        Ok(())
+    }
+}
+
+impl<T> Outcome for Result<T, InsertError> {
+    fn into_result(self) -> Result<(), InsertError> {
+        self.map(drop)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for () {}
+    impl<T> Sealed for Result<T, super::InsertError> {}
+}

@@ -1,0 +1,96 @@
+//! The sessions of a subject, listed and ended one by one.
+
+use super::carried::carried;
+use crate::core::error::RevokeError;
+use crate::core::event::Event;
+use crate::core::session::Session;
+use crate::sessions::{Core, Sessions};
+use crate::store::roster::{RosterProtocol, SessionSummary};
+use crate::store::stored::RowProtocol;
+
+impl Sessions {
+    /// The sessions of a subject, of this cookie's name, the one that was used last first: "where am I logged in?". Sessions
+    /// in cookies are among them. The request's own is the one whose [`handle`](crate::Session::handle) is the summary's.
+    ///
+    /// It costs a round trip for the list and one for the subject, each once more for every other key of the ring, and one for each
+    /// session, 32 at a time. Up to 1,000 sessions are listed, those that were used
+    /// last. A line is lost if the store fails in that moment; it comes back when its session is used in another hour. A session
+    /// that use has prolonged may be listed for as long as one use prolongs it, and at most an hour, after it is over.
+    ///
+    /// # Errors
+    /// [`RevokeError::Off`] without a store or with [`Revocation::Off`](crate::Revocation::Off), [`RevokeError::Unlisted`]
+    /// with [`roster(false)`](crate::SessionsBuilder::roster), [`RevokeError::Store`].
+    ///
+    /// ```
+    /// use sealed_session::{RevokeError, Session, Sessions};
+    ///
+    /// async fn my_devices(sessions: &Sessions, session: &Session) -> Result<Vec<String>, RevokeError> {
+    ///     let Some(user) = session.subject() else { return Ok(Vec::new()) };
+    ///     let listed = sessions.of(&user).await?;
+    ///     let line = |device: &sealed_session::SessionSummary| {
+    ///         let name = device.label.as_deref().unwrap_or("some browser"); // to be escaped in HTML
+    ///         let here = session.handle().as_ref() == Some(&device.handle);
+    ///         format!("{name}, last used {}{}", device.seen_at, if here { " (this one)" } else { "" })
+    ///     };
+    ///     Ok(listed.iter().map(line).collect())
+    /// }
+    /// ```
+    pub async fn of(&self, subject: &str) -> Result<Vec<SessionSummary>, RevokeError> {
+        let roster = self.core.listing(self.now())?;
+        let lines = roster.list(subject).await?;
+        Ok(lines.iter().map(|line| roster.summary(subject, line)).collect())
+    }
+
+    /// Ends the session of a subject that has this handle: in this process from now on, in others within
+    /// [`Revocation`](crate::Revocation)'s time. False: none of the listed ones has it. It may have ended already, or its line was
+    /// lost and the session goes on: then [`revoke_subject`](Self::revoke_subject) ends it with all the others.
+    ///
+    /// The handle may come from a form: it ends nothing but what is this subject's, so take the subject from the session, and
+    /// never from the request. Once begun it is carried to its end like [`revoke`](Self::revoke), and leaves the same mark.
+    ///
+    /// # Errors
+    /// Like [`of`](Self::of); after [`RevokeError::Store`] the session may have ended.
+    pub async fn end(&self, subject: &str, handle: &str) -> Result<bool, RevokeError> {
+        let (sessions, subject, handle) = (self.clone(), subject.to_owned(), handle.to_owned());
+        carried(async move {
+            let core = &sessions.core;
+            let now = sessions.now();
+            let roster = core.listing(now)?;
+            let Some(id) = roster.find(&subject, &handle).await? else { return Ok(false) };
+            let row = RowProtocol { rows: roster.rows, limits: &core.limits, now };
+            row.end_row(id, None, core.last_end_of_any(now), roster.rows.deadline()).await?;
+            roster.revoking.ended(id, now);
+            sessions.tell(&Event::Revoked { id });
+            // It is over. A line that is left over goes when somebody looks.
+            let _ = roster.remove(&subject, &[id], roster.rows.deadline()).await;
+            Ok(true)
+        })
+        .await
+    }
+}
+
+impl Sessions {
+    /// Whether a login of the subject in this session would be let in: false only with
+    /// [`max_sessions`](crate::SessionsBuilder::max_sessions) and [`Overflow::Refuse`](crate::Overflow::Refuse), where the subject has as
+    /// many sessions in use as it may have and this is none of them. Ask before `authenticate`, to show a page instead of the
+    /// 403 that the login would be answered with; another login may still come first.
+    ///
+    /// # Errors
+    /// Like [`of`](Self::of).
+    pub async fn has_room(&self, subject: &str, session: &Session) -> Result<bool, RevokeError> {
+        let own = session.with(|state| match state.unproven_of(subject) {
+            Some(unproven) => unproven.header.id,
+            None => state.header.id,
+        });
+        Ok(self.core.listing(self.now())?.has_room(subject, own).await?)
+    }
+}
+
+impl Core {
+    fn listing(&self, now: crate::core::clock::Millis) -> Result<RosterProtocol<'_>, RevokeError> {
+        if self.revoking.is_none() {
+            return Err(RevokeError::Off);
+        }
+        self.roster_at(now).ok_or(RevokeError::Unlisted)
+    }
+}

@@ -1,0 +1,230 @@
+//! What a response has to do about the session: the one decision, made from what is known without asking.
+
+use crate::core::clock::Millis;
+use crate::core::device::Binder;
+use crate::core::key::KeyId;
+use crate::core::lifetime;
+use crate::core::record::{Header, Place};
+use crate::core::state::{CookieStep, Renewal, Stage, State};
+use crate::sessions::{CommitContext, Core};
+
+/// What stands in the response head around the value of `Set-Cookie`, and the lines that forbid caching it.
+const SET_COOKIE_LINE: usize = "set-cookie: \r\n".len();
+const CACHE_LINES: usize = "vary: Cookie\r\ncache-control: no-store\r\n".len();
+
+/// An answer later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
+const SLOW: Millis = Millis(500);
+
+/// A step at the row, then one at the cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) row: RowStep,
+    pub(super) cookie: CookieStep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowStep {
+    /// It stays as it is, or there is none.
+    Leave,
+    /// The session moves into a new one.
+    Create,
+    /// The session's changes go over what is there.
+    Write,
+    /// It lives longer.
+    Extend,
+    /// One is made that says which device the session in its cookie is bound to.
+    Bind,
+    /// The session is put where it belongs under its new id, then the row of the former one is ended.
+    Replace,
+    /// It is ended, or one is made that says so.
+    End,
+}
+
+impl Plan {
+    pub(super) const NOTHING: Self = Self::new(RowStep::Leave, CookieStep::Leave);
+
+    const fn new(row: RowStep, cookie: CookieStep) -> Self {
+        Self { row, cookie }
+    }
+
+    pub(super) fn of(core: &Core, state: &State, context: &CommitContext) -> Self {
+        let stored = state.row.is_some();
+        // While revocation is on, a row tells that a session is over also where none told that it lived.
+        let has_end = stored || state.loaded.as_ref().is_some_and(|loaded| core.can_end(&loaded.header));
+        let ends_others = || state.others().iter().any(|other| core.can_end(other));
+        match state.stage {
+            Stage::Committed | Stage::Detached | Stage::Foreign => return Self::NOTHING,
+            _ if state.is_unproven() => return Self::NOTHING,
+            Stage::Destroyed if has_end || ends_others() => {
+                return Self::new(RowStep::End, CookieStep::Remove);
+            }
+            Stage::Destroyed if state.cookies > 0 => return Self::new(RowStep::Leave, CookieStep::Remove),
+            Stage::Destroyed => return Self::NOTHING,
+            Stage::Open => {}
+        }
+        // Who has authenticated gets a session of nothing that was loaded.
+        if core.is_disowned(state) && !state.authenticated {
+            return Self::NOTHING;
+        }
+        if has_end && state.is_renewed() {
+            return Self::new(RowStep::Replace, CookieStep::Issue);
+        }
+        if core.is_over(state) {
+            let removes = state.loaded.is_some() || state.remove_refused;
+            // A row that was empty before may have been filled by another request by now.
+            return match (removes, stored) {
+                (true, true) => Self::new(RowStep::Write, CookieStep::Leave).if_row_differs(state),
+                (true, false) => Self::new(RowStep::Leave, CookieStep::Remove),
+                (false, _) => Self::NOTHING,
+            };
+        }
+        let mut cookie = state.cookie_step(&core.limits);
+        if stored && state.outdated && (state.differs_from_row() || state.saved) {
+            cookie = CookieStep::Issue;
+        }
+        if stored && (state.differs_from_row() || !state.is_current()) {
+            return Self::new(RowStep::Write, cookie);
+        }
+        match cookie {
+            CookieStep::Leave => Self::NOTHING,
+            cookie if stored => Self::new(RowStep::Extend, cookie),
+            cookie => Self::placed(core, state, cookie, context),
+        }
+    }
+
+    /// Into the cookie, or out of it.
+    pub(super) fn placed(core: &Core, state: &State, cookie: CookieStep, context: &CommitContext) -> Self {
+        match core.place(state, context) {
+            Place::Cookie if core.revoking.is_some() && state.is_being_bound() => {
+                Self::new(RowStep::Bind, cookie)
+            }
+            Place::Cookie => Self::new(RowStep::Leave, cookie),
+            Place::Store => Self::new(RowStep::Create, cookie),
+        }
+    }
+
+    fn if_row_differs(self, state: &State) -> Self {
+        if state.differs_from_row() { self } else { Self::NOTHING }
+    }
+
+    /// What remains where the cookie stays as it is.
+    pub(super) fn without_cookie(self, state: &State) -> Self {
+        match self.row {
+            RowStep::Write => Self::new(RowStep::Write, CookieStep::Leave).if_row_differs(state),
+            _ => Self::NOTHING,
+        }
+    }
+
+    /// What remains if a mere prolongation can wait for the next request.
+    pub(super) fn in_time(self, core: &Core, state: &State, context: &CommitContext, now: Millis) -> Self {
+        let waits = self.cookie == CookieStep::Prolong && core.may_wait(state, context, now);
+        if waits { self.without_cookie(state) } else { self }
+    }
+
+    /// Whether a session's id is over with it.
+    pub(super) fn ends(self) -> bool {
+        matches!(self.row, RowStep::Replace | RowStep::End)
+    }
+
+    pub(super) fn issues(self) -> bool {
+        matches!(self.cookie, CookieStep::Prolong | CookieStep::Issue)
+    }
+
+    /// Whether the store is needed.
+    pub(super) fn waits(self, core: &Core, state: &State, now: Millis, primary: KeyId) -> bool {
+        self.row != RowStep::Leave || core.is_named(state) || self.has_to_ask(core, state, now, primary)
+    }
+
+    /// Whether the store has to be asked first whether the session, or its subject's, was ended.
+    pub(super) fn has_to_ask(self, core: &Core, state: &State, now: Millis, primary: KeyId) -> bool {
+        if core.revoking.is_none() || !self.issues() && self.row != RowStep::Create {
+            return false;
+        }
+        let of_subject = state.header.subject.is_some();
+        match self.row {
+            RowStep::Leave => core.moves(state, now, primary),
+            // These meet the session's row anyway.
+            RowStep::Write | RowStep::Extend | RowStep::Bind => of_subject && core.moves(state, now, primary),
+            RowStep::Create | RowStep::Replace => of_subject,
+            RowStep::End => false,
+        }
+    }
+}
+
+impl Core {
+    /// Where a session belongs that is not in the store yet.
+    pub(super) fn place(&self, state: &State, context: &CommitContext) -> Place {
+        let whole = self.limits.name_value(state.whole_len(&self.limits));
+        let fits = !state.outgrows_cookie(&self.limits) && self.head_overrun(state, whole, context).is_none();
+        if fits { Place::Cookie } else { Place::Store }
+    }
+
+    /// The size of the response head with a cookie of this name + value, if that is over the budget.
+    pub(super) fn head_overrun(
+        &self,
+        state: &State,
+        name_value: usize,
+        context: &CommitContext,
+    ) -> Option<(usize, usize)> {
+        let budget = self.limits.stored?.head_budget;
+        let line = SET_COOKIE_LINE + self.cookie.line_len(context.secure, name_value);
+        let former = self.cookie.former_lens(context.secure).map(|len| SET_COOKIE_LINE + len);
+        let offer =
+            if self.offers(state) { self.device.as_ref().map_or(0, Binder::offer_line_len) } else { 0 };
+        let lines = line + offer + if state.cookies > 1 { former.sum() } else { 0 };
+        let bytes = context.response_head_bytes + lines + if self.cache_headers { CACHE_LINES } else { 0 };
+        (bytes > budget).then_some((bytes, budget))
+    }
+
+    /// Whether there is a place that can say of a session that it was ended.
+    pub(super) fn can_end(&self, header: &Header) -> bool {
+        self.revoking.is_some() || (self.rows.is_some() && header.place == Place::Store)
+    }
+
+    /// Whether there is nothing that would be worth a cookie.
+    pub(super) fn is_over(&self, state: &State) -> bool {
+        state.is_empty() && !self.issue_empty
+    }
+
+    /// Whether the key that had sealed the session was revoked since this request began. What it had sealed must not go
+    /// on under another one.
+    pub(super) fn is_disowned(&self, state: &State) -> bool {
+        state.loaded.as_ref().is_some_and(|loaded| self.sealer.ring().has_revoked(loaded.key_id))
+    }
+
+    /// Whether this process knows that the session is over, so that no late answer puts its cookie over a newer one.
+    pub(super) fn is_known_to_be_over(&self, state: &State) -> bool {
+        self.revoking.as_ref().zip(state.loaded.as_ref()).is_some_and(|(revoking, loaded)| {
+            loaded.header.id == state.header.id && revoking.has_ended(loaded.header.id)
+        })
+    }
+
+    /// Whether the cookie that is about to be issued reaches further than the one that was loaded.
+    fn moves(&self, state: &State, now: Millis, primary: KeyId) -> bool {
+        let Some(loaded) = &state.loaded else { return state.header.subject.is_some() };
+        let (before, after) = (&loaded.header.times, state.sealed_times(&self.limits, now));
+        let refreshed = self.limits.terms.idle.is_some() && state.use_prolongs(&self.limits);
+        state.renewal == Renewal::Touch
+            || loaded.header.id != state.header.id
+            || loaded.key_id != primary
+            || (before.anchor, before.duration, before.own) != (after.anchor, after.duration, after.own)
+            || refreshed
+    }
+
+    /// Whether a session that is merely due need not be prolonged now, and better is not: the answer came so late that a
+    /// newer cookie may have been set meanwhile, or the cookie would make the response head too large.
+    pub(super) fn may_wait(&self, state: &State, context: &CommitContext, now: Millis) -> bool {
+        let terms = &self.limits.terms;
+        let (end, _) = lifetime::first_end(&state.header.times, terms, now);
+        let times = &state.header.times;
+        let span = self.limits.use_span(times);
+        let absolute = lifetime::absolute_end(times, terms).map_or(span, |end| end.minus(times.created_at));
+        let spare = Millis(span.min(absolute).0 / 2);
+        let name_value = self.limits.name_value(state.plaintext_len(&self.limits));
+        let is_late = now.minus(state.now) > SLOW;
+        // Near the absolute end a cookie moves nothing any more.
+        let gains = lifetime::first_end(&state.sealed_times(&self.limits, now), terms, now).0 > end;
+        (end.minus(now) > spare || !gains)
+            && (is_late || self.head_overrun(state, name_value, context).is_some())
+    }
+}

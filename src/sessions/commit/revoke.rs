@@ -1,0 +1,87 @@
+//! Ending sessions that are not the request's own.
+
+use super::carried::carried;
+use crate::core::clock::Millis;
+use crate::core::error::RevokeError;
+use crate::core::event::Event;
+use crate::core::lifetime::{self, SKEW};
+use crate::core::record::SessionId;
+use crate::sessions::{Core, Sessions};
+use crate::store::revocation::Revoking;
+use crate::store::rows::Rows;
+use crate::store::stored::RowProtocol;
+
+impl Sessions {
+    /// Ends the session of this id, wherever it is kept: no cookie of it is accepted any more, in this process from now
+    /// on, in others within [`Revocation`](crate::Revocation)'s time. An id that never was is as good as any.
+    ///
+    /// It leaves a mark in the store that lasts for `max_duration`, because nothing is known of the session but its id.
+    /// Once begun it is carried to its end, also if this future is dropped: then in a task of tokio's.
+    ///
+    /// # Errors
+    /// [`RevokeError::Off`] without a store or with [`Revocation::Off`](crate::Revocation::Off);
+    /// [`RevokeError::Store`], and the session goes on.
+    pub async fn revoke(&self, id: SessionId) -> Result<(), RevokeError> {
+        let sessions = self.clone();
+        carried(async move {
+            let (revoking, rows) = sessions.core.revoking()?;
+            let now = sessions.now();
+            let row = RowProtocol { rows, limits: &sessions.core.limits, now };
+            let until = sessions.core.last_end_of_any(now);
+            row.end_row(id, None, until, rows.deadline()).await?;
+            revoking.ended(id, now);
+            sessions.tell(&Event::Revoked { id });
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends all sessions of a subject, of this cookie's name: in this process from now on, in others within
+    /// [`Revocation`](crate::Revocation)'s time. Sessions that begin after it are not concerned.
+    ///
+    /// "Log out everywhere but here" is this, and then [`Session::renew`](crate::Session::renew) in the same request. It keeps
+    /// as well what another request of this process, which was there by then, renews afterwards. With
+    /// [`max_sessions`](crate::SessionsBuilder::max_sessions) a session is not kept whose place a login has taken since:
+    /// [`CommitError::Ended`](crate::CommitError::Ended).
+    ///
+    /// It leaves one small row per key of the ring in the store, for `max_duration`. Once begun it is carried to its end
+    /// like [`revoke`](Self::revoke).
+    ///
+    /// # Errors
+    /// Like [`revoke`](Self::revoke); after [`RevokeError::Store`] some sessions may have ended. Until it is called again with
+    /// success, others that go on under a retired key may be missing in [`of`](Self::of).
+    ///
+    /// ```
+    /// use sealed_session::{RevokeError, Session, Sessions};
+    ///
+    /// async fn change_password(sessions: &Sessions, session: &Session) -> Result<(), RevokeError> {
+    ///     if let Some(user) = session.subject() {
+    ///         sessions.revoke_subject(&user).await?;
+    ///         session.renew();
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub async fn revoke_subject(&self, subject: &str) -> Result<(), RevokeError> {
+        let (sessions, subject) = (self.clone(), subject.to_owned());
+        carried(async move {
+            let (revoking, rows) = sessions.core.revoking()?;
+            let now = sessions.now();
+            let until = sessions.core.last_end_of_any(now);
+            revoking.replace_generation(rows, &subject, (now, until)).await?;
+            sessions.tell(&Event::SubjectRevoked);
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Core {
+    fn revoking(&self) -> Result<(&Revoking, &Rows), RevokeError> {
+        self.revoking.as_ref().zip(self.rows.as_ref()).ok_or(RevokeError::Off)
+    }
+
+    pub(super) fn last_end_of_any(&self, now: Millis) -> Millis {
+        lifetime::last_end_of_any(&self.limits.terms, now).plus(SKEW)
+    }
+}

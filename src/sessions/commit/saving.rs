@@ -1,0 +1,165 @@
+//! What a session asks of its `Sessions`: `save` and `reload`, its dealings with its row outside of the response, for
+//! streams and websockets; and what needs the keys.
+
+use async_trait::async_trait;
+
+use crate::core::clock::Millis;
+use crate::core::csrf::{self, Binding};
+use crate::core::error::{CommitError, CsrfError};
+use crate::core::event::Event;
+use crate::core::record::SessionId;
+use crate::core::session::{Backend, Session};
+use crate::core::state::{Limits, Stage, State};
+use crate::sessions::Core;
+use crate::store::roster::handles;
+use crate::store::stored::{NotDone, RowProtocol};
+
+#[async_trait]
+impl Backend for Core {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn csrf_token(&self, of: &Binding) -> String {
+        csrf::token(self.sealer.ring(), self.cookie.name(), of)
+    }
+
+    fn verify_csrf(&self, of: &[Binding], token: &str) -> Result<(), CsrfError> {
+        let (ring, name) = (self.sealer.ring(), self.cookie.name());
+        let verify = || {
+            let mut outcome = Err(CsrfError::OtherSession);
+            for of in of {
+                outcome = csrf::verify(ring, name, of, token);
+                if outcome != Err(CsrfError::OtherSession) {
+                    break;
+                }
+            }
+            outcome
+        };
+        match verify() {
+            // Another node may have made it under a key that came meanwhile.
+            Err(CsrfError::UnknownKey(_)) => {
+                self.sink.looked(ring, ring.look_for_unknown(Some(self.clock.now())));
+                verify()
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn save(&self, session: &Session) -> Result<(), CommitError> {
+        let Some(rows) = &self.rows else { return Ok(()) };
+        let _turn = session.turn().await;
+        let work = session.with(|state| {
+            let writes = matches!(state.stage, Stage::Open | Stage::Detached) && state.differs_from_row();
+            (writes && is_in_row(state)).then(|| checkpoint(state))
+        });
+        let Some(mut work) = work else { return Ok(()) };
+        let (id, now, before) = (work.header.id, self.now(), work.clone());
+        let saved = RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await;
+        let bytes = work.row_len();
+        session.with(|state| match saved {
+            Ok(()) => {
+                work.entries = work.entries.settled();
+                merge_since(state, work);
+                state.saved = true;
+            }
+            Err(_) => merge_since(state, before),
+        });
+        self.over(id, saved)?;
+        self.sink.tell(&Event::Written { id, bytes });
+        Ok(())
+    }
+
+    fn handle(&self, subject: &str, id: SessionId) -> Option<String> {
+        self.roster.as_ref().zip(self.rows.as_ref()).and_then(|(_, rows)| handles(rows, subject, id).next())
+    }
+
+    fn given_generation(&self, subject: &str, since: Millis) -> Option<u64> {
+        let place = self.rows.as_ref()?.sealer.subject_row(self.sealer.ring().primary(), subject)?;
+        self.revoking.as_ref()?.given(&place, since)
+    }
+
+    async fn reload(&self, session: &Session) -> Result<(), CommitError> {
+        let Some(rows) = &self.rows else { return Ok(()) };
+        let _turn = session.turn().await;
+        let work = session.with(|state| {
+            let reads = state.stage != Stage::Destroyed && is_in_row(state);
+            if reads && state.stage == Stage::Committed {
+                // Its changes are in the row.
+                state.entries = state.entries.settled();
+            }
+            reads.then(|| checkpoint(state))
+        });
+        let Some(mut work) = work else { return Ok(()) };
+        let (id, now, before) = (work.header.id, self.now(), work.clone());
+        let found = RowProtocol { rows, limits: &self.limits, now }.reload(&mut work).await;
+        session.with(|state| match found {
+            Ok(()) => {
+                merge_since(state, work);
+                if state.stage == Stage::Committed {
+                    state.stage = Stage::Detached;
+                }
+            }
+            Err(_) => merge_since(state, before),
+        });
+        self.over(id, found)
+    }
+}
+
+/// Whether the session's data is in the row that it was loaded from or last written to.
+fn is_in_row(state: &State) -> bool {
+    state.row.is_some() && !state.is_renewed()
+}
+
+/// Takes the state as it is, so that what is changed from now on can be told apart.
+fn checkpoint(state: &mut State) -> State {
+    let before = state.clone();
+    state.entries = before.entries.settled();
+    before
+}
+
+/// Puts what was changed since the [`checkpoint`] over what became of the state. To another subject, whose session it may have
+/// become since, nothing of it belongs.
+fn merge_since(state: &mut State, became: State) {
+    if !state.entries.are_over_nothing() {
+        let since = std::mem::replace(&mut state.entries, became.entries);
+        state.entries.replay(&since);
+    }
+    state.row = became.row;
+}
+
+impl Core {
+    fn over(&self, id: SessionId, outcome: Result<(), NotDone>) -> Result<(), CommitError> {
+        outcome.map_err(|not_done| match not_done {
+            NotDone::Lost(reason) => {
+                self.sink.tell(&Event::Lost { id, reason });
+                CommitError::Ended
+            }
+            NotDone::Failed(error) => {
+                self.tell_failure(id, &error);
+                error
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::key::{Key, KeyRing};
+    use crate::sessions::Sessions;
+
+    /// Two scopes have no session in common, but who forges may choose the id of an own one.
+    #[test]
+    fn a_token_is_of_one_cookie_name() {
+        let build = |name| {
+            let keys = KeyRing::new(Key::from_bytes([1; 32]));
+            Sessions::builder(keys).cookie_name(name).build().unwrap()
+        };
+        let (site, admin) = (build("__Host-site"), build("__Host-admin"));
+        let of = [Binding::Session(SessionId([7; 16]))];
+        let token = site.core.csrf_token(&of[0]);
+        assert_eq!(site.core.verify_csrf(&of, &token), Ok(()));
+        assert_eq!(admin.core.verify_csrf(&of, &token), Err(CsrfError::OtherSession));
+    }
+}

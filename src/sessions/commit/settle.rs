@@ -1,0 +1,263 @@
+//! What a commit does in the store, before the cookie that leads there is issued.
+
+use std::sync::Arc;
+
+use tracing::Instrument as _;
+
+use super::carried::carried;
+use super::{Plan, RowStep};
+use crate::core::clock::Millis;
+use crate::core::cookie::SetCookies;
+use crate::core::error::{CommitError, Rejection, StoreError};
+use crate::core::event::Event;
+use crate::core::key::KeyId;
+use crate::core::record::{Place, SessionId};
+use crate::core::session::Session;
+use crate::core::state::{CookieStep, Loaded, Stage, State};
+use crate::sessions::{CommitContext, Core};
+use crate::store::stored::{NotDone, RowProtocol};
+
+/// What came of asking whether the session goes on: the key to seal it under, and whether anything was asked.
+struct Asked {
+    any: bool,
+    key: KeyId,
+    /// Whether nothing is to be changed but the device that the session is bound to, and the time that is left.
+    binds_alone: bool,
+}
+
+impl Core {
+    /// Carries out what needs the store, and leaves the session as it is there then. `None`: it needs none any more.
+    pub(super) async fn settle(
+        self: &Arc<Self>,
+        session: &Session,
+        context: &CommitContext,
+        plan: impl Fn(&State) -> Plan,
+    ) -> Option<Result<SetCookies, CommitError>> {
+        self.rows.as_ref()?;
+        let now = self.now();
+        let primary = self.sealer.ring().primary();
+        let (work, plan) = session.with(|state| {
+            self.leave_behind(state);
+            let plan = plan(state);
+            plan.waits(self, state, now, primary).then(|| {
+                state.identify();
+                let before = state.clone();
+                state.stage = Stage::Committed;
+                state.ended = plan.row == RowStep::End;
+                (before, plan)
+            })
+        })?;
+        let span = tracing::debug_span!(target: "sealed_session", "session.commit", session = %work.header.id.log_id());
+        let moment = (now, primary);
+        if !plan.ends() {
+            return Some(self.settle_now(session, work, plan, *context, moment).instrument(span).await);
+        }
+        let (core, session, context) = (Arc::clone(self), session.clone(), *context);
+        let end = async move { core.settle_now(&session, work, plan, context, moment).await };
+        Some(carried(end.instrument(span)).await)
+    }
+
+    async fn settle_now(
+        &self,
+        session: &Session,
+        mut work: State,
+        plan: Plan,
+        context: CommitContext,
+        (now, primary): (Millis, KeyId),
+    ) -> Result<SetCookies, CommitError> {
+        let (Some(rows), context) = (&self.rows, &context) else { return Ok(SetCookies::default()) };
+        work.entries.forget_idle_changes();
+        let id = work.loaded.as_ref().map_or(work.header.id, |loaded| loaded.header.id);
+        let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
+        let mut plan = plan.in_time(self, &work, context, now);
+        if matches!(plan.row, RowStep::Leave | RowStep::Extend | RowStep::Bind)
+            && self.is_known_to_be_over(&work)
+        {
+            lost(Rejection::Revoked);
+            return Ok(SetCookies::lost());
+        }
+        let mut key = primary;
+        let asks = self.revoking.as_ref().filter(|_| plan.has_to_ask(self, &work, now, primary));
+        if let Some(revoking) = asks {
+            match self.confirm((revoking, rows), &mut work, plan, (now, primary)).await? {
+                Ok(confirmed) => (plan, key) = confirmed,
+                Err(reason) => {
+                    lost(reason);
+                    return if plan.row == RowStep::Replace {
+                        Err(CommitError::Ended)
+                    } else {
+                        Ok(SetCookies::lost())
+                    };
+                }
+            }
+        }
+        if plan.row == RowStep::Replace && work.loaded.is_none() {
+            plan = Plan::placed(self, &work, CookieStep::Issue, context);
+        }
+        if let (RowStep::Bind, Some(revoking)) = (plan.row, &self.revoking) {
+            match self.bind((revoking, rows), &mut work, (plan, key), now).await? {
+                Ok(bound) => (plan, key) = bound,
+                Err(reason) => {
+                    lost(reason);
+                    return Ok(SetCookies::lost());
+                }
+            }
+        }
+        // So far it is the session that was loaded.
+        let binds_alone = work.changes_device_alone();
+        if plan.issues() {
+            self.stamp(&mut work, now);
+        }
+        let listing = self.enroll(&work, plan, asks.is_some(), now).await?;
+        let before = work.loaded.as_ref().map(|loaded| loaded.header.clone());
+        let (authenticated, login) = (work.authenticated, Self::authentication(&work));
+        let asked = Asked { any: asks.is_some(), key, binds_alone };
+        let outcome = self.perform(session, work, (plan, asked), context, now).await;
+        let outcome =
+            self.settle_listing(listing, (before.as_ref(), authenticated), session, outcome, now).await;
+        self.tell_all(login.filter(|_| matches!(&outcome, Ok(lines) if lines.own.is_some())));
+        outcome
+    }
+
+    /// The plan's step at the row, then the one at the cookie.
+    async fn perform(
+        &self,
+        session: &Session,
+        mut work: State,
+        (plan, Asked { any: asked, key, binds_alone }): (Plan, Asked),
+        context: &CommitContext,
+        now: Millis,
+    ) -> Result<SetCookies, CommitError> {
+        let Some(rows) = &self.rows else { return Ok(SetCookies::default()) };
+        let protocol = RowProtocol { rows, limits: &self.limits, now };
+        let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
+        let id = loaded.unwrap_or(work.header.id);
+        let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
+        let was_stored = work.row.is_some();
+        let done = match plan.row {
+            RowStep::Leave if !plan.issues() => return Ok(SetCookies::default()),
+            RowStep::Leave | RowStep::Bind => Ok(()),
+            RowStep::Create => protocol.spill(&mut work).await,
+            RowStep::Write => protocol.write(&mut work).await,
+            RowStep::Extend => protocol.extend(&work).await,
+            RowStep::Replace => {
+                let place = |state: &State| (!self.is_over(state)).then(|| self.place(state, context));
+                protocol.replace(&mut work, place).await
+            }
+            RowStep::End => {
+                let set_cookies = self.remove(context.secure);
+                if let Err(source) = self.end_all(&protocol, &work).await {
+                    return Err(CommitError::NotEnded { set_cookies: set_cookies.into_texts(), source });
+                }
+                return Ok(set_cookies);
+            }
+        };
+        match done {
+            Ok(()) if plan.row == RowStep::Replace => self.forget(loaded, now),
+            Ok(()) if work.header.place == Place::Store => {
+                self.revoking.iter().for_each(|revoking| revoking.spilled(work.header.id));
+            }
+            Ok(()) => {}
+            Err(NotDone::Lost(reason)) => {
+                if reason == Rejection::Revoked {
+                    self.forget(loaded, now);
+                }
+                lost(reason);
+                return Ok(SetCookies::lost());
+            }
+            Err(NotDone::Failed(error)) => {
+                if matches!(error, CommitError::Ended) {
+                    self.forget(loaded, now);
+                }
+                self.tell_failure(id, &error);
+                // Nothing was changed but the time that is left, and the next request makes up for that.
+                let mere = binds_alone || plan.cookie == CookieStep::Prolong && !work.differs_from_row();
+                return if mere { Ok(SetCookies::default()) } else { Err(error) };
+            }
+        }
+        if self.is_disowned(&work) && !(work.authenticated && work.entries.are_over_nothing()) {
+            // A login is not dropped in silence.
+            return if work.authenticated { Err(CommitError::Ended) } else { Ok(SetCookies::lost()) };
+        }
+        if plan.issues() && !self.sealer.ring().opens(key) {
+            // What was asked for was this key. If it is gone by now, the next request prolongs the session under another.
+            if plan.cookie == CookieStep::Prolong {
+                return Ok(SetCookies::default());
+            }
+            if asked && work.header.subject.is_some() {
+                return Err(StoreError::Timeout("the keys have changed meanwhile".into()).into());
+            }
+        }
+        let lines = if self.is_over(&work) {
+            self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: false }));
+            work.ended = true;
+            self.remove(context.secure)
+        } else {
+            self.tell_stored(&work, plan.row);
+            let issue = || {
+                let (line, bytes) = self.seal(&work, (now, self.clock.now()), context.secure, key);
+                self.tell_all(self.issued(&work, plan.cookie, bytes, key));
+                if plan.row == RowStep::Replace && was_stored && work.header.place == Place::Cookie {
+                    self.sink.tell(&Event::Returned { id: work.header.id, bytes });
+                }
+                if let (Place::Store, Some((head, budget))) =
+                    (work.header.place, self.head_overrun(&work, bytes, context))
+                {
+                    self.sink.tell(&Event::HeadOverBudget { id: work.header.id, bytes: head, budget });
+                }
+                self.issue(&work, line, context.secure)
+            };
+            if plan.issues() { issue() } else { SetCookies::default() }
+        };
+        // The session as it is after the commit: what a `reload` in a stream goes on from.
+        work.loaded = Some(Loaded { header: work.header.clone(), due: None, key_id: key, current: true });
+        work.stage = Stage::Committed;
+        session.with(|state| *state = work);
+        Ok(lines)
+    }
+
+    /// Ends the session, and with it all others whose cookies the browser sent along: it would go on with one of them. All
+    /// within one deadline, and each whatever becomes of the others.
+    async fn end_all(&self, protocol: &RowProtocol<'_>, work: &State) -> Result<(), StoreError> {
+        let (now, deadline) = (protocol.now, protocol.rows.deadline());
+        let own = work.loaded.as_ref().filter(|_| work.row.is_some() || self.revoking.is_some());
+        let now_bound = &work.header.device;
+        let own = own.map(|loaded| (&loaded.header, work.row.as_ref(), now_bound));
+        let others = work.others().iter().filter(|other| self.can_end(other));
+        let others = others.map(|other| (other, None, &other.device));
+        let (mut outcome, mut ended) = (Ok(()), Vec::new());
+        for (header, row, device) in own.into_iter().chain(others) {
+            match protocol.end(header, row, &[&header.device, device], deadline).await {
+                // What has not proved itself is nobody's to end.
+                Ok(false) => {}
+                Ok(true) => {
+                    self.forget(Some(header.id), now);
+                    self.sink.tell(&Event::Ended { id: header.id, destroyed: true });
+                    ended.push(header);
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        self.strike_out(ended.into_iter(), now).await;
+        outcome
+    }
+
+    /// From now on this process knows that the session is over.
+    fn forget(&self, ended: Option<SessionId>, now: Millis) {
+        if let (Some(revoking), Some(id)) = (&self.revoking, ended) {
+            revoking.ended(id, now);
+        }
+    }
+
+    /// The store's own failures were told where they happened.
+    pub(super) fn tell_failure(&self, id: SessionId, error: &CommitError) {
+        match error {
+            CommitError::Conflict => self.sink.tell(&Event::Conflicted { id }),
+            CommitError::Ended => self.sink.tell(&Event::Lost { id, reason: Rejection::Revoked }),
+            CommitError::Store(_)
+            | CommitError::NotEnded { .. }
+            | CommitError::TooManySessions
+            | CommitError::Foreign => {}
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! What ends sessions from outside: the ended rows of their ids, the generations of their subjects, and what this
+//! process knows of both.
+//!
+//! A cookie session has no row. Whether one was written to end it, or because another request moved it into the store,
+//! has to be asked; and so has its subject's generation. The answers are kept for as long as the configuration allows.
+
+mod breaker;
+mod cache;
+
+use std::time::Duration;
+
+use self::breaker::Breaker;
+pub(crate) use self::cache::AnswerCache;
+use crate::core::clock::Millis;
+use crate::core::error::{ConfigError, Rejection, StoreError};
+use crate::core::key::KeyId;
+use crate::core::measure::{self, About, Answered};
+use crate::core::random;
+use crate::core::record::{Header, SessionId};
+use crate::store::rows::{Deadline, Found, Living, RowLock, RowLocks, Rows, row_key};
+use crate::store::{Expected, Revision, RowKey};
+
+/// Of each kind the answers for at most twice as many sessions or subjects are kept: some 30 MiB when full, with what belongs to subjects and lists.
+const ANSWERS: usize = 1 << 16;
+const MAX_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// How often the store is asked whether a session in a cookie, or its subject, has been revoked.
+///
+/// Between two questions an answer is taken for true, so a session that another process ends may go on for that long
+/// in this one. Nothing that prolongs or moves a session relies on it: that is asked at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Revocation {
+    /// Never. Sessions in cookies end by their lifetimes alone, and `revoke` and `revoke_subject` are errors.
+    Off,
+    /// With each request that uses a session.
+    EveryRequest,
+    /// At most once in this time per session, per subject, and per process. From 1 ms to 24 hours.
+    Every(Duration),
+}
+
+/// What becomes of a session in a cookie of which the store does not say whether it was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FailurePolicy {
+    /// 503: no session is used that might have been revoked.
+    Closed,
+    /// It is used. The store being down costs nobody their session, and lets revoked ones go on for as long. What ends
+    /// a session, gives it another id or subject, or changes its times by `touch` or `set_duration`, is 503 all the same.
+    Open,
+}
+
+/// What is known of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    GoesOn,
+    /// Likewise, with cookies alone that say that they are bound to its device.
+    Bound,
+    Ended,
+}
+
+/// Asks, and remembers.
+pub(crate) struct Revoking {
+    every: Millis,
+    pub(crate) on_failure: FailurePolicy,
+    sessions: AnswerCache<SessionId, Fate>,
+    subjects: AnswerCache<RowKey, Option<u64>>,
+    /// The generations that this process has given.
+    given: AnswerCache<RowKey, u64>,
+    /// One question per row at a time; who waited finds the answer.
+    asking: RowLocks<()>,
+    breaker: Breaker,
+}
+
+impl Revocation {
+    /// None: off.
+    pub(crate) fn interval(self) -> Result<Option<Millis>, ConfigError> {
+        let min = Duration::from_millis(1);
+        match self {
+            Self::Off => Ok(None),
+            Self::EveryRequest => Ok(Some(Millis::ZERO)),
+            Self::Every(every) if every >= min && every <= MAX_EVERY => Ok(Some(Millis::span(every))),
+            Self::Every(value) => {
+                Err(ConfigError::OutOfRange { setting: "revocation", value, min, max: MAX_EVERY })
+            }
+        }
+    }
+}
+
+impl Revoking {
+    pub(crate) fn new(every: Millis, on_failure: FailurePolicy) -> Self {
+        Self {
+            every,
+            on_failure,
+            sessions: AnswerCache::new(ANSWERS),
+            subjects: AnswerCache::new(ANSWERS),
+            given: AnswerCache::new(ANSWERS / 16),
+            asking: RowLocks::default(),
+            breaker: Breaker::default(),
+        }
+    }
+
+    /// Whether the session is known to have been ended. Ids do not come back.
+    pub(crate) fn has_ended(&self, id: SessionId) -> bool {
+        matches!(self.sessions.get(&id), Some((Fate::Ended, _)))
+    }
+
+    /// Whether the session is known to be bound to a device, which it is until it ends.
+    pub(crate) fn is_bound(&self, id: SessionId) -> bool {
+        matches!(self.sessions.get(&id), Some((Fate::Bound, _)))
+    }
+
+    /// Whether the session is known to have been ended, or to be fine; `None`: it is time to ask. `bound`: its cookie says that it
+    /// is bound to a device.
+    pub(crate) fn is_ended(&self, id: SessionId, bound: bool, now: Millis) -> Option<bool> {
+        match self.sessions.get(&id)? {
+            (Fate::Ended, _) => Some(true),
+            // The row tells to which device.
+            (Fate::Bound, _) if !bound => None,
+            (Fate::GoesOn | Fate::Bound, asked) => self.is_fresh(asked, now).then_some(false),
+        }
+    }
+
+    /// Whether the subject at this place is known to have another generation than the session; `None`: it is time to
+    /// ask.
+    pub(crate) fn is_known_outdated(&self, place: &RowKey, generation: u64, now: Millis) -> Option<bool> {
+        let (present, asked) = self.subjects.get(place)?;
+        self.is_fresh(asked, now).then(|| differs(present, generation))
+    }
+
+    /// Waits for whoever asks the same, whose answer will do. Where each request has to ask there is nothing to wait for.
+    async fn turn(&self, place: RowKey, deadline: Deadline) -> Result<Option<RowLock<'_, ()>>, StoreError> {
+        if self.every == Millis::ZERO {
+            return Ok(None);
+        }
+        self.asking.lock(place, deadline).await.map(Some).ok_or_else(too_busy)
+    }
+
+    /// Asks for a session in a cookie, unless somebody else has meanwhile: where it is, or why it is over.
+    pub(crate) async fn ask_session(
+        &self,
+        rows: &Rows,
+        (id, bound): (SessionId, bool),
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<Result<Living, Rejection>, StoreError> {
+        let mut is_known = false;
+        let ask = async {
+            let _turn = self.turn(row_key(id), deadline).await?;
+            let known = self.is_ended(id, bound, now);
+            is_known = known.is_some();
+            match known {
+                Some(true) => Ok(Err(Rejection::Revoked)),
+                Some(false) => Ok(Ok(Living::InCookie(None))),
+                None => self.breaker.guard(rows, self.hear_of_session(rows, id, now, deadline)).await,
+            }
+        };
+        let answer = ask.await;
+        counted(About::Session, is_known, answer)
+    }
+
+    /// Asks, whatever is known.
+    pub(crate) async fn ask_session_now(
+        &self,
+        rows: &Rows,
+        id: SessionId,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<Result<Living, Rejection>, StoreError> {
+        counted(About::Session, false, self.hear_of_session(rows, id, now, deadline).await)
+    }
+
+    async fn hear_of_session(
+        &self,
+        rows: &Rows,
+        id: SessionId,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<Result<Living, Rejection>, StoreError> {
+        let epoch = self.sessions.epoch(&id);
+        let found = rows.load(id, deadline).await?;
+        match found {
+            Found::Absent => self.sessions.learn(id, Fate::GoesOn, now, epoch),
+            Found::Bound(..) => self.sessions.learn(id, Fate::Bound, now, epoch),
+            Found::Ended(_) => self.ended(id, now),
+            Found::Live(_) | Found::Unreadable(_) => {}
+        }
+        Ok(found.living())
+    }
+
+    /// Whether the subject has been revoked since the session began. Of what is known only what lets the session go on
+    /// counts: that another generation is known here may mean that the session is of a newer one, given elsewhere. But
+    /// as long as the store does not tell, it is over.
+    pub(crate) async fn is_outdated(
+        &self,
+        rows: &Rows,
+        place: &RowKey,
+        Header { id, generation, .. }: &Header,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let known = || match self.has_ended(*id) {
+            true => Some(true),
+            false => self.is_known_outdated(place, *generation, now),
+        };
+        let mut is_known = false;
+        let ask = async {
+            let _turn = self.turn(*place, deadline).await?;
+            if known() == Some(false) || self.has_ended(*id) {
+                is_known = true;
+                return Ok(known() == Some(true));
+            }
+            let question = self.hear_of_subject(rows, place, now, deadline);
+            let present = self.breaker.guard(rows, question).await?;
+            let outdated = differs(present, *generation);
+            if outdated {
+                self.ended(*id, now);
+            }
+            Ok(outdated)
+        };
+        if known() == Some(false) {
+            return counted(About::Subject, true, Ok(false));
+        }
+        let answer = ask.await;
+        match counted(About::Subject, is_known, answer) {
+            Err(_) if known() == Some(true) => Ok(true),
+            answer => answer,
+        }
+    }
+
+    /// Asks, whatever is known.
+    pub(crate) async fn ask_subject_now(
+        &self,
+        rows: &Rows,
+        place: &RowKey,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<Option<u64>, StoreError> {
+        counted(About::Subject, false, self.hear_of_subject(rows, place, now, deadline).await)
+    }
+
+    async fn hear_of_subject(
+        &self,
+        rows: &Rows,
+        place: &RowKey,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Result<Option<u64>, StoreError> {
+        let epoch = self.subjects.epoch(place);
+        let row = rows.load_generation(place, deadline).await?;
+        let generation = row.map(|(generation, _)| generation).transpose()?;
+        self.subjects.learn(*place, generation, now, epoch);
+        Ok(generation)
+    }
+
+    /// This process has ended the session, or has heard of it.
+    pub(crate) fn ended(&self, id: SessionId, now: Millis) {
+        self.sessions.put(id, Fate::Ended, now);
+    }
+
+    /// This process has bound the session, in its cookie, to a device.
+    pub(crate) fn bound(&self, id: SessionId, now: Millis) {
+        self.sessions.put(id, Fate::Bound, now);
+    }
+
+    /// The session is in a row from now on, so its cookies have to be asked for.
+    pub(crate) fn spilled(&self, id: SessionId) {
+        self.sessions.forget(&id);
+    }
+
+    /// Asks what can be left unasked, and so not while the store is left alone.
+    pub(crate) async fn unless_down<T>(
+        &self,
+        rows: &Rows,
+        question: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.breaker.guard(rows, question).await
+    }
+
+    /// Gives the subject another generation under every key of the ring, which is returned, so that no session of a
+    /// former one is its own any more; also where the former one cannot be read. `until`: when the last of those is over.
+    pub(crate) async fn replace_generation(
+        &self,
+        rows: &Rows,
+        subject: &str,
+        (now, until): (Millis, Millis),
+    ) -> Result<u64, StoreError> {
+        let deadline = rows.deadline();
+        // Zero is what sessions have that began before the subject had any.
+        let generation = u64::from_ne_bytes(random::from_system()).max(1);
+        let mut written: Vec<KeyId> = Vec::new();
+        // A key that comes meanwhile may have sealed a session by the time that the others' rows are written.
+        while let Some((key, place)) = next_row(rows, subject, &written) {
+            let mut expected = Expected::Absent;
+            for tries in 0.. {
+                let stamp = (Revision::random(), until);
+                if rows.write_generation((key, &place), generation, stamp, expected, deadline).await? {
+                    break;
+                }
+                expected = match rows.load_generation(&place, deadline).await? {
+                    Some((_, revision)) => Expected::At(revision),
+                    None => Expected::Absent,
+                };
+                let patience = rows.pause(tries, deadline).await;
+                patience
+                    .map_err(|_| StoreError::Timeout("other requests kept writing the subject".into()))?;
+            }
+            self.subjects.put(place, Some(generation), now);
+            self.given.put(place, generation, now);
+            written.push(key);
+        }
+        Ok(generation)
+    }
+
+    /// The generation at the place of a subject if this process has revoked the former one `since` then.
+    pub(crate) fn given(&self, place: &RowKey, since: Millis) -> Option<u64> {
+        self.given.get(place).filter(|(_, at)| *at >= since).map(|(generation, _)| generation)
+    }
+
+    /// By the distance, so that a clock that was set back does not make an answer last.
+    fn is_fresh(&self, asked: Millis, now: Millis) -> bool {
+        now.minus(asked).0.abs() < self.every.0
+    }
+}
+
+/// The row of the subject under a key of the ring that is none of these.
+fn next_row(rows: &Rows, subject: &str, but: &[KeyId]) -> Option<(KeyId, RowKey)> {
+    rows.sealer.subject_rows(subject).into_iter().find(|(key, _)| !but.contains(key))
+}
+
+/// Counts a question by where its answer came from.
+fn counted<T>(about: About, is_known: bool, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+    let answered = match (&answer, is_known) {
+        (Err(_), _) => Answered::Failed,
+        (Ok(_), true) => Answered::Memory,
+        (Ok(_), false) => Answered::Store,
+    };
+    measure::question(about, answered);
+    answer
+}
+
+fn differs(present: Option<u64>, generation: u64) -> bool {
+    present.is_some_and(|present| present != generation)
+}
+
+fn too_busy() -> StoreError {
+    StoreError::Timeout("another request's question was not answered either".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_for_its_time_and_not_for_longer_when_the_clock_is_set_back() {
+        let revoking = Revoking::new(Millis(60_000), FailurePolicy::Open);
+        let id = SessionId([1; 16]);
+        let noon = 1_000_000_000;
+        revoking.sessions.put(id, Fate::GoesOn, Millis(noon));
+        for (now, known) in [(0, true), (59_999, true), (60_000, false), (-59_999, true), (-60_000, false)] {
+            assert_eq!(revoking.is_ended(id, false, Millis(noon + now)), known.then_some(false), "{now}");
+        }
+        revoking.bound(id, Millis(noon));
+        assert_eq!(revoking.is_ended(id, true, Millis(noon)), Some(false));
+        assert_eq!(revoking.is_ended(id, false, Millis(noon)), None, "its row says to which device");
+        assert_eq!(revoking.is_ended(id, true, Millis(noon + 60_000)), None);
+        revoking.ended(id, Millis(noon));
+        assert_eq!(revoking.is_ended(id, false, Millis(noon + 86_400_000)), Some(true));
+        let always = Revoking::new(Millis::ZERO, FailurePolicy::Open);
+        always.sessions.put(id, Fate::GoesOn, Millis(noon));
+        assert_eq!(always.is_ended(id, false, Millis(noon)), None);
+    }
+}

@@ -1,0 +1,328 @@
+//! A subject's roster: the list of its sessions, in a row of its own. It tells what there is, and ends nothing by itself:
+//! what ends a session is its mark, which is there before the line goes.
+//!
+//! A line that is lost costs a line of the list until the session is used in another hour, and never a session. A line
+//! that is left over of a session that has ended is found out when somebody looks, or when it would count.
+
+mod edit;
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::join_all;
+use time::OffsetDateTime;
+
+use crate::core::clock::Millis;
+use crate::core::error::{Rejection, StoreError};
+use crate::core::event::Event;
+use crate::core::key::KeyId;
+use crate::core::lifetime;
+use crate::core::record::{HOUR, Header, Line, LogId, MAX_LINE, ROSTER_HEAD, SessionId, hour};
+use crate::core::state::Limits;
+use crate::store::revocation::{AnswerCache, Revoking};
+use crate::store::rows::{Deadline, RowLocks, Rows};
+use crate::store::stored::RowProtocol;
+
+pub(crate) use self::edit::{Enrolled, Entry};
+
+/// The most lines of one roster.
+pub(crate) const MAX_LINES: usize = 1_000;
+/// What this process remembers having noted: of at most twice as many sessions, as of the answers about them.
+const NOTED: usize = 1 << 16;
+/// So many sessions are asked for at a time, where each of a list is.
+const AT_ONCE: usize = 32;
+
+/// What becomes of a login that would give its subject more sessions than
+/// [`max_sessions`](crate::SessionsBuilder::max_sessions).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The sessions that began first are ended.
+    EndOldest,
+    /// The login is refused: [`CommitError::TooManySessions`](crate::CommitError::TooManySessions), which the
+    /// integrations answer with 403, and the request's session stays as it was.
+    Refuse,
+}
+
+/// A session of a subject, as [`Sessions::of`](crate::Sessions::of) lists it.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionSummary {
+    /// Names it for [`Sessions::end`](crate::Sessions::end): 22 characters of base64url, of which the session's id cannot be
+    /// told. It goes with the key that seals, so ask for the list anew rather than keep it; a retired key's still ends.
+    pub handle: String,
+    /// What stands for it in logs.
+    pub log_id: LogId,
+    /// What [`Session::set_label`](crate::Session::set_label) called it.
+    ///
+    /// # Security
+    /// As the application was given it, perhaps by a browser: escape it where it is shown.
+    pub label: Option<String>,
+    /// When the subject was authenticated in it; `None`: never, it was `set_subject`.
+    pub authenticated_at: Option<OffsetDateTime>,
+    /// The hour of its last use that is known, rounded down. A use is noted when the store is asked anyway whether the
+    /// session was revoked, and at most once within an hour by each process.
+    pub seen_at: OffsetDateTime,
+}
+
+impl fmt::Debug for SessionSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionSummary")
+            .field("handle", &self.handle)
+            .field("log_id", &self.log_id)
+            .field("authenticated_at", &self.authenticated_at)
+            .field("seen_at", &self.seen_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether there are rosters, how long they may become, and what this process knows to stand in them.
+pub(crate) struct Roster {
+    pub(crate) most: Option<(usize, Overflow)>,
+    /// How long a use may go unasked.
+    every: Millis,
+    noted: AnswerCache<SessionId, Noted>,
+    turns: RowLocks<()>,
+}
+
+/// Up to when the line of a session reaches in the row of a key, at least. When that was noted stands beside it.
+#[derive(Clone, Copy)]
+struct Noted {
+    key: KeyId,
+    end: Millis,
+}
+
+impl Roster {
+    pub(crate) fn new(most: Option<(usize, Overflow)>, every: Millis) -> Self {
+        Self { most, every, noted: AnswerCache::new(NOTED), turns: RowLocks::default() }
+    }
+}
+
+/// What a request, or somebody who looks, does with rosters.
+pub(crate) struct RosterProtocol<'a> {
+    pub(crate) roster: &'a Roster,
+    pub(crate) rows: &'a Rows,
+    pub(crate) revoking: &'a Revoking,
+    pub(crate) limits: &'a Limits,
+    pub(crate) now: Millis,
+}
+
+impl RosterProtocol<'_> {
+    /// The line of a session with this header.
+    pub(crate) fn line(&self, header: &Header) -> Line {
+        let (end, _) = lifetime::first_end(&header.times, &self.limits.terms, self.now);
+        Line {
+            id: header.id,
+            generation: header.generation,
+            created_at: header.times.created_at,
+            authenticated_at: header.authenticated_at,
+            seen: hour(self.now),
+            end,
+            label: "".into(),
+        }
+    }
+
+    /// Notes that a session is used and goes on, unless this process has done so within an hour and the line reaches as far
+    /// as the session. Whoever changes the list meanwhile is not waited for. It costs the line if the store fails.
+    pub(crate) async fn note(&self, header: &Header, label: Option<&str>, deadline: Deadline) {
+        let Some(subject) = header.subject.as_deref() else { return };
+        let line = self.line(header);
+        let primary = self.rows.sealer.ring().primary();
+        let is_noted = self.roster.noted.get(&line.id).is_some_and(|(noted, at)| {
+            noted.key == primary && self.now.minus(at).0.abs() < HOUR.0 && noted.end >= line.end
+        });
+        if label.is_none() && (is_noted || self.is_changing(subject)) {
+            return;
+        }
+        let (id, noted) = (line.id, Noted { key: primary, end: line.end });
+        let tenth = Millis(header.times.duration.0 / 10);
+        let slack = HOUR.min(self.limits.use_span(&header.times).max(tenth));
+        let entry = Entry { line, label, replaces: None, counts: false, yields: false, slack };
+        let enrolled = self.enroll(subject, entry, deadline).await;
+        if enrolled.is_err() {
+            // Not again with each request.
+            self.roster.noted.put(id, noted, self.now);
+        }
+        self.unless_ended(subject, id, enrolled, deadline).await;
+    }
+
+    /// Puts back the line of a session that goes on after all.
+    pub(crate) async fn restore(&self, subject: &str, line: Line, deadline: Deadline) {
+        let (id, label) = (line.id, line.label.clone());
+        let entry = Entry {
+            line,
+            label: Some(&label),
+            replaces: None,
+            counts: false,
+            yields: false,
+            slack: Millis::ZERO,
+        };
+        let enrolled = self.enroll(subject, entry, deadline).await;
+        self.unless_ended(subject, id, enrolled, deadline).await;
+    }
+
+    /// Takes a line out that was added, if its session was ended meanwhile: whoever did may have looked for the line
+    /// before it was there.
+    async fn unless_ended(
+        &self,
+        subject: &str,
+        id: SessionId,
+        enrolled: Result<Enrolled, StoreError>,
+        deadline: Deadline,
+    ) {
+        if let Ok(Enrolled::Added { .. }) = enrolled
+            && let Ok(Err(_)) = self.revoking.ask_session_now(self.rows, id, self.now, deadline).await
+        {
+            let _ = self.remove(subject, &[id], deadline).await;
+        }
+    }
+
+    /// The sessions of a subject that are not over, the one that was used last first.
+    pub(crate) async fn list(&self, subject: &str) -> Result<Vec<Line>, StoreError> {
+        let deadline = self.rows.deadline();
+        let mut kept = self.read(subject, deadline).await?;
+        self.ask_generations(&mut kept, subject, deadline).await?;
+        let mut lines = kept.merged();
+        lines.retain(|line| !self.is_over(line));
+        // Of whom the store does not tell in time is listed.
+        let gone = self.drop_ended(&mut lines, usize::MAX, deadline).await.0;
+        if !gone.is_empty() {
+            // Whoever ended them could not, or did not know whose they were.
+            let _ = self.remove(subject, &gone, deadline).await;
+        }
+        lines.sort_by_key(|line| std::cmp::Reverse((line.seen, line.began())));
+        Ok(lines)
+    }
+
+    /// The id that a subject's handle stands for.
+    pub(crate) async fn find(&self, subject: &str, handle: &str) -> Result<Option<SessionId>, StoreError> {
+        let lines = self.read(subject, self.rows.deadline()).await?.merged();
+        let is_meant = |line: &&Line| self.handles(subject, line.id).any(|known| known == handle);
+        Ok(lines.iter().find(is_meant).map(|line| line.id))
+    }
+
+    pub(crate) fn summary(&self, subject: &str, line: &Line) -> SessionSummary {
+        let authenticated = line.authenticated_at != Millis::ZERO;
+        SessionSummary {
+            handle: self.handles(subject, line.id).next().unwrap_or_default(),
+            log_id: line.id.log_id(),
+            label: (!line.label.is_empty()).then(|| line.label.to_string()),
+            authenticated_at: authenticated.then(|| line.authenticated_at.to_datetime()),
+            seen_at: line.seen.to_datetime(),
+        }
+    }
+
+    fn handles(&self, subject: &str, id: SessionId) -> impl Iterator<Item = String> + use<> {
+        handles(self.rows, subject, id)
+    }
+
+    /// Whether a login of the subject in this session would be let in now.
+    pub(crate) async fn has_room(&self, subject: &str, own: SessionId) -> Result<bool, StoreError> {
+        let Some((most, Overflow::Refuse)) = self.roster.most else { return Ok(true) };
+        let lines = self.list(subject).await?;
+        Ok(lines.iter().any(|line| line.id == own) || self.count(&lines) < most)
+    }
+
+    fn refuses(&self) -> bool {
+        self.roster.most.is_some_and(|(_, overflow)| overflow == Overflow::Refuse)
+    }
+
+    /// How many of these sessions count against the limit: those that somebody logged in to, and where a login is refused
+    /// for their sake, those that are in use.
+    fn count(&self, lines: &[Line]) -> usize {
+        let counts =
+            |line: &&Line| line.authenticated_at != Millis::ZERO && !(self.refuses() && self.is_unseen(line));
+        lines.iter().filter(counts).count()
+    }
+
+    /// Whether nobody needs this line any more, because its session has lasted as long as it could, or comes from a clock
+    /// that is wrong, so that no cookie of it is accepted.
+    fn is_over(&self, line: &Line) -> bool {
+        line.end <= self.now || line.created_at > self.now.plus(lifetime::SKEW)
+    }
+
+    /// Whether a session is out of use: it was not used for longer than a use prolongs it, or it lives idle. The last use
+    /// is known to the hour, and one within an hour of it need not be noted.
+    fn is_unseen(&self, line: &Line) -> bool {
+        let times = lifetime::birth(&self.limits.terms, self.now);
+        let silence = HOUR.plus(HOUR).plus(self.roster.every).plus(self.limits.use_span(&times));
+        line.seen.plus(silence) < self.now
+    }
+
+    /// Drops the lines of sessions whose row says that they have ended, up to so many, and tells which those were; and the
+    /// failure to ask for one.
+    async fn drop_ended(
+        &self,
+        lines: &mut Vec<Line>,
+        needed: usize,
+        deadline: Deadline,
+    ) -> (Vec<SessionId>, Result<(), StoreError>) {
+        let (mut gone, mut outcome) = (Vec::new(), Ok(()));
+        for some in lines.chunks(AT_ONCE) {
+            let asked = join_all(some.iter().map(|line| self.has_ended(line.id, deadline))).await;
+            for (line, ended) in some.iter().zip(asked) {
+                match ended {
+                    Ok(true) => gone.push(line.id),
+                    Ok(false) => {}
+                    Err(error) => outcome = Err(error),
+                }
+            }
+            if outcome.is_err() || gone.len() >= needed {
+                break;
+            }
+        }
+        lines.retain(|line| !gone.contains(&line.id));
+        (gone, outcome)
+    }
+
+    /// What is heard here is kept from what requests know: a use is noted when the store is asked for a request's sake.
+    async fn has_ended(&self, id: SessionId, deadline: Deadline) -> Result<bool, StoreError> {
+        if self.revoking.has_ended(id) {
+            return Ok(true);
+        }
+        let over = self.rows.load(id, deadline).await?.living().err();
+        if over == Some(Rejection::Revoked) {
+            self.revoking.ended(id, self.now);
+        }
+        Ok(over.is_some())
+    }
+
+    /// Ends the sessions that began first of those that count, until so many are left.
+    async fn end_oldest(
+        &self,
+        lines: &mut Vec<Line>,
+        left: usize,
+        deadline: Deadline,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let protocol = RowProtocol { rows: self.rows, limits: self.limits, now: self.now };
+        let until = lifetime::last_end_of_any(&self.limits.terms, self.now).plus(lifetime::SKEW);
+        // Of those that began in the same moment, the one whose line was there first.
+        let mut oldest: Vec<_> = lines
+            .iter()
+            .filter(|line| line.authenticated_at != Millis::ZERO)
+            .map(|line| (line.began(), line.id))
+            .collect();
+        oldest.sort_by_key(|(began, _)| *began);
+        oldest.truncate(oldest.len().saturating_sub(left));
+        let mut ended = Vec::new();
+        for (_, id) in oldest {
+            protocol.end_row(id, None, until, deadline).await?;
+            self.revoking.ended(id, self.now);
+            self.rows.sink.tell(&Event::Displaced { id });
+            ended.push(id);
+        }
+        lines.retain(|line| !ended.contains(&line.id));
+        Ok(ended)
+    }
+}
+
+/// What a session of a subject is called, under each key of the ring.
+pub(crate) fn handles(rows: &Rows, subject: &str, id: SessionId) -> impl Iterator<Item = String> + use<> {
+    rows.sealer.handles(subject, &id.0).into_iter().map(|handle| URL_SAFE_NO_PAD.encode(handle))
+}
+
+/// The smallest row that so many lines fit into.
+pub(crate) const fn row_for(lines: usize) -> usize {
+    ROSTER_HEAD + lines * MAX_LINE
+}

@@ -1,0 +1,360 @@
+//! The rows of sessions: sealed on the way into the store, opened on the way out, bounded in time, one writer per row
+//! and process at a time.
+
+mod lock;
+mod writer;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+pub(crate) use self::lock::{RowLock, RowLocks};
+pub(crate) use self::writer::{Done, RowWriter, Writers};
+use crate::core::clock::Millis;
+use crate::core::entries::Entries;
+use crate::core::envelope::RowSealer;
+use crate::core::error::{CommitError, Rejection, StoreError, in_full};
+use crate::core::event::{Event, EventSink};
+use crate::core::key::KeyId;
+use crate::core::measure::{self, Opened, StoreCall};
+use crate::core::random;
+use crate::core::record::{self, DeviceKey, Line, NotARecord, Packed, RowContent, SessionId};
+use crate::core::state::LoadedRow;
+use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
+
+/// Between two tries at a contended row: a random part of this, doubled with each try.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+
+/// The store, and what it takes to keep sessions in it.
+pub(crate) struct Rows {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) sealer: RowSealer,
+    pub(crate) timeout: Duration,
+    pub(crate) sink: EventSink,
+    pub(crate) writers: Writers,
+}
+
+/// What a session's id leads to.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Live(LiveRow),
+    /// None of its data, which is in its cookie: the device that it is bound to.
+    Bound(BoundRow),
+    /// Ended, by the write of this revision.
+    Ended(Revision),
+    /// Something that this ring does not open or that is no row of this version.
+    Unreadable(Revision),
+    Absent,
+}
+
+impl Found {
+    /// The device that the session is bound to.
+    pub(crate) fn device(&self) -> Option<&Arc<DeviceKey>> {
+        match self {
+            Self::Live(row) => row.device.as_ref(),
+            Self::Bound(row) => Some(&row.device),
+            Self::Ended(_) | Self::Unreadable(_) | Self::Absent => None,
+        }
+    }
+
+    /// Where the session is, or why it is over.
+    pub(crate) fn living(self) -> Result<Living, Rejection> {
+        match self {
+            Self::Live(row) => Ok(Living::InRow(row)),
+            Self::Bound(row) => Ok(Living::InCookie(Some(row))),
+            Self::Absent => Ok(Living::InCookie(None)),
+            Self::Ended(_) => Err(Rejection::Revoked),
+            Self::Unreadable(_) => Err(Rejection::Missing),
+        }
+    }
+}
+
+/// Where a session is that goes on, and the device that it has been bound to since it began.
+#[derive(Debug)]
+pub(crate) enum Living {
+    InCookie(Option<BoundRow>),
+    InRow(LiveRow),
+}
+
+impl Living {
+    pub(crate) fn device(&self) -> Option<&Arc<DeviceKey>> {
+        match self {
+            Self::InCookie(row) => row.as_ref().map(|row| &row.device),
+            Self::InRow(row) => row.device.as_ref(),
+        }
+    }
+
+    pub(crate) fn row(self) -> Option<LiveRow> {
+        if let Self::InRow(row) = self { Some(row) } else { None }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct BoundRow {
+    pub(crate) device: Arc<DeviceKey>,
+    pub(crate) revision: Revision,
+    pub(crate) expires_at: Millis,
+    /// False: a retired key had sealed it.
+    pub(crate) current: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct LiveRow {
+    /// The device that the session is bound to.
+    pub(crate) device: Option<Arc<DeviceKey>>,
+    pub(crate) entries: Packed,
+    /// The highest counter of a cookie that is known to have led here.
+    pub(crate) counter: u32,
+    pub(crate) revision: Revision,
+    pub(crate) expires_at: Millis,
+    /// False: a retired key had sealed it.
+    pub(crate) current: bool,
+}
+
+impl LiveRow {
+    pub(crate) fn seen(&self) -> LoadedRow {
+        let Self { revision, expires_at, counter, current, .. } = *self;
+        LoadedRow { revision, expires_at, counter, device: self.device.clone(), current }
+    }
+}
+
+/// A row, opened as far as it can be.
+struct Read {
+    content: Result<RowContent, StoreError>,
+    current: bool,
+    revision: Revision,
+    expires_at: Millis,
+}
+
+/// What a row is to hold.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    Live { counter: u32, device: Option<&'a Arc<DeviceKey>>, entries: &'a Entries },
+    Bound(&'a Arc<DeviceKey>),
+    Ended,
+}
+
+/// When the patience of one load or commit is over.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline(Instant);
+
+impl Rows {
+    pub(crate) fn deadline(&self) -> Deadline {
+        Deadline(Instant::now() + self.timeout)
+    }
+
+    pub(crate) async fn load(&self, id: SessionId, deadline: Deadline) -> Result<Found, StoreError> {
+        let Some(row) = self.read(&row_key(id), &id.0, deadline).await? else { return Ok(Found::Absent) };
+        let Read { content, current, revision, expires_at } = row;
+        Ok(match content {
+            Ok(RowContent::Ended) => Found::Ended(revision),
+            Ok(RowContent::Bound(device)) => Found::Bound(BoundRow { device, revision, expires_at, current }),
+            Ok(RowContent::Live { counter, device, entries }) => {
+                Found::Live(LiveRow { entries, counter, device, revision, expires_at, current })
+            }
+            // A row does not become readable by refusing requests for ever: the session starts anew.
+            Ok(RowContent::Generation(_) | RowContent::Roster(_)) | Err(_) => Found::Unreadable(revision),
+        })
+    }
+
+    /// The generation of a subject under one key, by the place of its row, as far as that can be read.
+    pub(crate) async fn load_generation(
+        &self,
+        place: &RowKey,
+        deadline: Deadline,
+    ) -> Result<Option<(Result<u64, StoreError>, Revision)>, StoreError> {
+        let Some(row) = self.read(place, place.as_bytes(), deadline).await? else { return Ok(None) };
+        let generation = row.content.and_then(|content| match content {
+            RowContent::Generation(generation) => Ok(generation),
+            _ => Err(StoreError::Corrupt("a subject's row holds something else".into())),
+        });
+        Ok(Some((generation, row.revision)))
+    }
+
+    /// The roster of a subject under one key, by the place of its row, as far as that can be read.
+    pub(crate) async fn load_roster(
+        &self,
+        place: &RowKey,
+        deadline: Deadline,
+    ) -> Result<Option<(Option<Vec<Line>>, Revision)>, StoreError> {
+        let Some(row) = self.read(place, place.as_bytes(), deadline).await? else { return Ok(None) };
+        let lines = match row.content {
+            Ok(RowContent::Roster(lines)) => Some(lines),
+            _ => None,
+        };
+        Ok(Some((lines, row.revision)))
+    }
+
+    async fn read(&self, key: &RowKey, id: &[u8], deadline: Deadline) -> Result<Option<Read>, StoreError> {
+        let row = self.bounded("load", deadline, self.store.load(key), |_| false).await?;
+        let Some(row) = row else { return Ok(None) };
+        let Row { data, revision, expires_at } = row;
+        if self.sealer.lacks_key_of(&data) {
+            // Another process may have rotated a moment ago, and written this row since.
+            let ring = self.sealer.ring();
+            self.sink.looked(ring, ring.look_for_unknown(None));
+        }
+        let opened = self.sealer.open(id, data);
+        if let Ok(opened) = &opened {
+            measure::opened(opened.key, Opened::Row);
+        }
+        let current = opened.as_ref().is_ok_and(|opened| opened.current);
+        let content = opened
+            .map_err(|reason| reason.to_string())
+            .and_then(|opened| record::decode_row(opened).map_err(|NotARecord| "not a record".to_owned()))
+            .map_err(|reason| StoreError::Corrupt(format!("row {key:?}: {reason}").into()))
+            .inspect_err(|error| self.failed("load", error));
+        Ok(Some(Read { content, current, revision, expires_at: Millis::of(expires_at) }))
+    }
+
+    /// Writes the row if what is expected is there; false is a conflict. A write of which the store does not tell
+    /// whether it happened is looked for, and never repeated.
+    pub(crate) async fn write(
+        &self,
+        id: SessionId,
+        content: Content<'_>,
+        stamp: (Revision, Millis),
+        expected: Expected,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let data = self.sealer.seal(&id.0, None, content.encoded_len(), |text| content.encode(text));
+        self.put(&row_key(id), &data, stamp, expected, deadline).await
+    }
+
+    /// Like [`write`](Self::write), of a subject's row under one key.
+    pub(crate) async fn write_generation(
+        &self,
+        (key, place): (KeyId, &RowKey),
+        generation: u64,
+        stamp: (Revision, Millis),
+        expected: Expected,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let data = self.sealer.seal(place.as_bytes(), Some(key), 1 + size_of::<u64>(), |text| {
+            record::encode_generation(generation, text);
+        });
+        self.put(place, &data, stamp, expected, deadline).await
+    }
+
+    /// Like [`write_generation`](Self::write_generation), of a subject's roster.
+    pub(crate) async fn write_roster(
+        &self,
+        (key, place): (KeyId, &RowKey),
+        lines: &[Line],
+        stamp: (Revision, Millis),
+        expected: Expected,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let data = self.sealer.seal(place.as_bytes(), Some(key), roster_len(lines), |text| {
+            record::encode_roster(lines, text);
+        });
+        self.put(place, &data, stamp, expected, deadline).await
+    }
+
+    async fn put(
+        &self,
+        key: &RowKey,
+        data: &[u8],
+        (revision, expires_at): (Revision, Millis),
+        expected: Expected,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let row = NewRow { data, revision, expires_at: expires_at.to_datetime() };
+        let write = self.store.write(key, row, expected);
+        match self.bounded("write", deadline, write, |written| *written == Written::Conflict).await {
+            Ok(Written::Done) => Ok(true),
+            Ok(Written::Conflict) => Ok(false),
+            Err(error @ (StoreError::Timeout(_) | StoreError::Unavailable(_))) => {
+                let there = self.bounded("load", self.deadline(), self.store.load(key), |_| false).await;
+                let applied = matches!(there, Ok(Some(row)) if row.revision == revision);
+                if applied { Ok(true) } else { Err(error) }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves the row's expiry to no earlier than this, if it has this revision still; false: it has not.
+    pub(crate) async fn extend(
+        &self,
+        id: SessionId,
+        at: Revision,
+        expires_at: Millis,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let key = row_key(id);
+        let extend = self.store.extend(&key, at, expires_at.to_datetime());
+        self.bounded("extend", deadline, extend, |extended| !extended).await
+    }
+
+    pub(crate) async fn delete(&self, id: SessionId, deadline: Deadline) -> Result<bool, StoreError> {
+        let key = row_key(id);
+        self.bounded("delete", deadline, self.store.delete(&key), |_| false).await
+    }
+
+    /// A pause before the next try, or the end of patience.
+    pub(crate) async fn pause(&self, tries: u32, deadline: Deadline) -> Result<(), CommitError> {
+        let longest = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
+        let pause = longest.mul_f64(random::fraction());
+        if Instant::now() + pause >= deadline.0 {
+            return Err(CommitError::Conflict);
+        }
+        sleep(pause).await;
+        Ok(())
+    }
+
+    /// Every call of the store comes by here. `conflicts` tells of an answer whether another row was there than expected.
+    async fn bounded<T>(
+        &self,
+        operation: &'static str,
+        deadline: Deadline,
+        call: impl Future<Output = Result<T, StoreError>>,
+        conflicts: impl Fn(&T) -> bool,
+    ) -> Result<T, StoreError> {
+        let measured = StoreCall::begin(operation);
+        let answer = match timeout_at(deadline.0, call).await {
+            Ok(answer) => answer,
+            Err(elapsed) => Err(StoreError::Timeout(elapsed.into())),
+        };
+        measured.end(&answer, conflicts);
+        answer.inspect_err(|error| self.failed(operation, error))
+    }
+
+    fn failed(&self, operation: &'static str, error: &StoreError) {
+        self.sink.tell(&Event::StoreFailed { operation, kind: error.as_str(), error: in_full(error) });
+    }
+}
+
+/// Length of an encoded roster in bytes.
+fn roster_len(lines: &[Line]) -> usize {
+    record::ROSTER_HEAD + lines.iter().map(Line::encoded_len).sum::<usize>()
+}
+
+/// Where the row of a session is.
+pub(crate) fn row_key(id: SessionId) -> RowKey {
+    RowKey::hash("row", &id.0)
+}
+
+impl Content<'_> {
+    fn encoded_len(self) -> usize {
+        match self {
+            Self::Live { device, entries, .. } => {
+                record::encoded_row_len(device.map_or(0, |key| key.0.len()), entries.extent())
+            }
+            Self::Bound(device) => 1 + device.0.len(),
+            Self::Ended => 1,
+        }
+    }
+
+    fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Live { counter, device, entries } => {
+                record::encode_live(counter, device.map(|key| &**key), entries.len(), entries.iter(), out);
+            }
+            Self::Bound(device) => record::encode_bound(device, out),
+            Self::Ended => record::encode_ended(out),
+        }
+    }
+}

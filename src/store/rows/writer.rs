@@ -1,0 +1,186 @@
+//! One writer at a row: waits for its turn, hears what others have left there, and writes over exactly that.
+//!
+//! Whoever leaves a row to somebody who waits leaves it as it was just written, so the next one needs not read it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::lock::{RowLock, RowLocks};
+use super::{BoundRow, Content, Deadline, Found, LONGEST_PAUSE, LiveRow, Rows, row_key};
+use crate::core::clock::Millis;
+use crate::core::error::{CommitError, StoreError};
+use crate::core::random;
+use crate::core::record::{Packed, SessionId};
+use crate::core::state::LoadedRow;
+use crate::store::{Expected, Revision};
+
+/// Writers of one process hand a row to one another for as long as this, and for at least so many writes. Then they let
+/// the other nodes in.
+const RUN: Duration = Duration::from_millis(10);
+const RUN_WRITES: u32 = 16;
+
+/// A row as one writer leaves it to the next: what it has just written, and for how long they have done so.
+#[derive(Debug)]
+pub(crate) struct Left {
+    row: Found,
+    /// The keys that were there before it was written. Under others it might be a row that cannot be read.
+    edition: u64,
+    began: Instant,
+    writes: u32,
+}
+
+pub(crate) type Writers = RowLocks<Left>;
+
+/// One writer, from its turn to its end.
+pub(crate) struct RowWriter<'a> {
+    rows: &'a Rows,
+    id: SessionId,
+    deadline: Deadline,
+    lock: RowLock<'a, Left>,
+    /// What is there, as far as this writer knows.
+    expected: Expected,
+    expires_at: Millis,
+    /// What this writer has not been told yet.
+    news: Option<Found>,
+    tries: u32,
+    /// When the run of writes began that this one goes on with, and how many it has.
+    run: (Instant, u32),
+}
+
+/// A row that was written.
+pub(crate) struct Done {
+    pub(crate) revision: Revision,
+    pub(crate) expires_at: Millis,
+}
+
+impl Rows {
+    /// Waits until no writer of this process is at the row, for somebody who reads it anyway.
+    pub(crate) async fn turn(
+        &self,
+        id: SessionId,
+        deadline: Deadline,
+    ) -> Result<RowLock<'_, Left>, CommitError> {
+        let mut lock = self.writers.lock(row_key(id), deadline).await.ok_or(CommitError::Conflict)?;
+        // What was left is what was written, and not what becomes of it now.
+        lock.take();
+        Ok(lock)
+    }
+
+    /// Waits for the turn at a row that was loaded so, or that was not there.
+    pub(crate) async fn writer(
+        &self,
+        id: SessionId,
+        loaded: Option<&LoadedRow>,
+        deadline: Deadline,
+    ) -> Result<RowWriter<'_>, CommitError> {
+        let lock = self.writers.lock(row_key(id), deadline).await.ok_or(CommitError::Conflict)?;
+        let mut writer = RowWriter {
+            rows: self,
+            id,
+            deadline,
+            lock,
+            expected: loaded.map_or(Expected::Absent, |row| Expected::At(row.revision)),
+            expires_at: loaded.map_or(Millis::ZERO, |row| row.expires_at),
+            news: None,
+            tries: 0,
+            run: (Instant::now(), 0),
+        };
+        if writer.lock.waited {
+            match writer.left().await? {
+                Some(row) => writer.hear(row),
+                None => writer.look().await?,
+            }
+        }
+        Ok(writer)
+    }
+}
+
+impl RowWriter<'_> {
+    /// What has become of the row since it was loaded, or since the last time; `None`: nothing that is known.
+    pub(crate) fn news(&mut self) -> Option<Found> {
+        self.news.take()
+    }
+
+    /// Writes over what is there as far as is known. `None`: something else was there, which is news.
+    pub(crate) async fn write(
+        &mut self,
+        content: Content<'_>,
+        expires_at: Millis,
+    ) -> Result<Option<Done>, CommitError> {
+        let (edition, revision) = (self.rows.sealer.ring().edition(), Revision::random());
+        let stamp = (revision, expires_at);
+        if !self.rows.write(self.id, content, stamp, self.expected, self.deadline).await? {
+            if self.tries > 0 {
+                self.rows.pause(self.tries, self.deadline).await?;
+            }
+            self.tries += 1;
+            self.look().await?;
+            let by = match &self.news {
+                Some(Found::Live(row)) => Some(row.revision),
+                Some(Found::Bound(row)) => Some(row.revision),
+                Some(Found::Ended(by)) => Some(*by),
+                _ => None,
+            };
+            if by != Some(revision) {
+                return Ok(None);
+            }
+            // The conflict was with ourselves: a driver repeated a write whose answer it had not got.
+        }
+        let done = Done { revision, expires_at: self.expires_at.max(expires_at) };
+        (self.expected, self.expires_at, self.news) = (Expected::At(revision), done.expires_at, None);
+        if self.lock.is_awaited() {
+            let row = match content {
+                Content::Ended => Found::Ended(revision),
+                Content::Bound(device) => Found::Bound(BoundRow {
+                    device: Arc::clone(device),
+                    revision,
+                    expires_at: done.expires_at,
+                    current: true,
+                }),
+                Content::Live { counter, device, entries } => Found::Live(LiveRow {
+                    entries: Packed::collect(entries.iter()),
+                    counter,
+                    device: device.cloned(),
+                    revision,
+                    expires_at: done.expires_at,
+                    current: true,
+                }),
+            };
+            let (began, writes) = self.run;
+            self.lock.leave(Left { row, edition, began, writes: writes + 1 });
+        }
+        Ok(Some(done))
+    }
+
+    /// What the writer before has left, if that will do: of these keys, and not for so long that others starve.
+    async fn left(&mut self) -> Result<Option<Found>, CommitError> {
+        let Some(Left { row, edition, began, writes }) = self.lock.take() else { return Ok(None) };
+        let lasted = began.elapsed();
+        if writes >= RUN_WRITES && lasted >= RUN {
+            let trip = lasted / writes;
+            sleep((2 * trip).mul_f64(random::fraction()).min(LONGEST_PAUSE)).await;
+            return Ok(None);
+        }
+        self.run = (began, writes);
+        Ok((edition == self.rows.sealer.ring().edition()).then_some(row))
+    }
+
+    /// Reads the row again.
+    pub(crate) async fn look(&mut self) -> Result<(), StoreError> {
+        let row = self.rows.load(self.id, self.deadline).await?;
+        self.hear(row);
+        Ok(())
+    }
+
+    fn hear(&mut self, row: Found) {
+        (self.expected, self.expires_at) = match &row {
+            Found::Live(row) => (Expected::At(row.revision), row.expires_at),
+            Found::Bound(row) => (Expected::At(row.revision), row.expires_at),
+            Found::Ended(revision) | Found::Unreadable(revision) => (Expected::At(*revision), Millis::ZERO),
+            Found::Absent => (Expected::Absent, Millis::ZERO),
+        };
+        self.news = Some(row);
+    }
+}

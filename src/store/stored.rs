@@ -1,0 +1,359 @@
+//! What requests do to a session in the store: the protocol around its row, which is its fence.
+//!
+//! A session's id has at most one row, and that row is alive or ended. It is created once, by the spill; each write
+//! names the revision that it saw, and one that comes too late puts its changes over what is there by then; ending it
+//! is final, because nothing writes over an ended row and nobody creates a row that has gone.
+
+use std::sync::Arc;
+
+use crate::core::clock::Millis;
+use crate::core::error::{CommitError, Rejection, StoreError};
+use crate::core::lifetime::{self, SKEW};
+use crate::core::record::{Device, DeviceKey, Header, Place, SessionId};
+use crate::core::state::{Limits, LoadedRow, State};
+use crate::store::rows::{Content, Deadline, Done, Found, LiveRow, RowWriter, Rows};
+
+/// Why a session is not in the store as its request wanted it to be.
+#[derive(Debug)]
+pub(crate) enum NotDone {
+    /// Another request ended it, or its row is gone: this request's changes are lost with it.
+    Lost(Rejection),
+    Failed(CommitError),
+}
+
+impl<E: Into<CommitError>> From<E> for NotDone {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What one commit does to a row.
+pub(crate) struct RowProtocol<'a> {
+    pub(crate) rows: &'a Rows,
+    pub(crate) limits: &'a Limits,
+    /// When the commit began.
+    pub(crate) now: Millis,
+}
+
+impl RowProtocol<'_> {
+    /// Moves the session out of its cookie into a row. If a parallel request was faster, both requests' changes are
+    /// in it afterwards.
+    pub(crate) async fn spill(&self, work: &mut State) -> Result<(), NotDone> {
+        work.header.place = Place::Store;
+        self.put(work, true).await
+    }
+
+    /// Writes the session's entries over those that it was loaded with.
+    pub(crate) async fn write(&self, work: &mut State) -> Result<(), NotDone> {
+        if work.row.is_none() {
+            return Err(NotDone::Lost(Rejection::Missing));
+        }
+        self.put(work, false).await
+    }
+
+    async fn put(&self, work: &mut State, creates: bool) -> Result<(), NotDone> {
+        let id = work.header.id;
+        let issued =
+            work.loaded.as_ref().filter(|loaded| loaded.header.id == id).map_or(0, |l| l.header.counter);
+        let mut counter = work.row.as_ref().map_or(issued, |row| row.counter.max(issued));
+        let mut device = work.row_device();
+        let mut row = self.rows.writer(id, work.row.as_ref(), self.rows.deadline()).await?;
+        loop {
+            match row.news() {
+                Some(Found::Live(live)) => {
+                    counter = counter.max(live.counter);
+                    device = bound_first(work, live.device.clone())?;
+                    self.rebase(work, live)?;
+                }
+                Some(Found::Absent | Found::Bound(..)) if !creates => {
+                    return Err(NotDone::Lost(Rejection::Missing));
+                }
+                Some(Found::Bound(first)) => {
+                    if !is_of(work, &first.device) {
+                        // The cookies of who is on that device are newer than what this one brings.
+                        counter = 0;
+                    }
+                    device = bound_first(work, Some(first.device))?;
+                }
+                Some(Found::Absent) | None => {}
+                Some(Found::Unreadable(_)) => return Err(NotDone::Lost(Rejection::Missing)),
+                Some(Found::Ended(_)) => return Err(NotDone::Lost(Rejection::Revoked)),
+            }
+            let content = Content::Live { counter, device: device.as_ref(), entries: &work.entries };
+            if let Some(done) = row.write(content, self.end_of_row(work, device.as_ref())).await? {
+                work.row = Some(written(&done, counter, device));
+                return Ok(());
+            }
+        }
+    }
+
+    /// When the row is over. One that names a device for the first time stands against every cookie from before.
+    fn end_of_row(&self, work: &State, device: Option<&Arc<DeviceKey>>) -> Millis {
+        let end = work.row_end(self.limits, self.now);
+        let is_first = device.is_some() && work.row.as_ref().is_none_or(|row| row.device.is_none());
+        match (is_first, self.old(work)) {
+            (true, Some((_, last))) => end.max(last),
+            _ => end,
+        }
+    }
+
+    /// Whether the session has been bound to a device that this request is not known to come from.
+    fn is_elsewhere(&self, work: &State, found: Option<&Found>) -> bool {
+        let device = found.and_then(Found::device);
+        self.limits.binds_devices() && device.is_some_and(|key| !is_of(work, key))
+    }
+
+    /// Makes it known that the session in this cookie is bound to a device, for as long as any cookie of it can be alive from
+    /// before that. False: a parallel request has moved the session into the store, so that has to be said there.
+    pub(crate) async fn bind(&self, work: &State) -> Result<bool, NotDone> {
+        let (Some((id, until)), Some(key)) = (self.old(work), work.header.device.bound()) else {
+            return Err(NotDone::Lost(Rejection::Missing));
+        };
+        let deadline = self.rows.deadline();
+        let mut row = self.rows.writer(id, None, deadline).await?;
+        loop {
+            match row.news() {
+                Some(Found::Bound(first)) => {
+                    bound_first(work, Some(first.device))?;
+                    let lasts = first.expires_at >= until;
+                    if first.current
+                        && (lasts || self.rows.extend(id, first.revision, until, deadline).await?)
+                    {
+                        return Ok(true);
+                    }
+                }
+                Some(Found::Live(_)) => return Ok(false),
+                Some(Found::Unreadable(_)) => return Err(NotDone::Lost(Rejection::Missing)),
+                Some(Found::Ended(_)) => return Err(NotDone::Lost(Rejection::Revoked)),
+                Some(Found::Absent) | None => {}
+            }
+            if row.write(Content::Bound(key), until).await?.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Sees to it that the row lives as long as the cookie that is about to be issued. It is asked even where the row
+    /// does, because it is the question whether the session goes on: a login elsewhere might else have its cookie
+    /// replaced by the one that it ended.
+    pub(crate) async fn extend(&self, work: &State) -> Result<(), NotDone> {
+        let (id, deadline) = (work.header.id, self.rows.deadline());
+        let expires_at = work.row_end(self.limits, self.now);
+        let Some(row) = &work.row else { return Err(NotDone::Lost(Rejection::Missing)) };
+        if self.rows.extend(id, row.revision, expires_at, deadline).await? {
+            return Ok(());
+        }
+        // Somebody writes the session. From here on that is nobody of this process.
+        let _turn = self.rows.turn(id, deadline).await?;
+        let mut tries = 0;
+        loop {
+            let live = self.live(id, deadline).await?;
+            let lasts = live.expires_at >= expires_at;
+            if lasts || self.rows.extend(id, live.revision, expires_at, deadline).await? {
+                return Ok(());
+            }
+            self.rows.pause(tries, deadline).await?;
+            tries += 1;
+        }
+    }
+
+    /// Gives the session its new id: writes the new row where there is to be one, then ends the old. What others have
+    /// written to the old one meanwhile comes along. `place` decides where the session is to be, or nowhere.
+    pub(crate) async fn replace(
+        &self,
+        work: &mut State,
+        place: impl Fn(&State) -> Option<Place>,
+    ) -> Result<(), NotDone> {
+        let Some((old, ended_until)) = self.old(work) else { return Err(NotDone::Lost(Rejection::Missing)) };
+        let in_cookie = work.row.is_none();
+        let deadline = self.rows.deadline();
+        let mut former = self.rows.writer(old, work.row.as_ref(), deadline).await?;
+        // Nobody else knows its id yet, but who has found it in the list, and may have ended it before its row is there. It is
+        // the same session, so the former id is over as well.
+        let mut new = self.rows.writer(work.header.id, None, deadline).await?;
+        let is_ended = |row: &mut RowWriter<'_>| matches!(row.news(), Some(Found::Ended(_)));
+        let (mut new_row, mut is_refused) = (None, is_ended(&mut new));
+        loop {
+            let mut is_over = false;
+            let news = former.news();
+            // Who is not on the device that the session is bound to has none of it, and their login begins another.
+            let is_elsewhere = self.is_elsewhere(work, news.as_ref());
+            match news {
+                Some(Found::Live(_) | Found::Bound(..)) if is_elsewhere && ends_own(work) => {
+                    work.start_empty()
+                }
+                Some(Found::Live(live)) if !is_elsewhere => self.rebase(work, live)?,
+                Some(Found::Bound(..)) if !is_elsewhere => {}
+                None => {}
+                Some(Found::Absent) if in_cookie => {}
+                // Somebody has ended it meanwhile. Who has been authenticated begins another all the same.
+                Some(Found::Ended(_) | Found::Absent) if work.authenticated => {
+                    work.start_empty();
+                    is_over = true;
+                }
+                Some(Found::Unreadable(_)) if work.authenticated => work.start_empty(),
+                Some(_) => {
+                    if new_row.is_some() {
+                        // What fails here expires by itself, and no cookie leads to it.
+                        let _ = self.rows.delete(work.header.id, deadline).await;
+                    }
+                    if is_elsewhere {
+                        return Err(NotDone::Lost(Rejection::Unproven));
+                    }
+                    return Err(CommitError::Ended.into());
+                }
+            }
+            if !is_refused && (new_row.is_some() || place(work) == Some(Place::Store)) {
+                work.header.place = Place::Store;
+                let device = work.header.device.bound().cloned();
+                let content = Content::Live { counter: 0, device: device.as_ref(), entries: &work.entries };
+                match new.write(content, work.row_end(self.limits, self.now)).await? {
+                    Some(done) => new_row = Some(written(&done, 0, device)),
+                    None if is_ended(&mut new) => is_refused = true,
+                    None => return Err(CommitError::Conflict.into()),
+                }
+            }
+            if is_over || former.write(Content::Ended, ended_until).await?.is_some() {
+                if is_refused {
+                    return Err(CommitError::Ended.into());
+                }
+                work.row = new_row;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends a session for good of which the request brought a cookie, and loaded this row if it read one. False: it is bound
+    /// to a device that is none of these, and so goes on.
+    pub(crate) async fn end(
+        &self,
+        header: &Header,
+        loaded: Option<&LoadedRow>,
+        devices: &[&Device],
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let is_one = |key: &Arc<DeviceKey>| devices.iter().any(|device| device.bound() == Some(key));
+        let may_end = |key: &Arc<DeviceKey>| !self.limits.binds_devices() || is_one(key);
+        self.end_if(header.id, loaded, self.last_end(header), may_end, deadline).await
+    }
+
+    /// Ends the session of this id, whatever is in its row, which was loaded so; the mark lasts `until` then.
+    pub(crate) async fn end_row(
+        &self,
+        id: SessionId,
+        loaded: Option<&LoadedRow>,
+        until: Millis,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        self.end_if(id, loaded, until, |_| true, deadline).await.map(drop)
+    }
+
+    async fn end_if(
+        &self,
+        id: SessionId,
+        loaded: Option<&LoadedRow>,
+        until: Millis,
+        may_end: impl Fn(&Arc<DeviceKey>) -> bool,
+        deadline: Deadline,
+    ) -> Result<bool, StoreError> {
+        let mut row = self.rows.writer(id, loaded, deadline).await.map_err(out_of_time)?;
+        loop {
+            match row.news() {
+                // It lived there alone, and has gone.
+                Some(Found::Absent) if loaded.is_some() => return Ok(true),
+                Some(Found::Ended(by)) => {
+                    // The mark that is there may be shorter than this one has to be.
+                    if self.rows.extend(id, by, until, deadline).await? {
+                        return Ok(true);
+                    }
+                    row.look().await?;
+                    continue;
+                }
+                Some(found) if found.device().is_some_and(|key| !may_end(key)) => return Ok(false),
+                Some(Found::Live(_) | Found::Bound(_) | Found::Unreadable(_) | Found::Absent) | None => {}
+            }
+            if row.write(Content::Ended, until).await.map_err(out_of_time)?.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The session that is to be ended, and until when its row has to say so. Then no cookie of that id can be alive any
+    /// more, wherever it was issued.
+    fn old(&self, work: &State) -> Option<(SessionId, Millis)> {
+        let header = &work.loaded.as_ref()?.header;
+        Some((header.id, self.last_end(header)))
+    }
+
+    pub(crate) fn last_end(&self, header: &Header) -> Millis {
+        lifetime::last_end(&header.times, &self.limits.terms, self.now).plus(SKEW)
+    }
+
+    /// Puts this request's changes over what others have left. Not where the session came in a cookie that is newer than
+    /// that: the answer to a former spill was lost then, or not heard of, and the browser went on with its cookie.
+    fn rebase(&self, work: &mut State, row: LiveRow) -> Result<(), CommitError> {
+        if work.issued() > row.counter {
+            return Ok(());
+        }
+        work.entries = work.entries.rebased(row.entries).map_err(|_| CommitError::Conflict)?;
+        match self.limits.stored {
+            Some(stored) => stored.check(work.row_len()).map_err(|_| CommitError::Conflict),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the row again; this request's changes go over what is there.
+    pub(crate) async fn reload(&self, work: &mut State) -> Result<(), NotDone> {
+        let row = self.live(work.header.id, self.rows.deadline()).await?;
+        if self.limits.binds_devices() && row.device.as_ref().is_some_and(|key| !is_of(work, key)) {
+            return Err(NotDone::Lost(Rejection::Unproven));
+        }
+        let seen = row.seen();
+        self.rebase(work, row)?;
+        work.row = Some(seen);
+        Ok(())
+    }
+
+    async fn live(&self, id: SessionId, deadline: Deadline) -> Result<LiveRow, NotDone> {
+        let found = self.rows.load(id, deadline).await?;
+        found.living().and_then(|living| living.row().ok_or(Rejection::Missing)).map_err(NotDone::Lost)
+    }
+}
+
+fn written(&Done { revision, expires_at }: &Done, counter: u32, device: Option<Arc<DeviceKey>>) -> LoadedRow {
+    LoadedRow { revision, expires_at, counter, device, current: true }
+}
+
+/// Whether the session that was loaded is bound to this device, or is about to be.
+fn is_of(work: &State, key: &DeviceKey) -> bool {
+    let loaded = work.loaded.as_ref().map(|loaded| &loaded.header.device);
+    [Some(&work.header.device), loaded]
+        .into_iter()
+        .flatten()
+        .filter_map(Device::bound)
+        .any(|own| **own == *key)
+}
+
+/// Whether a login is the one of the user whose session it was.
+fn ends_own(work: &State) -> bool {
+    let former = work.loaded.as_ref().map(|loaded| &loaded.header.subject);
+    work.authenticated && former == Some(&work.header.subject)
+}
+
+/// The device of a session whose row was met, which another request may have bound first. A request that began before that,
+/// and without a proof of its own, leaves it at that.
+fn bound_first(work: &State, met: Option<Arc<DeviceKey>>) -> Result<Option<Arc<DeviceKey>>, NotDone> {
+    match (met, work.header.device.bound()) {
+        (Some(first), Some(own)) if first != *own => Err(NotDone::Lost(Rejection::Unproven)),
+        (None, own) => Ok(own.cloned()),
+        (first, _) => Ok(first),
+    }
+}
+
+/// Who ends a session without being its request is told so much of other writers.
+fn out_of_time(error: CommitError) -> StoreError {
+    match error {
+        CommitError::Store(error) => error,
+        _ => StoreError::Timeout("other requests kept writing the session".into()),
+    }
+}
