@@ -50,8 +50,8 @@ pub(crate) trait Backend: Send + Sync {
     async fn reload(&self, session: &Session) -> Result<(), CommitError>;
     /// What a session of this subject is called where its id must not be told; none without a list of them.
     fn handle(&self, subject: &str, id: SessionId) -> Option<String>;
-    /// The generation of a subject whose former one this process has revoked since then.
-    fn given_generation(&self, subject: &str, since: Millis) -> Option<u64>;
+    /// The generation of a subject for which this process has revoked the former one since then, if `of` was that.
+    fn given_generation(&self, subject: &str, since: Millis, of: u64) -> Option<u64>;
 }
 
 /// A session: typed values under string keys, sealed into the response's cookie when the request is over, or into a

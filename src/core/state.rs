@@ -339,7 +339,11 @@ impl State {
         limits.stored.is_some_and(|stored| {
             let size = limits.name_value(self.whole_len(limits));
             let grew = self.entries.changed() || self.is_renewed() || self.loaded.is_none();
-            size > limits.max_name_value || (grew && size > stored.spill_above)
+            let is_large = match stored.spill_above {
+                0 => !self.entries.is_empty(),
+                above => size > above,
+            };
+            size > limits.max_name_value || (grew && is_large)
         })
     }
 

@@ -22,7 +22,6 @@ mod errors;
 mod extract;
 mod guard;
 
-use std::any::type_name;
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
@@ -42,6 +41,7 @@ pub use self::guard::{LoginGuardFuture, LoginGuardService};
 use crate::core::cookie::SetCookies;
 use crate::core::cross_site::request_head;
 use crate::core::error::CommitError;
+use crate::frameworks::extract::scope_name;
 pub use crate::frameworks::extract::{Scoped, Site, Subject};
 pub use crate::frameworks::login_guard::LoginGuard;
 use crate::frameworks::response::{
@@ -183,7 +183,7 @@ where
                 if !same {
                     tracing::error!(
                         target: "sealed_session",
-                        scope = type_name::<S>(),
+                        scope = scope_name::<S>(),
                         "two different `Sessions` are wrapped under one scope, and the inner one is ignored; \
                          use `SessionMiddleware::scoped` for one of them"
                     );

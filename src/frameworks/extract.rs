@@ -1,11 +1,19 @@
 //! What the extractors of every framework hand out, beside the session itself.
 
-use std::any::type_name;
+use std::any::{TypeId, type_name};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
 use crate::core::session::Session;
+
+/// What the scope is called in messages: where it is found, which of ours the application need not know.
+pub(crate) fn scope_name<S: 'static>() -> &'static str {
+    match TypeId::of::<S>() == TypeId::of::<Site>() {
+        true => "sealed_session::Site",
+        false => type_name::<S>(),
+    }
+}
 
 /// The scope of a session that was not given one.
 #[derive(Debug)]

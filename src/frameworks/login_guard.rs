@@ -106,7 +106,7 @@ use crate::frameworks::response::{self, Headers};
 ///
 /// | who is not logged in | answer |
 /// |---|---|
-/// | opens a page | 303 to `/login?next=%2Faccount%2Forders`, or to `/login` where the page is `/` or no [`local_path`](crate::core::local_path()) |
+/// | opens a page | 303 to `/login?next=%2Faccount%2Forders`, or to `/login` where the page is `/` or no [`local_path`](crate::local_path()) |
 /// | comes by another site's link, and is logged in, but the device's proof has ended (`device_binding`) | 200, and an empty page that loads itself again, with a proof |
 /// | sends a form | 303 to `/login`; what was sent is lost |
 /// | uses `fetch`, or is no browser | 401 with an empty body, as from [`Subject`](crate::Subject) |

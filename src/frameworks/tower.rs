@@ -93,7 +93,6 @@ mod extract;
 mod guard;
 mod rejection;
 
-use std::any::type_name;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -115,6 +114,7 @@ pub use self::rejection::SessionRejection;
 use crate::core::cookie::SetCookies;
 use crate::core::cross_site::request_head;
 use crate::core::error::CommitError;
+use crate::frameworks::extract::scope_name;
 pub use crate::frameworks::extract::{Scoped, Site, Subject};
 pub use crate::frameworks::login_guard::LoginGuard;
 use crate::frameworks::response::{
@@ -278,7 +278,7 @@ where
                 if !same {
                     tracing::error!(
                         target: "sealed_session",
-                        scope = type_name::<S>(),
+                        scope = scope_name::<S>(),
                         "two different `Sessions` are layered under one scope, and the inner one is ignored; \
                          use `SessionLayer::scoped` for one of them"
                     );

@@ -189,7 +189,7 @@ impl SessionsBuilder {
     }
 
     /// The largest name + value of a cookie that holds the session itself, in bytes; the default is 3,072. From the
-    /// size of an empty session, where nearly everything goes into the store, to 4,096.
+    /// size of an empty session, at which no entry is ever in a cookie, to 4,096.
     pub fn spill_above(mut self, bytes: usize) -> Self {
         self.spill_above = Some(bytes);
         self

@@ -65,8 +65,8 @@ pub(crate) struct Revoking {
     pub(crate) on_failure: FailurePolicy,
     sessions: AnswerCache<SessionId, Fate>,
     subjects: AnswerCache<RowKey, Option<u64>>,
-    /// The generations that this process has given.
-    given: AnswerCache<RowKey, u64>,
+    /// The generations that this process has given, and those that they replaced.
+    given: AnswerCache<RowKey, (u64, Option<u64>)>,
     /// One question per row at a time; who waited finds the answer.
     asking: RowLocks<()>,
     breaker: Breaker,
@@ -289,32 +289,39 @@ impl Revoking {
         // Zero is what sessions have that began before the subject had any.
         let generation = u64::from_ne_bytes(random::from_system()).max(1);
         let mut written: Vec<KeyId> = Vec::new();
-        // A key that comes meanwhile may have sealed a session by the time that the others' rows are written.
-        while let Some((key, place)) = next_row(rows, subject, &written) {
-            let mut expected = Expected::Absent;
+        // A key that comes meanwhile may have sealed a session by the time that the others' rows are written, also one that
+        // another process has read from the file and this one has not.
+        while let Some((key, place)) = next_row(rows, subject, &written).or_else(|| {
+            rows.look_for_keys(now);
+            next_row(rows, subject, &written)
+        }) {
+            let (mut expected, mut replaced) = (Expected::Absent, None);
             for tries in 0.. {
                 let stamp = (Revision::random(), until);
                 if rows.write_generation((key, &place), generation, stamp, expected, deadline).await? {
                     break;
                 }
-                expected = match rows.load_generation(&place, deadline).await? {
-                    Some((_, revision)) => Expected::At(revision),
-                    None => Expected::Absent,
+                (expected, replaced) = match rows.load_generation(&place, deadline).await? {
+                    // One that cannot be read was nobody's.
+                    Some((former, revision)) => (Expected::At(revision), Some(former.unwrap_or(generation))),
+                    None => (Expected::Absent, None),
                 };
                 let patience = rows.pause(tries, deadline).await;
                 patience
                     .map_err(|_| StoreError::Timeout("other requests kept writing the subject".into()))?;
             }
             self.subjects.put(place, Some(generation), now);
-            self.given.put(place, generation, now);
+            self.given.put(place, (generation, replaced), now);
             written.push(key);
         }
         Ok(generation)
     }
 
-    /// The generation at the place of a subject if this process has revoked the former one `since` then.
-    pub(crate) fn given(&self, place: &RowKey, since: Millis) -> Option<u64> {
-        self.given.get(place).filter(|(_, at)| *at >= since).map(|(generation, _)| generation)
+    /// The generation at the place of a subject if this process has put it there `since` then, for the one that the session
+    /// has. Whoever had been revoked before that does not come back by revoking others.
+    pub(crate) fn given(&self, place: &RowKey, since: Millis, of: u64) -> Option<u64> {
+        let ((generation, replaced), at) = self.given.get(place)?;
+        (at >= since && !differs(replaced, of)).then_some(generation)
     }
 
     /// By the distance, so that a clock that was set back does not make an answer last.

@@ -188,6 +188,12 @@ impl Rows {
         Ok(Some((lines, row.revision)))
     }
 
+    /// Looks whether the ring's file has changed, whatever the interval.
+    pub(crate) fn look_for_keys(&self, now: Millis) {
+        let ring = self.sealer.ring();
+        self.sink.looked(ring, ring.look_for_unknown(Some(now)));
+    }
+
     async fn read(&self, key: &RowKey, id: &[u8], deadline: Deadline) -> Result<Option<Read>, StoreError> {
         let row = self.bounded("load", deadline, self.store.load(key), |_| false).await?;
         let Some(row) = row else { return Ok(None) };

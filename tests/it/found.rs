@@ -278,3 +278,25 @@ async fn two_nodes_that_are_hot_at_one_row_let_one_another_in() {
     let session = loaded(&bed.sessions, &jar).await;
     assert_eq!(session.get::<u32>("n").unwrap(), Some(401));
 }
+
+/// A websocket whose cookie was from before the move: that it has written does not make what it reads later old.
+#[actix_web::test]
+async fn a_stream_that_came_with_a_cookie_from_before_the_move_sees_what_others_have_written_since() {
+    let (bed, _) = guarded(|builder| builder);
+    let before = bed.logged_in().await;
+    let mut jar = before.clone();
+    bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    let stream = loaded(&bed.sessions, &before).await;
+    stream.insert("opened", true).unwrap();
+    commit(&bed.sessions, &stream).await;
+    let late = loaded(&bed.sessions, &before).await;
+    late.insert("x", 7).unwrap();
+    commit(&bed.sessions, &late).await;
+    stream.reload().await.unwrap();
+    assert_eq!(stream.get("x").unwrap(), Some(7));
+    stream.insert("y", 8).unwrap();
+    stream.save().await.unwrap();
+    let seen = loaded(&bed.sessions, &jar).await;
+    let of = |name| seen.get::<u8>(name).unwrap();
+    assert_eq!((of("x"), of("y")), (Some(7), Some(8)));
+}

@@ -422,6 +422,53 @@ async fn everywhere_but_here_is_revoke_subject_and_then_renew() {
     }
 }
 
+/// A thief who has logged in does what the owner did, on a node that has asked a moment ago: that does not help.
+#[actix_web::test]
+async fn who_was_revoked_does_not_come_back_by_revoking_everybody_else() {
+    for revocation in [Revocation::Every(MINUTE), Revocation::EveryRequest] {
+        let (bed, spy) = guarded(|builder| builder.revocation(revocation));
+        let other = other_node(&bed, &spy, |builder| builder.revocation(revocation));
+        let mut jar = login(&bed, "ada").await;
+        // With the password that is changed now.
+        let copy = login(&bed, "ada").await;
+        assert_eq!(origin(&other, &copy).await, Origin::Resumed);
+        // It was there before the owner's request, as with a slow body.
+        let theirs = other.sessions.load(copy.0.iter()).await.unwrap();
+        let owners = bed.sessions.load(jar.0.iter()).await.unwrap();
+        bed.sessions.revoke_subject("ada").await.unwrap();
+        owners.renew();
+        let line = bed.sessions.commit(&owners, CommitContext::default()).await.unwrap().pop().unwrap();
+        jar = Jar(line.split(';').next().map(str::to_owned));
+        assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
+        other.sessions.revoke_subject("ada").await.unwrap();
+        theirs.renew();
+        let refused = other.sessions.commit(&theirs, CommitContext::default()).await;
+        assert!(matches!(refused, Err(CommitError::Ended)), "{refused:?}");
+    }
+}
+
+/// The processes of a deployment read their key file up to a second apart.
+#[actix_web::test]
+async fn a_subject_is_revoked_too_under_a_key_that_only_another_process_has_read() {
+    let path = std::env::temp_dir().join(format!("sealed-session-revocation-{}.keys", std::process::id()));
+    let ring = KeyRing::open_or_create(&path).unwrap();
+    let (first, spy) = guarded(|builder| builder);
+    let node = |ring| {
+        Bed::on(ring, first.clock.clone(), |b| b.store(spy.clone()).revocation(Revocation::EveryRequest))
+    };
+    let (bed, other) = (node(ring), node(KeyRing::open(&path).unwrap()));
+    let mut jar = login(&bed, "ada").await;
+    let rotated = Key::generate();
+    other.sessions.keys().rotate(rotated.clone()).unwrap();
+    other.visit(&mut jar, |session| assert_eq!(session.origin(), Origin::Resumed)).await;
+    assert_eq!(other.sessions.inspect(jar.value()).unwrap().key_id, rotated.id());
+    assert_ne!(bed.sessions.keys().primary(), rotated.id(), "it has not looked yet");
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    let revoked = origin(&other, &jar).await;
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(revoked, REVOKED);
+}
+
 #[actix_web::test]
 async fn a_subject_stays_revoked_when_the_key_is_rotated_and_a_fresh_login_survives_the_rotation() {
     let (bed, _) = guarded(|builder| builder.revocation(Revocation::EveryRequest));

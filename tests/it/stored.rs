@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use sealed_session::store::{MemoryStore, Store};
 use sealed_session::{
-    CommitContext, CommitError, ConfigError, Event, InsertError, Lifetime, MAX_NAME_VALUE_BYTES, Origin,
-    Placement, Rejection, Secure, Session, Sessions,
+    CommitContext, CommitError, ConfigError, Event, InsertError, KeyRing, Lifetime, MAX_NAME_VALUE_BYTES,
+    Origin, Placement, Rejection, Secure, Session, Sessions,
 };
 
 use crate::spy::stored;
@@ -105,6 +105,29 @@ async fn a_cookie_of_exactly_the_threshold_is_kept_and_exactly_what_browsers_kee
         assert_eq!(session.placement(), Placement::Cookie { bytes: above });
         session.insert("x", "v".repeat(len + 1)).unwrap();
         assert!(is_stored(&session));
+    }
+}
+
+/// What is padded to the size of an empty session is none.
+#[actix_web::test]
+async fn at_the_smallest_spill_above_no_entry_is_ever_in_a_cookie() {
+    let least = match Sessions::builder(KeyRing::new(key(1)))
+        .cookie_name(NAME)
+        .store(MemoryStore::new())
+        .spill_above(1)
+        .build()
+    {
+        Err(ConfigError::Bytes { min, .. }) => min,
+        other => panic!("{other:?}"),
+    };
+    for (above, goes) in [(least, true), (least + 1, false)] {
+        let (bed, _) = stored(|builder| builder.spill_above(above));
+        let mut jar = Jar::default();
+        bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+        assert!(matches!(bed.see(&jar, Session::placement).await, Placement::Cookie { .. }), "no entry");
+        bed.visit(&mut jar, |session| session.insert("n", 1).unwrap()).await;
+        let is_stored = matches!(bed.see(&jar, Session::placement).await, Placement::Store { .. });
+        assert_eq!(is_stored, goes, "{above}");
     }
 }
 

@@ -98,7 +98,7 @@ pub enum KeyError {
     /// The keys come from a [`KeySource`](crate::KeySource) and can only be changed there.
     #[error("the keys come from {source_name}; change them there, and the ring will follow")]
     ReadOnly {
-        /// The source's `Debug` form.
+        /// What [`KeySource::name`](crate::KeySource::name) says.
         source_name: String,
     },
     /// The [`KeySource`](crate::KeySource) failed.

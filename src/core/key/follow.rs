@@ -228,7 +228,7 @@ impl KeyRing {
                 book.members = members;
             }
             KeysHome::Source(source) => {
-                return Err(KeyError::ReadOnly { source_name: format!("{source:?}") });
+                return Err(KeyError::ReadOnly { source_name: source.name().to_owned() });
             }
         }
         self.publish(&mut book, Some(now));

@@ -1,5 +1,6 @@
 //! The ring: where its keys come from, and how they are led through their life.
 
+use std::any::type_name;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +57,6 @@ pub struct KeyInfo {
 /// use std::sync::{Arc, RwLock};
 /// use zeroize::Zeroizing;
 ///
-/// #[derive(Debug)]
 /// struct Fetched(Arc<RwLock<String>>);
 ///
 /// impl KeySource for Fetched {
@@ -69,12 +69,19 @@ pub struct KeyInfo {
 /// let ring = KeyRing::from_source(Fetched(fetched))?;
 /// # Ok::<(), sealed_session::KeyError>(())
 /// ```
-pub trait KeySource: fmt::Debug + Send + Sync + 'static {
+pub trait KeySource: Send + Sync + 'static {
     /// The keys as they are now: a key document, or a list as [`KeyRing::parse`] reads it.
     ///
     /// # Errors
     /// Whatever went wrong. The ring goes on with the keys that it has, and an [`Event`](crate::Event) tells it.
     fn load(&self) -> Result<Zeroizing<String>, Source>;
+
+    /// What it is called in errors: the name of its type, unless it has a better one. Without secrets.
+    fn name(&self) -> &str {
+        let path = type_name::<Self>();
+        let path = path.split_once('<').map_or(path, |(path, _)| path);
+        path.rsplit("::").next().unwrap_or(path)
+    }
 }
 
 /// The keys of a deployment, each in its [`KeyState`]: one primary that seals, and any number of others that only open.

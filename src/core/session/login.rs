@@ -121,8 +121,9 @@ impl Session {
     /// absolute limit is counted from the birth. [`authenticate`](Self::authenticate) does it by itself. With a store the old id is ended there; without one, or with
     /// [`Revocation::Off`](crate::Revocation::Off) for a session in a cookie, the old cookie stays valid until it ends.
     pub fn renew(&self) {
-        let (subject, since) = self.with(|state| (state.header.subject.clone(), state.now));
-        let given = subject.and_then(|subject| self.inner.home.given_generation(&subject, since));
+        let (subject, since, of) =
+            self.with(|state| (state.header.subject.clone(), state.now, state.header.generation));
+        let given = subject.and_then(|subject| self.inner.home.given_generation(&subject, since, of));
         self.if_open("renew", |state| {
             state.renew(&self.limits().terms);
             // "Everywhere but here": whoever revoked the subject's sessions in this request may take this one along.

@@ -28,7 +28,7 @@ pub(crate) struct Limits {
 /// What bounds the cookie and the row of a session that may live in a store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoreLimits {
-    /// The name + value from which on a session spills.
+    /// The name + value from which on a session spills; 0: whatever has an entry.
     pub(crate) spill_above: usize,
     /// The response head from which on it does.
     pub(crate) head_budget: usize,

@@ -1,6 +1,5 @@
 //! The session of a request: loaded by the first who asks, handed out by extractors and by `SessionExt`.
 
-use std::any::type_name;
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::future::{Future, Ready, ready};
@@ -18,7 +17,7 @@ use super::RequestHead;
 use super::errors::{CrossSiteRequest, NotAuthenticated, NotWrapped};
 use crate::core::cookie::Secure;
 use crate::core::session::Session;
-use crate::frameworks::extract::{Scoped, Site, Subject};
+use crate::frameworks::extract::{Scoped, Site, Subject, scope_name};
 use crate::sessions::flash::Flash;
 use crate::sessions::{Opening, Sessions};
 
@@ -161,7 +160,7 @@ impl FromRequest for Flash {
         let request = request.clone();
         load::<Site>(&request.clone()).and_then(move |session| {
             let slot = request.extensions().get::<Slot<Site>>().map(|slot| Rc::clone(&slot.inner));
-            let Some(slot) = slot else { return Err(NotWrapped { scope: type_name::<Site>() }.into()) };
+            let Some(slot) = slot else { return Err(NotWrapped { scope: scope_name::<Site>() }.into()) };
             let cookies = request.headers().get_all(COOKIE).map(HeaderValue::as_bytes);
             Ok(slot.flash.get_or_init(|| slot.sessions.flash(&session, cookies)).clone())
         })
@@ -238,6 +237,6 @@ pub(super) fn load<S: 'static>(request: &HttpRequest) -> Loading<Session> {
     let slot = request.extensions().get::<Slot<S>>().map(|slot| Rc::clone(&slot.inner));
     match slot {
         Some(slot) => slot.session(request),
-        None => Loading::ready(Err(NotWrapped { scope: type_name::<S>() }.into())),
+        None => Loading::ready(Err(NotWrapped { scope: scope_name::<S>() }.into())),
     }
 }

@@ -1,6 +1,5 @@
 //! The session of a request: loaded by the first who asks, handed out by extractors and by `SessionExt`.
 
-use std::any::type_name;
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
@@ -17,7 +16,7 @@ use tokio::sync::Mutex;
 use super::{RequestHead, SessionRejection};
 use crate::core::cookie::Secure;
 use crate::core::session::Session;
-use crate::frameworks::extract::Site;
+use crate::frameworks::extract::{Site, scope_name};
 use crate::sessions::flash::Flash;
 use crate::sessions::{Opening, Sessions};
 
@@ -224,7 +223,7 @@ fn load<S: 'static>(head: RequestHead<'_>, extensions: &Extensions) -> Loading<S
         Some(slot) => Arc::clone(&slot.inner).session(head),
         None => {
             let error = SessionRejection::NotLayered;
-            tracing::error!(target: "sealed_session", scope = type_name::<S>(), "{error}");
+            tracing::error!(target: "sealed_session", scope = scope_name::<S>(), "{error}");
             Loading::ready(Err(error))
         }
     }

@@ -95,8 +95,11 @@ impl SessionsBuilder {
         )?;
         let most = head_budget - MIN_HEAD_BUDGET;
         let reserve = bytes("response_head_reserve", self.response_head_reserve, 0, 0, most)?;
+        let spill_above =
+            bytes("spill_above", self.spill_above, SPILL_ABOVE, smallest, MAX_NAME_VALUE_BYTES)?;
         let limits = StoreLimits {
-            spill_above: bytes("spill_above", self.spill_above, SPILL_ABOVE, smallest, MAX_NAME_VALUE_BYTES)?,
+            // What is padded to the size of an empty session is no empty session.
+            spill_above: if spill_above == smallest { 0 } else { spill_above },
             head_budget: head_budget - reserve,
             max_row: bytes(
                 "max_stored_bytes",

@@ -74,9 +74,9 @@ impl Backend for Core {
         self.roster.as_ref().zip(self.rows.as_ref()).and_then(|(_, rows)| handles(rows, subject, id).next())
     }
 
-    fn given_generation(&self, subject: &str, since: Millis) -> Option<u64> {
+    fn given_generation(&self, subject: &str, since: Millis, of: u64) -> Option<u64> {
         let place = self.rows.as_ref()?.sealer.subject_row(self.sealer.ring().primary(), subject)?;
-        self.revoking.as_ref()?.given(&place, since)
+        self.revoking.as_ref()?.given(&place, since, of)
     }
 
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {

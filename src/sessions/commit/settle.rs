@@ -209,7 +209,11 @@ impl Core {
             };
             if plan.issues() { issue() } else { SetCookies::default() }
         };
-        // The session as it is after the commit: what a `reload` in a stream goes on from.
+        // The session as it is after the commit: what a `reload` in a stream goes on from. What its cookie had in advance of
+        // the row is in there by now, and the cookie's next number says nothing of that.
+        if work.row.as_ref().is_some_and(|row| work.issued() <= row.counter) {
+            work.outdated = false;
+        }
         work.loaded = Some(Loaded { header: work.header.clone(), due: None, key_id: key, current: true });
         work.stage = Stage::Committed;
         session.with(|state| *state = work);
