@@ -107,13 +107,15 @@ pub enum Written {
 
 /// Keeps rows. Object-safe; `Arc<dyn Store>` is a store as well.
 ///
-/// Each method is one atomic step that all users of the store see in one order. A row that has expired is treated as
-/// if it were not there, whether it has been swept or not. The builder's `store_timeout` bounds each call from
-/// outside, so a call may be dropped half-way.
+/// Each method is one atomic step that all users of the store see in one order, that of real time (linearizable). A row that
+/// has expired is treated as if it were not there, whether it has been swept or not; by the clock of the server or of the
+/// caller, within a second of the time asked for. The builder's `store_timeout` bounds each call from outside, so a call may be
+/// dropped half-way, and may take effect later: that is why every write names what it expects. Calls may come from several
+/// runtimes of tokio in turn, as from the workers of actix-web.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Timeout`] if it may have acted but did
-/// not say so, [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if it holds what it was never given.
+/// not say so (callers treat both as if it may have), [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if it holds what it was never given.
 /// A store retries nothing that may have been applied, and leaves waiting for better times to its callers. Rows of up
 /// to 128 bytes are what ends sessions: a store that can refuse others for lack of room takes these, if it can.
 #[async_trait]
@@ -140,7 +142,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Removes the row; whether there was one.
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError>;
 
-    /// Drops up to `limit` expired rows and tells how many. 0 where the engine does that by itself.
+    /// Drops up to `limit` expired rows and tells how many. 0 where the engine does that by itself. Nothing calls it but a task
+    /// of the store's own, if it has one, and the tool: schedule it, or expired rows stay.
     async fn sweep(&self, limit: usize) -> Result<u64, StoreError>;
 
     /// How many rows there are that have not expired.

@@ -88,7 +88,8 @@ const SCANNED: usize = 500;
 ///   with it, a full Redis refuses new ones ([`StoreError::Full`]), and takes those small rows that end sessions.
 /// - **Permissions.** `+get +getrange +set +setrange +pexpire +del +unlink +eval +evalsha +scan` on `~prefix*`; a
 ///   cluster's client also needs `+cluster`.
-/// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs only the sessions that live on it.
+/// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs the sessions that live on it.
+///   While it is away, whether others have been revoked is asked less often: for up to a second at a time not at all.
 /// - **TLS.** `rediss://` or `valkeys://`.
 ///
 /// ```no_run

@@ -40,7 +40,8 @@ impl StoreError {
 #[derive(Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// The store failed; the session is as it was before.
+    /// The store failed. The session is as it was before, or after [`StoreError::Timeout`] and
+    /// [`StoreError::Unavailable`] perhaps as it was to be.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The session was to be ended and the store failed. Send this error *with* the cookie, so that at least this

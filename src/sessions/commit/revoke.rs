@@ -20,7 +20,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`RevokeError::Off`] without a store or with [`Revocation::Off`](crate::Revocation::Off);
-    /// [`RevokeError::Store`], and the session goes on.
+    /// [`RevokeError::Store`]: try again, since nobody knows whether it goes on.
     pub async fn revoke(&self, id: SessionId) -> Result<(), RevokeError> {
         let sessions = self.clone();
         carried(async move {
@@ -39,8 +39,8 @@ impl Sessions {
     /// Ends all sessions of a subject, of this cookie's name: in this process from now on, in others within
     /// [`Revocation`](crate::Revocation)'s time. Sessions that begin after it are not concerned.
     ///
-    /// "Log out everywhere but here" is this, and then [`Session::renew`](crate::Session::renew) in the same request. It keeps
-    /// as well what another request of this process, which was there by then, renews afterwards. With
+    /// "Log out everywhere but here" is this, and then [`Session::renew`](crate::Session::renew) in the same request. It goes on
+    /// unless it had been revoked itself by then. It keeps as well what another request of this process, which was there by then, renews afterwards. With
     /// [`max_sessions`](crate::SessionsBuilder::max_sessions) a session is not kept whose place a login has taken since:
     /// [`CommitError::Ended`](crate::CommitError::Ended).
     ///
