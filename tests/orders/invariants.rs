@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use sealed_session::{Clock as _, CommitContext, Origin, Rejection, SessionId};
+use sealed_session::{Clock as _, CommitContext, Origin, Rejection, SessionId, Sessions};
 use time::OffsetDateTime;
 
 use crate::programs::{Happening, NAMES, Op, Program, Revoking, Special};
@@ -98,17 +98,19 @@ pub(crate) fn broken(
         }
         for node in 0..world.nodes.len() {
             for cookie in &cookies {
-                case.check_cookie(world, cookie, Asked { node, later, when });
+                case.check_cookie(&world.nodes[node], cookie, Asked { node, later, when });
             }
         }
     }
     let mut cookies = cookies;
     cookies.sort_by_key(|cookie| cookie.expires_at);
     let now = world.clock.now();
+    // Who has been asked before knows it, whatever has become of the rows. Nobody but the store does now.
+    let asked_first = world.unknowing(program.setup.revoking);
     for cookie in cookies.iter().filter(|cookie| cookie.expires_at - LAST > now) {
         // What it leads to lasts as long as it does, and so does what ended it.
         world.clock.set(cookie.expires_at - LAST);
-        case.check_cookie(world, cookie, Asked { node: 0, later: true, when: "at its end" });
+        case.check_cookie(&asked_first, cookie, Asked { node: 0, later: true, when: "at its end" });
     }
     let last = cookies.last().map(|cookie| cookie.expires_at);
     for cookie in cookies.iter().filter(|cookie| Some(cookie.expires_at) == last) {
@@ -407,10 +409,10 @@ impl Case<'_> {
         })
     }
 
-    fn check_cookie(&mut self, world: &World, cookie: &Cookie, asked: Asked) {
+    fn check_cookie(&mut self, node: &Sessions, cookie: &Cookie, asked: Asked) {
         let whose = cookie.issuer.map_or("the first".to_owned(), |who| format!("{}'s", NAMES[who]));
         let head = format!("{whose} cookie, {} on node {}", asked.when, asked.node);
-        let view = match self.time.wait(world.nodes[asked.node].load([&cookie.text])) {
+        let view = match self.time.wait(node.load([&cookie.text])) {
             Ok(session) => View::of(&session),
             Err(error) => return self.fail(format!("{head}: {error:?}")),
         };

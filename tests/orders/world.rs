@@ -325,6 +325,11 @@ impl World {
         Self { gate, nodes, clock, ring: first, ends, lost, special }
     }
 
+    /// A node like the others that has not seen anything.
+    pub(crate) fn unknowing(&self, revoking: Revoking) -> Sessions {
+        node(&self.ring, &self.gate, self.clock.clone(), &Arc::default(), (revoking, self.special))
+    }
+
     /// A node that has not seen anything. Without lists it notes nothing either.
     pub(crate) fn fresh(&self, is_listed: bool) -> Sessions {
         let special = if is_listed { self.special } else { Special::Cold };
