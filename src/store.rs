@@ -110,19 +110,19 @@ pub enum Written {
 /// Each method is one atomic step that all users of the store see in one order, that of real time (linearizable). A row that
 /// has expired is treated as if it were not there, whether it has been swept or not.
 ///
-/// - **Clocks.** Whether a row has expired is judged by the clock of the node or of the store's server, to the second. Nodes may be a
-///   minute apart, so expiries are asked for a minute later than the sessions end; the store adds nothing.
-/// - **Calls without an answer.** The builder's `store_timeout` bounds each call from outside, so a call may be dropped half-way and
-///   take effect later. That is safe: a write and an extension name what they expect to be there.
+/// - **Clocks.** Whether a row has expired is judged by the clock of the node or of the store's server, to the second. Nodes may
+///   be a minute apart, so rows of sessions and marks are asked for a minute longer than they are needed; the store adds nothing.
+/// - **Calls without an answer.** The builder's `store_timeout` bounds each call from outside, so a call may be dropped half-way
+///   and take effect later. That is safe: a write and an extension name what they expect to be there.
 /// - **Runtimes.** Calls come from several runtimes of tokio, also at the same time, as from the workers of actix-web. One of them
 ///   may end while others go on, and with it what was spawned there.
-/// - **Sweeping.** Nothing in this crate calls [`sweep`](Self::sweep) for a store but the command line tool. Where the engine does not
-///   drop expired rows, the store has a task of its own, as `SqlStore` and `RedbStore` have, or the application calls it.
+/// - **Sweeping.** Nothing in this crate calls [`sweep`](Self::sweep) for a store but the command line tool. Where the engine does
+///   not drop expired rows, the store has a task of its own, as `SqlStore` and `RedbStore` have, or the application calls it.
 ///
 /// # Errors
 /// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Timeout`] if it may have acted but did not say so;
-/// callers treat both as if it may have. [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if it holds what it was never
-/// given. A store retries nothing that may have been applied, and leaves waiting for better times to its callers. Rows of up
+/// callers treat both as if it may have. [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if it holds what it was
+/// never given. A store retries nothing that may have been applied, and leaves waiting for better times to its callers. Rows of up
 /// to 128 bytes are what ends sessions: a store that can refuse others for lack of room takes these, if it can.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {

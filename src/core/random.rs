@@ -47,8 +47,8 @@ pub(crate) fn fraction() -> f64 {
 /// forks before the first session is sealed, needs it not.
 ///
 /// In a machine that is resumed twice from one snapshot it helps only where the guest's kernel has renewed its own generator
-/// (Linux since 5.18 with `VMGENID`, or an equal promise of the platform). Otherwise both twins start anew from the same bytes: do not
-/// resume such a snapshot twice.
+/// (Linux since 5.18 with `VMGENID`, or an equal promise of the platform). Otherwise both twins start anew from the same bytes:
+/// do not resume such a snapshot twice.
 ///
 /// # Panics
 /// If the operating system yields no random bytes.

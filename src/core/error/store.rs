@@ -44,8 +44,8 @@ pub enum CommitError {
     /// later; after the others the session is as it was before, but for what had been written by then.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The session was to be ended and the store failed, so it may go on or not. Send this error *with* the cookie, so that at least this
-    /// browser forgets the session.
+    /// The session was to be ended and the store failed, so it may go on or not. Send this error *with* the cookie, so that at
+    /// least this browser forgets the session.
     #[error("the session could not be ended in the store, so copies of its cookie live on; try again")]
     NotEnded {
         /// The values of the `Set-Cookie` headers that remove the cookie.
