@@ -108,15 +108,21 @@ pub enum Written {
 /// Keeps rows. Object-safe; `Arc<dyn Store>` is a store as well.
 ///
 /// Each method is one atomic step that all users of the store see in one order, that of real time (linearizable). A row that
-/// has expired is treated as if it were not there, whether it has been swept or not; by the clock of the server or of the
-/// caller, within a second of the time asked for. The builder's `store_timeout` bounds each call from outside, so a call may be
-/// dropped half-way, and may take effect later: that is why every write names what it expects. Calls may come from several
-/// runtimes of tokio in turn, as from the workers of actix-web.
+/// has expired is treated as if it were not there, whether it has been swept or not.
+///
+/// - **Clocks.** Whether a row has expired is judged by the clock of the node or of the store's server, to the second. Nodes may
+///   be a minute apart, so rows of sessions and marks are asked for a minute longer than they are needed; the store adds nothing.
+/// - **Calls without an answer.** The builder's `store_timeout` bounds each call from outside, so a call may be dropped half-way
+///   and take effect later. That is safe: a write and an extension name what they expect to be there.
+/// - **Runtimes.** Calls come from several runtimes of tokio, also at the same time, as from the workers of actix-web. One of them
+///   may end while others go on, and with it what was spawned there.
+/// - **Sweeping.** Nothing in this crate calls [`sweep`](Self::sweep) for a store but the command line tool. Where the engine does
+///   not drop expired rows, the store has a task of its own, as `SqlStore` and `RedbStore` have, or the application calls it.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Timeout`] if it may have acted but did
-/// not say so (callers treat both as if it may have), [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if it holds what it was never given.
-/// A store retries nothing that may have been applied, and leaves waiting for better times to its callers. Rows of up
+/// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Timeout`] if it may have acted but did not say so;
+/// callers treat both as if it may have. [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if it holds what it was
+/// never given. A store retries nothing that may have been applied, and leaves waiting for better times to its callers. Rows of up
 /// to 128 bytes are what ends sessions: a store that can refuse others for lack of room takes these, if it can.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
@@ -142,8 +148,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Removes the row; whether there was one.
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError>;
 
-    /// Drops up to `limit` expired rows and tells how many. 0 where the engine does that by itself. Nothing calls it but a task
-    /// of the store's own, if it has one, and the tool: schedule it, or expired rows stay.
+    /// Drops up to `limit` expired rows and tells how many. 0 where the engine does that by itself.
     async fn sweep(&self, limit: usize) -> Result<u64, StoreError>;
 
     /// How many rows there are that have not expired.

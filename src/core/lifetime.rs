@@ -319,7 +319,7 @@ pub(crate) fn covered(times: &Times) -> Times {
 }
 
 /// When the last cookie of this id can be over: one that led to this one, or one that a parallel request is given at `now`
-/// under these terms. Not one that was given a longer duration of its own meanwhile, or by a node with longer terms.
+/// under these terms. Left out is one that was branched off with a longer duration of its own, or by a node with longer terms.
 pub(crate) fn last_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
     let duration = times.duration.max(terms.duration);
     now.plus(duration.max(terms.active.plus(terms.active))).max(covered(times).horizon)

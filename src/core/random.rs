@@ -3,7 +3,8 @@
 //! A process may be copied: by `fork`, or by a snapshot of its machine that is resumed twice. What has to differ between
 //! the copies comes from the operating system, for each use anew: ids of sessions, revisions of rows, generations of
 //! subjects, keys, all nonces of rows, and the first half of the nonces of cookies. The second half, drawn for each
-//! cookie, comes from the thread's generator, because a system call would cost as much as sealing.
+//! cookie, comes from the thread's generator, because a system call would cost as much as sealing. After a snapshot that helps only
+//! where the guest's kernel renews its own generator, as Linux does since 5.18 with `VMGENID`: else that is copied as well.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,10 @@ pub(crate) fn fraction() -> f64 {
 /// the same nonces: an attacker who has two cookies of one nonce reads both and forges others. Call it in the child,
 /// first thing, in the thread that goes on (only that one lives on in a child). Whoever starts workers by `exec`, or
 /// forks before the first session is sealed, needs it not.
+///
+/// In a machine that is resumed twice from one snapshot it helps only where the guest's kernel has renewed its own generator
+/// (Linux since 5.18 with `VMGENID`, or an equal promise of the platform). Otherwise both twins start anew from the same bytes:
+/// do not resume such a snapshot twice.
 ///
 /// # Panics
 /// If the operating system yields no random bytes.

@@ -95,6 +95,9 @@ pub struct SessionMiddleware<S = Site> {
 
 impl SessionMiddleware {
     /// The middleware behind the extractor [`Session`](crate::Session).
+    ///
+    /// Build the `Sessions` once and move a clone in. Built inside `HttpServer::new(|| ..)` it is another one for each worker, and
+    /// what one of them ends the others hear of from the store, within [`Revocation`](crate::Revocation)'s time.
     #[must_use]
     pub fn new(sessions: Sessions) -> Self {
         Self { sessions, scope: PhantomData }

@@ -229,8 +229,8 @@ impl SessionsBuilder {
     /// Nothing but [`Revocation::Off`] is possible without a store.
     ///
     /// # Security
-    /// With it `destroy` and `renew` end also what was in a cookie, and `revoke` and `revoke_subject` work. A process
-    /// sees what it has ended itself at once, and what others have within this time.
+    /// With it `destroy` and `renew` end also what was in a cookie, and `revoke` and `revoke_subject` work. This `Sessions`
+    /// and its clones see what they have ended themselves at once, and what others have within this time.
     pub fn revocation(mut self, revocation: Revocation) -> Self {
         self.revocation = Some(revocation);
         self

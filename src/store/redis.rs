@@ -89,7 +89,9 @@ const SCANNED: usize = 500;
 /// - **Permissions.** `+get +getrange +set +setrange +pexpire +del +unlink +eval +evalsha +scan` on `~prefix*`; a
 ///   cluster's client also needs `+cluster`.
 /// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs the sessions that live on it.
-///   While it is away, whether others have been revoked is asked less often: for up to a second at a time not at all.
+///   While it is away, questions whether other sessions were revoked fail as well, for up to a second at a time and while one that
+///   is risked has no answer: each `Sessions` has one breaker for all masters. `FailurePolicy` says what comes of that.
+/// - **Repeated commands.** A cluster's driver sends a command again whose answer was lost, up to three times.
 /// - **TLS.** `rediss://` or `valkeys://`.
 ///
 /// ```no_run

@@ -279,7 +279,7 @@ impl RowProtocol<'_> {
     }
 
     /// The session that is to be ended, and until when its row has to say so. Then no cookie of that id can be alive any
-    /// more, wherever it was issued.
+    /// more but those that [`lifetime::last_end`] leaves out.
     fn old(&self, work: &State) -> Option<(SessionId, Millis)> {
         let header = &work.loaded.as_ref()?.header;
         Some((header.id, self.last_end(header)))

@@ -8,7 +8,7 @@ use super::{InsertError, Source, debug_in_full};
 #[derive(Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It cannot be reached.
+    /// It cannot be reached. Where the connection broke, whether it acted is unknown.
     #[error("the session store cannot be reached")]
     Unavailable(#[source] Source),
     /// It did not answer in time; whether it acted is unknown.
@@ -40,12 +40,12 @@ impl StoreError {
 #[derive(Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// The store failed. The session is as it was before, or after [`StoreError::Timeout`] and
-    /// [`StoreError::Unavailable`] perhaps as it was to be.
+    /// The store failed. After [`StoreError::Timeout`] and [`StoreError::Unavailable`] the change may have been applied, or may be
+    /// later; after the others the session is as it was before, but for what had been written by then.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The session was to be ended and the store failed. Send this error *with* the cookie, so that at least this
-    /// browser forgets the session.
+    /// The session was to be ended and the store failed, so it may go on or not. Send this error *with* the cookie, so that at
+    /// least this browser forgets the session.
     #[error("the session could not be ended in the store, so copies of its cookie live on; try again")]
     NotEnded {
         /// The values of the `Set-Cookie` headers that remove the cookie.
@@ -85,7 +85,7 @@ pub enum RevokeError {
     /// There is no list of a subject's sessions.
     #[error("the sessions of subjects are not listed; leave out `.roster(false)`")]
     Unlisted,
-    /// The store failed; some of the subject's sessions may be revoked already. Try again.
+    /// The store failed. Some of the sessions may be revoked already, and after a timeout all of them. Try again.
     #[error("the session could not be revoked, or the list of sessions not be read")]
     Store(#[from] StoreError),
 }

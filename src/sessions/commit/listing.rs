@@ -41,7 +41,7 @@ impl Sessions {
         Ok(lines.iter().map(|line| roster.summary(subject, line)).collect())
     }
 
-    /// Ends the session of a subject that has this handle: in this process from now on, in others within
+    /// Ends the session of a subject that has this handle: for this `Sessions` and its clones from now on, for others within
     /// [`Revocation`](crate::Revocation)'s time. False: none of the listed ones has it. It may have ended already, or its line was
     /// lost and the session goes on: then [`revoke_subject`](Self::revoke_subject) ends it with all the others.
     ///

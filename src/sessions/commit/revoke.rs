@@ -12,15 +12,15 @@ use crate::store::rows::Rows;
 use crate::store::stored::RowProtocol;
 
 impl Sessions {
-    /// Ends the session of this id, wherever it is kept: no cookie of it is accepted any more, in this process from now
-    /// on, in others within [`Revocation`](crate::Revocation)'s time. An id that never was is as good as any.
+    /// Ends the session of this id, wherever it is kept: no cookie of it is accepted any more, by this `Sessions` and its
+    /// clones from now on, by others within [`Revocation`](crate::Revocation)'s time. An id that never was is as good as any.
     ///
     /// It leaves a mark in the store that lasts for `max_duration`, because nothing is known of the session but its id.
     /// Once begun it is carried to its end, also if this future is dropped: then in a task of tokio's.
     ///
     /// # Errors
     /// [`RevokeError::Off`] without a store or with [`Revocation::Off`](crate::Revocation::Off);
-    /// [`RevokeError::Store`]: try again, since nobody knows whether it goes on.
+    /// [`RevokeError::Store`]: try again. After a timeout the mark may have been written, or be written later.
     pub async fn revoke(&self, id: SessionId) -> Result<(), RevokeError> {
         let sessions = self.clone();
         carried(async move {
@@ -36,13 +36,14 @@ impl Sessions {
         .await
     }
 
-    /// Ends all sessions of a subject, of this cookie's name: in this process from now on, in others within
-    /// [`Revocation`](crate::Revocation)'s time. Sessions that begin after it are not concerned.
+    /// Ends all sessions of a subject under this cookie's name, and no other: for this `Sessions` and its clones from now on, for
+    /// others within [`Revocation`](crate::Revocation)'s time. Where there are several names, call it on each `Sessions`. Sessions
+    /// that begin after it are not concerned.
     ///
-    /// "Log out everywhere but here" is this, and then [`Session::renew`](crate::Session::renew) in the same request. It goes on
-    /// unless it had been revoked itself by then. It keeps as well what another request of this process, which was there by then, renews afterwards. With
-    /// [`max_sessions`](crate::SessionsBuilder::max_sessions) a session is not kept whose place a login has taken since:
-    /// [`CommitError::Ended`](crate::CommitError::Ended).
+    /// "Log out everywhere but here" is this, and then [`Session::renew`](crate::Session::renew) in the same request. That session
+    /// goes on unless it had been revoked itself by then. So does what another request of this `Sessions`, which was there by then,
+    /// renews afterwards. With [`max_sessions`](crate::SessionsBuilder::max_sessions) a session is not kept whose place a login has
+    /// taken since: [`CommitError::Ended`](crate::CommitError::Ended).
     ///
     /// It leaves one small row per key of the ring in the store, for `max_duration`. Once begun it is carried to its end
     /// like [`revoke`](Self::revoke).
