@@ -141,9 +141,10 @@ def main():
     })
     body = text[len(head):]
     device = b"\x02" + bytes(range(32))
-    rows = {"live": b"\x01\x07\0\0\0\0" + body, "empty": b"\x01\0\0\0\0\0\0", "live_bound": b"\x01\x07\0\0\0\x21" + device + body, "bound": b"\x05" + device, "ended": b"\x02", "generation": b"\x03" + bytes(range(1, 9)),
+    head = b"\x01\x07\0\0\0" + bytes(range(24)) + bytes(8)
+    rows = {"live": head + b"\0" + body, "empty": b"\x01" + bytes(38), "live_bound": head + b"\x21" + device + body, "bound": b"\x05" + device, "ended": b"\x02", "generation": b"\x03" + bytes(range(1, 9)),
             "roster": b"\x04\x02\0" + bytes(range(1, 47)) + b"\x06Chrome" + bytes(range(2, 48)) + b"\0"}
-    refused = {"kind": b"\x06", "bound_to_no_point": b"\x05\x04" + device[1:], "live_bound_cut": b"\x01\x07\0\0\0\x20" + device[:32] + body, "lines": b"\x04\xff\xff", "label": b"\x04\x01\0" + bytes(range(1, 47)) + b"\x79" + b"x" * 121, "ended_and_more": b"\x02\x01"}
+    refused = {"kind": b"\x06", "bound_to_no_point": b"\x05\x04" + device[1:], "live_bound_cut": head + b"\x20" + device[:32] + body, "lines": b"\x04\xff\xff", "label": b"\x04\x01\0" + bytes(range(1, 47)) + b"\x79" + b"x" * 121, "ended_and_more": b"\x02\x01"}
     write("row", {name: wire.pad(row) for name, row in (rows | refused).items()} | {"generation_cut": b"\x03\x01"})
     write("stored_row", {**{f"sealed-{name}": b"\x01" + row for name, row in rows.items()}, "garbage": b"\0garbage", "short": b"\0\x01"})
     write("value", {
@@ -161,7 +162,7 @@ def main():
     moment, block = hexed(fresh["created_at"].to_bytes(6, "little")), hexed(bytes(32))
     # Neither subject nor device key nor entries.
     entry, nothing, device_key = "\\x01\\x01n\\x01\\x01", "\\x00\\x00\\x00", "\\x21" + hexed(b"\x02" + bytes(range(32)))
-    rows = ["\\x01\\x07\\x00\\x00\\x00\\x00", "\\x01\\x07\\x00\\x00\\x00" + device_key, "\\x05\\x02", "\\x02", "\\x03\\x01\\x02\\x03\\x04\\x05\\x06\\x07\\x08", "\\x04", entry, nothing]
+    rows = [f"\\x01\\x07\\x00\\x00\\x00{block}\\x00", f"\\x01\\x07\\x00\\x00\\x00{block}{device_key}", "\\x05\\x02", "\\x02", "\\x03\\x01\\x02\\x03\\x04\\x05\\x06\\x07\\x08", "\\x04", entry, nothing]
     for target, words in {
         "cookie_header": ["s=", "; ", "=", "\\x0a", "AQ", "Ag", plain[:7], f"s={plain[:7]}", "\\x22", ";s=", "__Host-", "$Version=1",
                           "Path=/", "HttpOnly", "Max-Age=0", "%3D", "\\x09", "\\xff"],

@@ -38,10 +38,11 @@ pub fn record(text: &[u8]) -> bool {
 pub fn row(text: &[u8]) -> bool {
     match record::decode_row(opened(text)) {
         Err(_) => false,
-        Ok(RowContent::Live { counter, device, entries }) => {
+        Ok(RowContent::Live { counter, ancestry, device, entries }) => {
             let mut again = Vec::new();
             record::encode_live(
                 counter,
+                &ancestry,
                 device.as_deref(),
                 entries.extent().count,
                 entries.iter(),
@@ -52,8 +53,8 @@ pub fn row(text: &[u8]) -> bool {
                 record::encoded_row_len(device.as_ref().map_or(0, |key| key.0.len()), entries.extent())
             );
             match record::decode_row(opened(&padded(again))) {
-                Ok(RowContent::Live { counter: c, device: d, entries: e }) => {
-                    assert_eq!((c, d), (counter, device));
+                Ok(RowContent::Live { counter: c, ancestry: a, device: d, entries: e }) => {
+                    assert_eq!((c, a, d), (counter, ancestry, device));
                     assert!(e.iter().eq(entries.iter()));
                 }
                 _ => panic!("what was written is read"),

@@ -273,7 +273,8 @@ def encode_row(row):
     if row["kind"] == "bound":
         return b"\x05" + bytes.fromhex(row["device"])
     device = bytes.fromhex(row["device"] or "")
-    return b"\x01" + row["counter"].to_bytes(4, "little") + put_length(len(device)) + device + encode_entries(row["entries"])
+    head = b"\x01" + row["counter"].to_bytes(4, "little") + bytes.fromhex(row["ancestry"])
+    return head + put_length(len(device)) + device + encode_entries(row["entries"])
 
 
 def encode_line(line):
@@ -364,7 +365,7 @@ def decode_row(plaintext):
     reader = Reader(plaintext)
     kind = reader.integer(1)
     if kind == 1:
-        row = {"kind": "live", "counter": reader.integer(4)}
+        row = {"kind": "live", "counter": reader.integer(4), "ancestry": reader.take(32).hex()}
         device = checked_device(reader.take(reader.length()))
         return row | {"device": device, "entries": decode_entries(reader)}
     if kind == 5:
@@ -734,11 +735,12 @@ def generate_rows():
             "nonce": nonce.hex(), "retired_key": sealed_by != 0, "place": b64(place), "row": row,
         })
 
-    live = {"kind": "live", "counter": 2**32 - 1, "device": None, "entries": [["n", NUMBER], ["user", ADA]]}
+    ancestry = bytes(range(100, 124)).hex() + "00" * 8
+    live = {"kind": "live", "counter": 2**32 - 1, "ancestry": ancestry, "device": None, "entries": [["n", NUMBER], ["user", ADA]]}
     generation = {"kind": "generation", "generation": 2**64 - 1}
     add("alive", live)
-    add("alive, no entries", {"kind": "live", "counter": 0, "device": None, "entries": []})
-    add("alive, lengths of three bytes", {"kind": "live", "counter": 1, "device": None, "entries": [["k" * 251, "c500ff" + "00" * 255]]})
+    add("alive, no entries", {"kind": "live", "counter": 0, "ancestry": "00" * 32, "device": None, "entries": []})
+    add("alive, lengths of three bytes", {"kind": "live", "counter": 1, "ancestry": "00" * 32, "device": None, "entries": [["k" * 251, "c500ff" + "00" * 255]]})
     add("ended", {"kind": "ended"})
     add("a subject's generation", generation)
     add("sealed by a retired key", live, keys=(TWO, ONE), sealed_by=1)
@@ -787,8 +789,8 @@ def generate_rows():
         "an unknown kind": pad(b"\6"),
         "bound to a key that is no point": pad(b"\5\4" + bytes(32)),
         "bound and more": pad(b"\5\2" + bytes(32) + b"\1"),
-        "alive, bound to a key of 32 bytes": pad(b"\1" + bytes(4) + b"\x20\2" + bytes(31) + b"\0"),
-        "alive, bound to a key that is no point": pad(b"\1" + bytes(4) + b"\x21\5" + bytes(32) + b"\0"),
+        "alive, bound to a key of 32 bytes": pad(b"\1" + bytes(36) + b"\x20\2" + bytes(31) + b"\0"),
+        "alive, bound to a key that is no point": pad(b"\1" + bytes(36) + b"\x21\5" + bytes(32) + b"\0"),
         "a roster with fewer lines than it says": pad(b"\4\2\0" + encode_line(lines[1])),
         "a roster with more lines than it says": pad(b"\4\1\0" + encode_line(lines[1]) * 2),
         "a roster that says 65,535 lines": pad(b"\4\xff\xff"),

@@ -1,4 +1,4 @@
-//! What names a row of a store, and what names one state of it.
+//! What names a row of a store, what names one state of it, and what is left of those before.
 
 use std::fmt;
 
@@ -79,9 +79,53 @@ impl Revision {
     }
 }
 
+/// How many states before the present one a row remembers. A driver that repeats a write gives up within seconds; in that
+/// time a row that is written more often than this has other writers, whose increments come along all the same.
+const REMEMBERED: usize = 4;
+/// So many bytes of a revision tell it from the other few.
+const PREFIX_LEN: usize = 8;
+
+/// The revisions that a row had before its present one, latest first, each by its first bytes; zero: none. They tell whether a
+/// write was applied that somebody has written over since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Ancestry(pub(crate) [u8; ANCESTRY_LEN]);
+
+/// Length of an [`Ancestry`] in bytes.
+pub(crate) const ANCESTRY_LEN: usize = REMEMBERED * PREFIX_LEN;
+
+impl Ancestry {
+    /// That of a row which is written over one of this revision and ancestry.
+    pub(crate) fn followed_by(self, revision: Revision) -> Self {
+        let mut next = self;
+        next.0.copy_within(..ANCESTRY_LEN - PREFIX_LEN, PREFIX_LEN);
+        next.0[..PREFIX_LEN].copy_from_slice(&revision.0[..PREFIX_LEN]);
+        next
+    }
+
+    /// Whether the row has had this revision.
+    pub(crate) fn includes(&self, revision: Revision) -> bool {
+        self.0.chunks_exact(PREFIX_LEN).any(|known| *known == revision.0[..PREFIX_LEN])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ancestry_knows_the_last_few_and_no_others() {
+        let revisions: Vec<Revision> = (1..=6).map(|n| Revision([n; REVISION_LEN])).collect();
+        let known = |ancestry: Ancestry| revisions.iter().filter(|r| ancestry.includes(**r)).count();
+        let mut ancestry = Ancestry::default();
+        assert_eq!(known(ancestry), 0);
+        for (before, &revision) in revisions.iter().enumerate() {
+            ancestry = ancestry.followed_by(revision);
+            assert!(ancestry.includes(revision));
+            assert_eq!(known(ancestry), (before + 1).min(REMEMBERED));
+        }
+        assert!(!ancestry.includes(revisions[1]) && ancestry.includes(revisions[2]));
+        assert_eq!(ancestry.0[..PREFIX_LEN], [6; PREFIX_LEN], "latest first");
+    }
 
     #[test]
     fn row_keys_and_revisions_tell_nothing_more_than_they_must() {

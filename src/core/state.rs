@@ -16,7 +16,7 @@ use crate::core::error::{CsrfError, InsertError, Rejection};
 use crate::core::key::KeyId;
 use crate::core::lifetime::{self, Due, SKEW, Terms};
 use crate::core::record::{self, Device, DeviceKey, Header, Place, SessionId, Times};
-use crate::core::row_name::Revision;
+use crate::core::row_name::{Ancestry, Revision};
 
 /// Where a session comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +68,7 @@ pub(crate) struct Loaded {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LoadedRow {
     pub(crate) revision: Revision,
+    pub(crate) ancestry: Ancestry,
     pub(crate) expires_at: Millis,
     /// The highest counter of a cookie that is known to have led to it.
     pub(crate) counter: u32,

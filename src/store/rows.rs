@@ -21,6 +21,7 @@ use crate::core::key::KeyId;
 use crate::core::measure::{self, Opened, StoreCall};
 use crate::core::random;
 use crate::core::record::{self, DeviceKey, Line, NotARecord, Packed, RowContent, SessionId};
+use crate::core::row_name::Ancestry;
 use crate::core::state::LoadedRow;
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
@@ -109,6 +110,7 @@ pub(crate) struct LiveRow {
     /// The highest counter of a cookie that is known to have led here.
     pub(crate) counter: u32,
     pub(crate) revision: Revision,
+    pub(crate) ancestry: Ancestry,
     pub(crate) expires_at: Millis,
     /// False: a retired key had sealed it.
     pub(crate) current: bool,
@@ -116,8 +118,8 @@ pub(crate) struct LiveRow {
 
 impl LiveRow {
     pub(crate) fn seen(&self) -> LoadedRow {
-        let Self { revision, expires_at, counter, current, .. } = *self;
-        LoadedRow { revision, expires_at, counter, device: self.device.clone(), current }
+        let Self { revision, ancestry, expires_at, counter, current, .. } = *self;
+        LoadedRow { revision, ancestry, expires_at, counter, device: self.device.clone(), current }
     }
 }
 
@@ -127,6 +129,15 @@ struct Read {
     current: bool,
     revision: Revision,
     expires_at: Millis,
+}
+
+impl Read {
+    /// Whether the row is what was written with this revision, or was written over that.
+    fn has_had(&self, revision: Revision) -> bool {
+        let since =
+            matches!(&self.content, Ok(RowContent::Live { ancestry, .. }) if ancestry.includes(revision));
+        self.revision == revision || since
+    }
 }
 
 /// What a row is to hold.
@@ -152,8 +163,8 @@ impl Rows {
         Ok(match content {
             Ok(RowContent::Ended) => Found::Ended(revision),
             Ok(RowContent::Bound(device)) => Found::Bound(BoundRow { device, revision, expires_at, current }),
-            Ok(RowContent::Live { counter, device, entries }) => {
-                Found::Live(LiveRow { entries, counter, device, revision, expires_at, current })
+            Ok(RowContent::Live { counter, ancestry, device, entries }) => {
+                Found::Live(LiveRow { entries, counter, device, revision, ancestry, expires_at, current })
             }
             // A row does not become readable by refusing requests for ever: the session starts anew.
             Ok(RowContent::Generation(_) | RowContent::Roster(_)) | Err(_) => Found::Unreadable(revision),
@@ -223,11 +234,13 @@ impl Rows {
         id: SessionId,
         content: Content<'_>,
         stamp: (Revision, Millis),
-        expected: Expected,
+        over: (Expected, &Ancestry),
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
-        let data = self.sealer.seal(&id.0, None, content.encoded_len(), |text| content.encode(text));
-        self.put(&row_key(id), &data, stamp, expected, deadline).await
+        let (expected, ancestry) = over;
+        let data =
+            self.sealer.seal(&id.0, None, content.encoded_len(), |text| content.encode(ancestry, text));
+        self.put((&row_key(id), &id.0), &data, stamp, expected, deadline).await
     }
 
     /// Like [`write`](Self::write), of a subject's row under one key.
@@ -242,7 +255,7 @@ impl Rows {
         let data = self.sealer.seal(place.as_bytes(), Some(key), 1 + size_of::<u64>(), |text| {
             record::encode_generation(generation, text);
         });
-        self.put(place, &data, stamp, expected, deadline).await
+        self.put((place, place.as_bytes()), &data, stamp, expected, deadline).await
     }
 
     /// Like [`write_generation`](Self::write_generation), of a subject's roster.
@@ -257,12 +270,12 @@ impl Rows {
         let data = self.sealer.seal(place.as_bytes(), Some(key), roster_len(lines), |text| {
             record::encode_roster(lines, text);
         });
-        self.put(place, &data, stamp, expected, deadline).await
+        self.put((place, place.as_bytes()), &data, stamp, expected, deadline).await
     }
 
     async fn put(
         &self,
-        key: &RowKey,
+        (key, id): (&RowKey, &[u8]),
         data: &[u8],
         (revision, expires_at): (Revision, Millis),
         expected: Expected,
@@ -274,8 +287,8 @@ impl Rows {
             Ok(Written::Done) => Ok(true),
             Ok(Written::Conflict) => Ok(false),
             Err(error @ (StoreError::Timeout(_) | StoreError::Unavailable(_))) => {
-                let there = self.bounded("load", self.deadline(), self.store.load(key), |_| false).await;
-                let applied = matches!(there, Ok(Some(row)) if row.revision == revision);
+                let there = self.read(key, id, self.deadline()).await;
+                let applied = matches!(there, Ok(Some(row)) if row.has_had(revision));
                 if applied { Ok(true) } else { Err(error) }
             }
             Err(error) => Err(error),
@@ -354,10 +367,11 @@ impl Content<'_> {
         }
     }
 
-    fn encode(self, out: &mut Vec<u8>) {
+    fn encode(self, ancestry: &Ancestry, out: &mut Vec<u8>) {
         match self {
             Self::Live { counter, device, entries } => {
-                record::encode_live(counter, device.map(|key| &**key), entries.len(), entries.iter(), out);
+                let device = device.map(|key| &**key);
+                record::encode_live(counter, ancestry, device, entries.len(), entries.iter(), out);
             }
             Self::Bound(device) => record::encode_bound(device, out),
             Self::Ended => record::encode_ended(out),

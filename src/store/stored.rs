@@ -320,8 +320,12 @@ impl RowProtocol<'_> {
     }
 }
 
-fn written(&Done { revision, expires_at }: &Done, counter: u32, device: Option<Arc<DeviceKey>>) -> LoadedRow {
-    LoadedRow { revision, expires_at, counter, device, current: true }
+fn written(
+    &Done { revision, ancestry, expires_at }: &Done,
+    counter: u32,
+    device: Option<Arc<DeviceKey>>,
+) -> LoadedRow {
+    LoadedRow { revision, ancestry, expires_at, counter, device, current: true }
 }
 
 /// Whether the session that was loaded is bound to this device, or is about to be.

@@ -1,13 +1,17 @@
 //! What running every order of events has found, and what holds where many requests meet at one row.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use sealed_session::{Clock as _, CommitContext, Event, KeyRing, Origin, Rejection, Session, Sessions};
+use sealed_session::{
+    Clock as _, CommitContext, Event, KeyRing, Origin, Rejection, Revocation, Session, Sessions,
+};
 use tokio::task::yield_now;
 
-use crate::spy::{Fate, guarded, stored};
+use crate::spy::{Fate, guarded, other_node, stored};
 use crate::stored::spilled;
 use crate::support::{Bed, Jar, MINUTE, key, now};
 
@@ -299,4 +303,49 @@ async fn a_stream_that_came_with_a_cookie_from_before_the_move_sees_what_others_
     let seen = loaded(&bed.sessions, &jar).await;
     let of = |name| seen.get::<u8>(name).unwrap();
     assert_eq!((of("x"), of("y")), (Some(7), Some(8)));
+}
+
+/// A write that was applied without its writer having been told, and over which somebody on another node has written by the time
+/// that one looks: it was done, and so is not done again. As long as the row remembers it.
+#[tokio::test]
+async fn what_others_have_written_over_was_written_once_all_the_same() {
+    const MOST: usize = 4;
+    for is_repeated in [true, false] {
+        for others in 1..=MOST + 1 {
+            let (bed, spy) = stored(|builder| builder);
+            let there = other_node(&bed, &spy, |builder| builder.revocation(Revocation::Off));
+            let jar = spilled(&bed).await;
+            let ours = loaded(&bed.sessions, &jar).await;
+            ours.increment("n", 1).unwrap();
+            let mut theirs = Vec::new();
+            for _ in 0..others {
+                let session = loaded(&there.sessions, &jar).await;
+                session.increment("n", 10).unwrap();
+                theirs.push(session);
+            }
+            let node = there.sessions.clone();
+            let others_write = move || {
+                for session in &theirs {
+                    let mut commit = std::pin::pin!(node.commit(session, CommitContext::default()));
+                    let polled = commit.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    assert!(matches!(polled, Poll::Ready(Ok(_))), "nothing waits here");
+                }
+            };
+            let answer = if is_repeated {
+                spy.conflict_with_itself();
+                spy.before("repeat", others_write);
+                bed.sessions.commit(&ours, CommitContext::default()).await
+            } else {
+                spy.next([Fate::AppliedButTimesOut]);
+                spy.before("load", others_write);
+                bed.sessions.commit(&ours, CommitContext::default()).await
+            };
+            let n: i64 = loaded(&bed.sessions, &jar).await.get("n").unwrap().unwrap();
+            let once = 1 + 1 + 10 * i64::try_from(others).unwrap();
+            // Beyond what it remembers, who is repeated counts again, and who has waited is told that nobody knows.
+            let remembered = others <= MOST;
+            assert_eq!(answer.is_ok(), remembered || is_repeated, "{is_repeated} {others}");
+            assert_eq!(n, if remembered || !is_repeated { once } else { once + 1 }, "{is_repeated} {others}");
+        }
+    }
 }

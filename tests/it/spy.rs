@@ -113,9 +113,16 @@ impl Spy {
         self.next([Fate::AppliedButConflicts]);
     }
 
-    /// Does something just before the next call of this name reaches the store.
+    /// Does something just before the next call of this name reaches the store, or a driver's `repeat` of a write.
     pub(crate) fn before(&self, call: &'static str, act: impl FnOnce() + Send + 'static) {
         *self.before.lock().unwrap() = Some((call, Before(Box::new(act))));
+    }
+
+    fn comes_to(&self, call: &'static str) {
+        let act = self.before.lock().unwrap().take_if(|(name, _)| *name == call);
+        if let Some((_, Before(act))) = act {
+            act();
+        }
     }
 
     async fn pass<T>(
@@ -123,10 +130,7 @@ impl Spy {
         call: &'static str,
         inner: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let act = self.before.lock().unwrap().take_if(|(name, _)| *name == call);
-        if let Some((_, Before(act))) = act {
-            act();
-        }
+        self.comes_to(call);
         self.calls.lock().unwrap().push(call);
         if self.slow.load(Ordering::SeqCst) {
             for _ in 0..5 {
@@ -177,7 +181,11 @@ impl Store for Spy {
         }
         let twice = self.fates.lock().unwrap().front() == Some(&Fate::AppliedButConflicts);
         let written = self.pass("write", self.rows.write(key, row, expected)).await?;
-        if twice { self.rows.write(key, row, expected).await } else { Ok(written) }
+        if !twice {
+            return Ok(written);
+        }
+        self.comes_to("repeat");
+        self.rows.write(key, row, expected).await
     }
 
     async fn extend(

@@ -100,6 +100,10 @@ fn short() -> Vec<Job> {
         jobs.extend(pairs(setup, start, &[preempted(0, COMMON)]).into_iter().step_by(2));
         jobs.extend(pairs(setup, start, &[preempted(0, RARE)]).into_iter().step_by(3));
     }
+    // Where others write over what a writer has not been told of.
+    let writers = pairs(TWO, Start::StoredOfAda, &[preempted(1, RARE), preempted(1, COMMON)]);
+    let writes = |op: &Op| matches!(op, Op::Increment | Op::Set | Op::Save);
+    jobs.extend(writers.into_iter().filter(|(program, _)| program.ops.iter().all(writes)));
     for special in Special::unlisted().skip(1) {
         let setup = Setup::of(2, Revoking::Default, special);
         jobs.extend(pairs(setup, Start::CookieOfAda, &[preempted(0, &[])]));

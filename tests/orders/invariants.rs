@@ -549,17 +549,12 @@ impl Case<'_> {
     }
 
     /// Every order of those that must be there and of some of those that may. Who came after another one had its answer
-    /// comes after it. A write that the driver repeats is one attempt more, if somebody has written over the first.
+    /// comes after it.
     fn orders(&self, may: &[(usize, bool)]) -> Vec<Vec<usize>> {
         let mut orders = vec![Vec::new()];
         let mut whole = Vec::new();
         while let Some(order) = orders.pop() {
-            let repeated = self.finished.fault.filter(|(_, verdict)| *verdict == Verdict::Repeated);
-            let once_more = |who: usize| {
-                let again = repeated.is_some_and(|(faulty, _)| faulty == who) && order.last() != Some(&who);
-                order.iter().filter(|&&done| done == who).count() < if again { 2 } else { 1 }
-            };
-            for &(who, _) in may.iter().filter(|(who, _)| once_more(*who)) {
+            for &(who, _) in may.iter().filter(|(who, _)| !order.contains(who)) {
                 let Told { left, .. } = self.told(who);
                 let too_late = |&before: &usize| left.is_some() && *left < self.told(before).began;
                 if !order.iter().any(too_late) {

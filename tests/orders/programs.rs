@@ -133,6 +133,23 @@ impl Op {
         Self::Label,
     ];
 
+    /// Whether it may write that a session is over.
+    pub(crate) fn ends(self) -> bool {
+        matches!(
+            self,
+            Self::Renew
+                | Self::LoginSame
+                | Self::LoginOther
+                | Self::LoginThere
+                | Self::LoginLargeThere
+                | Self::Impersonate
+                | Self::Destroy
+                | Self::DestroyThere
+                | Self::Revoke
+                | Self::EndOther
+        )
+    }
+
     /// Whether it comes from another browser, or from none, and so without the first session's cookie.
     pub(crate) fn is_elsewhere(self) -> bool {
         matches!(

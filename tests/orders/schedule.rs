@@ -47,7 +47,7 @@ pub(crate) struct Finished {
     pub(crate) told: Vec<Told>,
     /// Whose call or future it was that went wrong, and how.
     pub(crate) fault: Option<(usize, Verdict)>,
-    /// The fault is that a write was applied, and the store did not say so. Nobody wrote over it since.
+    /// The fault is that a write was applied, and the store did not say so. Nobody has ended the session since.
     pub(crate) loses_write: bool,
     /// The number of the step at which something happened to all nodes.
     pub(crate) happened: Option<usize>,
@@ -171,7 +171,10 @@ fn run_within(
                 requests[who].dropped |= verdict.drops();
                 if world.gate.judge(who, verdict) {
                     loses_write = Some(key);
-                } else if !matches!(access, Access::Reads) && fault.is_none_or(|(faulty, _)| faulty != who) {
+                } else if (matches!(access, Access::Removes) || program.ops[who].ends())
+                    && !matches!(access, Access::Reads)
+                    && fault.is_none_or(|(faulty, _)| faulty != who)
+                {
                     loses_write = loses_write.filter(|written| *written != key);
                 }
             }

@@ -16,6 +16,7 @@ use crate::core::device;
 use crate::core::error::CsrfError;
 use crate::core::key::Key;
 use crate::core::record::{self, Device, DeviceKey, Header, Line, Packed, Place, RowContent, SessionId};
+use crate::core::row_name::{Ancestry, Revision};
 
 fn file(text: &str) -> Json {
     serde_json::from_str(text).unwrap()
@@ -430,8 +431,9 @@ fn golden_challenges_and_proofs_of_devices_are_of_their_purpose_and_identifiers_
 
 fn write_row(content: &RowContent, out: &mut Vec<u8>) {
     match content {
-        RowContent::Live { counter, device, entries } => {
-            record::encode_live(*counter, device.as_deref(), entries.extent().count, entries.iter(), out);
+        RowContent::Live { counter, ancestry, device, entries } => {
+            let count = entries.extent().count;
+            record::encode_live(*counter, ancestry, device.as_deref(), count, entries.iter(), out);
         }
         RowContent::Bound(device) => record::encode_bound(device, out),
         RowContent::Ended => record::encode_ended(out),
@@ -449,9 +451,12 @@ fn handles(sealer: &RowSealer, key: KeyId, subject: &str, lines: &[Line]) -> Jso
 /// The row as the vectors spell it.
 fn spelled_row(content: &RowContent) -> Json {
     match content {
-        RowContent::Live { counter, device, entries } => {
+        RowContent::Live { counter, ancestry, device, entries } => {
             let device = device.as_ref().map(|key| hex(&key.0));
-            serde_json::json!({ "kind": "live", "counter": counter, "device": device, "entries": listed(entries) })
+            serde_json::json!({
+                "kind": "live", "counter": counter, "ancestry": hex(&ancestry.0), "device": device,
+                "entries": listed(entries),
+            })
         }
         RowContent::Bound(device) => serde_json::json!({ "kind": "bound", "device": hex(&device.0) }),
         RowContent::Ended => serde_json::json!({ "kind": "ended" }),
@@ -492,7 +497,8 @@ fn fresh_rows(key: &Key, header: &Header, entry: &[u8]) -> Json {
             record::encode_bound(device, text);
         } else {
             let device = header.device.bound().map(|key| &**key);
-            record::encode_live(header.counter, device, 1, [("key", entry)].into_iter(), text);
+            let ancestry = Ancestry::default().followed_by(Revision::random());
+            record::encode_live(header.counter, &ancestry, device, 1, [("key", entry)].into_iter(), text);
         }
     });
     let mut rows = vec![serde_json::json!({

@@ -9,6 +9,7 @@ use super::{
     put_entries, take,
 };
 use crate::core::envelope::Opened;
+use crate::core::row_name::{ANCESTRY_LEN, Ancestry};
 
 /// The first byte of a row.
 const LIVE: u8 = 1;
@@ -16,7 +17,7 @@ const ENDED: u8 = 2;
 const GENERATION: u8 = 3;
 const ROSTER: u8 = 4;
 const BOUND: u8 = 5;
-const HEAD_LEN: usize = 1 + size_of::<u32>();
+const HEAD_LEN: usize = 1 + size_of::<u32>() + ANCESTRY_LEN;
 
 /// What a row says of its session.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) enum RowContent {
     Live {
         /// The highest counter of a cookie that is known to have led here.
         counter: u32,
+        ancestry: Ancestry,
         /// The device that it is bound to.
         device: Option<Arc<DeviceKey>>,
         entries: Packed,
@@ -47,6 +49,7 @@ pub(crate) fn encoded_row_len(device_key: usize, entries: Extent) -> usize {
 /// Appends a live row. The entries come in strictly ascending order of their keys.
 pub(crate) fn encode_live<'a>(
     counter: u32,
+    ancestry: &Ancestry,
     device: Option<&DeviceKey>,
     count: usize,
     entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>,
@@ -54,6 +57,7 @@ pub(crate) fn encode_live<'a>(
 ) {
     put(&[LIVE], out);
     put(&counter.to_le_bytes(), out);
+    put(&ancestry.0, out);
     put(device.map_or(&[][..], |key| &key.0), out);
     put_entries(count, entries, out);
 }
@@ -90,13 +94,14 @@ pub(crate) fn decode_row(opened: Opened) -> Result<RowContent, NotARecord> {
     match kind {
         LIVE => {
             let counter = u32::from_le_bytes(take(text, &mut at)?);
+            let ancestry = Ancestry(take(text, &mut at)?);
             let device = match borrow::<&[u8]>(text, &mut at)? {
                 [] => None,
                 key => Some(read_device(key)?),
             };
             let places = Places::read(text, &mut at)?;
             check_padding(text, at)?;
-            Ok(RowContent::Live { counter, device, entries: Packed::new(buf, places) })
+            Ok(RowContent::Live { counter, ancestry, device, entries: Packed::new(buf, places) })
         }
         BOUND => {
             let device = read_device(&take::<DEVICE_KEY_LEN>(text, &mut at)?)?;
@@ -132,6 +137,15 @@ mod tests {
         DeviceKey([2; DEVICE_KEY_LEN])
     }
 
+    fn ancestry() -> Ancestry {
+        Ancestry([9; ANCESTRY_LEN])
+    }
+
+    /// All of a live row that has a fixed length.
+    fn live_head() -> Vec<u8> {
+        [&[LIVE, 0, 0, 0, 0][..], &[0; ANCESTRY_LEN]].concat()
+    }
+
     fn decoded(text: Vec<u8>) -> Result<RowContent, NotARecord> {
         let mut buf = text;
         buf.resize(buf.len().next_multiple_of(32), 0);
@@ -144,13 +158,20 @@ mod tests {
         for values in [&[][..], &[("a", &b"1"[..])], &[("a", b""), ("b", &[7; 70_000])]] {
             for key in [None, Some(key())] {
                 let mut out = Vec::new();
-                encode_live(0x0102_0304, key.as_ref(), values.len(), values.iter().copied(), &mut out);
+                encode_live(
+                    0x0102_0304,
+                    &ancestry(),
+                    key.as_ref(),
+                    values.len(),
+                    values.iter().copied(),
+                    &mut out,
+                );
                 let key_len = key.map_or(0, |key| key.0.len());
                 assert_eq!(out.len(), encoded_row_len(key_len, Extent::of(values.iter().copied())));
-                let Ok(RowContent::Live { counter, device, entries }) = decoded(out) else {
+                let Ok(RowContent::Live { counter, ancestry: read, device, entries }) = decoded(out) else {
                     panic!("not live")
                 };
-                assert_eq!((counter, device.as_deref()), (0x0102_0304, key.as_ref()));
+                assert_eq!((counter, read, device.as_deref()), (0x0102_0304, ancestry(), key.as_ref()));
                 assert_eq!(entries.iter().collect::<Vec<_>>(), values);
             }
         }
@@ -174,21 +195,22 @@ mod tests {
             &[BOUND],
             &[&[BOUND, 4][..], &[2; 32]].concat(),
             &[&[BOUND, 2][..], &[2; 32], &[1]].concat(),
-            &[&[LIVE, 0, 0, 0, 0, 32][..], &[2; 32], &[0]].concat(),
-            &[&[LIVE, 0, 0, 0, 0, 33, 5][..], &[2; 32], &[0]].concat(),
+            &[&live_head()[..], &[32], &[2; 32], &[0]].concat(),
+            &[&live_head()[..], &[33, 5], &[2; 32], &[0]].concat(),
             &[ROSTER, 1, 0],
             &[ROSTER, 0, 0, 1],
             &[GENERATION, 7, 0, 0, 0, 0, 0, 0, 0, 1],
             &[GENERATION, 0, 0, 0, 0, 0, 0, 0, 0],
             &[ENDED, 1],
-            &[LIVE, 0, 0, 0, 0, 0, 0, 1],
-            &[LIVE, 0, 0, 0, 0, 0, 250],
+            &[LIVE, 0, 0, 0, 0],
+            &[&live_head()[..], &[0, 0, 1]].concat(),
+            &[&live_head()[..], &[0, 250]].concat(),
             &[ENDED; 33],
         ] {
             assert!(decoded(bad.to_vec()).is_err(), "{bad:?}");
         }
         let mut out = Vec::new();
-        encode_live(1, None, 2, [("b", b"1"), ("a", b"2")].into_iter(), &mut out);
+        encode_live(1, &ancestry(), None, 2, [("b", b"1"), ("a", b"2")].into_iter(), &mut out);
         assert!(decoded(out).is_err(), "descending keys");
     }
 

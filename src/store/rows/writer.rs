@@ -13,6 +13,7 @@ use crate::core::clock::Millis;
 use crate::core::error::{CommitError, StoreError};
 use crate::core::random;
 use crate::core::record::{Packed, SessionId};
+use crate::core::row_name::Ancestry;
 use crate::core::state::LoadedRow;
 use crate::store::{Expected, Revision};
 
@@ -41,6 +42,8 @@ pub(crate) struct RowWriter<'a> {
     lock: RowLock<'a, Left>,
     /// What is there, as far as this writer knows.
     expected: Expected,
+    /// What a row that is written over that has come from.
+    ancestry: Ancestry,
     expires_at: Millis,
     /// What this writer has not been told yet.
     news: Option<Found>,
@@ -52,6 +55,7 @@ pub(crate) struct RowWriter<'a> {
 /// A row that was written.
 pub(crate) struct Done {
     pub(crate) revision: Revision,
+    pub(crate) ancestry: Ancestry,
     pub(crate) expires_at: Millis,
 }
 
@@ -82,6 +86,7 @@ impl Rows {
             deadline,
             lock,
             expected: loaded.map_or(Expected::Absent, |row| Expected::At(row.revision)),
+            ancestry: loaded.map_or_else(Ancestry::default, |row| row.ancestry.followed_by(row.revision)),
             expires_at: loaded.map_or(Millis::ZERO, |row| row.expires_at),
             news: None,
             tries: 0,
@@ -111,25 +116,29 @@ impl RowWriter<'_> {
     ) -> Result<Option<Done>, CommitError> {
         let (edition, revision) = (self.rows.sealer.ring().edition(), Revision::random());
         let stamp = (revision, expires_at);
-        if !self.rows.write(self.id, content, stamp, self.expected, self.deadline).await? {
+        let over = (self.expected, &self.ancestry);
+        if !self.rows.write(self.id, content, stamp, over, self.deadline).await? {
             if self.tries > 0 {
                 self.rows.pause(self.tries, self.deadline).await?;
             }
             self.tries += 1;
             self.look().await?;
-            let by = match &self.news {
-                Some(Found::Live(row)) => Some(row.revision),
-                Some(Found::Bound(row)) => Some(row.revision),
-                Some(Found::Ended(by)) => Some(*by),
-                _ => None,
+            let is_ours = match &self.news {
+                Some(Found::Live(row)) => row.revision == revision || row.ancestry.includes(revision),
+                Some(Found::Bound(row)) => row.revision == revision,
+                Some(Found::Ended(by)) => *by == revision,
+                _ => false,
             };
-            if by != Some(revision) {
+            if !is_ours {
                 return Ok(None);
             }
-            // The conflict was with ourselves: a driver repeated a write whose answer it had not got.
+            // The conflict was with ourselves: a driver repeated a write whose answer it had not got, and others may have
+            // written over it since. Whoever writes next meets them.
         }
-        let done = Done { revision, expires_at: self.expires_at.max(expires_at) };
+        let ancestry = self.ancestry;
+        let done = Done { revision, ancestry, expires_at: self.expires_at.max(expires_at) };
         (self.expected, self.expires_at, self.news) = (Expected::At(revision), done.expires_at, None);
+        self.ancestry = ancestry.followed_by(revision);
         if self.lock.is_awaited() {
             let row = match content {
                 Content::Ended => Found::Ended(revision),
@@ -144,6 +153,7 @@ impl RowWriter<'_> {
                     counter,
                     device: device.cloned(),
                     revision,
+                    ancestry,
                     expires_at: done.expires_at,
                     current: true,
                 }),
@@ -180,6 +190,11 @@ impl RowWriter<'_> {
             Found::Bound(row) => (Expected::At(row.revision), row.expires_at),
             Found::Ended(revision) | Found::Unreadable(revision) => (Expected::At(*revision), Millis::ZERO),
             Found::Absent => (Expected::Absent, Millis::ZERO),
+        };
+        self.ancestry = match &row {
+            Found::Live(row) => row.ancestry.followed_by(row.revision),
+            Found::Bound(row) => Ancestry::default().followed_by(row.revision),
+            Found::Ended(_) | Found::Unreadable(_) | Found::Absent => Ancestry::default(),
         };
         self.news = Some(row);
     }
