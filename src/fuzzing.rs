@@ -12,7 +12,7 @@ use crate::core::record::{self, RowContent, SessionId, Times};
 use crate::core::value;
 
 fn opened(text: &[u8]) -> Opened {
-    Opened { buf: text.to_vec(), plaintext: 0..text.len(), key: KeyId([0; 4]), current: true }
+    Opened { buf: text.to_vec(), plaintext: 0..text.len(), key: KeyId([0; 4]), retired_key: false }
 }
 
 fn padded(mut text: Vec<u8>) -> Vec<u8> {

@@ -22,7 +22,7 @@ use crate::core::candidates::{self, Candidate, Found, Refusal};
 use crate::core::clock::{ClockSource, Millis};
 use crate::core::cookie::{CookieWriter, Secure};
 use crate::core::cross_site::{CrossSite, Guard, Head};
-use crate::core::device::{Binder, Standing};
+use crate::core::device::{Binder, DeviceVerdict};
 use crate::core::entries::Entries;
 use crate::core::envelope::Sealer;
 use crate::core::error::{Rejection, StoreError};
@@ -181,7 +181,7 @@ impl Core {
             (None, Place::Cookie) => Known::Unknown,
         };
         let subject = header.subject.as_deref().and_then(|subject| rows.sealer.subject_row(*key_id, subject));
-        let is_fine = |place| revoking.is_known_outdated(place, header.generation, now) == Some(false);
+        let is_fine = |place| revoking.is_subject_known_revoked(place, header.generation, now) == Some(false);
         if subject.as_ref().is_some_and(|place| !is_fine(place)) {
             known = Known::Unknown;
         }
@@ -240,29 +240,29 @@ impl Sessions {
 
     /// The session of what was found.
     fn take(&self, mut found: Found, now: Millis, by: By) -> Opening {
-        let mut standing = Standing::Fine;
+        let mut verdict = DeviceVerdict::Fine;
         if let (Some(device), Some(Ok(candidate))) = (&self.core.device, &found.outcome) {
             let judge = |header: &Header| device.judge(header, &found.proofs, now);
-            standing = judge(&candidate.header);
+            verdict = judge(&candidate.header);
             if let Some(besides) = &mut found.besides {
                 // What has not proved itself is nobody's to end.
-                besides.others.retain(|other| !matches!(judge(other), Standing::Unproven(_)));
+                besides.others.retain(|other| !matches!(judge(other), DeviceVerdict::Unproven(_)));
             }
         }
-        self.take_as(standing, found, now, by)
+        self.take_as(verdict, found, now, by)
     }
 
     /// The same, where it is known what its device makes of it.
-    pub(crate) fn take_as(&self, standing: Standing, found: Found, now: Millis, by: By) -> Opening {
+    pub(crate) fn take_as(&self, verdict: DeviceVerdict, found: Found, now: Millis, by: By) -> Opening {
         let Found { outcome, cookies, live, besides, ambiguous, .. } = found;
         let brought = Brought { cookies, besides, by };
-        match (outcome, standing) {
-            (Some(Ok(candidate)), Standing::Unproven(key)) => {
+        match (outcome, verdict) {
+            (Some(Ok(candidate)), DeviceVerdict::Unproven(key)) => {
                 Opening::Ready(self.unproven(candidate, key, brought, now))
             }
-            (Some(Ok(candidate)), standing) => {
+            (Some(Ok(candidate)), verdict) => {
                 let known = self.core.known(&candidate, now);
-                let heals = if let Standing::Heals(key) = standing { Some(key) } else { None };
+                let heals = if let DeviceVerdict::Heals(key) = verdict { Some(key) } else { None };
                 let reference = Reference { candidate, heals, brought, live, ambiguous, now };
                 match (known, reference.candidate.header.place, &self.core.rows) {
                     (Known::Bound, ..) if by != By::Device && reference.heals.is_none() => {
@@ -317,7 +317,7 @@ impl Sessions {
 
     fn resume(&self, reference: Reference, row: Option<LiveRow>) -> Session {
         let Reference { candidate, heals, brought, live, ambiguous, now } = reference;
-        let Candidate { mut header, entries, due, key_id, current } = candidate;
+        let Candidate { mut header, entries, due, key_id, retired_key } = candidate;
         let device = heals.map(Device::Bound);
         let id = header.id;
         if brought.by != By::Device {
@@ -328,22 +328,22 @@ impl Sessions {
             self.tell(&Event::Ambiguous { id, live });
         }
         let seen = row.as_ref().map(LiveRow::seen);
-        let outdated = seen.is_some() && header.place == Place::Cookie;
+        let from_pre_spill_cookie = seen.is_some() && header.place == Place::Cookie;
         let entries = Entries::new(match row {
             // Of a cookie from before the session moved into the store nothing counts but whose it is. Only one that
             // was issued since, by a process that had not heard of it, is newer than the row.
-            Some(row) if !(outdated && header.counter > row.counter) => row.entries,
+            Some(row) if !(from_pre_spill_cookie && header.counter > row.counter) => row.entries,
             _ => entries,
         });
-        if outdated {
+        if from_pre_spill_cookie {
             header.place = Place::Store;
         }
-        let mut state = State::resumed(Loaded { header, due, key_id, current }, entries, now);
+        let mut state = State::resumed(Loaded { header, due, key_id, retired_key }, entries, now);
         if let Some(device) = device {
             state.header.device = device;
         }
         state.row = seen;
-        state.outdated = outdated;
+        state.from_pre_spill_cookie = from_pre_spill_cookie;
         self.session(state, brought)
     }
 
@@ -364,8 +364,8 @@ impl Sessions {
         mut brought: Brought,
         now: Millis,
     ) -> Session {
-        let Candidate { header, key_id, current, .. } = candidate;
-        let (id, session) = (header.id, Loaded { header, due: None, key_id, current });
+        let Candidate { header, key_id, retired_key, .. } = candidate;
+        let (id, session) = (header.id, Loaded { header, due: None, key_id, retired_key });
         let besides = brought.besides.get_or_insert_default();
         besides.refused = Some(id.0.into());
         besides.unproven = Some(Unproven { session, key });
@@ -388,8 +388,8 @@ impl Sessions {
     pub(crate) fn session(&self, mut state: State, brought: Brought) -> Session {
         state.can_offer = brought.by == By::Middleware;
         Brought { cookies: state.cookies, besides: state.besides, .. } = brought;
-        let home = Arc::clone(&self.core) as Arc<dyn Backend>;
-        Session::new(state, home, self.core.rows.is_some())
+        let backend = Arc::clone(&self.core) as Arc<dyn Backend>;
+        Session::new(state, backend, self.core.rows.is_some())
     }
 
     /// The ring that seals and opens; rotate it here.

@@ -20,7 +20,7 @@ pub(crate) struct Candidate {
     pub(crate) entries: Packed,
     pub(crate) due: Option<Due>,
     pub(crate) key_id: KeyId,
-    pub(crate) current: bool,
+    pub(crate) retired_key: bool,
 }
 
 /// A cookie that was not.
@@ -152,7 +152,7 @@ fn parse(value: &[u8], sealer: &Sealer) -> Result<Parsed, Refusal> {
 
 fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal> {
     let opened = parsed.open().map_err(refuse(true))?;
-    let (key_id, current) = (opened.key, opened.current);
+    let (key_id, retired_key) = (opened.key, opened.retired_key);
     // Authentic, so another version of this library made it, which may still need it.
     let (header, entries) = record::decode(opened).map_err(|_| refuse(false)(Rejection::Malformed))?;
     let due = match lifetime::judge(&header.times, terms, now) {
@@ -164,7 +164,7 @@ fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal
         }
         Verdict::Future => return Err(Refusal { id: Some(header.id), ..refuse(false)(Rejection::Future) }),
     };
-    Ok(Candidate { header, entries, due, key_id, current })
+    Ok(Candidate { header, entries, due, key_id, retired_key })
 }
 
 fn refuse(removable: bool) -> impl Fn(Rejection) -> Refusal {

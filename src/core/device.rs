@@ -91,7 +91,7 @@ pub(crate) struct Binder {
 }
 
 /// What a request may do with a session.
-pub(crate) enum Standing {
+pub(crate) enum DeviceVerdict {
     /// As without binding.
     Fine,
     /// The device has proved itself to a session that has no key yet, and is to get this one.
@@ -186,17 +186,17 @@ impl Binder {
     }
 
     /// What a request with these proofs may do with a session.
-    pub(crate) fn judge(&self, header: &Header, proofs: &[Box<[u8]>], now: Millis) -> Standing {
+    pub(crate) fn judge(&self, header: &Header, proofs: &[Box<[u8]>], now: Millis) -> DeviceVerdict {
         match &header.device {
-            Device::Free => Standing::Fine,
+            Device::Free => DeviceVerdict::Fine,
             Device::Bound(key) => match self.proofs(proofs, now).any(|proof| proof.key == **key) {
-                true => Standing::Fine,
-                false => Standing::Unproven(Some(Arc::clone(key))),
+                true => DeviceVerdict::Fine,
+                false => DeviceVerdict::Unproven(Some(Arc::clone(key))),
             },
             Device::Offered => match self.key_proved(header.id, proofs, now) {
-                Some(key) => Standing::Heals(Arc::new(key)),
-                None if self.is_overdue(header, now) => Standing::Unproven(None),
-                None => Standing::Fine,
+                Some(key) => DeviceVerdict::Heals(Arc::new(key)),
+                None if self.is_overdue(header, now) => DeviceVerdict::Unproven(None),
+                None => DeviceVerdict::Fine,
             },
         }
     }

@@ -268,7 +268,7 @@ impl Parsed {
             Some(&buf[plaintext.clone()]),
             "the other implementation reads otherwise"
         );
-        Ok(Opened { buf, plaintext, key: ciphers.ids[key], current: !ciphers.keys.retired[key] })
+        Ok(Opened { buf, plaintext, key: ciphers.ids[key], retired_key: ciphers.keys.retired[key] })
     }
 }
 
@@ -280,7 +280,7 @@ pub(crate) struct Opened {
     pub(crate) plaintext: Range<usize>,
     pub(crate) key: KeyId,
     /// False if a retired key opened it, so that it is to be re-sealed.
-    pub(crate) current: bool,
+    pub(crate) retired_key: bool,
 }
 
 #[cfg(test)]
@@ -418,9 +418,9 @@ mod tests {
         let sealer = sealer([1], "s");
         let old = seal(&sealer, b"data");
         sealer.ring().rotate(Key::from_bytes([2; 32])).unwrap();
-        assert!(!sealer.parse(&old).unwrap().open().unwrap().current);
+        assert!(sealer.parse(&old).unwrap().open().unwrap().retired_key);
         let opened = sealer.parse(&seal(&sealer, b"data")).unwrap().open().unwrap();
-        assert!(opened.current);
+        assert!(!opened.retired_key);
         assert_eq!(opened.key, Key::from_bytes([2; 32]).id());
     }
 }

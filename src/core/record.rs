@@ -387,7 +387,7 @@ mod tests {
         plaintext.resize(plaintext.len().next_multiple_of(32), 0);
         let len = plaintext.len();
         let (header, packed) =
-            decode(Opened { buf: plaintext, plaintext: 0..len, key: KeyId([0; 4]), current: true })?;
+            decode(Opened { buf: plaintext, plaintext: 0..len, key: KeyId([0; 4]), retired_key: false })?;
         Ok((header, packed.iter().map(|(k, v)| (k.to_owned(), v.to_vec())).collect()))
     }
 

@@ -51,7 +51,7 @@ pub(crate) trait Backend: Send + Sync {
     /// What a session of this subject is called where its id must not be told; none without a list of them.
     fn handle(&self, subject: &str, id: SessionId) -> Option<String>;
     /// The generation of a subject for which this process has revoked the former one since then, if `of` was that.
-    fn given_generation(&self, subject: &str, since: Millis, of: u64) -> Option<u64>;
+    fn own_generation(&self, subject: &str, since: Millis, of: u64) -> Option<u64>;
 }
 
 /// A session: typed values under string keys, sealed into the response's cookie when the request is over, or into a
@@ -73,16 +73,16 @@ type Gate = tokio::sync::Mutex<()>;
 
 struct Inner {
     state: Mutex<State>,
-    home: Arc<dyn Backend>,
+    backend: Arc<dyn Backend>,
     /// With a store: one use of it at a time, or two saves of one session would conflict with each other. Apart, because a
     /// session is moved when it is made, and most have none.
     gate: Option<Box<Gate>>,
 }
 
 impl Session {
-    pub(crate) fn new(state: State, home: Arc<dyn Backend>, has_store: bool) -> Self {
+    pub(crate) fn new(state: State, backend: Arc<dyn Backend>, has_store: bool) -> Self {
         let gate = has_store.then(|| Box::new(Gate::new(())));
-        Self { inner: Arc::new(Inner { state: Mutex::new(state), home, gate }) }
+        Self { inner: Arc::new(Inner { state: Mutex::new(state), backend, gate }) }
     }
 
     pub(crate) fn gate(&self) -> Option<&Gate> {
@@ -90,7 +90,7 @@ impl Session {
     }
 
     /// Waits for its turn with the store, if there is one.
-    pub(crate) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+    pub(crate) async fn lock_store_access(&self) -> Option<MutexGuard<'_, ()>> {
         match self.gate() {
             Some(gate) => Some(gate.lock().await),
             None => None,
@@ -98,7 +98,7 @@ impl Session {
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        self.inner.home.limits()
+        self.inner.backend.limits()
     }
 
     /// The only access to the state, so that no guard lives on; nothing of the application's runs in `f`.
@@ -322,7 +322,7 @@ impl Session {
     /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`], [`CommitError::Store`]. The
     /// session keeps its changes.
     pub async fn save(&self) -> Result<(), CommitError> {
-        self.inner.home.save(self).await
+        self.inner.backend.save(self).await
     }
 
     /// Reads a session that is in the store again; this request's own changes go over what is found. One that is in
@@ -335,7 +335,7 @@ impl Session {
     /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`] if its changes and this
     /// request's exclude one another, [`CommitError::Store`].
     pub async fn reload(&self) -> Result<(), CommitError> {
-        self.inner.home.reload(self).await
+        self.inner.backend.reload(self).await
     }
 
     /// Runs `f` on a session that is not over; on another one logs that `method` had no effect.

@@ -60,8 +60,8 @@ pub(crate) struct Loaded {
     pub(crate) due: Option<Due>,
     /// The key that had sealed it.
     pub(crate) key_id: KeyId,
-    /// False: that key is retired.
-    pub(crate) current: bool,
+    /// Whether that key is retired.
+    pub(crate) retired_key: bool,
 }
 
 /// The row of a session, as it was when last seen.
@@ -74,8 +74,8 @@ pub(crate) struct LoadedRow {
     pub(crate) counter: u32,
     /// The device that the session is bound to, as far as the row says.
     pub(crate) device: Option<Arc<DeviceKey>>,
-    /// False: a retired key had sealed it.
-    pub(crate) current: bool,
+    /// Whether a retired key had sealed it.
+    pub(crate) retired_key: bool,
 }
 
 /// What becomes of the cookie in the browser.
@@ -129,7 +129,7 @@ pub(crate) struct State {
     /// What of them is remembered beside the one that was taken. Apart, because there seldom is any.
     pub(crate) besides: Option<Box<Besides>>,
     /// Whether the cookie that led to the row is from before the session moved there.
-    pub(crate) outdated: bool,
+    pub(crate) from_pre_spill_cookie: bool,
     /// Whether [`save`](crate::Session::save) has written it since, so that the cookie has to follow.
     pub(crate) saved: bool,
     /// Whether the refused cookie is to be removed from the browser.
@@ -168,7 +168,7 @@ impl State {
             now,
             cookies: 0,
             besides: None,
-            outdated: false,
+            from_pre_spill_cookie: false,
             saved: false,
             remove_refused: false,
             authenticated: false,
@@ -193,7 +193,7 @@ impl State {
             now,
             cookies: 0,
             besides: None,
-            outdated: false,
+            from_pre_spill_cookie: false,
             saved: false,
             remove_refused: false,
             authenticated: false,
@@ -295,7 +295,7 @@ impl State {
         let data_changed = self.header.place == Place::Cookie && self.entries.changed();
         if self.header != loaded.header || data_changed || self.renewal == Renewal::Touch {
             CookieStep::Issue
-        } else if self.use_prolongs(limits) || !self.is_current() {
+        } else if self.use_prolongs(limits) || self.has_retired_key() {
             CookieStep::Prolong
         } else {
             CookieStep::Leave
@@ -355,7 +355,7 @@ impl State {
 
     /// The counter of the cookie in which the session's data came; 0: it came from its row, or in none.
     pub(crate) fn issued(&self) -> u32 {
-        let in_cookie = self.outdated || self.row.is_none();
+        let in_cookie = self.from_pre_spill_cookie || self.row.is_none();
         self.loaded.as_ref().filter(|_| in_cookie).map_or(0, |loaded| loaded.header.counter)
     }
 
@@ -399,10 +399,10 @@ impl State {
         RowSealer::sealed_len(record::encoded_row_len(device_key, self.entries.extent()))
     }
 
-    /// Whether the primary key had sealed all that was loaded.
-    pub(crate) fn is_current(&self) -> bool {
-        self.loaded.as_ref().is_none_or(|loaded| loaded.current)
-            && self.row.as_ref().is_none_or(|row| row.current)
+    /// Whether a retired key had sealed some of what was loaded.
+    pub(crate) fn has_retired_key(&self) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| loaded.retired_key)
+            || self.row.as_ref().is_some_and(|row| row.retired_key)
     }
 
     /// How long a row has to be kept for a cookie with these times: longer than any node takes it for alive.

@@ -305,7 +305,7 @@ impl SessionsBuilder {
     /// assert!(error.to_string().contains("secure(Secure::Always)"));
     /// ```
     pub fn build(self) -> Result<Sessions, ConfigError> {
-        static HOMES: AtomicU64 = AtomicU64::new(0);
+        static OWNERS: AtomicU64 = AtomicU64::new(0);
 
         measure::announce();
         self.cookie.validate()?;
@@ -319,7 +319,7 @@ impl SessionsBuilder {
         let limits = Limits {
             terms,
             rolling: self.rolling,
-            home: HOMES.fetch_add(1, Ordering::Relaxed),
+            owner: OWNERS.fetch_add(1, Ordering::Relaxed),
             device_key: if device.is_some() { record::DEVICE_KEY_LEN } else { 0 },
             name_len: cookie.name().len(),
             max_name_value: MAX_NAME_VALUE_BYTES,

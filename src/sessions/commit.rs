@@ -1,6 +1,6 @@
 //! Where requests end: `commit` turns the session into the response's cookie, the store first.
 
-mod carried;
+mod completion;
 mod confirm;
 mod device;
 mod enroll;
@@ -55,7 +55,7 @@ impl Sessions {
         context: CommitContext,
     ) -> Result<SetCookies, CommitError> {
         self.check_home(session)?;
-        let _turn = session.turn().await;
+        let _access = session.lock_store_access().await;
         let outcome =
             self.core.carry_out(session, &context, |state| Plan::of(&self.core, state, &context)).await;
         Ok(self.core.with_device(session, outcome?))
@@ -71,7 +71,7 @@ impl Sessions {
         if let Err(foreign) = self.check_home(session) {
             return Some(Err(foreign));
         }
-        let _turn = match session.gate() {
+        let _access = match session.gate() {
             Some(gate) => Some(gate.try_lock().ok()?),
             None => None,
         };
@@ -80,7 +80,7 @@ impl Sessions {
     }
 
     fn check_home(&self, session: &Session) -> Result<(), CommitError> {
-        let ours = session.limits().home == self.core.limits.home;
+        let ours = session.limits().owner == self.core.limits.owner;
         if ours { Ok(()) } else { Err(CommitError::Foreign) }
     }
 }
@@ -128,7 +128,7 @@ impl Core {
         let (lines, events) = session.with(|state| {
             self.leave_behind(state);
             let plan = plan(state);
-            if plan.waits(self, state, now, primary) {
+            if plan.needs_store(self, state, now, primary) {
                 return None;
             }
             let destroyed = std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed;

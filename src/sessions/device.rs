@@ -24,7 +24,7 @@ use super::{By, Opening, Sessions};
 use crate::core::clock::Millis;
 use crate::core::cookie::SetCookie;
 use crate::core::device::jws::Jws;
-use crate::core::device::{Binder, Standing};
+use crate::core::device::{Binder, DeviceVerdict};
 use crate::core::error::{DeviceRefusal, Rejection};
 use crate::core::event::Event;
 use crate::core::record::{Device, DeviceKey, SessionId};
@@ -116,7 +116,7 @@ impl Sessions {
         let mut found = self.find(cookie_headers, now);
         let proofs = std::mem::take(&mut found.proofs);
         // Whether its device has proved itself is what this is about.
-        let opening = self.take_as(Standing::Fine, found, now, By::Device);
+        let opening = self.take_as(DeviceVerdict::Fine, found, now, By::Device);
         let sessions = self.clone();
         Box::pin(async move {
             let Some(binder) = &sessions.core.device else { return DeviceAnswer::of(404) };

@@ -52,7 +52,7 @@ impl Sessions {
         if let (Some(revoking), Some(subject)) = (revoking, subject)
             && let Some(place) = rows.sealer.subject_row(candidate.key_id, subject)
         {
-            let asked = revoking.is_outdated(rows, &place, &candidate.header, *now, deadline).await;
+            let asked = revoking.is_subject_revoked(rows, &place, &candidate.header, *now, deadline).await;
             confirmed &= asked.is_ok();
             if self.or_else(asked, false, id, revoking)? {
                 return Ok(self.refuse(reference, Rejection::Revoked));

@@ -65,14 +65,14 @@ impl Sessions {
         let Core { sealer, limits, .. } = &*self.core;
         let candidate =
             candidates::judge(value, sealer, &limits.terms, now).map_err(|refusal| refusal.reason)?;
-        let Candidate { header, entries, key_id, current, .. } = candidate;
+        let Candidate { header, entries, key_id, retired_key, .. } = candidate;
         let Header { id, counter, times, persistent, subject, place, authenticated_at, device, .. } = header;
         let bytes = limits.name_len + value.len();
         let (end, _) = lifetime::first_end(&times, &limits.terms, now);
         Ok(Inspection {
             id,
             key_id,
-            retired_key: !current,
+            retired_key,
             counter,
             created_at: times.created_at.to_datetime(),
             sealed_at: times.sealed_at.to_datetime(),

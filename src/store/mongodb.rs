@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::core::clock::{Clock, Millis, SystemClock};
 use crate::core::error::StoreError;
-use crate::store::reach::{Attempts, STORE_TIMEOUT};
+use crate::store::reach::{STORE_TIMEOUT, SharedConnect};
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
 /// Server codes: a unique index has the key already; an index is there with other options; no room is left.
@@ -64,7 +64,7 @@ const INDEX_PAUSE: Duration = Duration::from_secs(60);
 /// ```
 pub struct MongoStore {
     place: Arc<Place>,
-    attempts: Attempts<Error>,
+    attempts: SharedConnect<Error>,
     clock: Box<dyn Clock>,
 }
 
@@ -333,7 +333,7 @@ impl MongoStore {
 
     fn at(origin: Origin, create_index: bool, clock: Box<dyn Clock>) -> Self {
         let place = Place { origin, create_index, rows: OnceLock::new(), ready: OnceLock::new() };
-        Self { place: Arc::new(place), attempts: Attempts::new(), clock }
+        Self { place: Arc::new(place), attempts: SharedConnect::new(), clock }
     }
 
     /// The collection, once the server was there for the first time.

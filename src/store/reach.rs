@@ -91,9 +91,9 @@ impl<F: FnMut(bool)> Drop for Waiting<F> {
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Attempts to reach one server.
+/// SharedConnect to reach one server.
 #[derive(Clone)]
-pub(super) struct Attempts<E> {
+pub(super) struct SharedConnect<E> {
     state: Arc<Mutex<State<E>>>,
 }
 
@@ -111,7 +111,7 @@ struct Failed<E> {
     why: E,
 }
 
-impl<E: Clone + From<io::Error> + Send + Sync + 'static> Attempts<E> {
+impl<E: Clone + From<io::Error> + Send + Sync + 'static> SharedConnect<E> {
     pub(super) fn new() -> Self {
         Self { state: Arc::new(Mutex::new(State { running: None, failed: None, succeeded: None })) }
     }
@@ -206,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_share_one_attempt_and_its_failure_and_a_pause_comes_after_it() {
-        let (attempts, made) = (Arc::new(Attempts::new()), Arc::new(AtomicU32::new(0)));
+        let (attempts, made) = (Arc::new(SharedConnect::new()), Arc::new(AtomicU32::new(0)));
         let fails = {
             let made = Arc::clone(&made);
             move || {
@@ -237,8 +237,9 @@ mod tests {
 
     #[tokio::test]
     async fn pauses_grow_to_a_second_and_begin_anew_after_a_success() {
-        let attempts = Attempts::new();
-        let pause = |attempts: &Attempts<Unreached>| lock(&attempts.state).failed.as_ref().unwrap().pause;
+        let attempts = SharedConnect::new();
+        let pause =
+            |attempts: &SharedConnect<Unreached>| lock(&attempts.state).failed.as_ref().unwrap().pause;
         for expected in [100, 200, 400, 800, 1_000, 1_000] {
             attempts.fail(refused());
             assert_eq!(pause(&attempts), Duration::from_millis(expected));
@@ -251,7 +252,7 @@ mod tests {
     #[cfg(feature = "redis")]
     #[tokio::test]
     async fn what_nobody_waits_for_is_not_begun_within_a_second_of_a_success() {
-        let (attempts, made) = (Attempts::<Unreached>::new(), Arc::new(AtomicU32::new(0)));
+        let (attempts, made) = (SharedConnect::<Unreached>::new(), Arc::new(AtomicU32::new(0)));
         let began = Instant::now();
         let mut firsts = 0;
         while made.load(Ordering::Relaxed) < 2 {
@@ -271,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_attempt_goes_on_when_who_began_it_has_gone_and_one_that_panics_is_not_waited_for() {
-        let (attempts, made) = (Attempts::<Unreached>::new(), Arc::new(AtomicU32::new(0)));
+        let (attempts, made) = (SharedConnect::<Unreached>::new(), Arc::new(AtomicU32::new(0)));
         let count = Arc::clone(&made);
         let mut begun = attempts
             .join(|| async move {

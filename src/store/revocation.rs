@@ -52,8 +52,8 @@ pub enum FailurePolicy {
 
 /// What is known of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    GoesOn,
+enum CachedStatus {
+    Alive,
     /// Likewise, with cookies alone that say that they are bound to its device.
     Bound,
     Ended,
@@ -63,10 +63,10 @@ enum Fate {
 pub(crate) struct Revoking {
     every: Millis,
     pub(crate) on_failure: FailurePolicy,
-    sessions: AnswerCache<SessionId, Fate>,
+    sessions: AnswerCache<SessionId, CachedStatus>,
     subjects: AnswerCache<RowKey, Option<u64>>,
     /// The generations that this process has given, and those that they replaced.
-    given: AnswerCache<RowKey, (u64, Option<u64>)>,
+    own_generations: AnswerCache<RowKey, (u64, Option<u64>)>,
     /// One question per row at a time; who waited finds the answer.
     asking: RowLocks<()>,
     breaker: Breaker,
@@ -94,7 +94,7 @@ impl Revoking {
             on_failure,
             sessions: AnswerCache::new(ANSWERS),
             subjects: AnswerCache::new(ANSWERS),
-            given: AnswerCache::new(ANSWERS / 16),
+            own_generations: AnswerCache::new(ANSWERS / 16),
             asking: RowLocks::default(),
             breaker: Breaker::default(),
         }
@@ -102,34 +102,43 @@ impl Revoking {
 
     /// Whether the session is known to have been ended. Ids do not come back.
     pub(crate) fn has_ended(&self, id: SessionId) -> bool {
-        matches!(self.sessions.get(&id), Some((Fate::Ended, _)))
+        matches!(self.sessions.get(&id), Some((CachedStatus::Ended, _)))
     }
 
     /// Whether the session is known to be bound to a device, which it is until it ends.
     pub(crate) fn is_bound(&self, id: SessionId) -> bool {
-        matches!(self.sessions.get(&id), Some((Fate::Bound, _)))
+        matches!(self.sessions.get(&id), Some((CachedStatus::Bound, _)))
     }
 
     /// Whether the session is known to have been ended, or to be fine; `None`: it is time to ask. `bound`: its cookie says that it
     /// is bound to a device.
     pub(crate) fn is_ended(&self, id: SessionId, bound: bool, now: Millis) -> Option<bool> {
         match self.sessions.get(&id)? {
-            (Fate::Ended, _) => Some(true),
+            (CachedStatus::Ended, _) => Some(true),
             // The row tells to which device.
-            (Fate::Bound, _) if !bound => None,
-            (Fate::GoesOn | Fate::Bound, asked) => self.is_fresh(asked, now).then_some(false),
+            (CachedStatus::Bound, _) if !bound => None,
+            (CachedStatus::Alive | CachedStatus::Bound, asked) => self.is_fresh(asked, now).then_some(false),
         }
     }
 
     /// Whether the subject at this place is known to have another generation than the session; `None`: it is time to
     /// ask.
-    pub(crate) fn is_known_outdated(&self, place: &RowKey, generation: u64, now: Millis) -> Option<bool> {
+    pub(crate) fn is_subject_known_revoked(
+        &self,
+        place: &RowKey,
+        generation: u64,
+        now: Millis,
+    ) -> Option<bool> {
         let (present, asked) = self.subjects.get(place)?;
         self.is_fresh(asked, now).then(|| differs(present, generation))
     }
 
     /// Waits for whoever asks the same, whose answer will do. Where each request has to ask there is nothing to wait for.
-    async fn turn(&self, place: RowKey, deadline: Deadline) -> Result<Option<RowLock<'_, ()>>, StoreError> {
+    async fn question_lock(
+        &self,
+        place: RowKey,
+        deadline: Deadline,
+    ) -> Result<Option<RowLock<'_, ()>>, StoreError> {
         if self.every == Millis::ZERO {
             return Ok(None);
         }
@@ -146,13 +155,13 @@ impl Revoking {
     ) -> Result<Result<Living, Rejection>, StoreError> {
         let mut is_known = false;
         let ask = async {
-            let _turn = self.turn(row_key(id), deadline).await?;
+            let _lock = self.question_lock(row_key(id), deadline).await?;
             let known = self.is_ended(id, bound, now);
             is_known = known.is_some();
             match known {
                 Some(true) => Ok(Err(Rejection::Revoked)),
                 Some(false) => Ok(Ok(Living::InCookie(None))),
-                None => self.breaker.guard(rows, self.hear_of_session(rows, id, now, deadline)).await,
+                None => self.breaker.guard(rows, self.load_session(rows, id, now, deadline)).await,
             }
         };
         let answer = ask.await;
@@ -167,10 +176,10 @@ impl Revoking {
         now: Millis,
         deadline: Deadline,
     ) -> Result<Result<Living, Rejection>, StoreError> {
-        counted(About::Session, false, self.hear_of_session(rows, id, now, deadline).await)
+        counted(About::Session, false, self.load_session(rows, id, now, deadline).await)
     }
 
-    async fn hear_of_session(
+    async fn load_session(
         &self,
         rows: &Rows,
         id: SessionId,
@@ -180,8 +189,8 @@ impl Revoking {
         let epoch = self.sessions.epoch(&id);
         let found = rows.load(id, deadline).await?;
         match found {
-            Found::Absent => self.sessions.learn(id, Fate::GoesOn, now, epoch),
-            Found::Bound(..) => self.sessions.learn(id, Fate::Bound, now, epoch),
+            Found::Absent => self.sessions.learn(id, CachedStatus::Alive, now, epoch),
+            Found::Bound(..) => self.sessions.learn(id, CachedStatus::Bound, now, epoch),
             Found::Ended(_) => self.ended(id, now),
             Found::Live(_) | Found::Unreadable(_) => {}
         }
@@ -191,7 +200,7 @@ impl Revoking {
     /// Whether the subject has been revoked since the session began. Of what is known only what lets the session go on
     /// counts: that another generation is known here may mean that the session is of a newer one, given elsewhere. But
     /// as long as the store does not tell, it is over.
-    pub(crate) async fn is_outdated(
+    pub(crate) async fn is_subject_revoked(
         &self,
         rows: &Rows,
         place: &RowKey,
@@ -201,22 +210,22 @@ impl Revoking {
     ) -> Result<bool, StoreError> {
         let known = || match self.has_ended(*id) {
             true => Some(true),
-            false => self.is_known_outdated(place, *generation, now),
+            false => self.is_subject_known_revoked(place, *generation, now),
         };
         let mut is_known = false;
         let ask = async {
-            let _turn = self.turn(*place, deadline).await?;
+            let _lock = self.question_lock(*place, deadline).await?;
             if known() == Some(false) || self.has_ended(*id) {
                 is_known = true;
                 return Ok(known() == Some(true));
             }
-            let question = self.hear_of_subject(rows, place, now, deadline);
+            let question = self.load_subject(rows, place, now, deadline);
             let present = self.breaker.guard(rows, question).await?;
-            let outdated = differs(present, *generation);
-            if outdated {
+            let revoked = differs(present, *generation);
+            if revoked {
                 self.ended(*id, now);
             }
-            Ok(outdated)
+            Ok(revoked)
         };
         if known() == Some(false) {
             return counted(About::Subject, true, Ok(false));
@@ -236,10 +245,10 @@ impl Revoking {
         now: Millis,
         deadline: Deadline,
     ) -> Result<Option<u64>, StoreError> {
-        counted(About::Subject, false, self.hear_of_subject(rows, place, now, deadline).await)
+        counted(About::Subject, false, self.load_subject(rows, place, now, deadline).await)
     }
 
-    async fn hear_of_subject(
+    async fn load_subject(
         &self,
         rows: &Rows,
         place: &RowKey,
@@ -255,12 +264,12 @@ impl Revoking {
 
     /// This process has ended the session, or has heard of it.
     pub(crate) fn ended(&self, id: SessionId, now: Millis) {
-        self.sessions.put(id, Fate::Ended, now);
+        self.sessions.put(id, CachedStatus::Ended, now);
     }
 
     /// This process has bound the session, in its cookie, to a device.
     pub(crate) fn bound(&self, id: SessionId, now: Millis) {
-        self.sessions.put(id, Fate::Bound, now);
+        self.sessions.put(id, CachedStatus::Bound, now);
     }
 
     /// The session is in a row from now on, so its cookies have to be asked for.
@@ -311,7 +320,7 @@ impl Revoking {
                     .map_err(|_| StoreError::Timeout("other requests kept writing the subject".into()))?;
             }
             self.subjects.put(place, Some(generation), now);
-            self.given.put(place, (generation, replaced), now);
+            self.own_generations.put(place, (generation, replaced), now);
             written.push(key);
         }
         Ok(generation)
@@ -319,8 +328,8 @@ impl Revoking {
 
     /// The generation at the place of a subject if this process has put it there `since` then, for the one that the session
     /// has. Whoever had been revoked before that does not come back by revoking others.
-    pub(crate) fn given(&self, place: &RowKey, since: Millis, of: u64) -> Option<u64> {
-        let ((generation, replaced), at) = self.given.get(place)?;
+    pub(crate) fn own_generation(&self, place: &RowKey, since: Millis, of: u64) -> Option<u64> {
+        let ((generation, replaced), at) = self.own_generations.get(place)?;
         (at >= since && !differs(replaced, of)).then_some(generation)
     }
 
@@ -363,7 +372,7 @@ mod tests {
         let revoking = Revoking::new(Millis(60_000), FailurePolicy::Open);
         let id = SessionId([1; 16]);
         let noon = 1_000_000_000;
-        revoking.sessions.put(id, Fate::GoesOn, Millis(noon));
+        revoking.sessions.put(id, CachedStatus::Alive, Millis(noon));
         for (now, known) in [(0, true), (59_999, true), (60_000, false), (-59_999, true), (-60_000, false)] {
             assert_eq!(revoking.is_ended(id, false, Millis(noon + now)), known.then_some(false), "{now}");
         }
@@ -374,7 +383,7 @@ mod tests {
         revoking.ended(id, Millis(noon));
         assert_eq!(revoking.is_ended(id, false, Millis(noon + 86_400_000)), Some(true));
         let always = Revoking::new(Millis::ZERO, FailurePolicy::Open);
-        always.sessions.put(id, Fate::GoesOn, Millis(noon));
+        always.sessions.put(id, CachedStatus::Alive, Millis(noon));
         assert_eq!(always.is_ended(id, false, Millis(noon)), None);
     }
 }

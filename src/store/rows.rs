@@ -98,8 +98,8 @@ pub(crate) struct BoundRow {
     pub(crate) device: Arc<DeviceKey>,
     pub(crate) revision: Revision,
     pub(crate) expires_at: Millis,
-    /// False: a retired key had sealed it.
-    pub(crate) current: bool,
+    /// Whether a retired key had sealed it.
+    pub(crate) retired_key: bool,
 }
 
 #[derive(Debug)]
@@ -112,21 +112,21 @@ pub(crate) struct LiveRow {
     pub(crate) revision: Revision,
     pub(crate) ancestry: Ancestry,
     pub(crate) expires_at: Millis,
-    /// False: a retired key had sealed it.
-    pub(crate) current: bool,
+    /// Whether a retired key had sealed it.
+    pub(crate) retired_key: bool,
 }
 
 impl LiveRow {
     pub(crate) fn seen(&self) -> LoadedRow {
-        let Self { revision, ancestry, expires_at, counter, current, .. } = *self;
-        LoadedRow { revision, ancestry, expires_at, counter, device: self.device.clone(), current }
+        let Self { revision, ancestry, expires_at, counter, retired_key, .. } = *self;
+        LoadedRow { revision, ancestry, expires_at, counter, device: self.device.clone(), retired_key }
     }
 }
 
 /// A row, opened as far as it can be.
 struct Read {
     content: Result<RowContent, StoreError>,
-    current: bool,
+    retired_key: bool,
     revision: Revision,
     expires_at: Millis,
 }
@@ -159,12 +159,14 @@ impl Rows {
 
     pub(crate) async fn load(&self, id: SessionId, deadline: Deadline) -> Result<Found, StoreError> {
         let Some(row) = self.read(&row_key(id), &id.0, deadline).await? else { return Ok(Found::Absent) };
-        let Read { content, current, revision, expires_at } = row;
+        let Read { content, retired_key, revision, expires_at } = row;
         Ok(match content {
             Ok(RowContent::Ended) => Found::Ended(revision),
-            Ok(RowContent::Bound(device)) => Found::Bound(BoundRow { device, revision, expires_at, current }),
+            Ok(RowContent::Bound(device)) => {
+                Found::Bound(BoundRow { device, revision, expires_at, retired_key })
+            }
             Ok(RowContent::Live { counter, ancestry, device, entries }) => {
-                Found::Live(LiveRow { entries, counter, device, revision, ancestry, expires_at, current })
+                Found::Live(LiveRow { entries, counter, device, revision, ancestry, expires_at, retired_key })
             }
             // A row does not become readable by refusing requests for ever: the session starts anew.
             Ok(RowContent::Generation(_) | RowContent::Roster(_)) | Err(_) => Found::Unreadable(revision),
@@ -218,13 +220,13 @@ impl Rows {
         if let Ok(opened) = &opened {
             measure::opened(opened.key, Opened::Row);
         }
-        let current = opened.as_ref().is_ok_and(|opened| opened.current);
+        let retired_key = opened.as_ref().is_ok_and(|opened| opened.retired_key);
         let content = opened
             .map_err(|reason| reason.to_string())
             .and_then(|opened| record::decode_row(opened).map_err(|NotARecord| "not a record".to_owned()))
             .map_err(|reason| StoreError::Corrupt(format!("row {key:?}: {reason}").into()))
             .inspect_err(|error| self.failed("load", error));
-        Ok(Some(Read { content, current, revision, expires_at: Millis::of(expires_at) }))
+        Ok(Some(Read { content, retired_key, revision, expires_at: Millis::of(expires_at) }))
     }
 
     /// Writes the row if what is expected is there; false is a conflict. A write of which the store does not tell

@@ -1,8 +1,8 @@
 //! Rows in PostgreSQL, MySQL or MariaDB, or SQLite.
 
+mod connection;
+mod connections;
 mod dialect;
-mod lane;
-mod lanes;
 mod options;
 
 use std::fmt;
@@ -17,8 +17,8 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
+use self::connections::Connections;
 use self::dialect::{Dialect, Statements};
-use self::lanes::Lanes;
 pub use self::options::{SqlPool, SqlStoreOptions};
 use crate::core::clock::{Clock, Millis};
 use crate::core::error::StoreError;
@@ -88,11 +88,11 @@ struct Inner {
 
 enum Pool {
     #[cfg(feature = "postgres")]
-    Postgres(Lanes<sqlx::Postgres>),
+    Postgres(Connections<sqlx::Postgres>),
     #[cfg(feature = "mysql")]
-    MySql(Lanes<sqlx::MySql>),
+    MySql(Connections<sqlx::MySql>),
     #[cfg(feature = "sqlite")]
-    Sqlite(Lanes<sqlx::Sqlite>),
+    Sqlite(Connections<sqlx::Sqlite>),
 }
 
 /// Until the store is dropped.
@@ -122,26 +122,26 @@ macro_rules! execute {
         let query = AssertSqlSafe(Arc::clone(&$inner.statements.$statement));
         match &$inner.pool {
             #[cfg(feature = "postgres")]
-            Pool::Postgres(lanes) => match lanes.take().await {
-                Ok(mut lane) => {
-                    let done = sqlx::query(query)$(.bind($argument))*.execute(&mut *lane).await;
-                    lane.done(done).map(|done| done.rows_affected())
+            Pool::Postgres(connections) => match connections.take().await {
+                Ok(mut connection) => {
+                    let done = sqlx::query(query)$(.bind($argument))*.execute(&mut *connection).await;
+                    connection.done(done).map(|done| done.rows_affected())
                 }
                 Err(error) => Err(error),
             },
             #[cfg(feature = "mysql")]
-            Pool::MySql(lanes) => match lanes.take().await {
-                Ok(mut lane) => {
-                    let done = sqlx::query(query)$(.bind($argument))*.execute(&mut *lane).await;
-                    lane.done(done).map(|done| done.rows_affected())
+            Pool::MySql(connections) => match connections.take().await {
+                Ok(mut connection) => {
+                    let done = sqlx::query(query)$(.bind($argument))*.execute(&mut *connection).await;
+                    connection.done(done).map(|done| done.rows_affected())
                 }
                 Err(error) => Err(error),
             },
             #[cfg(feature = "sqlite")]
-            Pool::Sqlite(lanes) => match lanes.take().await {
-                Ok(mut lane) => {
-                    let done = sqlx::query(query)$(.bind($argument))*.execute(&mut *lane).await;
-                    lane.done(done).map(|done| done.rows_affected())
+            Pool::Sqlite(connections) => match connections.take().await {
+                Ok(mut connection) => {
+                    let done = sqlx::query(query)$(.bind($argument))*.execute(&mut *connection).await;
+                    connection.done(done).map(|done| done.rows_affected())
                 }
                 Err(error) => Err(error),
             },
@@ -155,22 +155,22 @@ macro_rules! first {
         let query = AssertSqlSafe(Arc::clone(&$inner.statements.$statement));
         match &$inner.pool {
             #[cfg(feature = "postgres")]
-            Pool::Postgres(lanes) => {
-                let mut lane = lanes.take().await.map_err(failure)?;
-                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *lane).await;
-                lane.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
+            Pool::Postgres(connections) => {
+                let mut connection = connections.take().await.map_err(failure)?;
+                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *connection).await;
+                connection.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
             }
             #[cfg(feature = "mysql")]
-            Pool::MySql(lanes) => {
-                let mut lane = lanes.take().await.map_err(failure)?;
-                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *lane).await;
-                lane.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
+            Pool::MySql(connections) => {
+                let mut connection = connections.take().await.map_err(failure)?;
+                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *connection).await;
+                connection.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
             }
             #[cfg(feature = "sqlite")]
-            Pool::Sqlite(lanes) => {
-                let mut lane = lanes.take().await.map_err(failure)?;
-                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *lane).await;
-                lane.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
+            Pool::Sqlite(connections) => {
+                let mut connection = connections.take().await.map_err(failure)?;
+                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *connection).await;
+                connection.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
             }
         }
     }};

@@ -59,7 +59,7 @@ impl RowProtocol<'_> {
         let mut device = work.row_device();
         let mut row = self.rows.writer(id, work.row.as_ref(), self.rows.deadline()).await?;
         loop {
-            match row.news() {
+            match row.take_observed() {
                 Some(Found::Live(live)) => {
                     counter = counter.max(live.counter);
                     device = bound_first(work, live.device.clone())?;
@@ -112,11 +112,11 @@ impl RowProtocol<'_> {
         let deadline = self.rows.deadline();
         let mut row = self.rows.writer(id, None, deadline).await?;
         loop {
-            match row.news() {
+            match row.take_observed() {
                 Some(Found::Bound(first)) => {
                     bound_first(work, Some(first.device))?;
                     let lasts = first.expires_at >= until;
-                    if first.current
+                    if !first.retired_key
                         && (lasts || self.rows.extend(id, first.revision, until, deadline).await?)
                     {
                         return Ok(true);
@@ -144,7 +144,7 @@ impl RowProtocol<'_> {
             return Ok(());
         }
         // Somebody writes the session. From here on that is nobody of this process.
-        let _turn = self.rows.turn(id, deadline).await?;
+        let _lock = self.rows.lock(id, deadline).await?;
         let mut tries = 0;
         loop {
             let live = self.live(id, deadline).await?;
@@ -171,14 +171,14 @@ impl RowProtocol<'_> {
         // Nobody else knows its id yet, but who has found it in the list, and may have ended it before its row is there. It is
         // the same session, so the former id is over as well.
         let mut new = self.rows.writer(work.header.id, None, deadline).await?;
-        let is_ended = |row: &mut RowWriter<'_>| matches!(row.news(), Some(Found::Ended(_)));
+        let is_ended = |row: &mut RowWriter<'_>| matches!(row.take_observed(), Some(Found::Ended(_)));
         let (mut new_row, mut is_refused) = (None, is_ended(&mut new));
         loop {
             let mut is_over = false;
-            let news = former.news();
+            let observed = former.take_observed();
             // Who is not on the device that the session is bound to has none of it, and their login begins another.
-            let is_elsewhere = self.is_elsewhere(work, news.as_ref());
-            match news {
+            let is_elsewhere = self.is_elsewhere(work, observed.as_ref());
+            match observed {
                 Some(Found::Live(_) | Found::Bound(..)) if is_elsewhere && ends_own(work) => {
                     work.start_empty()
                 }
@@ -258,7 +258,7 @@ impl RowProtocol<'_> {
     ) -> Result<bool, StoreError> {
         let mut row = self.rows.writer(id, loaded, deadline).await.map_err(out_of_time)?;
         loop {
-            match row.news() {
+            match row.take_observed() {
                 // It lived there alone, and has gone.
                 Some(Found::Absent) if loaded.is_some() => return Ok(true),
                 Some(Found::Ended(by)) => {
@@ -266,7 +266,7 @@ impl RowProtocol<'_> {
                     if self.rows.extend(id, by, until, deadline).await? {
                         return Ok(true);
                     }
-                    row.look().await?;
+                    row.refresh().await?;
                     continue;
                 }
                 Some(found) if found.device().is_some_and(|key| !may_end(key)) => return Ok(false),
@@ -325,7 +325,7 @@ fn written(
     counter: u32,
     device: Option<Arc<DeviceKey>>,
 ) -> LoadedRow {
-    LoadedRow { revision, ancestry, expires_at, counter, device, current: true }
+    LoadedRow { revision, ancestry, expires_at, counter, device, retired_key: false }
 }
 
 /// Whether the session that was loaded is bound to this device, or is about to be.

@@ -28,7 +28,8 @@ fn loaded(entries: &BTreeMap<String, Vec<u8>>) -> Entries {
     record::encode(&header, entries.len(), entries.iter().map(|(k, v)| (k.as_str(), v)), &mut buf);
     buf.resize(buf.len().next_multiple_of(32), 0);
     let plaintext = 0..buf.len();
-    let (_, packed) = record::decode(Opened { buf, plaintext, key: KeyId([0; 4]), current: true }).unwrap();
+    let (_, packed) =
+        record::decode(Opened { buf, plaintext, key: KeyId([0; 4]), retired_key: false }).unwrap();
     Entries::new(packed)
 }
 

@@ -108,7 +108,7 @@ impl RowSealer {
             return Err(Rejection::Tampered);
         }
         let plaintext = HEAD_LEN..buf.len() - TAG_LEN;
-        Ok(Opened { buf, plaintext, key: key_id, current: !subkeys.keys.retired[key] })
+        Ok(Opened { buf, plaintext, key: key_id, retired_key: subkeys.keys.retired[key] })
     }
 
     /// Where the ring's keys keep the generation of a subject, each in a row of its own: by HMAC-SHA-256 of the subject.
@@ -202,8 +202,8 @@ mod tests {
         assert_eq!(row.len(), RowSealer::sealed_len(4));
         let opened = sealer([1], "s").open(b"id", row.clone()).unwrap();
         assert_eq!(&opened.buf[opened.plaintext][..5], b"data\0");
-        assert!(opened.current);
-        assert!(!sealer([2, 1], "s").open(b"id", row.clone()).unwrap().current);
+        assert!(!opened.retired_key);
+        assert!(sealer([2, 1], "s").open(b"id", row.clone()).unwrap().retired_key);
 
         let refused = |sealer: RowSealer, id: &[u8]| sealer.open(id, row.clone()).unwrap_err();
         assert_eq!(refused(sealer([1], "s"), b"other"), Rejection::Tampered);
@@ -232,8 +232,8 @@ mod tests {
         let sealer = sealer([1], "s");
         let old = seal(&sealer, b"id", b"data");
         sealer.ring.rotate(Key::from_bytes([2; 32])).unwrap();
-        assert!(!sealer.open(b"id", old).unwrap().current);
-        assert!(sealer.open(b"id", seal(&sealer, b"id", b"data")).unwrap().current);
+        assert!(sealer.open(b"id", old).unwrap().retired_key);
+        assert!(!sealer.open(b"id", seal(&sealer, b"id", b"data")).unwrap().retired_key);
     }
 
     #[test]

@@ -210,7 +210,7 @@ fn golden_cookies_open_to_what_they_hold_and_are_sealed_to_the_letter() {
         let sealer = sealers.of(vector);
         let value = text(vector, "value");
         let opened = sealer.parse(value.as_bytes()).unwrap().open().unwrap();
-        assert_eq!(opened.current, vector["retired_key"] == false, "{what}");
+        assert_eq!(opened.retired_key, vector["retired_key"] == true, "{what}");
         let (header, entries) = record::decode(opened).unwrap();
         assert_eq!(spelled(&header), vector["header"], "{what}");
         assert_eq!(listed(&entries), vector["entries"], "{what}");
@@ -296,7 +296,7 @@ fn golden_rows_stand_where_they_ought_to_and_open_and_are_sealed_to_the_letter()
         assert_eq!(place, text(vector, "place"), "{what}");
         let opened = sealer.open(&unique, data.clone()).unwrap();
         let (key, plaintext) = (opened.key, opened.buf[opened.plaintext.clone()].to_vec());
-        assert_eq!(opened.current, vector["retired_key"] == false, "{what}");
+        assert_eq!(opened.retired_key, vector["retired_key"] == true, "{what}");
         let content = record::decode_row(opened).unwrap();
         assert_eq!(spelled_row(&content), vector["row"], "{what}");
         if let RowContent::Roster(lines) = &content {
@@ -334,7 +334,7 @@ fn golden_transient_cookies_open_to_what_they_hold_and_are_sealed_to_the_letter(
         let what = text(vector, "what");
         let sealer = Sealer::new(ring(vector), Purpose::Transient, text(vector, "base"));
         let opened = sealer.parse(text(vector, "cookie").as_bytes()).unwrap().open().unwrap();
-        assert_eq!(opened.current, vector["retired_key"] == false, "{what}");
+        assert_eq!(opened.retired_key, vector["retired_key"] == true, "{what}");
         let content = record::decode_transient(&opened).unwrap();
         let told = (content.until.0, content.suffix, hex(content.value));
         let wanted =
@@ -399,7 +399,7 @@ fn golden_challenges_and_proofs_of_devices_are_of_their_purpose_and_identifiers_
         if key.is_some() != (purpose != Purpose::DeviceRegistration) {
             return Err("malformed");
         }
-        Ok((content.until.0, id.to_string(), key.map(|key| hex(&key.0)), !opened.current))
+        Ok((content.until.0, id.to_string(), key.map(|key| hex(&key.0)), opened.retired_key))
     };
     let (good, bad) = (vectors["good_device"].as_array().unwrap(), vectors["bad_device"].as_array().unwrap());
     assert!(good.len() >= 6 && bad.len() >= 15);

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 #[cfg(unix)]
 use super::custody;
 use super::document::{self, Member};
-use super::follow::KeysHome;
+use super::follow::KeyBacking;
 use super::{Key, KeyRing};
 use crate::core::error::KeyError;
 use crate::core::random;
@@ -76,7 +76,7 @@ impl KeyFile {
     /// document nor keys, [`KeyError::Io`].
     pub fn open(self) -> Result<KeyRing, KeyError> {
         let (members, stamp) = self.read()?;
-        Ok(KeyRing::with(members, KeysHome::File { file: self, stamp: Some(stamp) }))
+        Ok(KeyRing::with(members, KeyBacking::File { file: self, stamp: Some(stamp) }))
     }
 
     /// Like [`open`](Self::open), but makes the file with a fresh key (mode 0600) if there is none. Of several

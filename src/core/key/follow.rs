@@ -25,22 +25,22 @@ pub(super) struct Shared {
     next: AtomicI64,
     /// The latest moment that the ring was told.
     seen: AtomicI64,
-    book: Mutex<Book>,
+    state: Mutex<RingState>,
     /// Whether it follows a file.
     is_file: bool,
 }
 
 /// What the ring is told, from which each snapshot follows.
-pub(super) struct Book {
+pub(super) struct RingState {
     pub(super) members: Vec<Member>,
-    home: KeysHome,
+    backing: KeyBacking,
     pub(super) interval: Millis,
     /// When the source was last looked at, and last because of an unknown key.
     looked: Millis,
     looked_for_unknown: Option<Millis>,
 }
 
-pub(super) enum KeysHome {
+pub(super) enum KeyBacking {
     Memory,
     File { file: KeyFile, stamp: Option<Stamp> },
     Source(Box<dyn KeySource>),
@@ -91,12 +91,12 @@ impl KeyRing {
             return None;
         }
         // Whoever comes meanwhile goes on with the keys that there are.
-        let mut book = self.shared.book.try_lock().ok()?;
+        let mut state = self.shared.state.try_lock().ok()?;
         self.shared.seen.store(now.0, Ordering::Relaxed);
-        book.looked = book.looked.min(now);
-        let due = now >= book.looked.plus(book.interval);
-        let reload = if due { self.look(&mut book, now, false) } else { None };
-        self.publish(&mut book, Some(now));
+        state.looked = state.looked.min(now);
+        let due = now >= state.looked.plus(state.interval);
+        let reload = if due { self.look(&mut state, now, false) } else { None };
+        self.publish(&mut state, Some(now));
         reload
     }
 
@@ -104,39 +104,39 @@ impl KeyRing {
     /// read for that but a file that has changed, or what the interval allows once more.
     pub(crate) fn look_for_unknown(&self, now: Option<Millis>) -> Option<Reload> {
         let now = now.unwrap_or_else(|| self.now());
-        let Ok(mut book) = self.shared.book.try_lock() else {
+        let Ok(mut state) = self.shared.state.try_lock() else {
             // Another request looks at this moment, and may find the key. A file is read in no time.
             if self.shared.is_file {
-                drop(self.book());
+                drop(self.state());
             }
             return None;
         };
-        let recently = book.looked_for_unknown.is_some_and(|at| now < at.plus(book.interval) && now >= at);
-        match &book.home {
-            KeysHome::Memory => return None,
-            KeysHome::File { file, stamp: Some(stamp) } if file.stamp().ok() == Some(*stamp) => {
+        let recently = state.looked_for_unknown.is_some_and(|at| now < at.plus(state.interval) && now >= at);
+        match &state.backing {
+            KeyBacking::Memory => return None,
+            KeyBacking::File { file, stamp: Some(stamp) } if file.stamp().ok() == Some(*stamp) => {
                 return None;
             }
-            KeysHome::File { stamp: Some(_), .. } => {}
-            KeysHome::File { .. } | KeysHome::Source(_) if recently => return None,
-            KeysHome::File { .. } | KeysHome::Source(_) => book.looked_for_unknown = Some(now),
+            KeyBacking::File { stamp: Some(_), .. } => {}
+            KeyBacking::File { .. } | KeyBacking::Source(_) if recently => return None,
+            KeyBacking::File { .. } | KeyBacking::Source(_) => state.looked_for_unknown = Some(now),
         }
-        self.look(&mut book, now, false)
+        self.look(&mut state, now, false)
     }
 
-    pub(super) fn with(members: Vec<Member>, home: KeysHome) -> Self {
+    pub(super) fn with(members: Vec<Member>, backing: KeyBacking) -> Self {
         let now = Millis::of(SystemClock.now());
         let snapshot = Snapshot::of(&members, now);
         let shared = Shared {
             edition: AtomicU64::new(0),
             revokes: AtomicBool::new(!snapshot.revoked.is_empty()),
-            is_file: matches!(home, KeysHome::File { .. }),
+            is_file: matches!(backing, KeyBacking::File { .. }),
             current: ArcSwap::from_pointee(snapshot),
             next: AtomicI64::new(i64::MIN),
             seen: AtomicI64::new(i64::MIN),
-            book: Mutex::new(Book {
+            state: Mutex::new(RingState {
                 members,
-                home,
+                backing,
                 interval: Millis::span(RELOAD_INTERVAL),
                 looked: now,
                 looked_for_unknown: None,
@@ -145,8 +145,8 @@ impl KeyRing {
         Self { shared: Arc::new(shared) }
     }
 
-    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
-        self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn state(&self) -> MutexGuard<'_, RingState> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// By the clock of the sessions that use the ring, once there are any.
@@ -158,11 +158,11 @@ impl KeyRing {
     }
 
     /// Reads the keys anew where they have changed. What cannot be read leaves the ring as it is.
-    pub(super) fn look(&self, book: &mut Book, now: Millis, thoroughly: bool) -> Option<Reload> {
-        book.looked = now;
-        let read = match &mut book.home {
-            KeysHome::Memory => return None,
-            KeysHome::File { file, stamp } => {
+    pub(super) fn look(&self, state: &mut RingState, now: Millis, thoroughly: bool) -> Option<Reload> {
+        state.looked = now;
+        let read = match &mut state.backing {
+            KeyBacking::Memory => return None,
+            KeyBacking::File { file, stamp } => {
                 if !thoroughly && stamp.is_some() && file.stamp().ok() == *stamp {
                     return None;
                 }
@@ -173,23 +173,23 @@ impl KeyRing {
                     members
                 })
             }
-            KeysHome::Source(source) => asked(&**source),
+            KeyBacking::Source(source) => asked(&**source),
         };
         match read {
-            Ok(members) if members == book.members => None,
+            Ok(members) if members == state.members => None,
             Ok(members) => {
-                book.members = members;
-                self.publish(book, Some(now));
+                state.members = members;
+                self.publish(state, Some(now));
                 Some(Reload::Changed)
             }
             Err(error) => Some(Reload::Failed(error)),
         }
     }
 
-    /// Makes what the book says be seen, where that is something new.
-    pub(super) fn publish(&self, book: &mut Book, now: Option<Millis>) {
+    /// Makes what the state says be seen, where that is something new.
+    pub(super) fn publish(&self, state: &mut RingState, now: Option<Millis>) {
         let now = now.unwrap_or_else(|| self.now());
-        let mut snapshot = Snapshot::of(&book.members, now);
+        let mut snapshot = Snapshot::of(&state.members, now);
         let former = self.shared.current.load();
         if !snapshot.is_like(&former) {
             snapshot.edition = former.edition + 1;
@@ -202,36 +202,36 @@ impl KeyRing {
             // By whose clock it will go is not known yet; the first tick will tell.
             return;
         }
-        let look = match book.home {
-            KeysHome::Memory => Millis(i64::MAX),
-            KeysHome::File { .. } | KeysHome::Source(_) => book.looked.plus(book.interval),
+        let look = match state.backing {
+            KeyBacking::Memory => Millis(i64::MAX),
+            KeyBacking::File { .. } | KeyBacking::Source(_) => state.looked.plus(state.interval),
         };
-        self.shared.next.store(document::next_turn(&book.members, now).min(look).0, Ordering::Relaxed);
+        self.shared.next.store(document::next_turn(&state.members, now).min(look).0, Ordering::Relaxed);
     }
 
     pub(super) fn change(
         &self,
         edit: impl FnOnce(&mut Vec<Member>) -> Result<(), KeyError>,
     ) -> Result<(), KeyError> {
-        let mut book = self.book();
+        let mut state = self.state();
         let now = self.now();
         let edit = |mut members: Vec<Member>| {
             document::settle(&mut members, now);
             edit(&mut members)?;
             Ok(members)
         };
-        match &mut book.home {
-            KeysHome::Memory => book.members = edit(book.members.clone())?,
-            KeysHome::File { file, stamp } => {
+        match &mut state.backing {
+            KeyBacking::Memory => state.members = edit(state.members.clone())?,
+            KeyBacking::File { file, stamp } => {
                 let (members, new) = file.edit(edit)?;
                 *stamp = Some(new);
-                book.members = members;
+                state.members = members;
             }
-            KeysHome::Source(source) => {
+            KeyBacking::Source(source) => {
                 return Err(KeyError::ReadOnly { source_name: source.name().to_owned() });
             }
         }
-        self.publish(&mut book, Some(now));
+        self.publish(&mut state, Some(now));
         Ok(())
     }
 }

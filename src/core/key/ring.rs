@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::document::{self, Member};
 use super::file::KeyFile;
-use super::follow::{KeysHome, Reload, Shared, asked};
+use super::follow::{KeyBacking, Reload, Shared, asked};
 use super::{Key, KeyId};
 use crate::core::clock::Millis;
 use crate::core::error::{KeyError, Source};
@@ -111,7 +111,7 @@ impl KeyRing {
     /// A ring with a primary key and no others.
     #[must_use]
     pub fn new(primary: Key) -> Self {
-        Self::with(vec![Member::primary(primary)], KeysHome::Memory)
+        Self::with(vec![Member::primary(primary)], KeyBacking::Memory)
     }
 
     /// A ring of these keys: the primary first, the others are retired.
@@ -119,7 +119,7 @@ impl KeyRing {
     /// # Errors
     /// [`KeyError::Empty`] for no key, [`KeyError::Duplicate`] for two keys with one id.
     pub fn from_keys(keys: impl IntoIterator<Item = Key>) -> Result<Self, KeyError> {
-        Ok(Self::with(document::listed(keys)?, KeysHome::Memory))
+        Ok(Self::with(document::listed(keys)?, KeyBacking::Memory))
     }
 
     /// Reads a comma-separated list of keys in base64url, the primary first, the others retired; spaces around a key
@@ -129,7 +129,7 @@ impl KeyRing {
     /// [`KeyError::Empty`], [`KeyError::InList`] with the number of the unusable key, [`KeyError::Duplicate`],
     /// [`KeyError::Document`].
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        Ok(Self::with(document::parse(text)?, KeysHome::Memory))
+        Ok(Self::with(document::parse(text)?, KeyBacking::Memory))
     }
 
     /// Reads what [`parse`](Self::parse) reads from an environment variable.
@@ -179,17 +179,17 @@ impl KeyRing {
     /// [`KeyError::Source`] with what the source said, and those of [`parse`](Self::parse).
     pub fn from_source(source: impl KeySource) -> Result<Self, KeyError> {
         let members = asked(&source)?;
-        Ok(Self::with(members, KeysHome::Source(Box::new(source))))
+        Ok(Self::with(members, KeyBacking::Source(Box::new(source))))
     }
 
     /// How often the ring looks whether its file or source has changed; every second by default. It looks when requests
     /// come in, at the file's time of modification first, which costs some microseconds. `Duration::MAX` is never.
     #[must_use]
     pub fn reload_every(self, interval: Duration) -> Self {
-        let mut book = self.book();
-        book.interval = Millis::span(interval);
-        self.publish(&mut book, None);
-        drop(book);
+        let mut state = self.state();
+        state.interval = Millis::span(interval);
+        self.publish(&mut state, None);
+        drop(state);
         self
     }
 
@@ -198,8 +198,8 @@ impl KeyRing {
     /// # Errors
     /// What is wrong with it. The ring goes on with the keys that it has.
     pub fn reload(&self) -> Result<bool, KeyError> {
-        let mut book = self.book();
-        match self.look(&mut book, self.now(), true) {
+        let mut state = self.state();
+        match self.look(&mut state, self.now(), true) {
             None => Ok(false),
             Some(Reload::Changed) => Ok(true),
             Some(Reload::Failed(error)) => Err(error),
@@ -311,7 +311,7 @@ impl KeyRing {
     /// All keys with what they may do now, revoked ones included.
     #[must_use]
     pub fn list(&self) -> Vec<KeyInfo> {
-        let mut members = self.book().members.clone();
+        let mut members = self.state().members.clone();
         document::settle(&mut members, self.now());
         members.iter().map(|member| KeyInfo { id: member.id, state: member.state }).collect()
     }

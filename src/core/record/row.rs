@@ -150,7 +150,7 @@ mod tests {
         let mut buf = text;
         buf.resize(buf.len().next_multiple_of(32), 0);
         let plaintext = 0..buf.len();
-        decode_row(Opened { buf, plaintext, key: KeyId([0; 4]), current: true })
+        decode_row(Opened { buf, plaintext, key: KeyId([0; 4]), retired_key: false })
     }
 
     #[test]

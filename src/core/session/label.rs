@@ -33,6 +33,6 @@ impl Session {
     #[must_use]
     pub fn handle(&self) -> Option<String> {
         let (subject, id) = self.with(|state| (state.header.subject.clone(), state.header.id));
-        self.inner.home.handle(subject.as_deref()?, id)
+        self.inner.backend.handle(subject.as_deref()?, id)
     }
 }

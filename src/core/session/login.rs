@@ -123,11 +123,11 @@ impl Session {
     pub fn renew(&self) {
         let (subject, since, of) =
             self.with(|state| (state.header.subject.clone(), state.now, state.header.generation));
-        let given = subject.and_then(|subject| self.inner.home.given_generation(&subject, since, of));
+        let own = subject.and_then(|subject| self.inner.backend.own_generation(&subject, since, of));
         self.if_open("renew", |state| {
             state.renew(&self.limits().terms);
             // "Everywhere but here": whoever revoked the subject's sessions in this request may take this one along.
-            state.header.generation = given.unwrap_or(state.header.generation);
+            state.header.generation = own.unwrap_or(state.header.generation);
         });
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Limits {
     pub(crate) terms: Terms,
     pub(crate) rolling: bool,
     /// Tells the sessions of one `Sessions` from those of another.
-    pub(crate) home: u64,
+    pub(crate) owner: u64,
     /// Length of the device key that a session may get at any time; 0: it gets none.
     pub(crate) device_key: usize,
     /// Length of the cookie's name.

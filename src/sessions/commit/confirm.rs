@@ -57,7 +57,7 @@ impl Core {
         let plan = match found {
             Some(Living::InRow(row)) => self.moved(work, row, cookie),
             // It is to be there as long as its session is, whatever becomes of that key.
-            Some(Living::InCookie(Some(row))) if !row.current && cookie != CookieStep::Leave => {
+            Some(Living::InCookie(Some(row))) if row.retired_key && cookie != CookieStep::Leave => {
                 Plan { row: RowStep::Bind, cookie }
             }
             Some(Living::InCookie(_)) | None => Plan { cookie, ..plan },

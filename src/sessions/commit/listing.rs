@@ -1,6 +1,6 @@
 //! The sessions of a subject, listed and ended one by one.
 
-use super::carried::carried;
+use super::completion::run_to_completion;
 use crate::core::error::RevokeError;
 use crate::core::event::Event;
 use crate::core::session::Session;
@@ -52,7 +52,7 @@ impl Sessions {
     /// Like [`of`](Self::of); after [`RevokeError::Store`] the session may have ended.
     pub async fn end(&self, subject: &str, handle: &str) -> Result<bool, RevokeError> {
         let (sessions, subject, handle) = (self.clone(), subject.to_owned(), handle.to_owned());
-        carried(async move {
+        run_to_completion(async move {
             let core = &sessions.core;
             let now = sessions.now();
             let roster = core.listing(now)?;

@@ -79,10 +79,10 @@ impl Plan {
             };
         }
         let mut cookie = state.cookie_step(&core.limits);
-        if stored && state.outdated && (state.differs_from_row() || state.saved) {
+        if stored && state.from_pre_spill_cookie && (state.differs_from_row() || state.saved) {
             cookie = CookieStep::Issue;
         }
-        if stored && (state.differs_from_row() || !state.is_current()) {
+        if stored && (state.differs_from_row() || state.has_retired_key()) {
             return Self::new(RowStep::Write, cookie);
         }
         match cookie {
@@ -117,8 +117,8 @@ impl Plan {
 
     /// What remains if a mere prolongation can wait for the next request.
     pub(super) fn in_time(self, core: &Core, state: &State, context: &CommitContext, now: Millis) -> Self {
-        let waits = self.cookie == CookieStep::Prolong && core.may_wait(state, context, now);
-        if waits { self.without_cookie(state) } else { self }
+        let is_deferred = self.cookie == CookieStep::Prolong && core.is_deferrable(state, context, now);
+        if is_deferred { self.without_cookie(state) } else { self }
     }
 
     /// Whether a session's id is over with it.
@@ -131,7 +131,7 @@ impl Plan {
     }
 
     /// Whether the store is needed.
-    pub(super) fn waits(self, core: &Core, state: &State, now: Millis, primary: KeyId) -> bool {
+    pub(super) fn needs_store(self, core: &Core, state: &State, now: Millis, primary: KeyId) -> bool {
         self.row != RowStep::Leave || core.is_named(state) || self.has_to_ask(core, state, now, primary)
     }
 
@@ -213,7 +213,7 @@ impl Core {
 
     /// Whether a session that is merely due need not be prolonged now, and better is not: the answer came so late that a
     /// newer cookie may have been set meanwhile, or the cookie would make the response head too large.
-    pub(super) fn may_wait(&self, state: &State, context: &CommitContext, now: Millis) -> bool {
+    pub(super) fn is_deferrable(&self, state: &State, context: &CommitContext, now: Millis) -> bool {
         let terms = &self.limits.terms;
         let (end, _) = lifetime::first_end(&state.header.times, terms, now);
         let times = &state.header.times;

@@ -1,6 +1,6 @@
 //! Ending sessions that are not the request's own.
 
-use super::carried::carried;
+use super::completion::run_to_completion;
 use crate::core::clock::Millis;
 use crate::core::error::RevokeError;
 use crate::core::event::Event;
@@ -23,7 +23,7 @@ impl Sessions {
     /// [`RevokeError::Store`]: try again. After a timeout the mark may have been written, or be written later.
     pub async fn revoke(&self, id: SessionId) -> Result<(), RevokeError> {
         let sessions = self.clone();
-        carried(async move {
+        run_to_completion(async move {
             let (revoking, rows) = sessions.core.revoking()?;
             let now = sessions.now();
             let row = RowProtocol { rows, limits: &sessions.core.limits, now };
@@ -65,7 +65,7 @@ impl Sessions {
     /// ```
     pub async fn revoke_subject(&self, subject: &str) -> Result<(), RevokeError> {
         let (sessions, subject) = (self.clone(), subject.to_owned());
-        carried(async move {
+        run_to_completion(async move {
             let (revoking, rows) = sessions.core.revoking()?;
             let now = sessions.now();
             let until = sessions.core.last_end_of_any(now);

@@ -48,7 +48,7 @@ impl Backend for Core {
 
     async fn save(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
-        let _turn = session.turn().await;
+        let _access = session.lock_store_access().await;
         let work = session.with(|state| {
             let writes = matches!(state.stage, Stage::Open | Stage::Detached) && state.differs_from_row();
             (writes && is_in_row(state)).then(|| checkpoint(state))
@@ -74,14 +74,14 @@ impl Backend for Core {
         self.roster.as_ref().zip(self.rows.as_ref()).and_then(|(_, rows)| handles(rows, subject, id).next())
     }
 
-    fn given_generation(&self, subject: &str, since: Millis, of: u64) -> Option<u64> {
+    fn own_generation(&self, subject: &str, since: Millis, of: u64) -> Option<u64> {
         let place = self.rows.as_ref()?.sealer.subject_row(self.sealer.ring().primary(), subject)?;
-        self.revoking.as_ref()?.given(&place, since, of)
+        self.revoking.as_ref()?.own_generation(&place, since, of)
     }
 
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
-        let _turn = session.turn().await;
+        let _access = session.lock_store_access().await;
         let work = session.with(|state| {
             let reads = state.stage != Stage::Destroyed && is_in_row(state);
             if reads && state.stage == Stage::Committed {

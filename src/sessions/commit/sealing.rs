@@ -69,7 +69,7 @@ impl Core {
             state.use_prolongs(&self.limits).then_some(Event::Extended { id })
         };
         let from = before.key_id;
-        let resealed = (!before.current && from != to).then_some(Event::Resealed { id, from, to });
+        let resealed = (before.retired_key && from != to).then_some(Event::Resealed { id, from, to });
         let binds =
             matches!(state.header.device, Device::Bound(_)) && before.header.device != state.header.device;
         [change, resealed, binds.then_some(Event::DeviceBound { id })]

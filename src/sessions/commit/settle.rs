@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::Instrument as _;
 
-use super::carried::carried;
+use super::completion::run_to_completion;
 use super::{Plan, RowStep};
 use crate::core::clock::Millis;
 use crate::core::cookie::SetCookies;
@@ -39,7 +39,7 @@ impl Core {
         let (work, plan) = session.with(|state| {
             self.leave_behind(state);
             let plan = plan(state);
-            plan.waits(self, state, now, primary).then(|| {
+            plan.needs_store(self, state, now, primary).then(|| {
                 state.identify();
                 let before = state.clone();
                 state.stage = Stage::Committed;
@@ -54,7 +54,7 @@ impl Core {
         }
         let (core, session, context) = (Arc::clone(self), session.clone(), *context);
         let end = async move { core.settle_now(&session, work, plan, context, moment).await };
-        Some(carried(end.instrument(span)).await)
+        Some(run_to_completion(end.instrument(span)).await)
     }
 
     async fn settle_now(
@@ -212,9 +212,10 @@ impl Core {
         // The session as it is after the commit: what a `reload` in a stream goes on from. What its cookie had in advance of
         // the row is in there by now, and the cookie's next number says nothing of that.
         if work.row.as_ref().is_some_and(|row| work.issued() <= row.counter) {
-            work.outdated = false;
+            work.from_pre_spill_cookie = false;
         }
-        work.loaded = Some(Loaded { header: work.header.clone(), due: None, key_id: key, current: true });
+        work.loaded =
+            Some(Loaded { header: work.header.clone(), due: None, key_id: key, retired_key: false });
         work.stage = Stage::Committed;
         session.with(|state| *state = work);
         Ok(lines)

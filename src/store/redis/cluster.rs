@@ -10,7 +10,7 @@ use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::runtime::Handle;
 
 use super::{is_unanswered, look};
-use crate::store::reach::{Attempts, Waiting};
+use crate::store::reach::{SharedConnect, Waiting};
 
 #[derive(Clone)]
 pub(super) struct Cluster {
@@ -19,17 +19,17 @@ pub(super) struct Cluster {
     connection: Arc<ArcSwapOption<ClusterConnection>>,
     /// What makes it, and the nodes that it asks first, unless it is the application's.
     origin: Option<(ClusterClient, String)>,
-    attempts: Attempts<RedisError>,
+    attempts: SharedConnect<RedisError>,
 }
 
 impl Cluster {
     pub(super) fn new(client: ClusterClient, at: String) -> Self {
-        Self { connection: Arc::default(), origin: Some((client, at)), attempts: Attempts::new() }
+        Self { connection: Arc::default(), origin: Some((client, at)), attempts: SharedConnect::new() }
     }
 
     pub(super) fn of(connection: ClusterConnection) -> Self {
         let connection = Arc::new(ArcSwapOption::from_pointee(connection));
-        Self { connection, origin: None, attempts: Attempts::new() }
+        Self { connection, origin: None, attempts: SharedConnect::new() }
     }
 
     pub(super) async fn ask(&self, command: &Cmd) -> RedisResult<Value> {

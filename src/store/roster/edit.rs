@@ -115,7 +115,7 @@ impl RosterProtocol<'_> {
         entry: Entry<'_>,
         deadline: Deadline,
     ) -> Result<Enrolled, StoreError> {
-        let _turn = self.turn(subject, deadline).await?;
+        let _lock = self.lock(subject, deadline).await?;
         let mut gone = Vec::from_iter(entry.replaces);
         // What stood there before the first try: later ones may find what an earlier one has written.
         let mut before = None;
@@ -201,7 +201,7 @@ impl RosterProtocol<'_> {
         ids: &[SessionId],
         deadline: Deadline,
     ) -> Result<(), StoreError> {
-        let _turn = self.turn(subject, deadline).await?;
+        let _lock = self.lock(subject, deadline).await?;
         let mut outcome = Ok(());
         for (key, place) in self.rows.sealer.roster_rows(subject) {
             outcome = outcome.and(self.remove_from(key, place, ids, deadline).await);
@@ -314,7 +314,7 @@ impl RosterProtocol<'_> {
     }
 
     /// One change of a subject's roster at a time in this process.
-    async fn turn(&self, subject: &str, deadline: Deadline) -> Result<RowLock<'_, ()>, StoreError> {
+    async fn lock(&self, subject: &str, deadline: Deadline) -> Result<RowLock<'_, ()>, StoreError> {
         let place = self.rows.sealer.roster_rows(subject)[0].1;
         self.roster.turns.lock(place, deadline).await.ok_or_else(too_busy)
     }

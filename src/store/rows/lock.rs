@@ -69,7 +69,7 @@ impl<T> RowLock<'_, T> {
     }
 
     /// Leaves something for whoever comes next, if somebody waits already.
-    pub(crate) fn leave(&mut self, left: T) {
+    pub(crate) fn hand_over(&mut self, left: T) {
         if let Some(guard) = &mut self.guard {
             **guard = Some(left);
         }
@@ -117,7 +117,7 @@ mod tests {
         let leaves = async {
             tokio::task::yield_now().await;
             assert!(one.is_awaited());
-            one.leave(7);
+            one.hand_over(7);
             drop(one);
             assert_eq!(known(), 1, "somebody waits");
         };

@@ -24,7 +24,7 @@ const RUN_WRITES: u32 = 16;
 
 /// A row as one writer leaves it to the next: what it has just written, and for how long they have done so.
 #[derive(Debug)]
-pub(crate) struct Left {
+pub(crate) struct HandedOver {
     row: Found,
     /// The keys that were there before it was written. Under others it might be a row that cannot be read.
     edition: u64,
@@ -32,21 +32,21 @@ pub(crate) struct Left {
     writes: u32,
 }
 
-pub(crate) type Writers = RowLocks<Left>;
+pub(crate) type Writers = RowLocks<HandedOver>;
 
 /// One writer, from its turn to its end.
 pub(crate) struct RowWriter<'a> {
     rows: &'a Rows,
     id: SessionId,
     deadline: Deadline,
-    lock: RowLock<'a, Left>,
+    lock: RowLock<'a, HandedOver>,
     /// What is there, as far as this writer knows.
     expected: Expected,
     /// What a row that is written over that has come from.
     ancestry: Ancestry,
     expires_at: Millis,
     /// What this writer has not been told yet.
-    news: Option<Found>,
+    observed: Option<Found>,
     tries: u32,
     /// When the run of writes began that this one goes on with, and how many it has.
     run: (Instant, u32),
@@ -61,11 +61,11 @@ pub(crate) struct Done {
 
 impl Rows {
     /// Waits until no writer of this process is at the row, for somebody who reads it anyway.
-    pub(crate) async fn turn(
+    pub(crate) async fn lock(
         &self,
         id: SessionId,
         deadline: Deadline,
-    ) -> Result<RowLock<'_, Left>, CommitError> {
+    ) -> Result<RowLock<'_, HandedOver>, CommitError> {
         let mut lock = self.writers.lock(row_key(id), deadline).await.ok_or(CommitError::Conflict)?;
         // What was left is what was written, and not what becomes of it now.
         lock.take();
@@ -88,14 +88,14 @@ impl Rows {
             expected: loaded.map_or(Expected::Absent, |row| Expected::At(row.revision)),
             ancestry: loaded.map_or_else(Ancestry::default, |row| row.ancestry.followed_by(row.revision)),
             expires_at: loaded.map_or(Millis::ZERO, |row| row.expires_at),
-            news: None,
+            observed: None,
             tries: 0,
             run: (Instant::now(), 0),
         };
         if writer.lock.waited {
-            match writer.left().await? {
-                Some(row) => writer.hear(row),
-                None => writer.look().await?,
+            match writer.take_handed_over().await? {
+                Some(row) => writer.observe(row),
+                None => writer.refresh().await?,
             }
         }
         Ok(writer)
@@ -104,8 +104,8 @@ impl Rows {
 
 impl RowWriter<'_> {
     /// What has become of the row since it was loaded, or since the last time; `None`: nothing that is known.
-    pub(crate) fn news(&mut self) -> Option<Found> {
-        self.news.take()
+    pub(crate) fn take_observed(&mut self) -> Option<Found> {
+        self.observed.take()
     }
 
     /// Writes over what is there as far as is known. `None`: something else was there, which is news.
@@ -122,8 +122,8 @@ impl RowWriter<'_> {
                 self.rows.pause(self.tries, self.deadline).await?;
             }
             self.tries += 1;
-            self.look().await?;
-            let is_ours = match &self.news {
+            self.refresh().await?;
+            let is_ours = match &self.observed {
                 Some(Found::Live(row)) => row.revision == revision || row.ancestry.includes(revision),
                 Some(Found::Bound(row)) => row.revision == revision,
                 Some(Found::Ended(by)) => *by == revision,
@@ -137,7 +137,7 @@ impl RowWriter<'_> {
         }
         let ancestry = self.ancestry;
         let done = Done { revision, ancestry, expires_at: self.expires_at.max(expires_at) };
-        (self.expected, self.expires_at, self.news) = (Expected::At(revision), done.expires_at, None);
+        (self.expected, self.expires_at, self.observed) = (Expected::At(revision), done.expires_at, None);
         self.ancestry = ancestry.followed_by(revision);
         if self.lock.is_awaited() {
             let row = match content {
@@ -146,7 +146,7 @@ impl RowWriter<'_> {
                     device: Arc::clone(device),
                     revision,
                     expires_at: done.expires_at,
-                    current: true,
+                    retired_key: false,
                 }),
                 Content::Live { counter, device, entries } => Found::Live(LiveRow {
                     entries: Packed::collect(entries.iter()),
@@ -155,18 +155,18 @@ impl RowWriter<'_> {
                     revision,
                     ancestry,
                     expires_at: done.expires_at,
-                    current: true,
+                    retired_key: false,
                 }),
             };
             let (began, writes) = self.run;
-            self.lock.leave(Left { row, edition, began, writes: writes + 1 });
+            self.lock.hand_over(HandedOver { row, edition, began, writes: writes + 1 });
         }
         Ok(Some(done))
     }
 
     /// What the writer before has left, if that will do: of these keys, and not for so long that others starve.
-    async fn left(&mut self) -> Result<Option<Found>, CommitError> {
-        let Some(Left { row, edition, began, writes }) = self.lock.take() else { return Ok(None) };
+    async fn take_handed_over(&mut self) -> Result<Option<Found>, CommitError> {
+        let Some(HandedOver { row, edition, began, writes }) = self.lock.take() else { return Ok(None) };
         let lasted = began.elapsed();
         if writes >= RUN_WRITES && lasted >= RUN {
             let trip = lasted / writes;
@@ -178,13 +178,13 @@ impl RowWriter<'_> {
     }
 
     /// Reads the row again.
-    pub(crate) async fn look(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn refresh(&mut self) -> Result<(), StoreError> {
         let row = self.rows.load(self.id, self.deadline).await?;
-        self.hear(row);
+        self.observe(row);
         Ok(())
     }
 
-    fn hear(&mut self, row: Found) {
+    fn observe(&mut self, row: Found) {
         (self.expected, self.expires_at) = match &row {
             Found::Live(row) => (Expected::At(row.revision), row.expires_at),
             Found::Bound(row) => (Expected::At(row.revision), row.expires_at),
@@ -196,6 +196,6 @@ impl RowWriter<'_> {
             Found::Bound(row) => Ancestry::default().followed_by(row.revision),
             Found::Ended(_) | Found::Unreadable(_) | Found::Absent => Ancestry::default(),
         };
-        self.news = Some(row);
+        self.observed = Some(row);
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
+use super::connections::Connections;
 use super::dialect::{self, Dialect, Statements};
-use super::lanes::Lanes;
 use super::{Inner, Pool, SqlStore, failure};
 use crate::core::clock::{Clock, SystemClock};
 use crate::core::error::StoreError;
@@ -43,21 +43,21 @@ pub struct SqlPool(Pool);
 #[cfg(feature = "postgres")]
 impl From<sqlx::PgPool> for SqlPool {
     fn from(pool: sqlx::PgPool) -> Self {
-        Self(Pool::Postgres(Lanes::shared(pool)))
+        Self(Pool::Postgres(Connections::shared(pool)))
     }
 }
 
 #[cfg(feature = "mysql")]
 impl From<sqlx::MySqlPool> for SqlPool {
     fn from(pool: sqlx::MySqlPool) -> Self {
-        Self(Pool::MySql(Lanes::shared(pool)))
+        Self(Pool::MySql(Connections::shared(pool)))
     }
 }
 
 #[cfg(feature = "sqlite")]
 impl From<sqlx::SqlitePool> for SqlPool {
     fn from(pool: sqlx::SqlitePool) -> Self {
-        Self(Pool::Sqlite(Lanes::shared(pool)))
+        Self(Pool::Sqlite(Connections::shared(pool)))
     }
 }
 
@@ -185,12 +185,12 @@ impl SqlStoreOptions {
             #[cfg(feature = "postgres")]
             "postgres" | "postgresql" => {
                 let options: sqlx::postgres::PgConnectOptions = url.parse().map_err(failure)?;
-                Pool::Postgres(Lanes::own(options, connections, patience))
+                Pool::Postgres(Connections::own(options, connections, patience))
             }
             #[cfg(feature = "mysql")]
             "mysql" | "mariadb" => {
                 let options: sqlx::mysql::MySqlConnectOptions = url.parse().map_err(failure)?;
-                Pool::MySql(Lanes::own(options, connections, patience))
+                Pool::MySql(Connections::own(options, connections, patience))
             }
             #[cfg(feature = "sqlite")]
             "sqlite" => {
@@ -201,7 +201,7 @@ impl SqlStoreOptions {
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Full)
                     .busy_timeout(patience);
-                Pool::Sqlite(Lanes::own(options, connections, patience))
+                Pool::Sqlite(Connections::own(options, connections, patience))
             }
             scheme => {
                 return Err(unusable(format!(
@@ -250,11 +250,11 @@ impl Pool {
     fn set_patience(&mut self, patience: Duration) {
         match self {
             #[cfg(feature = "postgres")]
-            Self::Postgres(lanes) => lanes.patience = patience,
+            Self::Postgres(connections) => connections.patience = patience,
             #[cfg(feature = "mysql")]
-            Self::MySql(lanes) => lanes.patience = patience,
+            Self::MySql(connections) => connections.patience = patience,
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(lanes) => lanes.patience = patience,
+            Self::Sqlite(connections) => connections.patience = patience,
         }
     }
 
@@ -262,11 +262,11 @@ impl Pool {
     async fn connect(&self) -> Result<(), sqlx::Error> {
         match self {
             #[cfg(feature = "postgres")]
-            Self::Postgres(lanes) => lanes.take().await?.done(Ok(())),
+            Self::Postgres(connections) => connections.take().await?.done(Ok(())),
             #[cfg(feature = "mysql")]
-            Self::MySql(lanes) => lanes.take().await?.done(Ok(())),
+            Self::MySql(connections) => connections.take().await?.done(Ok(())),
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(lanes) => lanes.take().await?.done(Ok(())),
+            Self::Sqlite(connections) => connections.take().await?.done(Ok(())),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A connection in use, and those that are in hand between statements. None goes back to a pool of the store's own, which
+//! A connection in use, and those that are kept between statements. None goes back to a pool of the store's own, which
 //! would ask it whether it is still there, and wait for the answer of a silent server for as long as TCP does.
 
 use std::ops::{Deref, DerefMut};
@@ -20,27 +20,27 @@ const FRESH: Duration = Duration::from_secs(2);
 const OLD: Duration = Duration::from_secs(600);
 
 /// Connections that nobody uses. The one used last is the last.
-pub(super) struct Hand<D: Database> {
-    idle: Mutex<Vec<Idle<D>>>,
+pub(super) struct IdleConnections<D: Database> {
+    idle: Mutex<Vec<IdleConnection<D>>>,
 }
 
-pub(super) struct Idle<D: Database> {
+pub(super) struct IdleConnection<D: Database> {
     connection: PoolConnection<D>,
     made: Instant,
     /// When the server answered on it; `None` if on another one it did not since.
     heard: Option<Instant>,
 }
 
-impl<D: Database> Hand<D> {
+impl<D: Database> IdleConnections<D> {
     pub(super) fn new() -> Self {
         Self { idle: Mutex::new(Vec::new()) }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle<D>>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<IdleConnection<D>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn pop(&self) -> Option<Idle<D>> {
+    pub(super) fn pop(&self) -> Option<IdleConnection<D>> {
         let mut idle = self.idle();
         for old in idle.extract_if(.., |idle| idle.made.elapsed() >= OLD) {
             tokio::spawn(timeout(SILENT, old.connection.detach().close()));
@@ -49,11 +49,11 @@ impl<D: Database> Hand<D> {
     }
 
     fn push(&self, connection: PoolConnection<D>, made: Instant) {
-        self.idle().push(Idle { connection, made, heard: Some(Instant::now()) });
+        self.idle().push(IdleConnection { connection, made, heard: Some(Instant::now()) });
     }
 
     /// All lead to the server that has not answered on one of them.
-    fn doubt(&self) {
+    fn mark_unverified(&self) {
         self.idle().iter_mut().for_each(|idle| idle.heard = None);
     }
 
@@ -63,7 +63,7 @@ impl<D: Database> Hand<D> {
 }
 
 /// Connections go back to the pool by a task, and without a runtime they are closed instead.
-impl<D: Database> Drop for Hand<D> {
+impl<D: Database> Drop for IdleConnections<D> {
     fn drop(&mut self) {
         if Handle::try_current().is_err() {
             self.close();
@@ -73,48 +73,48 @@ impl<D: Database> Drop for Hand<D> {
 
 /// A connection in use. Dropped without an answer, as by a request that was given up, it is asked whether the server is there,
 /// and closed if that does not tell in time.
-pub(super) struct Lane<D: Database> {
+pub(super) struct HeldConnection<D: Database> {
     /// There until it is dropped.
     connection: Option<PoolConnection<D>>,
     made: Instant,
     since: Instant,
     /// Whether it was idle and is asked itself, so that silence tells of all that are.
     is_asked: bool,
-    hand: Arc<Hand<D>>,
+    idle: Arc<IdleConnections<D>>,
     /// None for a pool that is the application's.
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl<D: Database> Lane<D> {
+impl<D: Database> HeldConnection<D> {
     pub(super) fn new(
         connection: PoolConnection<D>,
         made: Instant,
-        hand: &Arc<Hand<D>>,
+        idle: &Arc<IdleConnections<D>>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let (since, hand) = (Instant::now(), Arc::clone(hand));
-        Self { connection: Some(connection), made, since, is_asked: false, hand, permit }
+        let (since, idle) = (Instant::now(), Arc::clone(idle));
+        Self { connection: Some(connection), made, since, is_asked: false, idle, permit }
     }
 
-    /// One that was in hand, if the server is still there; or the permit for another one.
+    /// One that was kept, if the server is still there; or the permit for another one.
     pub(super) async fn again(
-        Idle { connection, made, heard }: Idle<D>,
-        hand: &Arc<Hand<D>>,
+        IdleConnection { connection, made, heard }: IdleConnection<D>,
+        idle: &Arc<IdleConnections<D>>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<Self, Option<OwnedSemaphorePermit>> {
-        let mut lane = Self::new(connection, made, hand, permit);
+        let mut held = Self::new(connection, made, idle, permit);
         if heard.is_some_and(|heard| heard.elapsed() < FRESH) {
-            return Ok(lane);
+            return Ok(held);
         }
-        lane.is_asked = true;
-        if !answers::<D>(&mut lane).await {
-            lane.connection.take().map(PoolConnection::detach);
-            hand.close();
-            return Err(lane.permit.take());
+        held.is_asked = true;
+        if !answers::<D>(&mut held).await {
+            held.connection.take().map(PoolConnection::detach);
+            idle.close();
+            return Err(held.permit.take());
         }
-        lane.is_asked = false;
-        lane.since = Instant::now();
-        Ok(lane)
+        held.is_asked = false;
+        held.since = Instant::now();
+        Ok(held)
     }
 
     /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it. One that leads
@@ -130,7 +130,7 @@ impl<D: Database> Lane<D> {
             && self.permit.is_some()
         {
             match keeps {
-                true => self.hand.push(connection, self.made),
+                true => self.idle.push(connection, self.made),
                 false => drop(connection.detach()),
             }
         }
@@ -138,14 +138,14 @@ impl<D: Database> Lane<D> {
     }
 }
 
-impl<D: Database> Drop for Lane<D> {
+impl<D: Database> Drop for HeldConnection<D> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        self.hand.doubt();
+        self.idle.mark_unverified();
         match Handle::try_current() {
             Ok(runtime) if self.since.elapsed() < SILENT => {
-                let (hand, permit) = (Arc::clone(&self.hand), self.permit.take());
-                runtime.spawn(settle(connection, self.made, self.is_asked, hand, permit));
+                let (idle, permit) = (Arc::clone(&self.idle), self.permit.take());
+                runtime.spawn(settle(connection, self.made, self.is_asked, idle, permit));
             }
             _ => drop(connection.detach()),
         }
@@ -157,16 +157,16 @@ async fn settle<D: Database>(
     mut connection: PoolConnection<D>,
     made: Instant,
     is_asked: bool,
-    hand: Arc<Hand<D>>,
+    idle: Arc<IdleConnections<D>>,
     permit: Option<OwnedSemaphorePermit>,
 ) {
     if !answers::<D>(&mut connection).await {
         drop(connection.detach());
         if is_asked {
-            hand.close();
+            idle.close();
         }
     } else if permit.is_some() {
-        hand.push(connection, made);
+        idle.push(connection, made);
     }
 }
 
@@ -174,9 +174,9 @@ async fn answers<D: Database>(connection: &mut D::Connection) -> bool {
     matches!(timeout(SILENT, connection.ping()).await, Ok(Ok(())))
 }
 
-const THERE: &str = "a lane has its connection until it is dropped";
+const THERE: &str = "the connection is there until it is dropped";
 
-impl<D: Database> Deref for Lane<D> {
+impl<D: Database> Deref for HeldConnection<D> {
     type Target = D::Connection;
 
     fn deref(&self) -> &D::Connection {
@@ -184,7 +184,7 @@ impl<D: Database> Deref for Lane<D> {
     }
 }
 
-impl<D: Database> DerefMut for Lane<D> {
+impl<D: Database> DerefMut for HeldConnection<D> {
     fn deref_mut(&mut self) -> &mut D::Connection {
         self.connection.as_mut().expect(THERE)
     }

@@ -1,4 +1,4 @@
-//! Where connections come from. Those of the store's own are kept in hand between statements: the pool itself asks each that
+//! Where connections come from. Those of the store's own are kept between statements: the pool itself asks each that
 //! it gets back whether it is still there, which would be a second round trip for each statement. And it keeps to itself why
 //! it gets none: it tries again while a server refuses, until its time is up. So whoever waits asks the server too.
 
@@ -12,8 +12,8 @@ use sqlx::{ConnectOptions as _, Connection, Database, Error, Pool};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::lane::{Hand, Lane};
-use crate::store::reach::{Attempts, Unreached};
+use super::connection::{HeldConnection, IdleConnections};
+use crate::store::reach::{SharedConnect, Unreached};
 
 /// Who waits for a connection for longer asks the server.
 const PROMPT: Duration = Duration::from_millis(50);
@@ -22,12 +22,12 @@ const ANSWERED: Duration = Duration::from_secs(1);
 
 type Options<D> = <<D as Database>::Connection as Connection>::Options;
 
-pub(super) struct Lanes<D: Database> {
+pub(super) struct Connections<D: Database> {
     source: Source<D>,
     pub(super) patience: Duration,
     /// Empty with a pool of the application's.
-    hand: Arc<Hand<D>>,
-    server: Attempts<Unreached>,
+    idle: Arc<IdleConnections<D>>,
+    server: SharedConnect<Unreached>,
     asked: Arc<Mutex<Asked>>,
 }
 
@@ -37,7 +37,7 @@ enum Source<D: Database> {
         options: Options<D>,
         connections: u32,
         pool: OnceLock<Pool<D>>,
-        /// As many as the pool has connections, of which those in hand need none: who has one never waits for the pool.
+        /// As many as the pool has connections, of which those that are kept need none: who has one never waits for the pool.
         permits: Arc<Semaphore>,
     },
     /// The application's. It gets each connection back at once.
@@ -86,7 +86,7 @@ fn located(socket: Option<&std::path::PathBuf>, host: &str, port: u16) -> String
     }
 }
 
-impl<D: Located> Lanes<D> {
+impl<D: Located> Connections<D> {
     pub(super) fn own(options: Options<D>, connections: u32, patience: Duration) -> Self {
         let permits = Arc::new(Semaphore::new(connections as usize));
         Self::over(Source::Own { options, connections, pool: OnceLock::new(), permits }, patience)
@@ -98,11 +98,17 @@ impl<D: Located> Lanes<D> {
     }
 
     fn over(source: Source<D>, patience: Duration) -> Self {
-        Self { source, patience, hand: Arc::new(Hand::new()), server: Attempts::new(), asked: Arc::default() }
+        Self {
+            source,
+            patience,
+            idle: Arc::new(IdleConnections::new()),
+            server: SharedConnect::new(),
+            asked: Arc::default(),
+        }
     }
 
     /// A connection, for one statement.
-    pub(super) async fn take(&self) -> Result<Lane<D>, Error> {
+    pub(super) async fn take(&self) -> Result<HeldConnection<D>, Error> {
         let mut permit = match &self.source {
             Source::Own { permits, .. } => {
                 match timeout(self.patience, Arc::clone(permits).acquire_owned()).await {
@@ -112,14 +118,14 @@ impl<D: Located> Lanes<D> {
             }
             Source::Shared(_) => None,
         };
-        if let Some(idle) = self.hand.pop() {
-            match Lane::again(idle, &self.hand, permit).await {
-                Ok(lane) => return Ok(lane),
+        if let Some(idle) = self.idle.pop() {
+            match HeldConnection::again(idle, &self.idle, permit).await {
+                Ok(connection) => return Ok(connection),
                 Err(its) => permit = its,
             }
         }
         let connection = self.acquire().await?;
-        Ok(Lane::new(connection, Instant::now(), &self.hand, permit))
+        Ok(HeldConnection::new(connection, Instant::now(), &self.idle, permit))
     }
 
     fn pool(&self) -> &Pool<D> {

@@ -10,17 +10,17 @@ use tokio::runtime::Handle;
 
 /// A future that goes on in a task of its own if it is dropped before its end. Without a runtime of tokio's it is
 /// dropped like any other, and so it is when the runtime shuts down.
-pub(super) struct Carried<T: 'static> {
+pub(super) struct Completion<T: 'static> {
     /// None: over, or it has panicked.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     runtime: Option<Handle>,
 }
 
-pub(super) fn carried<T: 'static>(work: impl Future<Output = T> + Send + 'static) -> Carried<T> {
-    Carried { work: Some(Box::pin(work)), runtime: Handle::try_current().ok() }
+pub(super) fn run_to_completion<T: 'static>(work: impl Future<Output = T> + Send + 'static) -> Completion<T> {
+    Completion { work: Some(Box::pin(work)), runtime: Handle::try_current().ok() }
 }
 
-impl<T: 'static> Future for Carried<T> {
+impl<T: 'static> Future for Completion<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
@@ -33,7 +33,7 @@ impl<T: 'static> Future for Carried<T> {
     }
 }
 
-impl<T: 'static> Drop for Carried<T> {
+impl<T: 'static> Drop for Completion<T> {
     fn drop(&mut self) {
         if let (Some(work), Some(runtime)) = (self.work.take(), &self.runtime) {
             runtime.spawn(async move { drop(work.await) });
