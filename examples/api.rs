@@ -227,7 +227,7 @@ async fn end(
 }
 
 async fn label(session: Session, body: Json<Label>) -> Answer {
-    session.set_label(&body.label)?;
+    session.set_label(interface::label(&body)?)?;
     Ok(done())
 }
 

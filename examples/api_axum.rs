@@ -171,7 +171,7 @@ async fn end(State(sessions): State<Sessions>, session: Session, Sent(body): Sen
 }
 
 async fn label(session: Session, Sent(body): Sent<Label>) -> Answer {
-    session.set_label(&body.label)?;
+    session.set_label(interface::label(&body)?)?;
     Ok(done())
 }
 

@@ -4,6 +4,8 @@
 #[cfg(feature = "actix")]
 pub mod actix;
 #[cfg(any(feature = "actix", feature = "tower"))]
+pub(crate) mod current;
+#[cfg(any(feature = "actix", feature = "tower"))]
 pub(crate) mod extract;
 #[cfg(any(feature = "actix", feature = "tower"))]
 pub(crate) mod login_guard;

@@ -96,7 +96,7 @@ pub mod store;
 pub use self::core::browser::MAX_NAME_VALUE_BYTES;
 pub use self::core::clock::{Clock, ManualClock, SystemClock};
 pub use self::core::cookie::{SameSite, Secure};
-pub use self::core::cross_site::CrossSite;
+pub use self::core::cross_site::{CrossSite, CrossSiteReason};
 #[cfg(feature = "device-binding")]
 pub use self::core::device::DeviceBinding;
 #[doc(hidden)]

@@ -21,7 +21,7 @@ pub use self::inspect::Inspection;
 use crate::core::candidates::{self, Candidate, Found, Refusal};
 use crate::core::clock::{ClockSource, Millis};
 use crate::core::cookie::{CookieWriter, Secure};
-use crate::core::cross_site::{CrossSite, Guard, Head};
+use crate::core::cross_site::{CrossSite, Foreign, Guard, Head};
 use crate::core::device::{Binder, DeviceVerdict};
 use crate::core::entries::Entries;
 use crate::core::envelope::Sealer;
@@ -204,6 +204,11 @@ impl Sessions {
         Arc::ptr_eq(&self.core, &other.core)
     }
 
+    #[cfg(any(feature = "actix", feature = "tower"))]
+    pub(crate) fn cookie_name(&self) -> &str {
+        self.core.cookie.name()
+    }
+
     /// The session of a request with these `Cookie` headers: the one that they carry, or else a new one. Nothing in a
     /// cookie is an error; [`Session::origin`] tells why one was refused.
     ///
@@ -297,16 +302,16 @@ impl Sessions {
         let now = self.now();
         let found = self.find(cookie_headers, now);
         let Core { limits, guard, .. } = &*self.core;
-        if !guard.is_foreign(head) {
+        let Some(Foreign { reason, origin, host }) = guard.foreign(head) else {
             return Some(self.take(found, now, By::Middleware));
-        }
+        };
         let named = found
             .outcome
             .and_then(Result::ok)
             .filter(|candidate| !matches!(self.core.known(candidate, now), Known::Revoked))
             .map(|candidate| candidate.header.id);
         let refused = named.is_some() && guard.policy != CrossSite::Anonymous;
-        self.tell(&Event::CrossSite { id: named, refused });
+        self.tell(&Event::CrossSite { id: named, refused, reason, origin, host });
         if refused {
             return None;
         }

@@ -15,6 +15,24 @@ use time::OffsetDateTime;
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// What is logged from now on in this thread, from this level on.
+    fn listen(level: tracing::Level) -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+}
+
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
@@ -79,14 +97,7 @@ async fn visit(sessions: &Sessions, pair: &str, work: impl FnOnce(&Session)) -> 
 
 #[tokio::test]
 async fn the_log_has_stable_fields_and_no_secret() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::listen(tracing::Level::TRACE);
 
     let fails = Arc::new(Mutex::new(false));
     let key = Key::generate();
@@ -118,7 +129,7 @@ async fn the_log_has_stable_fields_and_no_secret() {
     ring.revoke(key.id()).unwrap();
     visit(&sessions, &large, |_| ()).await;
 
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     let named = |field: &str, id: SessionId| format!(" {field}={}", id.log_id());
     let (of_former, of_it) = (named("session", former), named("session", id));
     let lines =
@@ -144,4 +155,106 @@ async fn the_log_has_stable_fields_and_no_secret() {
     for secret in parts.chain(["secret-", key.export().as_str(), &pair[2..], &large[2..]]) {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
+}
+
+/// Everybody has to log in again after a start with a new key, and the log says so at the level that servers run with.
+#[tokio::test]
+async fn a_fresh_key_file_and_the_first_cookie_of_an_unknown_key_are_not_overheard() {
+    let (log, _guard) = Log::listen(tracing::Level::INFO);
+    let folder = std::env::temp_dir().join(format!("sealed-session-log-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("session.keys");
+    let start = || KeyRing::open_or_create(&path).unwrap();
+    let sessions = |ring| Sessions::builder(ring).cookie_name("s").build().unwrap();
+    let former = sessions(start());
+    let made = |ring: &KeyRing| format!("key={} path={}", ring.primary(), path.display());
+    assert!(log.text().contains(&made(former.keys())), "{}", log.text());
+    let cookie = former.issue(|session| session.insert("n", 1)).await.unwrap();
+    start();
+    assert_eq!(log.text().lines().count(), 1, "the file is there: {}", log.text());
+    std::fs::remove_file(&path).unwrap();
+    let now = sessions(start());
+    for _ in 0..10 {
+        now.load([&cookie]).await.unwrap();
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    let text = log.text();
+    let warned: Vec<&str> = text.lines().filter(|line| line.contains("WARN")).collect();
+    let [line] = warned[..] else { panic!("one warning is enough: {text}") };
+    assert!(
+        line.contains("reason=\"unknown_key\"") && line.contains("was a new key made at this start"),
+        "{line}"
+    );
+    assert!(text.contains(&made(now.keys())), "{text}");
+}
+
+/// What answers with a failure says whose session it was, as every event does.
+#[cfg(all(feature = "actix", feature = "axum"))]
+#[tokio::test]
+async fn a_failure_has_the_session_in_the_log_and_a_missing_middleware_is_told_to_whoever_asks() {
+    use actix_web::{App, test, web};
+    use axum::routing::get;
+    use sealed_session::{InsertError, SessionLayer, SessionMiddleware, Subject, ValueError};
+    use tower::ServiceExt as _;
+
+    async fn reads(session: Session) -> Result<&'static str, ValueError> {
+        session.get::<u32>("name").map(|_| "")
+    }
+    async fn writes_late(session: Session) -> Result<&'static str, InsertError> {
+        // The request's work goes on in another turn by then.
+        tokio::task::yield_now().await;
+        session.destroy();
+        session.renew();
+        session.insert("n", 1).map(|()| "")
+    }
+
+    let (log, _guard) = Log::listen(tracing::Level::WARN);
+    let sessions = Sessions::builder(KeyRing::new(Key::generate())).cookie_name("s").build().unwrap();
+    let cookie = sessions.issue(|session| session.insert("name", "ada")).await.unwrap();
+    let told = format!(" session={} ", sessions.inspect(&cookie[2..]).unwrap().id.log_id());
+    let taken = || std::mem::take(&mut *log.0.lock().unwrap());
+
+    let app = axum::Router::new()
+        .route("/reads", get(reads))
+        .route("/late", get(writes_late))
+        .layer(SessionLayer::new(sessions.clone()));
+    for path in ["/reads", "/late"] {
+        let request =
+            axum::http::Request::get(path).header("cookie", &cookie).body(axum::body::Body::empty());
+        assert_eq!(app.clone().oneshot(request.unwrap()).await.unwrap().status(), 500);
+        let text = String::from_utf8(taken()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(!lines.is_empty() && lines.iter().all(|line| line.contains(&told)), "{told} in {text}");
+    }
+    let app = App::new()
+        .route("/reads", web::get().to(reads))
+        .route("/late", web::get().to(writes_late))
+        .wrap(SessionMiddleware::new(sessions.clone()));
+    let app = test::init_service(app).await;
+    for path in ["/reads", "/late"] {
+        let request = test::TestRequest::get().uri(path).insert_header(("cookie", cookie.as_str()));
+        assert_eq!(test::call_service(&app, request.to_request()).await.status(), 500);
+        let text = String::from_utf8(taken()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(!lines.is_empty() && lines.iter().all(|line| line.contains(&told)), "{told} in {text}");
+    }
+    // Of a request that has none, none is told.
+    let error = InsertError::Destroyed;
+    drop(actix_web::ResponseError::error_response(&error));
+    assert!(!String::from_utf8(taken()).unwrap().contains("session="));
+
+    // An `Option` would hide it, and nobody be logged in.
+    let bare =
+        App::new().route("/", web::get().to(|user: Option<Subject>| async move { format!("{user:?}") }));
+    let response =
+        test::call_service(&test::init_service(bare).await, test::TestRequest::get().to_request()).await;
+    assert_eq!(response.status(), 200);
+    let text = String::from_utf8(taken()).unwrap();
+    assert!(text.contains("ERROR") && text.contains("no `SessionMiddleware` provides it"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let bare = App::new().route("/", web::get().to(|_: Subject| async { "" }));
+    let response =
+        test::call_service(&test::init_service(bare).await, test::TestRequest::get().to_request()).await;
+    assert_eq!(response.status(), 500);
+    assert_eq!(String::from_utf8(taken()).unwrap().lines().count(), 1, "told once");
 }

@@ -1,8 +1,8 @@
 //! What the interface takes and answers, whatever framework it is served by.
 
 use sealed_session::{
-    CsrfError, DeviceState, Flash, InsertError, Origin, ParseSessionIdError, Placement, Session, SessionId,
-    SessionSummary, TransientError,
+    CsrfError, DeviceState, Flash, InsertError, MAX_LABEL_BYTES, Origin, ParseSessionIdError, Placement,
+    Session, SessionId, SessionSummary, TransientError,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -77,6 +77,15 @@ pub(crate) struct Handle {
 #[derive(Deserialize)]
 pub(crate) struct Label {
     pub(crate) label: String,
+}
+
+/// The label that `POST /label` asks for. `set_label` would cut a longer one; this interface says so.
+pub(crate) fn label(Label { label }: &Label) -> Result<&str, Refusal> {
+    let (size, limit) = (label.len(), MAX_LABEL_BYTES);
+    match size > limit {
+        true => Err(Refusal::too_large(format!("a label may have {limit} bytes, not {size}"), size, limit)),
+        false => Ok(label),
+    }
 }
 
 /// What `GET /sessions` answers.
@@ -222,7 +231,6 @@ impl From<InsertError> for Refusal {
         match error {
             InsertError::TooLarge { size, limit } => Self::too_large(message, size, limit),
             InsertError::NotCountable { .. } => Self::new(409, message),
-            InsertError::Label { size, max } => Self::too_large(message, size, max),
             InsertError::CrossSite => Self::new(403, message),
             InsertError::Encode { .. } | InsertError::Duration { .. } | InsertError::EmptySubject => {
                 Self::bad(message)

@@ -1,8 +1,6 @@
 //! What a browser is called.
 
-use sealed_session::MAX_LABEL_BYTES;
-
-/// What a browser is called in the list: "Firefox on Linux". Of one that is not known, what it says of itself, cut short.
+/// What a browser is called in the list: "Firefox on Linux". Of one that is not known, what it says of itself, which `set_label` cuts.
 /// A guess for people and no more: everybody can send any `User-Agent`.
 pub(crate) fn of_browser(user_agent: &[u8]) -> String {
     // Edge and Opera call themselves Chrome as well, and Chrome calls itself Safari.
@@ -29,7 +27,5 @@ pub(crate) fn of_browser(user_agent: &[u8]) -> String {
     {
         return format!("{browser} on {system}");
     }
-    let end =
-        text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= MAX_LABEL_BYTES).last();
-    text[..end.unwrap_or(0)].to_owned()
+    text.into_owned()
 }

@@ -46,6 +46,26 @@ pub enum CrossSite {
     Allow,
 }
 
+/// Why a request counts as another site's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CrossSiteReason {
+    /// Its headers name a page of another origin.
+    OtherSite,
+    /// Its page is of this host, but came over plain HTTP, where browsers keep no `Secure` cookie.
+    PlainHttp,
+    /// It has neither `Origin` nor `Sec-Fetch-Site`, without which a cookie with `SameSite=None` changes nothing.
+    Unnamed,
+}
+
+/// What is told of a request that counts as another site's.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Foreign {
+    pub(crate) reason: CrossSiteReason,
+    pub(crate) origin: Option<String>,
+    pub(crate) host: Option<String>,
+}
+
 /// What is looked at of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Field {
@@ -158,9 +178,33 @@ impl GuardConfig {
 }
 
 impl Guard {
-    /// Whether another site's page made this request, and it may change something.
-    pub(crate) fn is_foreign(&self, head: &impl Head) -> bool {
-        self.policy != CrossSite::Allow && is_judged(head) && !self.is_own(head)
+    /// Whether another site's page made this request, and it may change something; and what the log is told then.
+    pub(crate) fn foreign(&self, head: &impl Head) -> Option<Foreign> {
+        let is_foreign = self.policy != CrossSite::Allow && is_judged(head) && !self.is_own(head);
+        is_foreign.then(|| self.explained(head))
+    }
+
+    fn explained(&self, head: &impl Head) -> Foreign {
+        let origin = only(head, Field::Origin);
+        let reason = match (only(head, Field::SecFetchSite), origin) {
+            (Values::None, Values::None) => CrossSiteReason::Unnamed,
+            (_, Values::One(text))
+                if Origin::parse(text).is_some_and(|own| self.lacks_cookie(&own, head)) =>
+            {
+                CrossSiteReason::PlainHttp
+            }
+            _ => CrossSiteReason::OtherSite,
+        };
+        let origin = match origin {
+            Values::One(text) => Some(excerpt(&String::from_utf8_lossy(text))),
+            Values::None | Values::Several => None,
+        };
+        Foreign { reason, origin, host: self.addressed(head).map(|host| excerpt(&host)) }
+    }
+
+    /// Whether the page is of this host, and its browser has no cookie for it.
+    fn lacks_cookie(&self, origin: &Origin, head: &impl Head) -> bool {
+        !self.may_have_cookie(origin) && self.is_addressed(origin, head)
     }
 
     fn is_own(&self, head: &impl Head) -> bool {
@@ -169,7 +213,11 @@ impl Guard {
             Values::One(value) => Origin::parse(value),
             _ => None,
         };
-        if parsed.as_ref().is_some_and(|origin| self.trusted.contains(origin)) {
+        // One that is this host itself over plain HTTP would log in, and have no cookie of it.
+        if parsed
+            .as_ref()
+            .is_some_and(|origin| self.trusted.contains(origin) && !self.lacks_cookie(origin, head))
+        {
             return true;
         }
         match (site, origin) {
@@ -199,17 +247,21 @@ impl Guard {
         })
     }
 
-    /// Whether the request is addressed to that origin.
-    fn is_addressed(&self, origin: &Origin, head: &impl Head) -> bool {
+    /// The authority that the request is addressed to.
+    fn addressed(&self, head: &impl Head) -> Option<String> {
         let forwarded = if self.forwarded_host { forwarded_host(head) } else { None };
-        let addressed = match (forwarded, head.authority(), only(head, Field::Host)) {
+        match (forwarded, head.authority(), only(head, Field::Host)) {
             (Some(host), ..) => Some(host),
             // It goes before `Host` (RFC 9112, section 3.2.2).
             (None, Some(authority), _) => Some(authority.to_owned()),
             (None, None, Values::One(host)) => str::from_utf8(host).ok().map(str::to_owned),
             (None, None, _) => None,
-        };
-        let Some(addressed) = addressed else { return false };
+        }
+    }
+
+    /// Whether the request is addressed to that origin.
+    fn is_addressed(&self, origin: &Origin, head: &impl Head) -> bool {
+        let Some(addressed) = self.addressed(head) else { return false };
         let Some((host, port)) = host_and_port(&addressed) else { return false };
         origin.host.eq_ignore_ascii_case(host) && origin.port == port.or(origin.default_port())
     }
@@ -225,6 +277,11 @@ fn is_judged(head: &impl Head) -> bool {
         "HEAD" | "OPTIONS" | "TRACE" => false,
         _ => true,
     }
+}
+
+/// As much of a header as the log has room for.
+fn excerpt(text: &str) -> String {
+    text.chars().take(100).collect()
 }
 
 #[derive(Clone, Copy)]

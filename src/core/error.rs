@@ -199,7 +199,10 @@ pub enum Rejection {
     #[error("unknown suite {0}: a newer version of this library sealed it; was it rolled back?")]
     UnknownSuite(u8),
     /// Sealed under a key that is not in the ring.
-    #[error("unknown key {0}: it is not in this ring; do all servers have the same keys?")]
+    #[error(
+        "unknown key {0}: it is not in this ring; do all servers have the same keys, was a new key made at this start, or does \
+         another application on this host, on whatever port, use this cookie name?"
+    )]
     UnknownKey(crate::KeyId),
     /// Sealed under a key that the ring has revoked.
     #[error("revoked key {0}: the ring refuses what it sealed, and its owner has to log in again")]
@@ -253,7 +256,7 @@ impl Rejection {
 /// A value that is in the session but cannot be read as the type asked for.
 #[derive(Error)]
 #[error(
-    "session key {key:?} does not hold a readable {expected}; after a change of type use another key, or `#[serde(default)]` on new fields"
+    "session key {key:?} does not hold a readable {expected}; a new field needs `#[serde(default)]`, a renamed one `#[serde(alias = \"old\")]`, another type another key"
 )]
 pub struct ValueError {
     pub(crate) key: String,
@@ -318,22 +321,17 @@ pub enum InsertError {
     /// `authenticate` or `set_subject` with an empty string. To log out, `destroy` the session.
     #[error("a subject must not be empty; to log out call `destroy`")]
     EmptySubject,
-    /// `set_label` with more than fits into the list of a subject's sessions.
-    #[error("a label may have {max} bytes, not {size}; shorten it")]
-    Label {
-        /// The length given, in bytes.
-        size: usize,
-        /// The most that is accepted: 120.
-        max: usize,
-    },
     /// The session was destroyed earlier in this request.
-    #[error("the session was destroyed in this request; a new one starts with the next request")]
+    #[error(
+        "the session was destroyed in this request, so nothing can be put into it; before a login leave `destroy` out: \
+         `authenticate` gives a new id, and begins empty for another user"
+    )]
     Destroyed,
     /// Another site's page has made the request, so it may neither begin nor change a session
     /// ([`CrossSite`](crate::CrossSite)). Answered with 403.
     #[error(
-        "another site's page made this request, so it may neither begin nor change a session; name its \
-         origin by `trusted_origin` if it is yours, or one that sign-ins come back from, and your own where a proxy rewrites `Host`"
+        "this request counts as another site's, so it may neither begin nor change a session; the log's event `cross_site` \
+         says why, and what would help"
     )]
     CrossSite,
     /// The response has left already, and this change can no longer reach the browser.

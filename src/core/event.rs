@@ -3,8 +3,10 @@
 mod sentence;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use crate::core::cross_site::CrossSiteReason;
 use crate::core::error::{DeviceRefusal, Rejection, in_full};
 use crate::core::key::{KeyId, KeyRing, Reload};
 use crate::core::measure;
@@ -15,8 +17,9 @@ use crate::core::record::SessionId;
 /// # Logs
 /// Each event is a `tracing` event of the target `sealed_session` with these fields, which are stable: `event` is
 /// [`as_str`](Self::as_str), `session` the [`LogId`](crate::LogId), `former` that from before a renewal, `reason` a word, `bytes` a
-/// size, `key` a key id, `operation` and `error` what the store was asked and said. What somebody should look into is of the
-/// level `WARN`, new keys are `INFO`, the rest is `DEBUG`. The message is `Display`, a sentence for people. Waiting for the store happens in the spans
+/// size, `key` a key id, `operation` and `error` what the store was asked and said, `origin` and `host` those of a request that was
+/// refused as another site's. What somebody should look into is of the
+/// level `WARN`, new keys are `INFO`, the rest is `DEBUG`; a cookie of an unknown key is `WARN` once a minute. The message is `Display`, a sentence for people. Waiting for the store happens in the spans
 /// `session.load` and `session.commit` of that target, which have the field `session` too. Never logged are values, keys, subjects
 /// and ids. A hook that logs an event by `{:?}` does not log ids either.
 ///
@@ -65,6 +68,12 @@ pub enum Event {
         id: Option<SessionId>,
         /// Whether it was answered with 403. Otherwise it got an empty session, which it cannot change.
         refused: bool,
+        /// Why it counts as another site's.
+        reason: CrossSiteReason,
+        /// The beginning of its `Origin`, if it has one. Anybody can write anything there.
+        origin: Option<String>,
+        /// The host that it is addressed to, likewise.
+        host: Option<String>,
     },
     /// A request carried several live cookies with different session ids; the newest was taken.
     Ambiguous {
@@ -275,6 +284,7 @@ impl Event {
             | Self::Conflicted { .. }
             | Self::Unconfirmed { .. }
             | Self::CrossSite { refused: true, .. }
+            | Self::CrossSite { reason: CrossSiteReason::PlainHttp | CrossSiteReason::Unnamed, .. }
             | Self::HeadOverBudget { .. }
             | Self::KeysFailed { .. } => true,
             Self::Rejected { reason, .. } => matches!(reason, Rejection::Missing | Rejection::RevokedKey(_)),
@@ -364,6 +374,13 @@ impl Event {
         }
     }
 
+    fn origin(&self) -> (Option<&str>, Option<&str>) {
+        match self {
+            Self::CrossSite { origin, host, .. } => (origin.as_deref(), host.as_deref()),
+            _ => (None, None),
+        }
+    }
+
     fn error(&self) -> Option<&str> {
         match self {
             Self::StoreFailed { error, .. } | Self::KeysFailed { error } => Some(error),
@@ -374,7 +391,15 @@ impl Event {
 
 /// Tells events to the log, to the metrics and to the hook.
 #[derive(Clone, Default)]
-pub(crate) struct EventSink(pub(crate) Option<EventHook>);
+pub(crate) struct EventSink {
+    hook: Option<EventHook>,
+    /// When an unknown key was last a warning.
+    warned: Arc<Mutex<Option<Instant>>>,
+}
+
+/// A cookie of an unknown key is a warning no more often than this: a lost key file refuses every cookie, and everybody can
+/// make some up.
+const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) type EventHook = Arc<dyn Fn(&Event) + Send + Sync>;
 
@@ -394,6 +419,8 @@ macro_rules! log {
                 Event::StoreFailed { operation, .. } => Some(*operation),
                 _ => None,
             },
+            origin = $event.origin().0,
+            host = $event.origin().1,
             error = $event.error(),
             "{}",
             $event
@@ -402,9 +429,16 @@ macro_rules! log {
 }
 
 impl EventSink {
+    pub(crate) fn to(hook: EventHook) -> Self {
+        Self { hook: Some(hook), warned: Arc::default() }
+    }
+
     pub(crate) fn tell(&self, event: &Event) {
         match event {
             Event::KeysReloaded { .. } => log!(INFO, event),
+            Event::Rejected { reason: Rejection::UnknownKey(_), .. } if self.warns_of_unknown_key() => {
+                log!(WARN, event);
+            }
             event if event.is_warning() => log!(WARN, event),
             event => log!(DEBUG, event),
         }
@@ -412,9 +446,18 @@ impl EventSink {
         if let Event::Spilled { bytes, .. } | Event::Written { bytes, .. } = event {
             measure::row(*bytes);
         }
-        if let Some(hook) = &self.0 {
+        if let Some(hook) = &self.hook {
             hook(event);
         }
+    }
+
+    fn warns_of_unknown_key(&self) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let warns = warned.is_none_or(|at| at.elapsed() >= UNKNOWN_KEY_EVERY);
+        if warns {
+            *warned = Some(Instant::now());
+        }
+        warns
     }
 
     /// What a look at the source of the keys came to.
@@ -429,6 +472,6 @@ impl EventSink {
 
 impl fmt::Debug for EventSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EventSink({})", if self.0.is_some() { "hook" } else { "no hook" })
+        write!(f, "EventSink({})", if self.hook.is_some() { "hook" } else { "no hook" })
     }
 }

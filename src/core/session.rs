@@ -131,8 +131,9 @@ impl Session {
     /// [`InsertError::CrossSite`]. The old value stays.
     ///
     /// # Values
-    /// They are stored as MessagePack with field names. A struct may gain fields with `#[serde(default)]`, lose
-    /// fields and be renamed. Like JSON, MessagePack has one `nil`: `Some(None)` and `Some(())` read back as `None`.
+    /// They are stored as MessagePack with field names. A struct may gain fields with `#[serde(default)]`, lose fields, rename them
+    /// with `#[serde(alias = "old")]`, and be renamed itself. What cannot be read any more stays an error of `get` until the session
+    /// ends; `remove` the key then, and go on without. Like JSON, MessagePack has one `nil`: `Some(None)` and `Some(())` read back as `None`.
     pub fn insert<'k, T: Serialize>(
         &self,
         key: impl Into<SessionKey<'k, T>>,
@@ -343,7 +344,7 @@ impl Session {
         self.with(|state| match state.check_writable() {
             Ok(()) => Some(f(state)),
             Err(reason) => {
-                no_effect(method, &reason);
+                no_effect(state.header.id, method, &reason);
                 None
             }
         })
@@ -354,15 +355,16 @@ impl Session {
         self.with(|state| match state.check_open() {
             Ok(()) => Some(f(state)),
             Err(reason) => {
-                no_effect(method, &reason);
+                no_effect(state.header.id, method, &reason);
                 None
             }
         })
     }
 }
 
-fn no_effect(method: &'static str, reason: &InsertError) {
-    tracing::warn!(target: "sealed_session", method, %reason, "session method had no effect");
+fn no_effect(id: SessionId, method: &'static str, reason: &InsertError) {
+    let session = (id != SessionId::NONE).then(|| tracing::field::display(id.log_id()));
+    tracing::warn!(target: "sealed_session", session, method, %reason, "session method had no effect");
 }
 
 impl fmt::Debug for Session {

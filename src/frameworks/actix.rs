@@ -22,6 +22,7 @@ mod errors;
 mod extract;
 mod guard;
 
+use std::any::TypeId;
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
@@ -41,8 +42,9 @@ pub use self::guard::{LoginGuardFuture, LoginGuardService};
 use crate::core::cookie::SetCookies;
 use crate::core::cross_site::request_head;
 use crate::core::error::CommitError;
-use crate::frameworks::extract::scope_name;
+use crate::frameworks::current;
 pub use crate::frameworks::extract::{Scoped, Site, Subject};
+use crate::frameworks::extract::{ScopedCookies, scope_name};
 pub use crate::frameworks::login_guard::LoginGuard;
 use crate::frameworks::response::{
     Additions, Length, UNKNOWN_HEAD, head_bytes, headers_of, outlives_failure,
@@ -103,7 +105,9 @@ impl SessionMiddleware {
         Self { sessions, scope: PhantomData }
     }
 
-    /// The middleware behind the extractor [`Scoped<S>`]. `S` is any type of the application; it is only a name.
+    /// The middleware behind the extractor [`Scoped<S>`]. `S` is any type of the application; it is only a name. Its sessions need a
+    /// [`cookie_name`](crate::SessionsBuilder::cookie_name) of their own: with one cookie for two scopes, whoever asks for either gets
+    /// a 500, and the log says so.
     #[must_use]
     pub fn scoped<S: 'static>(sessions: Sessions) -> SessionMiddleware<S> {
         SessionMiddleware { sessions, scope: PhantomData }
@@ -179,6 +183,12 @@ where
         let slot = match outer {
             None => {
                 let inner = Rc::new(SlotInner::new(Rc::clone(&self.sessions)));
+                if TypeId::of::<S>() != TypeId::of::<Site>() {
+                    let mut extensions = request.extensions_mut();
+                    let mut scoped = extensions.remove::<ScopedCookies>().unwrap_or_default();
+                    scoped.add::<S>(&self.sessions);
+                    extensions.insert(scoped);
+                }
                 request.extensions_mut().insert(Slot::<S> { inner: Rc::clone(&inner), scope: PhantomData });
                 Some(inner)
             }
@@ -243,6 +253,12 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        let slot = match this.waiting {
+            Waiting::Commit(committing) => Some(&committing.slot),
+            _ => this.slot.as_ref(),
+        };
+        let loaded = slot.and_then(|slot| slot.loaded.get());
+        let _turn = current::turn(loaded.map(|loaded| &loaded.session));
         let committing = match this.waiting {
             Waiting::Commit(committing) => committing,
             #[cfg(feature = "device-binding")]

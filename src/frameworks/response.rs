@@ -5,6 +5,7 @@ use std::error::Error;
 
 use crate::core::cookie::{SetCookie, SetCookies};
 use crate::core::error::CommitError;
+use crate::frameworks::current;
 use crate::sessions::Sessions;
 
 /// The header fields that are looked at or written.
@@ -285,7 +286,8 @@ pub(crate) fn fail<H: Headers>(error: &dyn Error, failure: Failure, headers: &mu
     }
     let status = failure.pick(500, 503, 403);
     let source = error.source().map(tracing::field::display);
-    tracing::error!(target: "sealed_session", %error, source, "session failure answered with {status}");
+    let session = current::log_id().map(tracing::field::display);
+    tracing::error!(target: "sealed_session", session, %error, source, "session failure answered with {status}");
     if failure == Failure::Unavailable {
         headers.replace(Field::RetryAfter, H::fixed("1"));
     }
@@ -293,7 +295,8 @@ pub(crate) fn fail<H: Headers>(error: &dyn Error, failure: Failure, headers: &mu
 
 /// Tells the log of what is not permitted: an answer of 403 that nobody can explain is a riddle.
 pub(crate) fn refuse(error: &dyn Error) {
-    tracing::warn!(target: "sealed_session", %error, "session failure answered with 403");
+    let session = current::log_id().map(tracing::field::display);
+    tracing::warn!(target: "sealed_session", session, %error, "session failure answered with 403");
 }
 
 /// The cookie's removal, where the session could not be ended.

@@ -93,6 +93,7 @@ mod extract;
 mod guard;
 mod rejection;
 
+use std::any::TypeId;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -114,8 +115,9 @@ pub use self::rejection::SessionRejection;
 use crate::core::cookie::SetCookies;
 use crate::core::cross_site::request_head;
 use crate::core::error::CommitError;
-use crate::frameworks::extract::scope_name;
+use crate::frameworks::current;
 pub use crate::frameworks::extract::{Scoped, Site, Subject};
+use crate::frameworks::extract::{ScopedCookies, scope_name};
 pub use crate::frameworks::login_guard::LoginGuard;
 use crate::frameworks::response::{
     Additions, Failure, Length, fail, failure_of, head_bytes, headers_of, outlives_failure, remove_cookie,
@@ -164,7 +166,9 @@ impl SessionLayer {
         Self::scoped(sessions)
     }
 
-    /// The layer behind the extractor [`Scoped<S>`]. `S` is any type of the application; it is only a name.
+    /// The layer behind the extractor [`Scoped<S>`]. `S` is any type of the application; it is only a name. Its sessions need a
+    /// [`cookie_name`](crate::SessionsBuilder::cookie_name) of their own: with one cookie for two scopes, whoever asks for either gets
+    /// a 500, and the log says so.
     #[must_use]
     pub fn scoped<S: 'static>(sessions: Sessions) -> SessionLayer<S> {
         SessionLayer {
@@ -271,6 +275,10 @@ where
             None => {
                 let path_bytes = request.uri().path().len();
                 let inner = Arc::new(SlotInner::new(self.sessions.clone(), path_bytes));
+                if TypeId::of::<S>() != TypeId::of::<Site>() {
+                    let scoped = request.extensions_mut().get_or_insert_default::<ScopedCookies>();
+                    scoped.add::<S>(&self.sessions);
+                }
                 request.extensions_mut().insert(Slot::<S>::new(Arc::clone(&inner)));
                 Some(inner)
             }
@@ -335,6 +343,12 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        let slot = match this.waiting {
+            Waiting::Commit(committing) => Some(&committing.slot),
+            _ => this.slot.as_ref(),
+        };
+        let loaded = slot.and_then(|slot| slot.loaded.get());
+        let _turn = current::turn(loaded.map(|loaded| &loaded.session));
         let committing = match this.waiting {
             Waiting::Commit(committing) => committing,
             #[cfg(feature = "device-binding")]

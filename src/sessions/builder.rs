@@ -289,7 +289,7 @@ impl SessionsBuilder {
 
     /// Is called with each [`Event`], in the thread of the request: it must be quick. By default nothing is called.
     pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        self.sink = EventSink(Some(Arc::new(hook)));
+        self.sink = EventSink::to(Arc::new(hook));
         self
     }
 

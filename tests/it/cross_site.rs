@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::SET_COOKIE;
-use sealed_session::{CrossSite, Event, InsertError, Origin, SameSite, Session, Subject};
+use sealed_session::{CrossSite, CrossSiteReason, Event, InsertError, Origin, SameSite, Session, Subject};
 
 use crate::framework::ask_with;
 use crate::support::{Answer, Bed, Failure, Jar, Reply, Request, Sent, Wrapped, now};
@@ -78,7 +78,16 @@ async fn a_page_of_another_site_gets_403_and_nothing_of_the_session() {
                 assert_eq!((reply.status, &*reply.body), (StatusCode::FORBIDDEN, b"" as &[u8]), "{policy:?}");
                 assert!(reply.all(SET_COOKIE).is_empty());
             }
-            assert_eq!(bed.events(), vec![Event::CrossSite { id: Some(id), refused: true }; 3]);
+            let events = bed.events();
+            assert_eq!(events.len(), 3);
+            for event in events {
+                let Event::CrossSite { id: named, refused, reason, origin, host } = event else {
+                    panic!("told otherwise: {event:?}")
+                };
+                assert_eq!((named, refused, reason), (Some(id), true, CrossSiteReason::OtherSite));
+                assert_eq!(origin.as_deref(), Some("https://evil.net"));
+                assert_eq!(host.as_deref(), Some("example.com"));
+            }
 
             // A handler that does not ask for it is not judged.
             assert_eq!(post(&bed, &jar, &FOREIGN, async |_| Ok(Answer::ok())).await.status, StatusCode::OK);
@@ -188,7 +197,7 @@ async fn anonymous_sees_nobody() {
         let reply = reply.await;
         assert_eq!(reply.status, StatusCode::OK);
         assert!(reply.all(SET_COOKIE).is_empty());
-        assert!(matches!(bed.events()[..], [Event::CrossSite { id: Some(_), refused: false }]));
+        assert!(matches!(bed.events()[..], [Event::CrossSite { id: Some(_), refused: false, .. }]));
     }
 }
 
@@ -292,7 +301,7 @@ async fn who_asks_twice_is_told_of_once() {
             Ok(Answer::ok())
         });
         assert_eq!(reply.await.status, StatusCode::OK);
-        let [Event::CrossSite { id, refused: told }] = bed.events()[..] else { panic!("told otherwise") };
+        let [Event::CrossSite { id, refused: told, .. }] = bed.events()[..] else { panic!("told otherwise") };
         assert_eq!((id.is_some(), told), (refused, refused));
     }
 }

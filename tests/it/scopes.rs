@@ -1,7 +1,8 @@
 //! Independent sessions side by side.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{SET_COOKIE, VARY};
-use sealed_session::{KeyRing, Scoped, Session, Sessions};
+use sealed_session::{KeyRing, Scoped, Session, Sessions, Subject};
 
 use crate::framework::ask;
 use crate::support::{Admin, Answer, Wrapped, key};
@@ -49,4 +50,36 @@ async fn two_scopes_under_different_names_never_see_each_other() {
     assert_eq!(ask(format!("{site_pair}; {admin_pair}")).await, "Resumed Some(2)");
     assert_eq!(ask(site_pair.clone()).await, "New None");
     assert_eq!(ask(site_pair.replacen("site=", "admin=", 1)).await, "Rejected(Tampered) None");
+}
+
+/// A customer of the shop would be let in by the guard of its administration.
+#[actix_web::test]
+async fn two_scopes_of_one_cookie_are_no_session_for_either() {
+    let ring = KeyRing::new(key(1));
+    let build = |name| Sessions::builder(ring.clone()).cookie_name(name).build().unwrap();
+    let (site, same, other) = (build("shop"), build("shop"), build("admin"));
+    let cookie = site.issue(|session| session.authenticate("ada")).await.unwrap();
+    let cookies = [cookie.as_bytes()];
+    for (of_admin, status) in [
+        (&same, StatusCode::INTERNAL_SERVER_ERROR),
+        (&site, StatusCode::INTERNAL_SERVER_ERROR),
+        (&other, StatusCode::OK),
+    ] {
+        let wrapped = Wrapped::Scoped { site: &site, of_admin };
+        let of_site =
+            ask(wrapped, &cookies, async |request| request.extract::<Subject>().await.map(|_| Answer::ok()));
+        let of_scope = ask(wrapped, &cookies, async |request| {
+            let admin: Scoped<Admin> = request.extract().await?;
+            assert_eq!(admin.subject(), None);
+            Ok(Answer::ok())
+        });
+        let of_extension =
+            ask(wrapped, &cookies, async |request| request.admin_session().await.map(|_| Answer::ok()));
+        for reply in [of_site.await, of_scope.await, of_extension.await] {
+            assert_eq!(reply.status, status);
+            assert_eq!(reply.all(SET_COOKIE), [""; 0]);
+        }
+        // Who asks for neither is not bothered.
+        assert_eq!(ask(wrapped, &cookies, async |_| Ok(Answer::ok())).await.status, StatusCode::OK);
+    }
 }

@@ -45,6 +45,12 @@ fn post<'a>(headers: &[(Field, &'a str)]) -> Asked<'a> {
     Asked { method: "POST", authority: None, headers }
 }
 
+impl Guard {
+    fn is_foreign(&self, head: &impl Head) -> bool {
+        self.foreign(head).is_some()
+    }
+}
+
 /// What an `Origin` is to `https://example.com`, in words.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Whose {
@@ -286,4 +292,49 @@ fn a_trusted_origin_is_one_that_browsers_send() {
         let asked = post(&[(Field::SecFetchSite, "cross-site"), (Field::Origin, origin)]);
         assert!(!guard.is_foreign(&asked), "{origin}");
     }
+}
+
+#[test]
+fn the_log_is_told_what_was_compared_and_why_that_is_foreign() {
+    use CrossSiteReason::{OtherSite, PlainHttp, Unnamed};
+
+    let at = |host, headers: &[(Field, &'static str)]| {
+        let headers = [&[(Field::Host, host)], headers].concat();
+        Asked { method: "POST", authority: None, headers }
+    };
+    let lan = config(CrossSite::Refuse);
+    let trusts_itself = GuardConfig { trusted: vec!["http://192.0.2.2:8080".into()], ..lan.clone() };
+    let everywhere = CookieConfig { same_site: SameSite::None, ..cookie() };
+    for guard in [lan.build(&cookie()).unwrap(), trusts_itself.build(&cookie()).unwrap()] {
+        for (asked, reason, origin) in [
+            (
+                at("192.0.2.2:8080", &[(Field::Origin, "http://192.0.2.2:8080")]),
+                PlainHttp,
+                "http://192.0.2.2:8080",
+            ),
+            (
+                at("192.0.2.2:8080", &[(Field::Origin, "http://192.0.2.3:8080")]),
+                OtherSite,
+                "http://192.0.2.3:8080",
+            ),
+            (at("192.0.2.2:8080", &[(Field::Origin, "null")]), OtherSite, "null"),
+        ] {
+            let host = Some("192.0.2.2:8080".to_owned());
+            let told = Foreign { reason, origin: Some(origin.to_owned()), host };
+            assert_eq!(guard.foreign(&asked), Some(told));
+        }
+    }
+    let guard = lan.build(&everywhere).unwrap();
+    let told = guard.foreign(&at("example.com", &[])).unwrap();
+    assert_eq!((told.reason, told.origin), (Unnamed, None));
+    let told = guard.foreign(&at("example.com", &[(Field::SecFetchSite, "cross-site")])).unwrap();
+    assert_eq!(told.reason, OtherSite);
+    let long = "https://é".repeat(1_000);
+    let asked = Asked {
+        method: "POST",
+        authority: None,
+        headers: vec![(Field::Host, "example.com"), (Field::Origin, &long)],
+    };
+    let told = guard.foreign(&asked).unwrap();
+    assert_eq!(told.origin.unwrap().chars().count(), 100, "no more than the log has room for");
 }

@@ -101,6 +101,15 @@ pub enum KeyError {
         /// What [`KeySource::name`](crate::KeySource::name) says.
         source_name: String,
     },
+    /// The keys come from an environment variable, and can only be changed there, for the next start.
+    #[error(
+        "the keys come from the environment variable `{name}`, and the next start would bring them back; change them there and \
+         restart, or keep them in a file (`KeyRing::open_or_create`), which a ring can change"
+    )]
+    ReadOnlyEnvironment {
+        /// Its name.
+        name: String,
+    },
     /// The [`KeySource`](crate::KeySource) failed.
     #[error("the source of the keys failed")]
     Source {

@@ -58,9 +58,11 @@ pub enum CommitError {
     /// `max_stored_bytes` together. The client may try again.
     #[error("other requests changed the session at the same time; try again")]
     Conflict,
-    /// The session was ended by another request, so it can be neither renewed, saved nor reloaded.
+    /// The session was ended, by another request, or by `revoke_subject`, `revoke` or `end` in this one, so it can be neither
+    /// renewed, saved nor reloaded.
     #[error(
-        "the session was ended by another request, so it can be neither saved, renewed nor reloaded; the user has to log in again"
+        "the session has been ended, so it can be neither saved, renewed nor reloaded; the user has to log in again, unless this \
+         request revoked it, after which `renew` has to come"
     )]
     Ended,
     /// The login would give its subject more sessions than [`max_sessions`](crate::SessionsBuilder::max_sessions), and

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Event;
+use crate::core::cross_site::CrossSiteReason;
 
 impl fmt::Display for Event {
     /// A sentence for people, which may change: what happened, and for what somebody should look into, what helps.
@@ -11,7 +12,15 @@ impl fmt::Display for Event {
             Self::Started { .. } => "a session began",
             Self::Resumed { .. } => "a session goes on",
             Self::Rejected { reason, .. } => return write!(f, "a cookie was refused, {reason}"),
-            Self::CrossSite { .. } => {
+            Self::CrossSite { reason: CrossSiteReason::PlainHttp, .. } => {
+                "a page of this host over plain HTTP asked for a session, and got nothing of it, because browsers keep no `Secure` \
+                 cookie there; use HTTPS or http://localhost, or `.secure(Secure::Never)` and a `cookie_name` without a prefix"
+            }
+            Self::CrossSite { reason: CrossSiteReason::Unnamed, .. } => {
+                "a request that may change something asked for a session, and got nothing of it, because it has neither `Origin` nor \
+                 `Sec-Fetch-Site`, as `SameSite=None` requires; what is no browser can send the `Origin` of a page of yours"
+            }
+            Self::CrossSite { reason: CrossSiteReason::OtherSite, .. } => {
                 "another site's page asked for a session, and got nothing of it; name its origin by `trusted_origin` if it is \
                  yours, and your own where a proxy rewrites `Host`"
             }

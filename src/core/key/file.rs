@@ -184,7 +184,14 @@ fn create(path: &Path, members: &[Member]) -> Result<(), KeyError> {
     let draft = Draft::written(path, members, None).map_err(failed("create", path))?;
     match fs::hard_link(&draft.0, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("create", path)(error)),
-        _ => Ok(()),
+        Err(_) => Ok(()),
+        Ok(()) => {
+            // Where the file was meant to be there already, this is why everybody has to log in again.
+            let (key, path) = (members.first().map(|member| member.id), path.display());
+            let key = key.map(tracing::field::display);
+            tracing::info!(target: "sealed_session", key, %path, "a key file was made, with a fresh key; what other keys have sealed does not open");
+            Ok(())
+        }
     }
 }
 

@@ -42,7 +42,12 @@ pub(super) struct RingState {
 
 pub(super) enum KeyBacking {
     Memory,
-    File { file: KeyFile, stamp: Option<Stamp> },
+    /// A variable of this name, which was read once.
+    Environment(String),
+    File {
+        file: KeyFile,
+        stamp: Option<Stamp>,
+    },
     Source(Box<dyn KeySource>),
 }
 
@@ -113,7 +118,7 @@ impl KeyRing {
         };
         let recently = state.looked_for_unknown.is_some_and(|at| now < at.plus(state.interval) && now >= at);
         match &state.backing {
-            KeyBacking::Memory => return None,
+            KeyBacking::Memory | KeyBacking::Environment(_) => return None,
             KeyBacking::File { file, stamp: Some(stamp) } if file.stamp().ok() == Some(*stamp) => {
                 return None;
             }
@@ -161,7 +166,7 @@ impl KeyRing {
     pub(super) fn look(&self, state: &mut RingState, now: Millis, thoroughly: bool) -> Option<Reload> {
         state.looked = now;
         let read = match &mut state.backing {
-            KeyBacking::Memory => return None,
+            KeyBacking::Memory | KeyBacking::Environment(_) => return None,
             KeyBacking::File { file, stamp } => {
                 if !thoroughly && stamp.is_some() && file.stamp().ok() == *stamp {
                     return None;
@@ -203,7 +208,7 @@ impl KeyRing {
             return;
         }
         let look = match state.backing {
-            KeyBacking::Memory => Millis(i64::MAX),
+            KeyBacking::Memory | KeyBacking::Environment(_) => Millis(i64::MAX),
             KeyBacking::File { .. } | KeyBacking::Source(_) => state.looked.plus(state.interval),
         };
         self.shared.next.store(document::next_turn(&state.members, now).min(look).0, Ordering::Relaxed);
@@ -226,6 +231,9 @@ impl KeyRing {
                 let (members, new) = file.edit(edit)?;
                 *stamp = Some(new);
                 state.members = members;
+            }
+            KeyBacking::Environment(name) => {
+                return Err(KeyError::ReadOnlyEnvironment { name: name.clone() });
             }
             KeyBacking::Source(source) => {
                 return Err(KeyError::ReadOnly { source_name: source.name().to_owned() });

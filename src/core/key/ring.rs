@@ -132,13 +132,19 @@ impl KeyRing {
         Ok(Self::with(document::parse(text)?, KeyBacking::Memory))
     }
 
-    /// Reads what [`parse`](Self::parse) reads from an environment variable.
+    /// Reads what [`parse`](Self::parse) reads from an environment variable, once. The ring cannot be changed: the next start would
+    /// bring the former keys back. To rotate, set the variable to `new,old` and restart, or keep the keys in a file
+    /// ([`open_or_create`](Self::open_or_create)).
     ///
     /// # Errors
     /// [`KeyError::Environment`] if it is not set, and those of [`parse`](Self::parse).
     pub fn from_env(name: &str) -> Result<Self, KeyError> {
         let text = std::env::var(name).map_err(|_| KeyError::Environment { name: name.into() })?;
-        Self::parse(&Zeroizing::new(text))
+        Self::of_variable(name, &Zeroizing::new(text))
+    }
+
+    fn of_variable(name: &str, text: &str) -> Result<Self, KeyError> {
+        Ok(Self::with(document::parse(text)?, KeyBacking::Environment(name.to_owned())))
     }
 
     /// Opens the key file at `path`, and follows its changes. Of several processes that use it, each sees what another
@@ -225,7 +231,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// [`KeyError::Duplicate`] if the ring has another key of that id, or has revoked it; [`KeyError::ReadOnly`] if
-    /// the keys come from a [`KeySource`]; [`KeyError::Io`] if they come from a file that cannot be written.
+    /// the keys come from a [`KeySource`], [`KeyError::ReadOnlyEnvironment`] from the environment; [`KeyError::Io`] if they come from a file that cannot be written.
     pub fn rotate(&self, key: Key) -> Result<(), KeyError> {
         self.change(|members| {
             if members.iter().any(|member| member.id == key.id() && member.key.as_ref() != Some(&key)) {

@@ -12,6 +12,30 @@ fn a_list_names_the_number_of_the_key_that_is_wrong() {
 }
 
 #[test]
+fn a_ring_from_the_environment_opens_and_seals_and_is_not_changed() {
+    let (new, old) = (Key::generate(), Key::generate());
+    let ring = KeyRing::of_variable("SESSION_KEYS", &format!("{},{}", *new.export(), *old.export())).unwrap();
+    assert_eq!(ring.ids(), [new.id(), old.id()]);
+    let changes: [fn(&KeyRing, KeyId) -> Result<(), KeyError>; 6] = [
+        |ring, _| ring.rotate(Key::generate()),
+        |ring, _| ring.add_retired(Key::generate()),
+        |ring, _| ring.schedule(Key::generate(), OffsetDateTime::UNIX_EPOCH),
+        |ring, old| ring.promote(old),
+        |ring, old| ring.retire(old, None),
+        |ring, old| ring.revoke(old),
+    ];
+    for change in changes {
+        let error = change(&ring, old.id()).unwrap_err();
+        assert!(
+            matches!(&error, KeyError::ReadOnlyEnvironment { name } if name == "SESSION_KEYS"),
+            "{error}"
+        );
+    }
+    assert_eq!(ring.ids(), [new.id(), old.id()]);
+    assert!(!ring.reload().unwrap());
+}
+
+#[test]
 fn rotating_moves_a_known_key_to_the_front_and_is_seen_by_clones() {
     let [a, b, c] = [1, 2, 3].map(|n| Key::from_bytes([n; 32]));
     let ring = KeyRing::from_keys([a.clone(), b.clone()]).unwrap();

@@ -6,23 +6,22 @@ use crate::core::record::MAX_LABEL_BYTES;
 
 impl Session {
     /// Says what this session is called in the list of its subject's ([`Sessions::of`](crate::Sessions::of)), such as
-    /// "Firefox on Linux": at most 120 bytes ([`MAX_LABEL_BYTES`](crate::MAX_LABEL_BYTES)) of any text; an empty one takes the
-    /// name away. Some browsers' `User-Agent` is longer, so cut it, or a login fails for their users alone. Call it at the login, where it
-    /// costs nothing more; later it costs two round trips to the store. `renew` and a re-authentication keep it.
+    /// "Firefox on Linux": any text, of which the first 120 bytes ([`MAX_LABEL_BYTES`](crate::MAX_LABEL_BYTES)) are kept, cut
+    /// between two characters; an empty one takes the name away. Call it at the login, where it costs nothing more; later it
+    /// costs two round trips to the store. `renew` and a re-authentication keep it.
     ///
     /// It is no part of the session and reads back from the list alone. Without a subject when the request is over, or
     /// without a store, it is kept nowhere. With a lost line of the list it is lost too.
     ///
     /// # Errors
-    /// [`InsertError::Label`] if it is too long; [`InsertError::Destroyed`], [`InsertError::Committed`],
-    /// [`InsertError::CrossSite`].
+    /// [`InsertError::Destroyed`], [`InsertError::Committed`], [`InsertError::CrossSite`].
     pub fn set_label(&self, label: impl AsRef<str>) -> Result<(), InsertError> {
         let label = label.as_ref();
         self.with(|state| {
             state.check_open()?;
-            if label.len() > MAX_LABEL_BYTES {
-                return Err(InsertError::Label { size: label.len(), max: MAX_LABEL_BYTES });
-            }
+            // A name for people is no reason to refuse a login: `User-Agent` is longer on every iPhone.
+            let fits = (0..=MAX_LABEL_BYTES.min(label.len())).rev().find(|&end| label.is_char_boundary(end));
+            let label = &label[..fits.unwrap_or(0)];
             state.besides.get_or_insert_default().label = Some(label.into());
             Ok(())
         })

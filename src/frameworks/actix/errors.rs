@@ -1,11 +1,12 @@
 //! What errors become on the wire: a status and an empty body. What went wrong is told in the log alone.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, ResponseError};
+use actix_web::{Error, HttpResponse, ResponseError};
 
 use crate::core::error::{
     CommitError, CsrfError, InsertError, RevokeError, StoreError, TransientError, ValueError,
 };
+use crate::frameworks::extract::{SharedCookie, scope_name};
 use crate::frameworks::response::{Failure, fail, failure_of, refuse, remove_cookie};
 
 /// A handler asks for a session that no middleware provides.
@@ -15,12 +16,31 @@ use crate::frameworks::response::{Failure, fail, failure_of, refuse, remove_cook
      add `.wrap(SessionMiddleware::new(sessions))`, or `SessionMiddleware::scoped` for `Scoped`, to the `App`"
 )]
 pub(super) struct NotWrapped {
-    pub(super) scope: &'static str,
+    scope: &'static str,
+}
+
+impl NotWrapped {
+    /// Tells it at once, because an `Option` of the session would hide it.
+    pub(super) fn told<S: 'static>() -> Error {
+        told(Self { scope: scope_name::<S>() })
+    }
+}
+
+/// A mistake of the application's, which the log has heard of before it becomes a response.
+pub(super) fn told<E: ResponseError + 'static>(error: E) -> Error {
+    tracing::error!(target: "sealed_session", "{error}");
+    error.into()
 }
 
 impl ResponseError for NotWrapped {
     fn error_response(&self) -> HttpResponse {
-        failure(self, Failure::Internal)
+        HttpResponse::new(self.status_code())
+    }
+}
+
+impl ResponseError for SharedCookie {
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
     }
 }
 

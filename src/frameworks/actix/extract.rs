@@ -1,5 +1,6 @@
 //! The session of a request: loaded by the first who asks, handed out by extractors and by `SessionExt`.
 
+use std::any::TypeId;
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::future::{Future, Ready, ready};
@@ -14,10 +15,11 @@ use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
 use tokio::sync::Mutex;
 
 use super::RequestHead;
-use super::errors::{CrossSiteRequest, NotAuthenticated, NotWrapped};
+use super::errors::{CrossSiteRequest, NotAuthenticated, NotWrapped, told};
 use crate::core::cookie::Secure;
 use crate::core::session::Session;
-use crate::frameworks::extract::{Scoped, Site, Subject, scope_name};
+use crate::frameworks::current;
+use crate::frameworks::extract::{Scoped, SharedCookie, Site, Subject};
 use crate::sessions::flash::Flash;
 use crate::sessions::{Opening, Sessions};
 
@@ -58,7 +60,9 @@ impl SlotInner {
 
     /// Makes it the request's session. If somebody who did not have to wait was faster, that one is it.
     fn keep(&self, session: Session, secure: bool) -> Session {
-        self.loaded.get_or_init(|| Loaded { session, secure }).session.clone()
+        let kept = &self.loaded.get_or_init(|| Loaded { session, secure }).session;
+        current::note(kept);
+        kept.clone()
     }
 
     /// The request's session, loaded by the first who asks. Others who ask meanwhile wait for the same.
@@ -160,7 +164,7 @@ impl FromRequest for Flash {
         let request = request.clone();
         load::<Site>(&request.clone()).and_then(move |session| {
             let slot = request.extensions().get::<Slot<Site>>().map(|slot| Rc::clone(&slot.inner));
-            let Some(slot) = slot else { return Err(NotWrapped { scope: scope_name::<Site>() }.into()) };
+            let Some(slot) = slot else { return Err(NotWrapped::told::<Site>()) };
             let cookies = request.headers().get_all(COOKIE).map(HeaderValue::as_bytes);
             Ok(slot.flash.get_or_init(|| slot.sessions.flash(&session, cookies)).clone())
         })
@@ -234,9 +238,19 @@ impl SessionExt for ServiceRequest {
 }
 
 pub(super) fn load<S: 'static>(request: &HttpRequest) -> Loading<Session> {
-    let slot = request.extensions().get::<Slot<S>>().map(|slot| Rc::clone(&slot.inner));
-    match slot {
-        Some(slot) => slot.session(request),
-        None => Loading::ready(Err(NotWrapped { scope: scope_name::<S>() }.into())),
+    let extensions = request.extensions();
+    let Some(slot) = extensions.get::<Slot<S>>().map(|slot| Rc::clone(&slot.inner)) else {
+        return Loading::ready(Err(NotWrapped::told::<S>()));
+    };
+    let clash = || {
+        let is_site = TypeId::of::<S>() == TypeId::of::<Site>();
+        let site = if is_site { None } else { extensions.get::<Slot<Site>>() };
+        let site = site.map(|slot| &*slot.inner.sessions);
+        SharedCookie::find::<S>(&slot.sessions, site, extensions.get())
+    };
+    if let Some(clash) = slot.loaded.get().map_or_else(clash, |_| None) {
+        return Loading::ready(Err(told(clash)));
     }
+    drop(extensions);
+    slot.session(request)
 }

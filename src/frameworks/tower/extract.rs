@@ -1,5 +1,6 @@
 //! The session of a request: loaded by the first who asks, handed out by extractors and by `SessionExt`.
 
+use std::any::TypeId;
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
@@ -16,7 +17,8 @@ use tokio::sync::Mutex;
 use super::{RequestHead, SessionRejection};
 use crate::core::cookie::Secure;
 use crate::core::session::Session;
-use crate::frameworks::extract::{Site, scope_name};
+use crate::frameworks::current;
+use crate::frameworks::extract::{SharedCookie, Site, scope_name};
 use crate::sessions::flash::Flash;
 use crate::sessions::{Opening, Sessions};
 
@@ -75,7 +77,9 @@ impl SlotInner {
 
     /// Makes it the request's session. If somebody who did not have to wait was faster, that one is it.
     fn keep(&self, session: Session, secure: bool) -> Session {
-        self.loaded.get_or_init(|| Loaded { session, secure }).session.clone()
+        let kept = &self.loaded.get_or_init(|| Loaded { session, secure }).session;
+        current::note(kept);
+        kept.clone()
     }
 
     /// The request's session, loaded by the first who asks. Others who ask meanwhile wait for the same.
@@ -220,7 +224,21 @@ impl SessionExt for Parts {
 
 fn load<S: 'static>(head: RequestHead<'_>, extensions: &Extensions) -> Loading<Session> {
     match extensions.get::<Slot<S>>() {
-        Some(slot) => Arc::clone(&slot.inner).session(head),
+        Some(slot) => {
+            let clash = || {
+                let is_site = TypeId::of::<S>() == TypeId::of::<Site>();
+                let site = if is_site { None } else { extensions.get::<Slot<Site>>() };
+                let site = site.map(|slot| &slot.inner.sessions);
+                SharedCookie::find::<S>(&slot.inner.sessions, site, extensions.get())
+            };
+            match slot.inner.loaded.get().map_or_else(clash, |_| None) {
+                None => Arc::clone(&slot.inner).session(head),
+                Some(clash) => {
+                    tracing::error!(target: "sealed_session", "{clash}");
+                    Loading::ready(Err(SessionRejection::SharedCookie))
+                }
+            }
+        }
         None => {
             let error = SessionRejection::NotLayered;
             tracing::error!(target: "sealed_session", scope = scope_name::<S>(), "{error}");

@@ -16,6 +16,11 @@ pub enum SessionRejection {
          `.layer(SessionLayer::new(sessions))`, or `SessionLayer::scoped` for `Scoped`, goes to the `Router` last"
     )]
     NotLayered,
+    /// Two scopes have the same cookie, so that they would be one session; answered with 500. The log names both.
+    #[error(
+        "two scopes have the same cookie, and so would be one session; give one of them a name of its own by `cookie_name`"
+    )]
+    SharedCookie,
     /// The session is in a store that fails; answered with 503 and `Retry-After`.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -33,7 +38,7 @@ impl SessionRejection {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotLayered => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotLayered | Self::SharedCookie => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::NotAuthenticated => StatusCode::UNAUTHORIZED,
@@ -47,7 +52,7 @@ impl SessionRejection {
         match self {
             Self::Store(error) => failure(error, Failure::Unavailable),
             // Of nobody the log needs not hear, and of the others it has.
-            Self::NotLayered | Self::CrossSite | Self::NotAuthenticated => {
+            Self::NotLayered | Self::SharedCookie | Self::CrossSite | Self::NotAuthenticated => {
                 let mut response = Response::new(B::default());
                 *response.status_mut() = self.status();
                 response
