@@ -1,0 +1,97 @@
+//! Where events go: to the log, to the metrics and to the hook.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Event;
+use crate::core::error::{Rejection, in_full};
+use crate::core::key::{KeyRing, Reload};
+use crate::core::measure;
+
+/// Tells events to the log, to the metrics and to the hook.
+#[derive(Clone, Default)]
+pub(crate) struct EventSink {
+    hook: Option<EventHook>,
+    /// When an unknown key was last a warning.
+    warned: Arc<Mutex<Option<Instant>>>,
+}
+
+/// A cookie of an unknown key is a warning no more often than this: a lost key file refuses every cookie, and everybody can
+/// make some up.
+const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(60);
+
+pub(crate) type EventHook = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// One event in the log. The fields are stable; those that an event has nothing for are left out.
+macro_rules! log {
+    ($level:ident, $event:expr) => {
+        tracing::event!(
+            target: "sealed_session",
+            tracing::Level::$level,
+            event = $event.as_str(),
+            session = $event.session().map(|id| tracing::field::display(id.log_id())),
+            former = $event.former().map(|id| tracing::field::display(id.log_id())),
+            reason = $event.reason(),
+            bytes = $event.bytes(),
+            key = $event.key().map(tracing::field::display),
+            operation = match $event {
+                Event::StoreFailed { operation, .. } => Some(*operation),
+                _ => None,
+            },
+            origin = $event.origin().0,
+            host = $event.origin().1,
+            error = $event.error(),
+            "{}",
+            $event
+        )
+    };
+}
+
+impl EventSink {
+    pub(crate) fn to(hook: EventHook) -> Self {
+        Self { hook: Some(hook), warned: Arc::default() }
+    }
+
+    pub(crate) fn tell(&self, event: &Event) {
+        match event {
+            Event::KeysReloaded { .. } => log!(INFO, event),
+            Event::Rejected { reason: Rejection::UnknownKey(_), .. } if self.warns_of_unknown_key() => {
+                log!(WARN, event);
+            }
+            event if event.is_warning() => log!(WARN, event),
+            event => log!(DEBUG, event),
+        }
+        measure::event(event.as_str(), event.reason());
+        if let Event::Spilled { bytes, .. } | Event::Written { bytes, .. } = event {
+            measure::row(*bytes);
+        }
+        if let Some(hook) = &self.hook {
+            hook(event);
+        }
+    }
+
+    fn warns_of_unknown_key(&self) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let warns = warned.is_none_or(|at| at.elapsed() >= UNKNOWN_KEY_EVERY);
+        if warns {
+            *warned = Some(Instant::now());
+        }
+        warns
+    }
+
+    /// What a look at the source of the keys came to.
+    pub(crate) fn looked(&self, ring: &KeyRing, found: Option<Reload>) {
+        match found {
+            Some(Reload::Changed) => self.tell(&Event::KeysReloaded { primary: ring.primary() }),
+            Some(Reload::Failed(error)) => self.tell(&Event::KeysFailed { error: in_full(&error) }),
+            None => {}
+        }
+    }
+}
+
+impl fmt::Debug for EventSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventSink({})", if self.hook.is_some() { "hook" } else { "no hook" })
+    }
+}
