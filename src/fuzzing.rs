@@ -244,7 +244,7 @@ impl Life {
         let now = Millis(now);
         (
             lifetime::first_end(&self.times, &self.terms, now).0.0,
-            lifetime::last_end(&self.times, &self.terms, now).0,
+            lifetime::mark_end(&self.times, &self.terms, now).minus(lifetime::MARK_SPARE).0,
         )
     }
 }

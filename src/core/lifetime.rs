@@ -9,6 +9,9 @@ use crate::core::record::Times;
 
 /// How far clocks of different nodes may be apart.
 pub(crate) const SKEW: Millis = Millis(60_000);
+/// How much longer a mark lasts than the last cookie that it has to stop, by the clock of who writes it: another node may have
+/// sealed one a moment ago by a clock that is ahead, and the store, which is ahead as well, keeps the mark for a third one that is not.
+pub(crate) const MARK_SPARE: Millis = Millis(2 * SKEW.0);
 /// `active` where none is set, and the duration is not shorter.
 const DEFAULT_ACTIVE: Duration = Duration::from_secs(5 * 60);
 /// Limits beyond this are a slip of the pen.
@@ -318,16 +321,17 @@ pub(crate) fn covered(times: &Times) -> Times {
     Times { horizon: times.horizon.max(times.anchor.plus(times.duration)), ..*times }
 }
 
-/// When the last cookie of this id can be over: one that led to this one, or one that a parallel request is given at `now`
+/// How long a mark has to last that this id is over: until every cookie of it is, one that led to this one, or one that a parallel request is given at `now`
 /// under these terms. Left out is one that was branched off with a longer duration of its own, or by a node with longer terms.
-pub(crate) fn last_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
+pub(crate) fn mark_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
     let duration = times.duration.max(terms.duration);
-    now.plus(duration.max(terms.active.plus(terms.active))).max(covered(times).horizon)
+    let last = now.plus(duration.max(terms.active.plus(terms.active))).max(covered(times).horizon);
+    last.plus(MARK_SPARE)
 }
 
 /// The same where nothing is known of the session.
-pub(crate) fn last_end_of_any(terms: &Terms, now: Millis) -> Millis {
-    now.plus(terms.max_duration.max(terms.active.plus(terms.active)))
+pub(crate) fn mark_end_of_any(terms: &Terms, now: Millis) -> Millis {
+    now.plus(terms.max_duration.max(terms.active.plus(terms.active))).plus(MARK_SPARE)
 }
 
 /// `Max-Age` in seconds: never less than what remains, so that the browser does not end the session before the server.

@@ -296,7 +296,7 @@ impl RosterProtocol<'_> {
         deadline: Deadline,
     ) -> Result<Vec<SessionId>, StoreError> {
         let protocol = RowProtocol { rows: self.rows, limits: self.limits, now: self.now };
-        let until = lifetime::last_end_of_any(&self.limits.terms, self.now).plus(lifetime::SKEW);
+        let until = lifetime::mark_end_of_any(&self.limits.terms, self.now);
         // Of those that began in the same moment, the one whose line was there first.
         let mut oldest: Vec<_> = lines
             .iter()

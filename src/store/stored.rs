@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::core::clock::Millis;
 use crate::core::error::{CommitError, Rejection, StoreError};
-use crate::core::lifetime::{self, SKEW};
+use crate::core::lifetime;
 use crate::core::record::{Device, DeviceKey, Header, Place, SessionId};
 use crate::core::state::{Limits, LoadedRow, State};
 use crate::store::rows::{Content, Deadline, Done, Found, LiveRow, RowWriter, Rows};
@@ -234,7 +234,7 @@ impl RowProtocol<'_> {
     ) -> Result<bool, StoreError> {
         let is_one = |key: &Arc<DeviceKey>| devices.iter().any(|device| device.bound() == Some(key));
         let may_end = |key: &Arc<DeviceKey>| !self.limits.binds_devices() || is_one(key);
-        self.end_if(header.id, loaded, self.last_end(header), may_end, deadline).await
+        self.end_if(header.id, loaded, self.mark_end(header), may_end, deadline).await
     }
 
     /// Ends the session of this id, whatever is in its row, which was loaded so; the mark lasts `until` then.
@@ -279,14 +279,14 @@ impl RowProtocol<'_> {
     }
 
     /// The session that is to be ended, and until when its row has to say so. Then no cookie of that id can be alive any
-    /// more but those that [`lifetime::last_end`] leaves out.
+    /// more but those that [`lifetime::mark_end`] leaves out.
     fn old(&self, work: &State) -> Option<(SessionId, Millis)> {
         let header = &work.loaded.as_ref()?.header;
-        Some((header.id, self.last_end(header)))
+        Some((header.id, self.mark_end(header)))
     }
 
-    pub(crate) fn last_end(&self, header: &Header) -> Millis {
-        lifetime::last_end(&header.times, &self.limits.terms, self.now).plus(SKEW)
+    pub(crate) fn mark_end(&self, header: &Header) -> Millis {
+        lifetime::mark_end(&header.times, &self.limits.terms, self.now)
     }
 
     /// Puts this request's changes over what others have left. Not where the session came in a cookie that is newer than

@@ -414,7 +414,7 @@ async fn destroy_ends_the_row_for_good_and_every_cookie_that_leads_to_it() {
     // It says so for as long as any cookie of it could be alive.
     bed.clock.advance(2 * DAY - MS);
     assert_eq!(bed.see(&copies[1], Session::origin).await, Origin::Rejected(Rejection::Revoked));
-    bed.clock.advance(2 * MINUTE);
+    bed.clock.advance(2 * MINUTE + MS);
     assert_eq!(spy.rows.count().await.unwrap(), 0);
 }
 

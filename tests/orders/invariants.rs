@@ -105,12 +105,12 @@ pub(crate) fn broken(
     let mut cookies = cookies;
     cookies.sort_by_key(|cookie| cookie.expires_at);
     let now = world.clock.now();
-    // Who has been asked before knows it, whatever has become of the rows. Nobody but the store does now.
-    let asked_first = world.unknowing(program.setup.revoking);
     for cookie in cookies.iter().filter(|cookie| cookie.expires_at - LAST > now) {
         // What it leads to lasts as long as it does, and so does what ended it.
         world.clock.set(cookie.expires_at - LAST);
-        case.check_cookie(&asked_first, cookie, Asked { node: 0, later: true, when: "at its end" });
+        // Who has been asked before knows it, whatever has become of the rows. Nobody but the store does now.
+        let unknowing = world.unknowing(program.setup.revoking);
+        case.check_cookie(&unknowing, cookie, Asked { node: 0, later: true, when: "at its end" });
     }
     let last = cookies.last().map(|cookie| cookie.expires_at);
     for cookie in cookies.iter().filter(|cookie| Some(cookie.expires_at) == last) {
@@ -307,7 +307,8 @@ impl Case<'_> {
             // What is refused whatever it leads to leads nowhere.
             let told = match issuer {
                 None => self.start.told.clone(),
-                Some(_) => inspected(&world.nodes[0], text).ok(),
+                // By the clock that it was sealed by, since another one takes an end that is too far off for an earlier one.
+                Some(who) => inspected(&world.nodes[self.program.node(who)], text).ok(),
             };
             let Inspected { id, subject, stored, expires_at, .. } = told?;
             Some(Cookie { issuer, text: text.clone(), expires_at, id, subject, stored })

@@ -149,7 +149,7 @@ impl Core {
                 Ok(sealing) => sealing.unwrap_or(0),
                 // Nobody can tell which of the subject's sessions are over, so all are but this one.
                 Err(StoreError::Corrupt(_)) => {
-                    let until = self.last_end_of_any(now);
+                    let until = self.mark_end_of_any(now);
                     revoking.replace_generation(rows, &subject, (now, until)).await?
                 }
                 Err(error) => return Err(error),

@@ -90,7 +90,7 @@ impl Core {
                 // It is the same session, so the former id is over as well.
                 if let Some(former) = loaded {
                     let protocol = RowProtocol { rows: roster.rows, limits: &self.limits, now };
-                    let until = protocol.last_end(former);
+                    let until = protocol.mark_end(former);
                     protocol.end_row(former.id, work.row.as_ref(), until, deadline).await?;
                     roster.revoking.ended(former.id, now);
                     self.strike_out(std::iter::once(former), now).await;

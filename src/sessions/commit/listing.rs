@@ -58,7 +58,7 @@ impl Sessions {
             let roster = core.listing(now)?;
             let Some(id) = roster.find(&subject, &handle).await? else { return Ok(false) };
             let row = RowProtocol { rows: roster.rows, limits: &core.limits, now };
-            row.end_row(id, None, core.last_end_of_any(now), roster.rows.deadline()).await?;
+            row.end_row(id, None, core.mark_end_of_any(now), roster.rows.deadline()).await?;
             roster.revoking.ended(id, now);
             sessions.tell(&Event::Revoked { id });
             // It is over. A line that is left over goes when somebody looks.

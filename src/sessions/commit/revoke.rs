@@ -4,7 +4,7 @@ use super::completion::run_to_completion;
 use crate::core::clock::Millis;
 use crate::core::error::RevokeError;
 use crate::core::event::Event;
-use crate::core::lifetime::{self, SKEW};
+use crate::core::lifetime;
 use crate::core::record::SessionId;
 use crate::sessions::{Core, Sessions};
 use crate::store::revocation::Revoking;
@@ -27,7 +27,7 @@ impl Sessions {
             let (revoking, rows) = sessions.core.revoking()?;
             let now = sessions.now();
             let row = RowProtocol { rows, limits: &sessions.core.limits, now };
-            let until = sessions.core.last_end_of_any(now);
+            let until = sessions.core.mark_end_of_any(now);
             row.end_row(id, None, until, rows.deadline()).await?;
             revoking.ended(id, now);
             sessions.tell(&Event::Revoked { id });
@@ -68,7 +68,7 @@ impl Sessions {
         run_to_completion(async move {
             let (revoking, rows) = sessions.core.revoking()?;
             let now = sessions.now();
-            let until = sessions.core.last_end_of_any(now);
+            let until = sessions.core.mark_end_of_any(now);
             revoking.replace_generation(rows, &subject, (now, until)).await?;
             sessions.tell(&Event::SubjectRevoked);
             Ok(())
@@ -82,7 +82,7 @@ impl Core {
         self.revoking.as_ref().zip(self.rows.as_ref()).ok_or(RevokeError::Off)
     }
 
-    pub(super) fn last_end_of_any(&self, now: Millis) -> Millis {
-        lifetime::last_end_of_any(&self.limits.terms, now).plus(SKEW)
+    pub(super) fn mark_end_of_any(&self, now: Millis) -> Millis {
+        lifetime::mark_end_of_any(&self.limits.terms, now)
     }
 }
