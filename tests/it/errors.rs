@@ -90,6 +90,10 @@ fn of_keys() -> Vec<String> {
     let ring = KeyRing::new(one.clone());
     let mut messages = vec![
         message("hunter2".parse::<Key>()),
+        message(format!("{}=", *text).parse::<Key>()),
+        message("0aF9".repeat(16).parse::<Key>()),
+        message(format!("{}!", &text[1..]).parse::<Key>()),
+        message(format!("{}_", &text[1..]).parse::<Key>()),
         message(Key::derive_from(b"correct horse battery staple")),
         message(Key::derive_from(&[7; 32])),
         message(Key::derive_from(&b"x9!k2#mQ".repeat(4))),

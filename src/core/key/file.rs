@@ -12,7 +12,7 @@ use super::custody;
 use super::document::{self, Member};
 use super::follow::KeyBacking;
 use super::{Key, KeyRing};
-use crate::core::error::KeyError;
+use crate::core::error::{KeyError, in_full};
 use crate::core::random;
 
 /// A key file, for whoever has more to say about it than where it is; else [`KeyRing::open`] does.
@@ -172,7 +172,7 @@ fn read_from(path: &Path, file: &File) -> Result<(Vec<Member>, Stamp), KeyError>
     let members = document::parse(&text).map_err(|error| {
         let reason = match error {
             KeyError::Document { reason, .. } => reason,
-            error => error.to_string(),
+            error => in_full(&error),
         };
         KeyError::Document { path: Some(path.into()), reason }
     })?;
