@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sealed_session::store::{StoreError, open};
 use sealed_session::{
-    CommitContext, CommitError, CsrfError, End, Key, KeyError, KeyId, KeyRing, KeySource, Lifetime,
+    CommitContext, CommitError, CsrfError, End, Key, KeyError, KeyFile, KeyId, KeyRing, KeySource, Lifetime,
     LoginGuard, ManualClock, Origin, Overflow, Rejection, Revocation, RevokeError, SameSite, Secure,
     SessionId, Sessions, SessionsBuilder, Source, Zeroizing,
 };
@@ -129,6 +129,8 @@ fn of_keys() -> Vec<String> {
         let told = message::<KeyRing>(KeyRing::open(&path));
         std::fs::remove_file(&path).unwrap();
         messages.push(told.replace(path.to_str().unwrap(), "session.keys"));
+        messages.push(message(KeyRing::open("/")));
+        messages.push(message(KeyFile::new("/").allow_readable().open()));
     }
     messages
 }

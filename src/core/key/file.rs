@@ -15,6 +15,8 @@ use super::{Key, KeyRing};
 use crate::core::error::{KeyError, in_full};
 use crate::core::random;
 
+const A_FOLDER: &str = "it is a folder; did a container mount a file that was not there?";
+
 /// A key file, for whoever has more to say about it than where it is; else [`KeyRing::open`] does.
 ///
 /// # Who may read it
@@ -136,6 +138,10 @@ impl KeyFile {
     }
 
     fn opened(&self, path: &Path) -> Result<File, KeyError> {
+        // Before anything is said of a folder's mode. What cannot be looked at is told when it is opened.
+        if path.is_dir() {
+            return Err(failed("read", path)(io::Error::new(io::ErrorKind::IsADirectory, A_FOLDER)));
+        }
         #[cfg(unix)]
         if !self.allow_readable {
             return custody::opened(path);
