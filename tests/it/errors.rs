@@ -124,11 +124,16 @@ fn of_keys() -> Vec<String> {
     {
         use std::os::unix::fs::PermissionsExt as _;
         let path = std::env::temp_dir().join(format!("sealed-session-errors-{}.keys", std::process::id()));
-        std::fs::write(&path, &*text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let told = message::<KeyRing>(KeyRing::open(&path));
-        std::fs::remove_file(&path).unwrap();
-        messages.push(told.replace(path.to_str().unwrap(), "session.keys"));
+        let mut told = |content: &[u8], mode| {
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let told = message::<KeyRing>(KeyRing::open(&path));
+            std::fs::remove_file(&path).unwrap();
+            messages.push(told.replace(path.to_str().unwrap(), "session.keys"));
+        };
+        told(text.as_bytes(), 0o644);
+        told(&[0xfe; 32], 0o600);
+        told(b"hunter2", 0o600);
         messages.push(message(KeyRing::open("/")));
         messages.push(message(KeyFile::new("/").allow_readable().open()));
     }

@@ -1,7 +1,7 @@
 //! The key file: keys, as a document or a list, which nobody but its owner knows and nobody else can replace.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -16,6 +16,8 @@ use crate::core::error::{KeyError, in_full};
 use crate::core::random;
 
 const A_FOLDER: &str = "it is a folder; did a container mount a file that was not there?";
+const RAW_BYTES: &str = "it holds raw bytes; a key is 43 characters of base64url, to which \
+                         `base64 | tr '+/' '-_' | tr -d '='` converts 32 bytes";
 
 /// A key file, for whoever has more to say about it than where it is; else [`KeyRing::open`] does.
 ///
@@ -174,13 +176,13 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
 
 fn read_from(path: &Path, file: &File) -> Result<(Vec<Member>, Stamp), KeyError> {
     let metadata = file.metadata().map_err(failed("read", path))?;
-    let text = Zeroizing::new(io::read_to_string(file).map_err(failed("read", path))?);
-    let members = document::parse(&text).map_err(|error| {
-        let reason = match error {
-            KeyError::Document { reason, .. } => reason,
-            error => in_full(&error),
-        };
-        KeyError::Document { path: Some(path.into()), reason }
+    let mut bytes = Zeroizing::new(Vec::new());
+    (&*file).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    let unusable = |reason| KeyError::Document { path: Some(path.into()), reason };
+    let text = str::from_utf8(&bytes).map_err(|_| unusable(RAW_BYTES.into()))?;
+    let members = document::parse(text).map_err(|error| match error {
+        KeyError::Document { reason, .. } => unusable(reason),
+        error => unusable(in_full(&error)),
     })?;
     Ok((members, Stamp::of(&metadata)))
 }
