@@ -52,7 +52,7 @@ pub enum KeyError {
     Io {
         /// "read", "create" or the like.
         action: &'static str,
-        /// The file.
+        /// The file, by its absolute path.
         path: PathBuf,
         /// The operating system's answer.
         source: std::io::Error,

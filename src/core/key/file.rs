@@ -197,7 +197,11 @@ fn create(path: &Path, members: &[Member]) -> Result<(), KeyError> {
 }
 
 pub(super) fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> KeyError {
-    move |source| KeyError::Io { action, path: path.into(), source }
+    // A relative path does not tell in which folder it was looked for.
+    move |source| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        KeyError::Io { action, path, source }
+    }
 }
 
 /// A complete file under a name of its own, which is gone when this is dropped.
