@@ -138,10 +138,10 @@ impl Key {
         Self::of(root)
     }
 
-    /// The key with these bytes.
+    /// The key with these bytes, whatever they are: also those that no generator makes, such as 32 zeros, which suit tests.
     ///
     /// # Security
-    /// They must come from a cryptographic random generator. For a secret of another form use
+    /// They must come from a cryptographic random generator, and nothing checks that. For a secret of another form use
     /// [`derive_from`](Self::derive_from). The caller's own copy is not zeroized.
     #[must_use]
     pub fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
@@ -231,17 +231,22 @@ impl FromStr for Key {
     /// Reads what [`export`](Self::export) writes; spaces and line ends around it are ignored.
     ///
     /// # Errors
-    /// [`KeyError::Encoding`] for anything else.
+    /// [`KeyError::Encoding`] for anything else, and for one character all over, which stands for a key and is none.
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
         let mut root = Zeroizing::new([0; KEY_LEN]);
         if text.len() != KEY_TEXT_LEN
+            || is_one_character(text)
             || URL_SAFE_NO_PAD.decode_slice_unchecked(text, root.as_mut_slice()) != Ok(KEY_LEN)
         {
             return Err(KeyError::Encoding { found: instead_of_a_key(text) });
         }
         Ok(Self::of(root))
     }
+}
+
+fn is_one_character(text: &str) -> bool {
+    text.bytes().all(|byte| byte == text.as_bytes()[0])
 }
 
 /// What a text is that is no key, and what helps; nothing of the text is in it.
@@ -258,6 +263,8 @@ fn instead_of_a_key(text: &str) -> String {
     } else if unpadded.len() != KEY_TEXT_LEN || !unpadded.bytes().all(|b| is_url(b) || b == b'+' || b == b'/')
     {
         format!("this text has other characters in it; {ANEW}")
+    } else if is_one_character(text) {
+        format!("this text is one character all over; {ANEW}")
     } else if text.bytes().all(is_url) {
         format!("the last character of this text ends no key, so it was cut or altered; {ANEW}")
     } else {
@@ -362,6 +369,7 @@ mod tests {
             (&format!("{}=", &good[..42]), "this text has other characters in it; make one with"),
             (&format!("{}.", &good[..42]), "this text has other characters in it"),
             (&format!("{}\u{e9}", &good[..41]), "this text has other characters in it"),
+            (&"A".repeat(43), "this text is one character all over; make one with"),
             (&loose_bits, "the last character of this text ends no key"),
             (&"0aF9".repeat(16), "this text is 64 hexadecimal digits; derive a key from them"),
             (&"0aG9".repeat(16), "this text has 64 bytes"),

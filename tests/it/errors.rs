@@ -91,6 +91,7 @@ fn of_keys() -> Vec<String> {
     let mut messages = vec![
         message("hunter2".parse::<Key>()),
         message(format!("{}=", *text).parse::<Key>()),
+        message("A".repeat(43).parse::<Key>()),
         message("0aF9".repeat(16).parse::<Key>()),
         message(format!("{}!", &text[1..]).parse::<Key>()),
         message(format!("{}_", &text[1..]).parse::<Key>()),
