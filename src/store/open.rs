@@ -10,7 +10,7 @@ use super::{Store, StoreError};
 #[derive(Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The address begins with none of the schemes.
+    /// The address begins with none of the schemes, or has no path where there must be one.
     #[error(
         "a store's address begins with memory, redb:PATH, redis://, rediss://, redis-cluster://HOST:PORT,.. (or valkey for redis), mongodb://, mongodb+srv://, postgres://, mysql://, mariadb:// or sqlite:PATH, and not with {scheme:?}"
     )]
@@ -119,6 +119,8 @@ fn embedded(scheme: &str, rest: &str) -> Result<Arc<dyn Store>, OpenError> {
     match scheme {
         #[cfg(feature = "memory")]
         "memory" => Ok(Arc::new(super::MemoryStore::new())),
+        #[cfg(feature = "redb")]
+        "redb" if rest.is_empty() => Err(OpenError::Scheme { scheme: scheme.into() }),
         #[cfg(feature = "redb")]
         "redb" => Ok(Arc::new(super::RedbStore::open(rest)?)),
         _ => Err(lacking(scheme)),

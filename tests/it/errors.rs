@@ -324,13 +324,25 @@ async fn with_a_store() -> Vec<String> {
 }
 
 #[cfg(feature = "redb")]
-fn opened_twice() -> String {
+async fn of_files() -> Vec<String> {
     use sealed_session::store::RedbStore;
     let path = std::env::temp_dir().join(format!("sealed-session-errors-{}.redb", std::process::id()));
-    let _one = RedbStore::open(&path).unwrap();
-    let told = message(RedbStore::open(&path));
+    let told = || message(RedbStore::open(&path)).replace(path.to_str().unwrap(), "/app/sessions.redb");
+    let one = RedbStore::open(&path).unwrap();
+    let twice = told();
+    drop(one);
+    std::fs::write(&path, "something else").unwrap();
+    assert!(matches!(RedbStore::open(&path), Err(StoreError::Corrupt(_))));
+    let foreign = told();
     std::fs::remove_file(&path).unwrap();
-    told
+    let nowhere = message(open("redb:/nowhere/sessions.redb").await.map(drop));
+    vec![
+        twice,
+        foreign,
+        nowhere,
+        message(open("redb").await.map(drop)),
+        message(open("redb:").await.map(drop)),
+    ]
 }
 
 #[tokio::test]
@@ -350,7 +362,7 @@ async fn every_message_is_in_the_book_and_the_book_has_no_other() {
     #[cfg(feature = "memory")]
     messages.extend(with_a_store().await);
     #[cfg(feature = "redb")]
-    messages.push(opened_twice());
+    messages.extend(of_files().await);
 
     let page = include_str!("../../docs/errors.md");
     // A message stands in a line of its own, indented as code.
