@@ -220,7 +220,9 @@ impl From<InsertError> for Refusal {
     fn from(error: InsertError) -> Self {
         let message = error.to_string();
         match error {
-            InsertError::TooLarge { size, limit } => Self::too_large(message, size, limit),
+            InsertError::TooLarge { size, limit } | InsertError::SubjectTooLong { size, limit } => {
+                Self::too_large(message, size, limit)
+            }
             InsertError::NotCountable { .. } => Self::new(409, message),
             InsertError::Label { size, max } => Self::too_large(message, size, max),
             InsertError::CrossSite => Self::new(403, message),

@@ -318,6 +318,18 @@ pub enum InsertError {
     /// `authenticate` or `set_subject` with an empty string. To log out, `destroy` the session.
     #[error("a subject must not be empty; to log out call `destroy`")]
     EmptySubject,
+    /// `authenticate` or `set_subject` with a string that does not fit the cookie even where that holds nothing else. A
+    /// store does not help: the subject is always in the cookie.
+    #[error(
+        "the subject is too long: with it alone name + value of the cookie would come to {size} bytes, and browsers keep \
+         {limit}; use a short id of the user"
+    )]
+    SubjectTooLong {
+        /// What name and value of the cookie would come to, in bytes.
+        size: usize,
+        /// The most that is allowed, in bytes.
+        limit: usize,
+    },
     /// `set_label` with more than fits into the list of a subject's sessions.
     #[error("a label may have {max} bytes, not {size}; shorten it")]
     Label {

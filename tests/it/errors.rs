@@ -199,6 +199,7 @@ async fn of_sessions() -> Vec<String> {
         message(session.increment("name", 1)),
         message(session.set_duration(Duration::ZERO)),
         message(session.set_subject("")),
+        message(session.set_subject("x".repeat(5_000))),
         message(session.set_label("x".repeat(121))),
         message("xyz".parse::<SessionId>()),
         message(session.insert("tree", (0..200).fold(json!(null), |tree, _| json!([tree])))),
