@@ -51,6 +51,7 @@ crate::core::error::debug_in_full!(OpenError);
 pub async fn open(address: &str) -> Result<Arc<dyn Store>, OpenError> {
     let (scheme, rest) = split(address);
     match scheme {
+        "redb" | "sqlite" if rest.is_empty() => Err(OpenError::Scheme { scheme: scheme.into() }),
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "valkey" | "valkeys" => Ok(Arc::new(super::RedisStore::connect(address).await?)),
         #[cfg(feature = "redis")]
@@ -119,8 +120,6 @@ fn embedded(scheme: &str, rest: &str) -> Result<Arc<dyn Store>, OpenError> {
     match scheme {
         #[cfg(feature = "memory")]
         "memory" => Ok(Arc::new(super::MemoryStore::new())),
-        #[cfg(feature = "redb")]
-        "redb" if rest.is_empty() => Err(OpenError::Scheme { scheme: scheme.into() }),
         #[cfg(feature = "redb")]
         "redb" => Ok(Arc::new(super::RedbStore::open(rest)?)),
         _ => Err(lacking(scheme)),

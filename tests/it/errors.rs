@@ -236,6 +236,9 @@ async fn of_stores() -> Vec<String> {
         message(Err::<(), _>(CommitError::Ended)),
         message(Err::<(), _>(CommitError::TooManySessions)),
         message(open("sqlserver://db").await.map(drop)),
+        message(open("redb").await.map(drop)),
+        message(open("redb:").await.map(drop)),
+        message(open("sqlite").await.map(drop)),
     ]
 }
 
@@ -338,13 +341,7 @@ async fn of_files() -> Vec<String> {
     let foreign = told();
     std::fs::remove_file(&path).unwrap();
     let nowhere = message(open("redb:/nowhere/sessions.redb").await.map(drop));
-    vec![
-        twice,
-        foreign,
-        nowhere,
-        message(open("redb").await.map(drop)),
-        message(open("redb:").await.map(drop)),
-    ]
+    vec![twice, foreign, nowhere]
 }
 
 #[tokio::test]
