@@ -50,6 +50,7 @@ fn of_configuration() -> Vec<String> {
         message(builder().cookie_name("session").path("shop").build()),
         message(builder().cookie_name("session").domain("my site").build()),
         message(builder().trusted_origin("app.example.com").build()),
+        message(builder().trusted_origin("https://*.example.com").build()),
         message(builder().cookie_name("session").formerly("/", None).build()),
         message(builder().formerly("/app", None).build()),
         message(auto().transient::<u8>("oidc").build()),
