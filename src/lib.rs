@@ -115,8 +115,12 @@ pub use self::core::session::{Placement, Session, SessionKey};
 pub use self::core::state::Origin;
 #[cfg(feature = "actix")]
 pub use self::frameworks::actix;
+/// For requests of actix-web; that for requests of tower and axum is `sealed_session::tower::SessionExt`.
+///
 #[cfg(feature = "actix")]
-pub use self::frameworks::actix::{SessionExt, SessionMiddleware};
+pub use self::frameworks::actix::SessionExt;
+#[cfg(feature = "actix")]
+pub use self::frameworks::actix::SessionMiddleware;
 #[cfg(any(feature = "actix", feature = "tower"))]
 pub use self::frameworks::extract::{Scoped, Site, Subject};
 #[cfg(any(feature = "actix", feature = "tower"))]

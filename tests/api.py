@@ -1078,7 +1078,7 @@ def bad_settings():
             ({"SESSION_KEYS": key, "SESSION_KEY_FILE": "x"}, "unset one"),
             ({"SESSION_KEY_FILE": os.path.join(folder, "no", "file")}, "cannot create"),
             ({"SESSION_KEY_FILE": open_file}, "chmod 600"),
-            ({"SESSION_KEY_FILE": odd_file}, "not a valid key document"),
+            ({"SESSION_KEY_FILE": odd_file}, "a valid key document looks like"),
             ({"COOKIE_NAME": "a;b"}, "only letters"),
             ({"COOKIE_NAME": ""}, "name"),
             ({"SECURE": "yes"}, "always, never or auto"),

@@ -500,6 +500,7 @@ fn every_mistake_is_named_with_its_mend_and_has_its_exit_code() {
         (&["inspect", "--file", &open], &env, &value, 2, "chmod 600"),
         (&["inspect"], &[("SESSION_KEYS", "short")], &value, 2, "43 characters of base64url"),
         (&["inspect"], &env, "", 2, "standard input is empty; a cookie"),
+        (&["why"], &env, &format!("{value}\n\n{value}\n"), 2, "standard input has 2 lines; give one cookie"),
         (
             &["inspect"],
             &env,

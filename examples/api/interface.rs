@@ -229,7 +229,9 @@ impl From<InsertError> for Refusal {
     fn from(error: InsertError) -> Self {
         let message = error.to_string();
         match error {
-            InsertError::TooLarge { size, limit } => Self::too_large(message, size, limit),
+            InsertError::TooLarge { size, limit } | InsertError::SubjectTooLong { size, limit } => {
+                Self::too_large(message, size, limit)
+            }
             InsertError::NotCountable { .. } => Self::new(409, message),
             InsertError::CrossSite => Self::new(403, message),
             InsertError::Encode { .. } | InsertError::Duration { .. } | InsertError::EmptySubject => {

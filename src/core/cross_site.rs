@@ -157,10 +157,13 @@ pub(crate) struct GuardConfig {
 impl GuardConfig {
     pub(crate) fn build(&self, cookie: &CookieConfig) -> Result<Guard, ConfigError> {
         let origin = |text: &String| {
-            let wrong = |reason| ConfigError::Origin { value: text.clone(), reason };
-            Origin::parse(text.as_bytes()).ok_or_else(|| {
-                wrong("it must be a scheme, a host and no more, such as `https://app.example.com`")
-            })
+            // As browsers write it, however it was typed.
+            let typed = text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
+            let reason = match text.contains('*') {
+                true => "it can have no `*`; for all subdomains set `cross_site(CrossSite::AllowSameSite)`",
+                false => "it must be a scheme, a host and no more, such as `https://app.example.com`",
+            };
+            Origin::parse(typed.as_bytes()).ok_or_else(|| ConfigError::Origin { value: text.clone(), reason })
         };
         let trusted = self.trusted.iter().map(origin).collect::<Result<_, _>>()?;
         let domain =

@@ -73,6 +73,14 @@ pub enum ConfigError {
         /// The setting found.
         secure: &'static str,
     },
+    /// A cookie jar per top-level site, and a cookie that is not sent from any other site's page.
+    #[error(
+        "partitioned is for pages in frames of other sites, which a cookie reaches only with same_site(SameSite::None), but same_site is {same_site}"
+    )]
+    NeedsSameSiteNone {
+        /// The setting found.
+        same_site: &'static str,
+    },
     /// A span of time is zero, below a millisecond, or beyond reason.
     #[error("{setting} is {}; it must be from {} to {}{}", span(*value), span(*min), span(*max), instead(setting, *value))]
     OutOfRange {
@@ -321,6 +329,18 @@ pub enum InsertError {
     /// `authenticate` or `set_subject` with an empty string. To log out, `destroy` the session.
     #[error("a subject must not be empty; to log out call `destroy`")]
     EmptySubject,
+    /// `authenticate` or `set_subject` with a string that does not fit the cookie even where that holds nothing else. A
+    /// store does not help: the subject is always in the cookie.
+    #[error(
+        "the subject is too long: with it alone name + value of the cookie would come to {size} bytes, and browsers keep \
+         {limit}; use a short id of the user"
+    )]
+    SubjectTooLong {
+        /// What name and value of the cookie would come to, in bytes.
+        size: usize,
+        /// The most that is allowed, in bytes.
+        limit: usize,
+    },
     /// The session was destroyed earlier in this request.
     #[error(
         "the session was destroyed in this request, so nothing can be put into it; before a login leave `destroy` out: \

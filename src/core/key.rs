@@ -138,10 +138,10 @@ impl Key {
         Self::of(root)
     }
 
-    /// The key with these bytes.
+    /// The key with these bytes, whatever they are: also those that no generator makes, such as 32 zeros, which suit tests.
     ///
     /// # Security
-    /// They must come from a cryptographic random generator. For a secret of another form use
+    /// They must come from a cryptographic random generator, and nothing checks that. For a secret of another form use
     /// [`derive_from`](Self::derive_from). The caller's own copy is not zeroized.
     #[must_use]
     pub fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
@@ -228,15 +228,47 @@ fn expand(secret: &[u8], parts: &[&[u8]], out: &mut [u8]) {
 impl FromStr for Key {
     type Err = KeyError;
 
+    /// Reads what [`export`](Self::export) writes; spaces and line ends around it are ignored.
+    ///
+    /// # Errors
+    /// [`KeyError::Encoding`] for anything else, and for one character all over, which stands for a key and is none.
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        if text.len() != KEY_TEXT_LEN {
-            return Err(KeyError::Encoding { found: format!("this text has {} bytes", text.len()) });
-        }
+        let text = text.trim();
         let mut root = Zeroizing::new([0; KEY_LEN]);
-        match URL_SAFE_NO_PAD.decode_slice_unchecked(text, root.as_mut_slice()) {
-            Ok(KEY_LEN) => Ok(Self::of(root)),
-            _ => Err(KeyError::Encoding { found: "this text has other characters in it".into() }),
+        if text.len() != KEY_TEXT_LEN
+            || is_one_character(text)
+            || URL_SAFE_NO_PAD.decode_slice_unchecked(text, root.as_mut_slice()) != Ok(KEY_LEN)
+        {
+            return Err(KeyError::Encoding { found: instead_of_a_key(text) });
         }
+        Ok(Self::of(root))
+    }
+}
+
+fn is_one_character(text: &str) -> bool {
+    text.bytes().all(|byte| byte == text.as_bytes()[0])
+}
+
+/// What a text is that is no key, and what helps; nothing of the text is in it.
+fn instead_of_a_key(text: &str) -> String {
+    const ANEW: &str = "make one with `sealed-session keygen` or `Key::generate()`";
+    let is_url = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let unpadded = text.strip_suffix('=').unwrap_or(text);
+    if text.len() == 2 * KEY_LEN && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        "this text is 64 hexadecimal digits; derive a key from them with `Key::derive_from`, or convert them with \
+         `xxd -r -p | base64 | tr '+/' '-_' | tr -d '='`"
+            .into()
+    } else if text.len() != KEY_TEXT_LEN && unpadded.len() != KEY_TEXT_LEN {
+        format!("this text has {} bytes; {ANEW}", text.len())
+    } else if unpadded.len() != KEY_TEXT_LEN || !unpadded.bytes().all(|b| is_url(b) || b == b'+' || b == b'/')
+    {
+        format!("this text has other characters in it; {ANEW}")
+    } else if is_one_character(text) {
+        format!("this text is one character all over; {ANEW}")
+    } else if text.bytes().all(is_url) {
+        format!("the last character of this text ends no key, so it was cut or altered; {ANEW}")
+    } else {
+        "this text is base64 with `=`, `+` or `/`; convert it with `tr '+/' '-_' | tr -d '='`".into()
     }
 }
 
@@ -325,11 +357,29 @@ mod tests {
         assert!(good.contains('-') || good.contains('_'));
         let standard = good.replace('-', "+").replace('_', "/");
         let loose_bits = format!("{}9", &good[..42]);
-        for bad in ["", "x", &format!("{}=", *good), &standard, &format!("{}A", *good), &loose_bits] {
+        let convert = "this text is base64 with `=`, `+` or `/`; convert it with `tr '+/' '-_' | tr -d '='`";
+        for (bad, found) in [
+            ("", "this text has 0 bytes; make one with"),
+            ("x", "this text has 1 bytes; make one with"),
+            (&format!("{}=", *good), convert),
+            (&standard, convert),
+            (&format!("{standard}="), convert),
+            (&format!("{}A", *good), "this text has 44 bytes"),
+            (&format!("{}==", *good), "this text has 45 bytes"),
+            (&format!("{}=", &good[..42]), "this text has other characters in it; make one with"),
+            (&format!("{}.", &good[..42]), "this text has other characters in it"),
+            (&format!("{}\u{e9}", &good[..41]), "this text has other characters in it"),
+            (&"A".repeat(43), "this text is one character all over; make one with"),
+            (&loose_bits, "the last character of this text ends no key"),
+            (&"0aF9".repeat(16), "this text is 64 hexadecimal digits; derive a key from them"),
+            (&"0aG9".repeat(16), "this text has 64 bytes"),
+        ] {
             let error = bad.parse::<Key>().unwrap_err().to_string();
             assert!(error.contains("43 characters of base64url"), "{error}");
+            assert!(error.contains(found), "{bad}: {error}");
             assert!(bad.len() < 2 || !error.contains(bad), "{error}");
         }
+        assert_eq!(format!(" {}\r\n", *good).parse::<Key>().unwrap().export(), good);
     }
 
     #[test]

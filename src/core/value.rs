@@ -42,7 +42,27 @@ fn is_too_deep(bytes: &[u8]) -> bool {
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Source> {
     let mut reader = rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable();
     reader.set_max_depth(MAX_READ_DEPTH);
-    T::deserialize(&mut reader).map_err(Into::into)
+    T::deserialize(&mut reader).map_err(|error| match error {
+        rmp_serde::decode::Error::TypeMismatch(marker) => {
+            format!("it holds {} where another type is expected", kind(marker.to_u8())).into()
+        }
+        error => error.into(),
+    })
+}
+
+/// What begins with this byte (the MessagePack specification, "Formats").
+fn kind(first: u8) -> &'static str {
+    match first {
+        0x00..=0x7f | 0xcc..=0xd3 | 0xe0..=0xff => "an integer",
+        0x80..=0x8f | 0xde | 0xdf => "a map",
+        0x90..=0x9f | 0xdc | 0xdd => "a list",
+        0xa0..=0xbf | 0xd9..=0xdb => "a string",
+        0xc0 => "nothing",
+        0xc2 | 0xc3 => "a boolean",
+        0xc4..=0xc6 => "bytes",
+        0xca | 0xcb => "a float",
+        0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 => "something unknown",
+    }
 }
 
 pub(crate) fn encode_integer(value: i64) -> Vec<u8> {

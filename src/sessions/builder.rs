@@ -149,7 +149,7 @@ impl SessionsBuilder {
     }
 
     /// Counts the duration from every request that uses the session, and issues the cookie on each; the default is
-    /// false. An answer after more than 500 ms leaves it out, as long as the session can wait for the next one. The end
+    /// false. [`Lifetime::active`] does not matter then, and [`Lifetime::fixed`] neither. An answer after more than 500 ms leaves it out, as long as the session can wait for the next one. The end
     /// that [`Lifetime::absolute`] says stays where it is: 30 days after the birth, or the duration if that is longer, by
     /// default.
     pub fn rolling(mut self, rolling: bool) -> Self {

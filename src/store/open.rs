@@ -10,7 +10,7 @@ use super::{Store, StoreError};
 #[derive(Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The address begins with none of the schemes.
+    /// The address begins with none of the schemes, or has no path where there must be one.
     #[error(
         "a store's address begins with memory, redb:PATH, redis://, rediss://, redis-cluster://HOST:PORT,.. (or valkey for redis), mongodb://, mongodb+srv://, postgres://, mysql://, mariadb:// or sqlite:PATH, and not with {scheme:?}"
     )]
@@ -51,6 +51,7 @@ crate::core::error::debug_in_full!(OpenError);
 pub async fn open(address: &str) -> Result<Arc<dyn Store>, OpenError> {
     let (scheme, rest) = split(address);
     match scheme {
+        "redb" | "sqlite" if rest.is_empty() => Err(OpenError::Scheme { scheme: scheme.into() }),
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "valkey" | "valkeys" => Ok(Arc::new(super::RedisStore::connect(address).await?)),
         #[cfg(feature = "redis")]

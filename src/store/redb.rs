@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use crate::core::clock::{Clock, Millis, SystemClock};
-use crate::core::error::StoreError;
+use crate::core::error::{Source, StoreError};
 use crate::store::{Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, Store, Written};
 
 /// Key → revision, expiry (milliseconds, big-endian), data.
@@ -98,9 +98,22 @@ impl RedbStoreOptions {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be opened, or another process has it open; [`StoreError::Corrupt`] if
-    /// it is no such file.
+    /// it is no such file. Each names the file.
     pub fn open(self, path: impl AsRef<Path>) -> Result<RedbStore, StoreError> {
-        let file = private(path.as_ref()).map_err(|error| StoreError::Unavailable(error.into()))?;
+        let path = std::path::absolute(path.as_ref()).unwrap_or_else(|_| path.as_ref().into());
+        self.open_at(&path).map_err(|error| {
+            let at = |source: Source| format!("{}: {source}", path.display()).into();
+            match error {
+                StoreError::Unavailable(source) => StoreError::Unavailable(at(source)),
+                StoreError::Timeout(source) => StoreError::Timeout(at(source)),
+                StoreError::Full(source) => StoreError::Full(at(source)),
+                StoreError::Corrupt(source) => StoreError::Corrupt(at(source)),
+            }
+        })
+    }
+
+    fn open_at(self, path: &Path) -> Result<RedbStore, StoreError> {
+        let file = private(path).map_err(|error| StoreError::Unavailable(error.into()))?;
         let mut builder = Database::builder();
         builder.set_cache_size(self.cache_bytes);
         let backend = FileBackend::new(file).map_err(failure)?;
@@ -409,6 +422,10 @@ fn failure(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
             StoreError::Full(error.into())
+        }
+        // What redb says of a file that does not begin as its own do.
+        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            StoreError::Corrupt("it is no file of redb".into())
         }
         redb::Error::DatabaseAlreadyOpen => StoreError::Unavailable(OPEN_ELSEWHERE.into()),
         error @ redb::Error::Corrupted(_) => StoreError::Corrupt(error.into()),

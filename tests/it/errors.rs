@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sealed_session::store::{StoreError, open};
 use sealed_session::{
-    CommitContext, CommitError, CsrfError, End, Key, KeyError, KeyId, KeyRing, KeySource, Lifetime,
+    CommitContext, CommitError, CsrfError, End, Key, KeyError, KeyFile, KeyId, KeyRing, KeySource, Lifetime,
     LoginGuard, ManualClock, Origin, Overflow, Rejection, Revocation, RevokeError, SameSite, Secure,
     SessionId, Sessions, SessionsBuilder, Source, Zeroizing,
 };
@@ -40,6 +40,7 @@ fn of_configuration() -> Vec<String> {
         message(builder().secure(Secure::Never).build()),
         message(builder().path("shop").build()),
         message(builder().cookie_name("s").secure(Secure::Auto).same_site(SameSite::None).build()),
+        message(builder().partitioned(true).build()),
         message(builder().lifetime(Lifetime::new(Duration::ZERO)).build()),
         message(builder().lifetime(Lifetime::new(seconds(60)).active(Duration::ZERO)).build()),
         message(builder().lifetime(Lifetime::new(seconds(60)).absolute(Duration::ZERO)).build()),
@@ -49,6 +50,7 @@ fn of_configuration() -> Vec<String> {
         message(builder().cookie_name("session").path("shop").build()),
         message(builder().cookie_name("session").domain("my site").build()),
         message(builder().trusted_origin("app.example.com").build()),
+        message(builder().trusted_origin("https://*.example.com").build()),
         message(builder().cookie_name("session").formerly("/", None).build()),
         message(builder().formerly("/app", None).build()),
         message(auto().transient::<u8>("oidc").build()),
@@ -90,6 +92,11 @@ fn of_keys() -> Vec<String> {
     let ring = KeyRing::new(one.clone());
     let mut messages = vec![
         message("hunter2".parse::<Key>()),
+        message(format!("{}=", *text).parse::<Key>()),
+        message("A".repeat(43).parse::<Key>()),
+        message("0aF9".repeat(16).parse::<Key>()),
+        message(format!("{}!", &text[1..]).parse::<Key>()),
+        message(format!("{}_", &text[1..]).parse::<Key>()),
         message(Key::derive_from(b"correct horse battery staple")),
         message(Key::derive_from(&[7; 32])),
         message(Key::derive_from(&b"x9!k2#mQ".repeat(4))),
@@ -121,11 +128,18 @@ fn of_keys() -> Vec<String> {
     {
         use std::os::unix::fs::PermissionsExt as _;
         let path = std::env::temp_dir().join(format!("sealed-session-errors-{}.keys", std::process::id()));
-        std::fs::write(&path, &*text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let told = message::<KeyRing>(KeyRing::open(&path));
-        std::fs::remove_file(&path).unwrap();
-        messages.push(told.replace(path.to_str().unwrap(), "session.keys"));
+        let mut told = |content: &[u8], mode| {
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let told = message::<KeyRing>(KeyRing::open(&path));
+            std::fs::remove_file(&path).unwrap();
+            messages.push(told.replace(path.to_str().unwrap(), "session.keys"));
+        };
+        told(text.as_bytes(), 0o644);
+        told(&[0xfe; 32], 0o600);
+        told(b"hunter2", 0o600);
+        messages.push(message(KeyRing::open("/")));
+        messages.push(message(KeyFile::new("/").allow_readable().open()));
     }
     messages
 }
@@ -188,6 +202,7 @@ async fn of_sessions() -> Vec<String> {
         message(session.increment("name", 1)),
         message(session.set_duration(Duration::ZERO)),
         message(session.set_subject("")),
+        message(session.set_subject("x".repeat(5_000))),
         message("xyz".parse::<SessionId>()),
         message(session.insert("tree", (0..200).fold(json!(null), |tree, _| json!([tree])))),
     ];
@@ -222,6 +237,9 @@ async fn of_stores() -> Vec<String> {
         message(Err::<(), _>(CommitError::Ended)),
         message(Err::<(), _>(CommitError::TooManySessions)),
         message(open("sqlserver://db").await.map(drop)),
+        message(open("redb").await.map(drop)),
+        message(open("redb:").await.map(drop)),
+        message(open("sqlite").await.map(drop)),
     ]
 }
 
@@ -328,13 +346,19 @@ async fn with_a_store() -> Vec<String> {
 }
 
 #[cfg(feature = "redb")]
-fn opened_twice() -> String {
+async fn of_files() -> Vec<String> {
     use sealed_session::store::RedbStore;
     let path = std::env::temp_dir().join(format!("sealed-session-errors-{}.redb", std::process::id()));
-    let _one = RedbStore::open(&path).unwrap();
-    let told = message(RedbStore::open(&path));
+    let told = || message(RedbStore::open(&path)).replace(path.to_str().unwrap(), "/app/sessions.redb");
+    let one = RedbStore::open(&path).unwrap();
+    let twice = told();
+    drop(one);
+    std::fs::write(&path, "something else").unwrap();
+    assert!(matches!(RedbStore::open(&path), Err(StoreError::Corrupt(_))));
+    let foreign = told();
     std::fs::remove_file(&path).unwrap();
-    told
+    let nowhere = message(open("redb:/nowhere/sessions.redb").await.map(drop));
+    vec![twice, foreign, nowhere]
 }
 
 #[tokio::test]
@@ -355,7 +379,7 @@ async fn every_message_is_in_the_book_and_the_book_has_no_other() {
     #[cfg(feature = "memory")]
     messages.extend(with_a_store().await);
     #[cfg(feature = "redb")]
-    messages.push(opened_twice());
+    messages.extend(of_files().await);
 
     let page = include_str!("../../docs/errors.md");
     // A message stands in a line of its own, indented as code.

@@ -408,5 +408,7 @@ fn a_file_may_hold_bare_keys_and_becomes_a_document_when_the_ring_changes_it() {
         write(bad);
         let error = KeyRing::open(folder.keys()).unwrap_err().to_string();
         assert!(error.contains("session.keys") && !error.contains("hunter2"), "{bad:?}: {error}");
+        let reason = if bad.trim().is_empty() { "needs at least one" } else { "this text has 7 bytes" };
+        assert!(error.contains(reason) && !error.contains('{'), "{bad:?}: {error}");
     }
 }

@@ -63,6 +63,14 @@ async fn a_rolling_deploy_in_two_steps_loses_no_session() {
 
 #[cfg(unix)]
 #[test]
+fn a_key_file_that_is_not_there_is_named_by_its_absolute_path() {
+    let error = KeyRing::open("no-folder/session.keys").unwrap_err().to_string();
+    let path = std::env::current_dir().unwrap().join("no-folder/session.keys");
+    assert!(error.contains(path.to_str().unwrap()), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
 fn a_key_file_is_made_once_with_mode_0600_and_one_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let folder =

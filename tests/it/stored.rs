@@ -559,7 +559,7 @@ async fn the_store_has_its_own_limit_exactly_and_the_subject_has_to_fit_the_refe
         let Placement::Store { bytes } = session.placement() else { panic!() };
         assert!(bytes <= limit && bytes > limit - 32);
         let subject = session.set_subject("s".repeat(4_000)).unwrap_err();
-        assert!(matches!(subject, InsertError::TooLarge { limit: 4_096, .. }));
+        assert!(matches!(subject, InsertError::SubjectTooLong { limit: 4_096, .. }));
         session.set_subject("s".repeat(2_500)).unwrap();
     })
     .await;

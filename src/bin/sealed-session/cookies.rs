@@ -65,6 +65,12 @@ impl Found {
     /// In a bare value, in `name=value`, or in a header with any number of cookies.
     fn read(name: &str) -> Result<Self, Failure> {
         let text = input("a cookie, or a Cookie or Set-Cookie header,")?;
+        let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
+        if lines > 1 {
+            return Err(Failure::mistake(format!(
+                "standard input has {lines} lines; give one cookie at a time"
+            )));
+        }
         let header = text.split_once(':').filter(|(name, _)| {
             ["cookie", "set-cookie"].contains(&name.trim().to_ascii_lowercase().as_str())
         });

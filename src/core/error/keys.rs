@@ -11,11 +11,9 @@ use super::{Source, debug_in_full};
 #[non_exhaustive]
 pub enum KeyError {
     /// The text is not base64url.
-    #[error(
-        "a key is 43 characters of base64url (A-Z a-z 0-9 - _), but {found}; make one with `sealed-session keygen` or `Key::generate()`"
-    )]
+    #[error("a key is 43 characters of base64url (A-Z a-z 0-9 - _), but {found}")]
     Encoding {
-        /// What was found instead; never the text itself.
+        /// What was found instead, and what helps; never the text itself.
         found: String,
     },
     /// The secret given to [`Key::derive_from`](crate::Key::derive_from) is too easy to guess.
@@ -54,7 +52,7 @@ pub enum KeyError {
     Io {
         /// "read", "create" or the like.
         action: &'static str,
-        /// The file.
+        /// The file, by its absolute path.
         path: PathBuf,
         /// The operating system's answer.
         source: std::io::Error,
@@ -67,15 +65,12 @@ pub enum KeyError {
         /// What is wrong with it, and what makes it right.
         reason: String,
     },
-    /// What should be a key document is none.
-    #[error(
-        "{} is not a valid key document: {reason}; it looks like {}",
-        file(path.as_ref()), r#"{"version":1,"keys":[{"key":"..","state":"primary"}]}"#
-    )]
+    /// What should be a key document, or a key file with a document or keys, is neither.
+    #[error("{} is not usable: {reason}", file(path.as_ref()))]
     Document {
         /// The file, if it is one.
         path: Option<PathBuf>,
-        /// What is wrong with it.
+        /// What is wrong with it, and what would be right.
         reason: String,
     },
     /// The text is no key id.

@@ -11,6 +11,7 @@ use crate::core::error::KeyError;
 
 /// The version of the document.
 const VERSION: u32 = 1;
+const LIKE: &str = r#"a valid key document looks like {"version":1,"keys":[{"key":"..","state":"primary"}]}"#;
 
 /// A key and what it may do, as it was written down.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,7 +66,8 @@ enum Word {
 /// Reads a document, or a list of keys.
 pub(super) fn parse(text: &str) -> Result<Vec<Member>, KeyError> {
     if text.trim_start().starts_with('{') {
-        return read(text).map_err(|reason| KeyError::Document { path: None, reason });
+        return read(text)
+            .map_err(|reason| KeyError::Document { path: None, reason: format!("{reason}; {LIKE}") });
     }
     if text.trim().is_empty() {
         return Err(KeyError::Empty);

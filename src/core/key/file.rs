@@ -1,7 +1,7 @@
 //! The key file: keys, as a document or a list, which nobody but its owner knows and nobody else can replace.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,8 +12,12 @@ use super::custody;
 use super::document::{self, Member};
 use super::follow::KeyBacking;
 use super::{Key, KeyRing};
-use crate::core::error::KeyError;
+use crate::core::error::{KeyError, in_full};
 use crate::core::random;
+
+const A_FOLDER: &str = "it is a folder; did a container mount a file that was not there?";
+const RAW_BYTES: &str = "it holds raw bytes; a key is 43 characters of base64url, to which \
+                         `base64 | tr '+/' '-_' | tr -d '='` converts 32 bytes";
 
 /// A key file, for whoever has more to say about it than where it is; else [`KeyRing::open`] does.
 ///
@@ -136,6 +140,10 @@ impl KeyFile {
     }
 
     fn opened(&self, path: &Path) -> Result<File, KeyError> {
+        // Before anything is said of a folder's mode. What cannot be looked at is told when it is opened.
+        if path.is_dir() {
+            return Err(failed("read", path)(io::Error::new(io::ErrorKind::IsADirectory, A_FOLDER)));
+        }
         #[cfg(unix)]
         if !self.allow_readable {
             return custody::opened(path);
@@ -168,13 +176,13 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
 
 fn read_from(path: &Path, file: &File) -> Result<(Vec<Member>, Stamp), KeyError> {
     let metadata = file.metadata().map_err(failed("read", path))?;
-    let text = Zeroizing::new(io::read_to_string(file).map_err(failed("read", path))?);
-    let members = document::parse(&text).map_err(|error| {
-        let reason = match error {
-            KeyError::Document { reason, .. } => reason,
-            error => error.to_string(),
-        };
-        KeyError::Document { path: Some(path.into()), reason }
+    let mut bytes = Zeroizing::new(Vec::new());
+    (&*file).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    let unusable = |reason| KeyError::Document { path: Some(path.into()), reason };
+    let text = str::from_utf8(&bytes).map_err(|_| unusable(RAW_BYTES.into()))?;
+    let members = document::parse(text).map_err(|error| match error {
+        KeyError::Document { reason, .. } => unusable(reason),
+        error => unusable(in_full(&error)),
     })?;
     Ok((members, Stamp::of(&metadata)))
 }
@@ -196,7 +204,11 @@ fn create(path: &Path, members: &[Member]) -> Result<(), KeyError> {
 }
 
 pub(super) fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> KeyError {
-    move |source| KeyError::Io { action, path: path.into(), source }
+    // A relative path does not tell in which folder it was looked for.
+    move |source| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+        KeyError::Io { action, path, source }
+    }
 }
 
 /// A complete file under a name of its own, which is gone when this is dropped.

@@ -21,7 +21,7 @@ impl Session {
     /// request has changed.
     ///
     /// # Errors
-    /// [`InsertError::EmptySubject`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
+    /// [`InsertError::EmptySubject`], [`InsertError::SubjectTooLong`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
     /// [`InsertError::Committed`], [`InsertError::CrossSite`]. The session stays as it was.
     ///
     /// # Security
@@ -65,7 +65,7 @@ impl Session {
     /// to stays: it is the same one.
     ///
     /// # Errors
-    /// [`InsertError::EmptySubject`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
+    /// [`InsertError::EmptySubject`], [`InsertError::SubjectTooLong`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
     /// [`InsertError::Committed`], [`InsertError::CrossSite`]. The session stays as it was.
     pub fn set_subject(&self, subject: impl Into<String>) -> Result<(), InsertError> {
         let subject: String = subject.into();

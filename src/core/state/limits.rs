@@ -67,10 +67,15 @@ impl Limits {
 
     /// Whether a session of this subject with these entries fits its place.
     pub(super) fn check_subject(&self, subject: &str, entries: &Entries) -> Result<(), InsertError> {
-        self.check(match self.stored {
-            None => self.encoded_len(Some(subject), entries.extent()),
-            Some(_) => self.reference_len(Some(subject)),
-        })
+        let alone = self.reference_len(Some(subject));
+        if alone > self.max_plaintext {
+            let (size, limit) = (self.name_value(alone), self.max_name_value);
+            return Err(InsertError::SubjectTooLong { size, limit });
+        }
+        match self.stored {
+            None => self.check(self.encoded_len(Some(subject), entries.extent())),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Whether a session of this subject with so much of entries fits its place.

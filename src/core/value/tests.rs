@@ -316,3 +316,29 @@ fn what_is_nested_too_deeply_to_be_read_is_refused_when_it_is_written() {
     round_trips(vec![vec![vec![0x90_u8; 3]; 100]; 3]);
     round_trips(ByteBuf::from(vec![0x91; 2_000]));
 }
+
+#[test]
+fn a_value_of_another_kind_is_named_in_words() {
+    let told = |value: Json| decode::<u32>(&encode(&value).unwrap()).unwrap_err().to_string();
+    assert_eq!(told(json!("ada")), "it holds a string where another type is expected");
+    assert_eq!(told(json!("x".repeat(40))), "it holds a string where another type is expected");
+    assert_eq!(told(json!([1])), "it holds a list where another type is expected");
+    assert_eq!(told(json!({ "n": 1 })), "it holds a map where another type is expected");
+    // These serde names itself.
+    assert_eq!(told(json!(true)), "invalid type: boolean `true`, expected u32");
+    assert_eq!(told(json!(null)), "invalid type: unit value, expected u32");
+    let bytes = encode(&ByteBuf::from([1, 2])).unwrap();
+    let error = decode::<u32>(&bytes).unwrap_err().to_string();
+    assert_eq!(error, "it holds bytes where another type is expected");
+    for value in [json!(0), json!(-1), json!(300), json!(-300), json!(u64::MAX), json!(i64::MIN)] {
+        assert_eq!(kind(encode(&value).unwrap()[0]), "an integer", "{value}");
+    }
+    for (value, named) in [
+        (encode(&1.5_f32), "a float"),
+        (encode(&1.5), "a float"),
+        (encode(&[0_u16; 20][..]), "a list"),
+        (encode(&BTreeMap::from_iter((0..20).map(|n| (n, n)))), "a map"),
+    ] {
+        assert_eq!(kind(value.unwrap()[0]), named);
+    }
+}
