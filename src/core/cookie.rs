@@ -28,16 +28,6 @@ pub enum SameSite {
     None,
 }
 
-impl SameSite {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Strict => "SameSite::Strict",
-            Self::Lax => "SameSite::Lax",
-            Self::None => "SameSite::None",
-        }
-    }
-}
-
 /// Whether the cookie carries `Secure`, without which it would also travel over plain HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -116,16 +106,14 @@ impl CookieConfig {
                 );
             }
         }
-        match (self.same_site, self.secure) {
-            (SameSite::None, Secure::Always) => Ok(()),
-            (SameSite::None, secure) => {
-                Err(ConfigError::NeedsSecure { attribute: "SameSite=None", secure: secure.as_str() })
+        let needs_secure =
+            [(self.same_site == SameSite::None, "SameSite=None"), (self.partitioned, "Partitioned")];
+        for (set, attribute) in needs_secure {
+            if set && self.secure != Secure::Always {
+                return Err(ConfigError::NeedsSecure { attribute, secure: self.secure.as_str() });
             }
-            (same_site, _) if self.partitioned => {
-                Err(ConfigError::NeedsSameSiteNone { same_site: same_site.as_str() })
-            }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     fn validate_name(&self) -> Result<(), ConfigError> {

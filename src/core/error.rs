@@ -73,14 +73,6 @@ pub enum ConfigError {
         /// The setting found.
         secure: &'static str,
     },
-    /// A cookie jar per top-level site, and a cookie that is not sent from any other site's page.
-    #[error(
-        "partitioned is for pages in frames of other sites, which a cookie reaches only with same_site(SameSite::None), but same_site is {same_site}"
-    )]
-    NeedsSameSiteNone {
-        /// The setting found.
-        same_site: &'static str,
-    },
     /// A span of time is zero, below a millisecond, or beyond reason.
     #[error("{setting} is {}; it must be from {} to {}{}", span(*value), span(*min), span(*max), instead(setting, *value))]
     OutOfRange {

@@ -210,7 +210,7 @@ async fn contradictions_are_errors_of_build_that_name_what_would_be_right() {
         &|b| b.cookie_name("s").same_site(SameSite::None).secure(Secure::Never),
         "SameSite=None needs secure",
     );
-    refused(&|b| b.partitioned(true), "only with same_site(SameSite::None), but same_site is SameSite::Lax");
+    refused(&|b| b.cookie_name("s").partitioned(true).secure(Secure::Auto), "Partitioned needs secure");
     refused(&|b| b.domain("example.com"), "no domain is set");
     refused(&|b| b.path("/app"), "the path is `/`");
     refused(&|b| b.http_only(false), "http_only(true)");

@@ -40,7 +40,6 @@ fn of_configuration() -> Vec<String> {
         message(builder().secure(Secure::Never).build()),
         message(builder().path("shop").build()),
         message(builder().cookie_name("s").secure(Secure::Auto).same_site(SameSite::None).build()),
-        message(builder().partitioned(true).build()),
         message(builder().lifetime(Lifetime::new(Duration::ZERO)).build()),
         message(builder().lifetime(Lifetime::new(seconds(60)).active(Duration::ZERO)).build()),
         message(builder().lifetime(Lifetime::new(seconds(60)).absolute(Duration::ZERO)).build()),

@@ -72,8 +72,7 @@ impl SessionsBuilder {
         self
     }
 
-    /// The `Partitioned` attribute: a cookie jar per top-level site (CHIPS); the default is false. It needs
-    /// [`SameSite::None`], without which no frame of another site has the cookie.
+    /// The `Partitioned` attribute: a cookie jar per top-level site (CHIPS); the default is false.
     pub fn partitioned(mut self, partitioned: bool) -> Self {
         self.cookie.partitioned = partitioned;
         self
