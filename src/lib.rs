@@ -69,6 +69,7 @@
 //! | `memory`, `redb`, `redis`, `mongodb`, `postgres`, `mysql`, `sqlite` | no | the [`store`] of that name |
 //! | `conformance` | no | `store::conformance`, the tests that every store has to pass |
 //! | `metrics` | no | counters and histograms of what happens, see [`Event`] and `docs/metrics.md` |
+//! | `device-binding` | no | sessions that are bound to the device of their browser, see [stolen cookies](guide::device_binding) |
 //! | `cli` | no | the command line tool `sealed-session` |
 //! | `aws-lc-rs` | no | AES-256-GCM by AWS-LC: the same cookies, sealed in two thirds of the time or less; needs a C compiler |
 //!
