@@ -46,8 +46,29 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Source> {
         rmp_serde::decode::Error::TypeMismatch(marker) => {
             format!("it holds {} where another type is expected", kind(marker.to_u8())).into()
         }
+        rmp_serde::decode::Error::Syntax(text) => without_values(&text).into(),
         error => error.into(),
     })
+}
+
+/// What serde, or the type's own code, says of a value that it cannot read, without what it quotes of that: errors reach the
+/// log. What was expected stays, and so do the names of fields.
+fn without_values(text: &str) -> String {
+    let names_field =
+        ["missing field", "unknown field", "duplicate field"].iter().any(|head| text.starts_with(head));
+    let is_serdes =
+        ["invalid type", "invalid value", "unknown variant"].iter().any(|head| text.starts_with(head));
+    let (found, expected) = match text.rsplit_once(", expected ") {
+        Some((found, expected)) if is_serdes => (found, format!(", expected {expected}")),
+        _ => (text, String::new()),
+    };
+    let is_quote = |c| c == '"' || c == '`' || c == '\'';
+    match (found.find(is_quote), found.rfind(is_quote)) {
+        (Some(first), Some(last)) if !names_field => {
+            format!("{}\"..\"{}{expected}", &found[..first], &found[last + 1..])
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// What begins with this byte (the MessagePack specification, "Formats").

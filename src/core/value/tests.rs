@@ -325,7 +325,7 @@ fn a_value_of_another_kind_is_named_in_words() {
     assert_eq!(told(json!([1])), "it holds a list where another type is expected");
     assert_eq!(told(json!({ "n": 1 })), "it holds a map where another type is expected");
     // These serde names itself.
-    assert_eq!(told(json!(true)), "invalid type: boolean `true`, expected u32");
+    assert_eq!(told(json!(true)), "invalid type: boolean \"..\", expected u32");
     assert_eq!(told(json!(null)), "invalid type: unit value, expected u32");
     let bytes = encode(&ByteBuf::from([1, 2])).unwrap();
     let error = decode::<u32>(&bytes).unwrap_err().to_string();
@@ -340,5 +340,51 @@ fn a_value_of_another_kind_is_named_in_words() {
         (encode(&BTreeMap::from_iter((0..20).map(|n| (n, n)))), "a map"),
     ] {
         assert_eq!(kind(value.unwrap()[0]), named);
+    }
+}
+
+/// Errors of reading are logged by whoever answers them with 500.
+#[test]
+fn what_cannot_be_read_is_not_quoted() {
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    enum Role {
+        User,
+        Admin,
+    }
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Cart {
+        items: u8,
+    }
+    #[derive(Debug)]
+    struct Picky;
+    impl<'de> serde::Deserialize<'de> for Picky {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let text = String::deserialize(deserializer)?;
+            Err(serde::de::Error::custom(format!("no address: {text:?} at 1")))
+        }
+    }
+
+    fn told<T: serde::de::DeserializeOwned + std::fmt::Debug>(value: impl serde::Serialize) -> String {
+        decode::<T>(&encode(&value).unwrap()).unwrap_err().to_string()
+    }
+
+    let secret = "s3cret, expected \"`s3cret";
+    for (text, expected) in [
+        (told::<Vec<u32>>(secret), "invalid type: string \"..\", expected a sequence"),
+        (told::<Vec<u32>>(44_444), "invalid type: integer \"..\", expected a sequence"),
+        (told::<Vec<u32>>(4.25), "invalid type: floating point \"..\", expected a sequence"),
+        (told::<char>(secret), "invalid value: string \"..\", expected a character"),
+        (told::<std::num::NonZeroU8>(0), "invalid value: integer \"..\", expected a nonzero u8"),
+        (told::<Role>(secret), "unknown variant \"..\", expected `User` or `Admin`"),
+        (told::<Picky>(secret), "no address: \"..\" at 1"),
+        (told::<(u8, u8)>(vec![1]), "invalid length 1, expected a tuple of size 2"),
+        (told::<Cart>(serde_json::json!({"total": secret})), "unknown field `total`, expected `items`"),
+        (told::<Cart>(serde_json::json!({})), "missing field `items`"),
+    ] {
+        assert!(!text.contains("s3cret") && !text.contains("44444") && !text.contains("4.25"), "{text}");
+        assert_eq!(text, expected);
     }
 }
