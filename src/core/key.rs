@@ -340,6 +340,8 @@ mod tests {
         for secret in [
             &b"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"[..],
             b"0f3b8e1d6a2c4f7e9b1d3a5c7e9f0b2d",
+            // As few different bytes as may be.
+            b"01234567765432100246135776543012",
             b"tgX9m2LQvR7pWc4YzKd8NfHs3JbAeU6T",
             b"xQzTbWmLpKcJvHgFdSaYnRuEiOoPtXbZqMwN",
         ] {
@@ -387,7 +389,7 @@ mod tests {
         let key = Key::from_bytes(*b"0123456789abcdef0123456789abcdef");
         let ring = KeyRing::new(key.clone());
         for printed in [format!("{key:?}"), format!("{key:#?}"), format!("{ring:?}"), format!("{ring:#?}")] {
-            assert!(printed.len() < 60, "{printed}");
+            assert!(printed.len() < 60 && printed.contains(&key.id().to_string()), "{printed}");
             assert!(!printed.contains("0123") && !printed.contains("MDEy") && !printed.contains("30313233"));
         }
     }
