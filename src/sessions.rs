@@ -8,10 +8,14 @@ mod device;
 mod fetch;
 pub(crate) mod flash;
 mod inspect;
+#[cfg(any(feature = "actix", feature = "tower"))]
+pub(crate) mod scopes;
 pub(crate) mod transient;
 
 use std::fmt;
 use std::sync::Arc;
+#[cfg(any(feature = "actix", feature = "tower"))]
+use std::sync::OnceLock;
 
 #[cfg(all(feature = "device-binding", feature = "tower"))]
 pub(crate) use self::device::DeviceAnswer;
@@ -88,6 +92,9 @@ pub(crate) struct Core {
     pub(crate) revoking: Option<Revoking>,
     /// Likewise: the lists of subjects' sessions.
     pub(crate) roster: Option<Roster>,
+    /// Set where another scope has the same cookie.
+    #[cfg(any(feature = "actix", feature = "tower"))]
+    pub(crate) shared_cookie: OnceLock<scopes::SharedCookie>,
 }
 
 /// A request's session, as far as it is known without waiting.
@@ -202,11 +209,6 @@ impl Sessions {
     #[cfg(any(feature = "actix", feature = "tower"))]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.core, &other.core)
-    }
-
-    #[cfg(any(feature = "actix", feature = "tower"))]
-    pub(crate) fn cookie_name(&self) -> &str {
-        self.core.cookie.name()
     }
 
     /// The session of a request with these `Cookie` headers: the one that they carry, or else a new one. Nothing in a

@@ -238,6 +238,35 @@ async fn a_failure_has_the_session_in_the_log_and_a_missing_middleware_is_told_t
         let lines: Vec<&str> = text.lines().collect();
         assert!(!lines.is_empty() && lines.iter().all(|line| line.contains(&told)), "{told} in {text}");
     }
+    // A task that outlives its request, or goes on beside it, leaves nothing behind for the next one in its thread; and of two
+    // sessions of one request none is told, rather than the wrong one.
+    enum Admin {}
+    async fn strays(request: axum::extract::Request) -> Result<&'static str, InsertError> {
+        use sealed_session::tower::SessionExt as _;
+        let (parts, _) = request.into_parts();
+        tokio::spawn(async move { drop(parts.session().await) }).await.unwrap();
+        Ok("")
+    }
+    async fn both(one: Session, other: sealed_session::Scoped<Admin>) -> Result<&'static str, ValueError> {
+        assert_ne!(one.id(), other.id());
+        one.get::<u32>("name").map(|_| "")
+    }
+    let admin = Sessions::builder(sessions.keys().clone()).cookie_name("admin").build().unwrap();
+    let of_admin = admin.issue(|session| session.insert("name", "root")).await.unwrap();
+    let app = axum::Router::new()
+        .route("/strays", get(strays))
+        .route("/both", get(both))
+        .route("/fails", get(|| async { Err::<&str, _>(InsertError::Destroyed) }))
+        .layer(SessionLayer::new(sessions.clone()))
+        .layer(SessionLayer::scoped::<Admin>(admin));
+    for (path, status) in [("/strays", 200), ("/fails", 500), ("/both", 500)] {
+        let request = axum::http::Request::get(path).header("cookie", format!("{cookie}; {of_admin}"));
+        let request = request.body(axum::body::Body::empty());
+        assert_eq!(app.clone().oneshot(request.unwrap()).await.unwrap().status(), status, "{path}");
+        let text = String::from_utf8(taken()).unwrap();
+        assert_eq!(text.contains("answered with 500"), status == 500, "{text}");
+        assert!(!text.contains("session="), "{path}: {text}");
+    }
     // Of a request that has none, none is told.
     let error = InsertError::Destroyed;
     drop(actix_web::ResponseError::error_response(&error));

@@ -7,7 +7,7 @@
 //! | the request | verdict |
 //! |---|---|
 //! | `GET`, `HEAD`, `OPTIONS`, `TRACE`, and no handshake of a websocket | not judged: these change nothing (RFC 9110, section 9.2.1) |
-//! | one `Origin`, and it is trusted: siblings and sign-ins are what browsers call `same-site` and `cross-site` | own |
+//! | one `Origin`, and it is trusted, but is not this host and port over plain HTTP where the cookie is `Secure`: siblings and sign-ins are what browsers call `same-site` and `cross-site` | own |
 //! | one `Sec-Fetch-Site`: `same-origin`, `none` | own |
 //! | one `Sec-Fetch-Site`: `same-site` | as the policy says |
 //! | any other `Sec-Fetch-Site`, or several | foreign |
@@ -216,11 +216,11 @@ impl Guard {
             Values::One(value) => Origin::parse(value),
             _ => None,
         };
-        // One that is this host itself over plain HTTP would log in, and have no cookie of it.
-        if parsed
-            .as_ref()
-            .is_some_and(|origin| self.trusted.contains(origin) && !self.lacks_cookie(origin, head))
-        {
+        // This host's own page over plain HTTP would log in, and have no cookie of it. Its port tells that the request is such
+        // one too.
+        if parsed.as_ref().is_some_and(|origin| {
+            self.trusted.contains(origin) && !(origin.port != Some(80) && self.lacks_cookie(origin, head))
+        }) {
             return true;
         }
         match (site, origin) {

@@ -342,8 +342,9 @@ pub enum InsertError {
     /// Another site's page has made the request, so it may neither begin nor change a session
     /// ([`CrossSite`](crate::CrossSite)). Answered with 403.
     #[error(
-        "this request counts as another site's, so it may neither begin nor change a session; the log's event `cross_site` \
-         says why, and what would help"
+        "this request counts as another site's, so it may neither begin nor change a session; if the page is yours, name its origin \
+         by `trusted_origin`, or your own where a proxy rewrites `Host`, and use HTTPS or http://localhost; the log's event \
+         `cross_site` (level DEBUG) has what was compared"
     )]
     CrossSite,
     /// The response has left already, and this change can no longer reach the browser.

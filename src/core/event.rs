@@ -16,7 +16,8 @@ use crate::core::record::SessionId;
 /// [`as_str`](Self::as_str), `session` the [`LogId`](crate::LogId), `former` that from before a renewal, `reason` a word, `bytes` a
 /// size, `key` a key id, `operation` and `error` what the store was asked and said, `origin` and `host` those of a request that was
 /// refused as another site's. What somebody should look into is of the
-/// level `WARN`, new keys are `INFO`, the rest is `DEBUG`; a cookie of an unknown key is `WARN` once a minute. The message is `Display`, a sentence for people. Waiting for the store happens in the spans
+/// level `WARN`, new keys are `INFO`, the rest is `DEBUG`; a cookie of an unknown key is `WARN` once a minute, and so
+/// is a request that counts as another site's for plain HTTP or for want of an `Origin`. The message is `Display`, a sentence for people. Waiting for the store happens in the spans
 /// `session.load` and `session.commit` of that target, which have the field `session` too. Never logged are values, keys, subjects
 /// and ids. A hook that logs an event by `{:?}` does not log ids either.
 ///
@@ -281,13 +282,21 @@ impl Event {
             | Self::Conflicted { .. }
             | Self::Unconfirmed { .. }
             | Self::CrossSite { refused: true, .. }
-            | Self::CrossSite { reason: CrossSiteReason::PlainHttp | CrossSiteReason::Unnamed, .. }
             | Self::HeadOverBudget { .. }
             | Self::KeysFailed { .. } => true,
             Self::Rejected { reason, .. } => matches!(reason, Rejection::Missing | Rejection::RevokedKey(_)),
             Self::DeviceRefused { reason, .. } => *reason == DeviceRefusal::Signature,
             _ => false,
         }
+    }
+
+    /// Whether it may be a mistake in the deployment, and may as well be anybody's cookie or request.
+    fn may_be_a_mistake(&self) -> bool {
+        matches!(
+            self,
+            Self::Rejected { reason: Rejection::UnknownKey(_), .. }
+                | Self::CrossSite { reason: CrossSiteReason::PlainHttp | CrossSiteReason::Unnamed, .. }
+        )
     }
 
     /// The session that it is about.

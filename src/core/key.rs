@@ -234,9 +234,18 @@ impl FromStr for Key {
     /// [`KeyError::Encoding`] for anything else, and for one character all over, which stands for a key and is none.
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
+        match is_one_character(text) {
+            true => Err(KeyError::Encoding { found: instead_of_a_key(text) }),
+            false => Self::read(text),
+        }
+    }
+}
+
+impl Key {
+    /// Reads whatever [`export`](Self::export) may have written.
+    fn read(text: &str) -> Result<Self, KeyError> {
         let mut root = Zeroizing::new([0; KEY_LEN]);
         if text.len() != KEY_TEXT_LEN
-            || is_one_character(text)
             || URL_SAFE_NO_PAD.decode_slice_unchecked(text, root.as_mut_slice()) != Ok(KEY_LEN)
         {
             return Err(KeyError::Encoding { found: instead_of_a_key(text) });

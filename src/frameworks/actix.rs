@@ -43,8 +43,8 @@ use crate::core::cookie::SetCookies;
 use crate::core::cross_site::request_head;
 use crate::core::error::CommitError;
 use crate::frameworks::current;
+use crate::frameworks::extract::scope_name;
 pub use crate::frameworks::extract::{Scoped, Site, Subject};
-use crate::frameworks::extract::{ScopedCookies, scope_name};
 pub use crate::frameworks::login_guard::LoginGuard;
 use crate::frameworks::response::{
     Additions, Length, UNKNOWN_HEAD, head_bytes, headers_of, outlives_failure,
@@ -102,14 +102,15 @@ impl SessionMiddleware {
     /// what one of them ends the others hear of from the store, within [`Revocation`](crate::Revocation)'s time.
     #[must_use]
     pub fn new(sessions: Sessions) -> Self {
-        Self { sessions, scope: PhantomData }
+        Self::scoped(sessions)
     }
 
     /// The middleware behind the extractor [`Scoped<S>`]. `S` is any type of the application; it is only a name. Its sessions need a
-    /// [`cookie_name`](crate::SessionsBuilder::cookie_name) of their own: with one cookie for two scopes, whoever asks for either gets
-    /// a 500, and the log says so.
+    /// [`cookie_name`](crate::SessionsBuilder::cookie_name) of their own. With one cookie and one key for two scopes of a process,
+    /// nobody gets a session of either: a 500, and the log says why.
     #[must_use]
     pub fn scoped<S: 'static>(sessions: Sessions) -> SessionMiddleware<S> {
+        sessions.stand_for(TypeId::of::<S>(), scope_name::<S>());
         SessionMiddleware { sessions, scope: PhantomData }
     }
 }
@@ -183,12 +184,6 @@ where
         let slot = match outer {
             None => {
                 let inner = Rc::new(SlotInner::new(Rc::clone(&self.sessions)));
-                if TypeId::of::<S>() != TypeId::of::<Site>() {
-                    let mut extensions = request.extensions_mut();
-                    let mut scoped = extensions.remove::<ScopedCookies>().unwrap_or_default();
-                    scoped.add::<S>(&self.sessions);
-                    extensions.insert(scoped);
-                }
                 request.extensions_mut().insert(Slot::<S> { inner: Rc::clone(&inner), scope: PhantomData });
                 Some(inner)
             }
@@ -270,6 +265,7 @@ where
                 let response = poll_ready!(inner.poll(context));
                 let Some(slot) = this.slot.take() else { return Poll::Ready(unchanged(response)) };
                 let Some(loaded) = slot.loaded.get() else { return Poll::Ready(unchanged(response)) };
+                current::note(&loaded.session);
                 let counted = slot.sessions.counts_response_head();
                 let flash = slot.flash.get().map_or(0, |flash| flash.head_bytes(loaded.secure));
                 let response_head_bytes = flash

@@ -5,32 +5,61 @@ use std::cell::Cell;
 use crate::core::record::{LogId, SessionId};
 use crate::core::session::Session;
 
-thread_local! {
-    static CURRENT: Cell<SessionId> = const { Cell::new(SessionId::NONE) };
+/// Whose errors are answered. Where it cannot be told, the log names no session rather than another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Current {
+    /// No request is being worked on.
+    None,
+    Nobody,
+    One(SessionId),
+    /// Of two scopes, or of a request within a request.
+    Several,
 }
 
-/// One turn of a request's work. When it is over, the thread goes on with another request.
-pub(crate) struct Turn(());
+thread_local! {
+    static CURRENT: Cell<Current> = const { Cell::new(Current::None) };
+}
+
+impl Current {
+    fn and(self, session: &Session) -> Self {
+        match (self, session.with(|state| state.header.id)) {
+            (_, SessionId::NONE) => self,
+            (Self::None | Self::Nobody, id) => Self::One(id),
+            (Self::One(known), id) if known == id => self,
+            (Self::One(_) | Self::Several, _) => Self::Several,
+        }
+    }
+}
+
+/// One turn of a request's work. When it is over, the thread goes on with what it did before.
+pub(crate) struct Turn(Current);
 
 /// Begins a turn of a request, whose session may have been loaded before.
 pub(crate) fn turn(loaded: Option<&Session>) -> Turn {
-    loaded.into_iter().for_each(note);
-    Turn(())
+    let before = CURRENT.get();
+    let around = if before == Current::None { Current::Nobody } else { before };
+    CURRENT.set(loaded.map_or(around, |session| around.and(session)));
+    Turn(before)
 }
 
-/// This is the session of the request whose turn it is.
+/// This is the session of the request whose turn it is, if it is any's.
 pub(crate) fn note(session: &Session) {
-    CURRENT.set(session.with(|state| state.header.id));
+    let current = CURRENT.get();
+    if current != Current::None {
+        CURRENT.set(current.and(session));
+    }
 }
 
 /// What the log calls the session, if there is one that has an id already.
 pub(crate) fn log_id() -> Option<LogId> {
-    let id = CURRENT.get();
-    (id != SessionId::NONE).then(|| id.log_id())
+    match CURRENT.get() {
+        Current::One(id) => Some(id.log_id()),
+        _ => None,
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        CURRENT.set(SessionId::NONE);
+        CURRENT.set(self.0);
     }
 }

@@ -6,51 +6,12 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use crate::core::session::Session;
-use crate::sessions::Sessions;
 
 /// What the scope is called in messages: where it is found, which of ours the application need not know.
 pub(crate) fn scope_name<S: 'static>() -> &'static str {
     match TypeId::of::<S>() == TypeId::of::<Site>() {
         true => "sealed_session::Site",
         false => type_name::<S>(),
-    }
-}
-
-/// The scoped sessions of a request, by which it is noticed that two have one cookie. That of no scope is not among them.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ScopedCookies(Vec<(&'static str, Sessions)>);
-
-impl ScopedCookies {
-    pub(crate) fn add<S: 'static>(&mut self, sessions: &Sessions) {
-        self.0.push((scope_name::<S>(), sessions.clone()));
-    }
-}
-
-/// Two scopes have the same cookie, so that whoever is logged in to one would be to the other.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the sessions of scope `{one}` and of scope `{other}` are in one cookie, `{cookie}`, and so would be one session; give one \
-     of them a name of its own by `cookie_name`"
-)]
-pub(crate) struct SharedCookie {
-    one: &'static str,
-    other: &'static str,
-    cookie: String,
-}
-
-impl SharedCookie {
-    /// Whether this scope's cookie is that of another one around the request.
-    pub(crate) fn find<S: 'static>(
-        sessions: &Sessions,
-        site: Option<&Sessions>,
-        scoped: Option<&ScopedCookies>,
-    ) -> Option<Self> {
-        let (one, cookie) = (scope_name::<S>(), sessions.cookie_name());
-        let site = site.map(|site| (scope_name::<Site>(), site));
-        let scoped = scoped.into_iter().flat_map(|scoped| &scoped.0).map(|(scope, other)| (*scope, other));
-        let mut others = site.into_iter().chain(scoped).filter(|(scope, _)| *scope != one);
-        let (other, _) = others.find(|(_, other)| other.cookie_name() == cookie)?;
-        Some(Self { one, other, cookie: cookie.to_owned() })
     }
 }
 

@@ -116,8 +116,8 @@ use crate::core::cookie::SetCookies;
 use crate::core::cross_site::request_head;
 use crate::core::error::CommitError;
 use crate::frameworks::current;
+use crate::frameworks::extract::scope_name;
 pub use crate::frameworks::extract::{Scoped, Site, Subject};
-use crate::frameworks::extract::{ScopedCookies, scope_name};
 pub use crate::frameworks::login_guard::LoginGuard;
 use crate::frameworks::response::{
     Additions, Failure, Length, fail, failure_of, head_bytes, headers_of, outlives_failure, remove_cookie,
@@ -167,10 +167,11 @@ impl SessionLayer {
     }
 
     /// The layer behind the extractor [`Scoped<S>`]. `S` is any type of the application; it is only a name. Its sessions need a
-    /// [`cookie_name`](crate::SessionsBuilder::cookie_name) of their own: with one cookie for two scopes, whoever asks for either gets
-    /// a 500, and the log says so.
+    /// [`cookie_name`](crate::SessionsBuilder::cookie_name) of their own. With one cookie and one key for two scopes of a process,
+    /// nobody gets a session of either: a 500, and the log says why.
     #[must_use]
     pub fn scoped<S: 'static>(sessions: Sessions) -> SessionLayer<S> {
+        sessions.stand_for(TypeId::of::<S>(), scope_name::<S>());
         SessionLayer {
             sessions,
             #[cfg(feature = "device-binding")]
@@ -275,10 +276,6 @@ where
             None => {
                 let path_bytes = request.uri().path().len();
                 let inner = Arc::new(SlotInner::new(self.sessions.clone(), path_bytes));
-                if TypeId::of::<S>() != TypeId::of::<Site>() {
-                    let scoped = request.extensions_mut().get_or_insert_default::<ScopedCookies>();
-                    scoped.add::<S>(&self.sessions);
-                }
                 request.extensions_mut().insert(Slot::<S>::new(Arc::clone(&inner)));
                 Some(inner)
             }
@@ -360,6 +357,7 @@ where
                 let response = ready!(inner.poll(context))?;
                 let Some(slot) = this.slot.take() else { return Poll::Ready(Ok(response)) };
                 let Some(loaded) = slot.loaded.get() else { return Poll::Ready(Ok(response)) };
+                current::note(&loaded.session);
                 let counted = slot.sessions.counts_response_head();
                 let flash = slot.flash.get().map_or(0, |flash| flash.head_bytes(loaded.secure));
                 let response_head_bytes = if counted { head_of(&response) + flash } else { 0 };

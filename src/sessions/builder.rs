@@ -119,7 +119,8 @@ impl SessionsBuilder {
     /// a sign-in that comes back by a cross-site `POST` (Apple's, SAML). It may be called several times. None by default.
     ///
     /// Behind a proxy that rewrites `Host`, name the application's own origin, for websockets and whatever else comes
-    /// without `Sec-Fetch-Site`. A trusted origin is let in whatever `Sec-Fetch-Site` says: for that it is there.
+    /// without `Sec-Fetch-Site`. A trusted origin is let in whatever `Sec-Fetch-Site` says: for that it is there. Only this host
+    /// and port over plain HTTP is not, while the cookie is `Secure`: browsers would drop it, and nobody be logged in.
     pub fn trusted_origin(mut self, origin: impl Into<String>) -> Self {
         self.guard.trusted.push(origin.into());
         self
@@ -360,6 +361,8 @@ impl SessionsBuilder {
             rows,
             revoking,
             roster,
+            #[cfg(any(feature = "actix", feature = "tower"))]
+            shared_cookie: std::sync::OnceLock::new(),
         }))
     }
 }

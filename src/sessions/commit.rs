@@ -54,7 +54,7 @@ impl Sessions {
         session: &Session,
         context: CommitContext,
     ) -> Result<SetCookies, CommitError> {
-        self.check_home(session)?;
+        self.check_owner(session)?;
         let _access = session.lock_store_access().await;
         let outcome =
             self.core.carry_out(session, &context, |state| Plan::of(&self.core, state, &context)).await;
@@ -68,7 +68,7 @@ impl Sessions {
         session: &Session,
         context: CommitContext,
     ) -> Option<Result<SetCookies, CommitError>> {
-        if let Err(foreign) = self.check_home(session) {
+        if let Err(foreign) = self.check_owner(session) {
             return Some(Err(foreign));
         }
         let _access = match session.gate() {
@@ -79,7 +79,7 @@ impl Sessions {
         Some(Ok(self.core.with_device(session, lines)))
     }
 
-    fn check_home(&self, session: &Session) -> Result<(), CommitError> {
+    fn check_owner(&self, session: &Session) -> Result<(), CommitError> {
         let ours = session.limits().owner == self.core.limits.owner;
         if ours { Ok(()) } else { Err(CommitError::Foreign) }
     }

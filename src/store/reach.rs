@@ -91,7 +91,7 @@ impl<F: FnMut(bool)> Drop for Waiting<F> {
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// SharedConnect to reach one server.
+/// Attempts to connect to one server, each shared by all who wait for it.
 #[derive(Clone)]
 pub(super) struct SharedConnect<E> {
     state: Arc<Mutex<State<E>>>,

@@ -316,7 +316,8 @@ async fn with_one_cookie_for_two() -> String {
     use actix_web::{App, test, web};
     use sealed_session::{Scoped, SessionMiddleware};
     enum Admin {}
-    let sessions = || builder().cookie_name("session").build().unwrap();
+    let ring = KeyRing::new(Key::generate());
+    let sessions = || Sessions::builder(ring.clone()).cookie_name("session").build().unwrap();
     let app = App::new()
         .route("/", web::get().to(|_: Scoped<Admin>| async { "" }))
         .wrap(SessionMiddleware::new(sessions()))

@@ -349,3 +349,32 @@ async fn what_others_have_written_over_was_written_once_all_the_same() {
         }
     }
 }
+
+/// The same where a driver repeats the others' writes too, as it does with all of them when a cluster fails over: none of the places
+/// that a row has for former revisions is lost to that.
+#[tokio::test]
+async fn a_repeated_write_takes_one_place_among_those_that_a_row_remembers() {
+    let (bed, spy) = stored(|builder| builder);
+    let there = other_node(&bed, &spy, |builder| builder.revocation(Revocation::Off));
+    let jar = spilled(&bed).await;
+    let ours = loaded(&bed.sessions, &jar).await;
+    ours.increment("n", 1).unwrap();
+    let (sessions, theirs) = (there.sessions.clone(), loaded(&there.sessions, &jar).await);
+    let again = Arc::clone(&spy);
+    let others_write = move || {
+        for n in 0..4 {
+            theirs.increment("n", 10).unwrap();
+            if n == 1 {
+                again.conflict_with_itself();
+            }
+            let mut save = std::pin::pin!(theirs.save());
+            let polled = save.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(polled, Poll::Ready(Ok(()))), "nothing waits here");
+        }
+        drop(sessions);
+    };
+    spy.conflict_with_itself();
+    spy.before("repeat", others_write);
+    commit(&bed.sessions, &ours).await;
+    assert_eq!(loaded(&bed.sessions, &jar).await.get::<i64>("n").unwrap(), Some(1 + 1 + 40));
+}

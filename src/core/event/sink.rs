@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Event;
-use crate::core::error::{Rejection, in_full};
+use crate::core::error::in_full;
 use crate::core::key::{KeyRing, Reload};
 use crate::core::measure;
 
@@ -13,13 +13,13 @@ use crate::core::measure;
 #[derive(Clone, Default)]
 pub(crate) struct EventSink {
     hook: Option<EventHook>,
-    /// When an unknown key was last a warning.
+    /// When what anybody can cause was last a warning.
     warned: Arc<Mutex<Option<Instant>>>,
 }
 
-/// A cookie of an unknown key is a warning no more often than this: a lost key file refuses every cookie, and everybody can
-/// make some up.
-const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(60);
+/// What points to a mistake in the deployment, such as a lost key file, is a warning no more often than this where anybody can
+/// cause it too.
+const WARNED_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) type EventHook = Arc<dyn Fn(&Event) + Send + Sync>;
 
@@ -56,10 +56,8 @@ impl EventSink {
     pub(crate) fn tell(&self, event: &Event) {
         match event {
             Event::KeysReloaded { .. } => log!(INFO, event),
-            Event::Rejected { reason: Rejection::UnknownKey(_), .. } if self.warns_of_unknown_key() => {
-                log!(WARN, event);
-            }
             event if event.is_warning() => log!(WARN, event),
+            event if event.may_be_a_mistake() && self.warns() => log!(WARN, event),
             event => log!(DEBUG, event),
         }
         measure::event(event.as_str(), event.reason());
@@ -71,9 +69,9 @@ impl EventSink {
         }
     }
 
-    fn warns_of_unknown_key(&self) -> bool {
+    fn warns(&self) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        let warns = warned.is_none_or(|at| at.elapsed() >= UNKNOWN_KEY_EVERY);
+        let warns = warned.is_none_or(|at| at.elapsed() >= WARNED_EVERY);
         if warns {
             *warned = Some(Instant::now());
         }

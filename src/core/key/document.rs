@@ -113,7 +113,7 @@ fn read(text: &str) -> Result<Vec<Member>, String> {
 
 impl Entry<'_> {
     fn member(&self) -> Result<Member, String> {
-        let key = self.key.map(str::parse::<Key>).transpose().map_err(|e| format!("is unusable: {e}"))?;
+        let key = self.key.map(Key::read).transpose().map_err(|e| format!("is unusable: {e}"))?;
         let told = self.id.as_deref().map(str::parse::<KeyId>).transpose();
         let told = told.map_err(|e| format!("has an unusable id: {e}"))?;
         let id = match (&key, told) {

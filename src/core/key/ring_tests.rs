@@ -36,6 +36,19 @@ fn a_ring_from_the_environment_opens_and_seals_and_is_not_changed() {
 }
 
 #[test]
+fn what_a_ring_writes_it_reads_again_whatever_the_key() {
+    let folder = std::env::temp_dir().join(format!("sealed-session-ring-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("session.keys");
+    let ring = KeyRing::open_or_create(&path).unwrap();
+    let key = Key::from_bytes([0; 32]);
+    ring.rotate(key.clone()).unwrap();
+    let again = KeyRing::open(&path).map(|ring| ring.primary());
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(again.unwrap(), key.id());
+}
+
+#[test]
 fn rotating_moves_a_known_key_to_the_front_and_is_seen_by_clones() {
     let [a, b, c] = [1, 2, 3].map(|n| Key::from_bytes([n; 32]));
     let ring = KeyRing::from_keys([a.clone(), b.clone()]).unwrap();

@@ -6,8 +6,9 @@ use actix_web::{Error, HttpResponse, ResponseError};
 use crate::core::error::{
     CommitError, CsrfError, InsertError, RevokeError, StoreError, TransientError, ValueError,
 };
-use crate::frameworks::extract::{SharedCookie, scope_name};
+use crate::frameworks::extract::scope_name;
 use crate::frameworks::response::{Failure, fail, failure_of, refuse, remove_cookie};
+use crate::sessions::scopes::SharedCookie;
 
 /// A handler asks for a session that no middleware provides.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,5 @@
 //! The session of a request: loaded by the first who asks, handed out by extractors and by `SessionExt`.
 
-use std::any::TypeId;
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::future::{Future, Ready, ready};
@@ -19,7 +18,7 @@ use super::errors::{CrossSiteRequest, NotAuthenticated, NotWrapped, told};
 use crate::core::cookie::Secure;
 use crate::core::session::Session;
 use crate::frameworks::current;
-use crate::frameworks::extract::{Scoped, SharedCookie, Site, Subject};
+use crate::frameworks::extract::{Scoped, Site, Subject};
 use crate::sessions::flash::Flash;
 use crate::sessions::{Opening, Sessions};
 
@@ -238,19 +237,10 @@ impl SessionExt for ServiceRequest {
 }
 
 pub(super) fn load<S: 'static>(request: &HttpRequest) -> Loading<Session> {
-    let extensions = request.extensions();
-    let Some(slot) = extensions.get::<Slot<S>>().map(|slot| Rc::clone(&slot.inner)) else {
-        return Loading::ready(Err(NotWrapped::told::<S>()));
-    };
-    let clash = || {
-        let is_site = TypeId::of::<S>() == TypeId::of::<Site>();
-        let site = if is_site { None } else { extensions.get::<Slot<Site>>() };
-        let site = site.map(|slot| &*slot.inner.sessions);
-        SharedCookie::find::<S>(&slot.sessions, site, extensions.get())
-    };
-    if let Some(clash) = slot.loaded.get().map_or_else(clash, |_| None) {
-        return Loading::ready(Err(told(clash)));
+    let slot = request.extensions().get::<Slot<S>>().map(|slot| Rc::clone(&slot.inner));
+    let Some(slot) = slot else { return Loading::ready(Err(NotWrapped::told::<S>())) };
+    if let Some(clash) = slot.sessions.shared_cookie() {
+        return Loading::ready(Err(told(clash.clone())));
     }
-    drop(extensions);
     slot.session(request)
 }

@@ -1,6 +1,5 @@
 //! The session of a request: loaded by the first who asks, handed out by extractors and by `SessionExt`.
 
-use std::any::TypeId;
 use std::fmt;
 use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
@@ -18,7 +17,7 @@ use super::{RequestHead, SessionRejection};
 use crate::core::cookie::Secure;
 use crate::core::session::Session;
 use crate::frameworks::current;
-use crate::frameworks::extract::{SharedCookie, Site, scope_name};
+use crate::frameworks::extract::{Site, scope_name};
 use crate::sessions::flash::Flash;
 use crate::sessions::{Opening, Sessions};
 
@@ -225,19 +224,11 @@ impl SessionExt for Parts {
 fn load<S: 'static>(head: RequestHead<'_>, extensions: &Extensions) -> Loading<Session> {
     match extensions.get::<Slot<S>>() {
         Some(slot) => {
-            let clash = || {
-                let is_site = TypeId::of::<S>() == TypeId::of::<Site>();
-                let site = if is_site { None } else { extensions.get::<Slot<Site>>() };
-                let site = site.map(|slot| &slot.inner.sessions);
-                SharedCookie::find::<S>(&slot.inner.sessions, site, extensions.get())
-            };
-            match slot.inner.loaded.get().map_or_else(clash, |_| None) {
-                None => Arc::clone(&slot.inner).session(head),
-                Some(clash) => {
-                    tracing::error!(target: "sealed_session", "{clash}");
-                    Loading::ready(Err(SessionRejection::SharedCookie))
-                }
+            if let Some(clash) = slot.inner.sessions.shared_cookie() {
+                tracing::error!(target: "sealed_session", "{clash}");
+                return Loading::ready(Err(SessionRejection::SharedCookie));
             }
+            Arc::clone(&slot.inner).session(head)
         }
         None => {
             let error = SessionRejection::NotLayered;

@@ -1,6 +1,6 @@
-//! One writer at a row: waits for its turn, hears what others have left there, and writes over exactly that.
+//! One writer at a row: waits for its turn, observes what others have written, and writes over exactly that.
 //!
-//! Whoever leaves a row to somebody who waits leaves it as it was just written, so the next one needs not read it.
+//! Whoever is awaited hands over the row as it was just written, so that the next one need not read it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,38 +108,39 @@ impl RowWriter<'_> {
         self.observed.take()
     }
 
-    /// Writes over what is there as far as is known. `None`: something else was there, which is news.
+    /// Writes over what is there as far as is known. `None`: something else was there, which has been observed.
     pub(crate) async fn write(
         &mut self,
         content: Content<'_>,
         expires_at: Millis,
     ) -> Result<Option<Done>, CommitError> {
         let (edition, revision) = (self.rows.sealer.ring().edition(), Revision::random());
-        let stamp = (revision, expires_at);
-        let over = (self.expected, &self.ancestry);
+        let (stamp, ancestry) = ((revision, expires_at), self.ancestry);
+        let over = (self.expected, &ancestry);
+        let mut is_there = true;
         if !self.rows.write(self.id, content, stamp, over, self.deadline).await? {
             if self.tries > 0 {
                 self.rows.pause(self.tries, self.deadline).await?;
             }
             self.tries += 1;
             self.refresh().await?;
-            let is_ours = match &self.observed {
-                Some(Found::Live(row)) => row.revision == revision || row.ancestry.includes(revision),
+            is_there = match &self.observed {
+                Some(Found::Live(row)) => row.revision == revision,
                 Some(Found::Bound(row)) => row.revision == revision,
                 Some(Found::Ended(by)) => *by == revision,
                 _ => false,
             };
-            if !is_ours {
+            let since = matches!(&self.observed, Some(Found::Live(row)) if row.ancestry.includes(revision));
+            if !is_there && !since {
                 return Ok(None);
             }
             // The conflict was with ourselves: a driver repeated a write whose answer it had not got, and others may have
             // written over it since. Whoever writes next meets them.
         }
-        let ancestry = self.ancestry;
         let done = Done { revision, ancestry, expires_at: self.expires_at.max(expires_at) };
         (self.expected, self.expires_at, self.observed) = (Expected::At(revision), done.expires_at, None);
         self.ancestry = ancestry.followed_by(revision);
-        if self.lock.is_awaited() {
+        if is_there && self.lock.is_awaited() {
             let row = match content {
                 Content::Ended => Found::Ended(revision),
                 Content::Bound(device) => Found::Bound(BoundRow {
