@@ -1,4 +1,4 @@
-//! Which session the request has that a thread is working on: what is answered with an error says in the log whose it was.
+//! The session of the request that a thread is working on, so that the log of an error can name it.
 
 use std::cell::Cell;
 
@@ -18,7 +18,7 @@ pub(crate) fn turn(loaded: Option<&Session>) -> Turn {
     Turn(())
 }
 
-/// This is the session of the request whose turn it is.
+/// Notes the session of the request whose turn it is.
 pub(crate) fn note(session: &Session) {
     CURRENT.set(session.with(|state| state.header.id));
 }

@@ -1,4 +1,4 @@
-//! What the extractors of every framework hand out, beside the session itself.
+//! What the extractors of every framework hand out, besides the session itself.
 
 use std::any::{TypeId, type_name};
 use std::fmt;
@@ -8,7 +8,7 @@ use std::ops::Deref;
 use crate::core::session::Session;
 use crate::sessions::Sessions;
 
-/// What the scope is called in messages: where it is found, which of ours the application need not know.
+/// The scope's name in messages: for ours its public path, because the application need not know the internal one.
 pub(crate) fn scope_name<S: 'static>() -> &'static str {
     match TypeId::of::<S>() == TypeId::of::<Site>() {
         true => "sealed_session::Site",
@@ -16,7 +16,7 @@ pub(crate) fn scope_name<S: 'static>() -> &'static str {
     }
 }
 
-/// The scoped sessions of a request, by which it is noticed that two have one cookie. That of no scope is not among them.
+/// The scoped sessions of a request, to detect that two share a cookie. The unscoped one is not among them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ScopedCookies(Vec<(&'static str, Sessions)>);
 
@@ -26,7 +26,7 @@ impl ScopedCookies {
     }
 }
 
-/// Two scopes have the same cookie, so that whoever is logged in to one would be to the other.
+/// Two scopes have the same cookie, so whoever is logged in to one would be logged in to the other.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the sessions of scope `{one}` and of scope `{other}` are in one cookie, `{cookie}`, and so would be one session; give one \
@@ -39,7 +39,7 @@ pub(crate) struct SharedCookie {
 }
 
 impl SharedCookie {
-    /// Whether this scope's cookie is that of another one around the request.
+    /// Whether this scope shares its cookie with another around the request.
     pub(crate) fn find<S: 'static>(
         sessions: &Sessions,
         site: Option<&Sessions>,
@@ -97,13 +97,13 @@ impl<S> fmt::Debug for Scoped<S> {
     }
 }
 
-/// The extractor for handlers that are there for users alone: [whose session](Session::subject) the request's is. Without
-/// one the answer is 401 with an empty body, before the handler is called; for pages
-/// [`LoginGuard`](crate::LoginGuard) sends them to log in. Derefs to `str`.
+/// The extractor for handlers for logged-in users only: [whose session](Session::subject) the request's is. Without one
+/// the response is 401 with an empty body, before the handler is called; for pages, [`LoginGuard`](crate::LoginGuard)
+/// sends visitors to log in. Derefs to `str`.
 ///
-/// `Option<Subject>` is for handlers that serve both. On axum it is `None` for nobody alone; on actix-web, where an
-/// `Option` takes every error for `None`, also while a store fails that the session is in, and for another site's page that is
-/// refused.
+/// `Option<Subject>` is for handlers that serve both. On axum it is `None` only if nobody has logged in; on actix-web,
+/// where an `Option` turns every error into `None`, also if the session's store fails, and for another site's page that
+/// is refused.
 ///
 /// ```
 /// use sealed_session::Subject;
