@@ -84,7 +84,7 @@ pub(crate) struct Core {
     pub(crate) cache_headers: bool,
     pub(crate) clock: ClockSource,
     pub(crate) sink: EventSink,
-    /// Where sessions are bound to devices.
+    /// If sessions are bound to devices.
     pub(crate) device: Option<Binder>,
     /// With a store.
     pub(crate) rows: Option<Rows>,
@@ -107,7 +107,7 @@ pub(crate) enum Opening {
 /// The cookie that was chosen.
 pub(crate) struct Reference {
     candidate: Candidate,
-    /// The key that it is to get.
+    /// The device key that it is to get.
     heals: Option<Arc<DeviceKey>>,
     brought: Brought,
     live: usize,
@@ -115,7 +115,7 @@ pub(crate) struct Reference {
     now: Millis,
 }
 
-/// What else of our name the request brings.
+/// What else under our name the request brings.
 #[derive(Default)]
 pub(crate) struct Brought {
     cookies: usize,
@@ -139,7 +139,7 @@ pub(crate) enum By {
 enum Known {
     Fine,
     Revoked,
-    /// It is bound to a device, which its cookie does not say.
+    /// It is bound to a device, but its cookie does not say so.
     Bound,
     /// It is time to ask.
     Unknown,
@@ -149,14 +149,14 @@ enum Known {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CommitContext {
     /// The size of the response head without what the session adds. It decides whether a session moves into a store;
-    /// without one it is not looked at.
+    /// without a store it is ignored.
     pub response_head_bytes: usize,
     /// Whether the request came over HTTPS. Only [`Secure::Auto`](crate::Secure::Auto) looks at it.
     pub secure: bool,
 }
 
 impl Core {
-    /// What time it is, which the ring hears too.
+    /// The current time, which the ring learns too.
     pub(crate) fn now(&self) -> Millis {
         let now = self.clock.now();
         let ring = self.sealer.ring();
@@ -211,11 +211,11 @@ impl Sessions {
         Arc::ptr_eq(&self.core, &other.core)
     }
 
-    /// The session of a request with these `Cookie` headers: the one that they carry, or else a new one. Nothing in a
-    /// cookie is an error; [`Session::origin`] tells why one was refused.
+    /// The session of a request with these `Cookie` headers: the one that they carry, or else a new one. The content of a
+    /// cookie is never an error; [`Session::origin`] says why one was refused.
     ///
     /// # Errors
-    /// [`StoreError`] if a session is kept in a store that fails. Without a store there is none.
+    /// [`StoreError`] if a session is kept in a store that fails. Without a store it cannot fail.
     pub async fn load<H: AsRef<[u8]>>(
         &self,
         cookie_headers: impl IntoIterator<Item = H>,
@@ -226,7 +226,7 @@ impl Sessions {
         }
     }
 
-    /// Like [`load`](Self::load), as far as there is nothing to wait for.
+    /// Like [`load`](Self::load), as far as possible without waiting.
     pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Opening {
         let now = self.now();
         self.take(self.find(cookie_headers, now), now, By::Itself)
@@ -252,14 +252,14 @@ impl Sessions {
             let judge = |header: &Header| device.judge(header, &found.proofs, now);
             verdict = judge(&candidate.header);
             if let Some(besides) = &mut found.besides {
-                // What has not proved itself is nobody's to end.
+                // Nobody may end a session whose device has not proved itself.
                 besides.others.retain(|other| !matches!(judge(other), DeviceVerdict::Unproven(_)));
             }
         }
         self.take_as(verdict, found, now, by)
     }
 
-    /// The same, where it is known what its device makes of it.
+    /// The same, with the device's verdict known.
     pub(crate) fn take_as(&self, verdict: DeviceVerdict, found: Found, now: Millis, by: By) -> Opening {
         let Found { outcome, cookies, live, besides, ambiguous, .. } = found;
         let brought = Brought { cookies, besides, by };
@@ -294,7 +294,7 @@ impl Sessions {
         }
     }
 
-    /// Like [`open`](Self::open), for a request that may be another site's; `None`: it is, and gets nothing.
+    /// Like [`open`](Self::open), for a request that may be another site's; `None`: it is refused.
     #[cfg_attr(not(any(feature = "actix", feature = "tower")), allow(dead_code))]
     pub(crate) fn admit<H: AsRef<[u8]>>(
         &self,
@@ -337,8 +337,8 @@ impl Sessions {
         let seen = row.as_ref().map(LiveRow::seen);
         let from_pre_spill_cookie = seen.is_some() && header.place == Place::Cookie;
         let entries = Entries::new(match row {
-            // Of a cookie from before the session moved into the store nothing counts but whose it is. Only one that
-            // was issued since, by a process that had not heard of it, is newer than the row.
+            // Of a cookie from before the session moved into the store only its owner counts. Only one issued since, by a
+            // process that did not know of the move, is newer than the row.
             Some(row) if !(from_pre_spill_cookie && header.counter > row.counter) => row.entries,
             _ => entries,
         });
@@ -354,8 +354,8 @@ impl Sessions {
         self.session(state, brought)
     }
 
-    /// What the store says is over. A late answer to an older cookie must not remove a newer one, so it stays in the
-    /// browser.
+    /// A session that the store says is over. A late response to an older cookie must not remove a newer one, so the
+    /// cookie stays in the browser.
     fn refuse(&self, reference: Reference, reason: Rejection) -> Session {
         let Reference { candidate, mut brought, now, .. } = reference;
         let id = candidate.header.id;
@@ -363,7 +363,7 @@ impl Sessions {
         self.reject((reason, Some(id)), false, brought, now)
     }
 
-    /// A session whose device has not proved itself: it stays in the browser, and the handler gets nothing of it.
+    /// A session whose device has not proved itself: its cookie stays in the browser, and the handler gets nothing of it.
     fn unproven(
         &self,
         candidate: Candidate,
@@ -417,7 +417,7 @@ impl Sessions {
         self.core.cookie.secure()
     }
 
-    /// For integrations: whether [`CommitContext::response_head_bytes`] is looked at, which it is with a store.
+    /// For integrations: whether [`CommitContext::response_head_bytes`] is used, as it is with a store.
     #[must_use]
     pub fn counts_response_head(&self) -> bool {
         self.core.rows.is_some()

@@ -1,4 +1,4 @@
-//! Stores: where a session is kept that has outgrown its cookie.
+//! Stores: where sessions that have outgrown their cookies are kept.
 //!
 //! A store keeps rows: opaque bytes under an opaque key, with a revision and an expiry. It never learns whose session
 //! a row is, which cookie leads to it, or what is in it: keys are hashes, and the bytes are sealed under a key that
@@ -10,9 +10,10 @@
 //! | `RedbStore` | `redb` | one process; a file |
 //! | `RedisStore` | `redis` | any number of nodes; a single server or a cluster |
 //! | `MongoStore` | `mongodb` | any number of nodes |
-//! | `SqlStore` | `postgres`, `mysql`, `sqlite` | any number of nodes; SQLite: of one machine |
+//! | `SqlStore` | `postgres`, `mysql`, `sqlite` | any number of nodes; SQLite: processes of one machine |
 //!
-//! Another one is seven methods: implement [`Store`] and let `store::conformance` (feature `conformance`) check it.
+//! A store of your own takes seven methods: implement [`Store`] and let `store::conformance` (feature `conformance`)
+//! check it.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -61,15 +62,15 @@ pub use self::sql::{SqlPool, SqlStore, SqlStoreOptions};
 pub use crate::core::error::StoreError;
 pub use crate::core::row_name::{REVISION_LEN, ROW_KEY_LEN, Revision, RowKey};
 
-/// Rows of up to this many bytes end sessions, so a store that is full takes them all the same.
+/// Rows of up to this many bytes end sessions, so even a full store takes them.
 #[cfg(any(feature = "memory", feature = "redis"))]
 const SMALL_ROW: usize = 128;
-/// A row that is there.
+/// A stored row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// Opaque bytes, up to the builder's `max_stored_bytes` and a few more.
     pub data: Vec<u8>,
-    /// What the last writer named it.
+    /// The name that its last writer gave it.
     pub revision: Revision,
     /// From this moment on the row is not there any more.
     pub expires_at: OffsetDateTime,
@@ -82,7 +83,7 @@ pub struct NewRow<'a> {
     pub data: &'a [u8],
     /// Names this state of the row.
     pub revision: Revision,
-    /// From this moment on the row is not there any more. Where a present row lives longer, it goes on doing so.
+    /// From this moment on the row is not there any more. If the present row expires later, that expiry stays.
     pub expires_at: OffsetDateTime,
 }
 
@@ -99,7 +100,7 @@ pub enum Expected {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Written {
-    /// The row is as it was asked for.
+    /// The row is as requested.
     Done,
     /// Something else is there, and it stays as it is.
     Conflict,
@@ -107,37 +108,40 @@ pub enum Written {
 
 /// Keeps rows. Object-safe; `Arc<dyn Store>` is a store as well.
 ///
-/// Each method is one atomic step that all users of the store see in one order, that of real time (linearizable). A row that
-/// has expired is treated as if it were not there, whether it has been swept or not.
+/// Each method is one atomic step that all users of the store see in one order, that of real time (linearizable). A row
+/// that has expired is treated as if it were not there, swept or not.
 ///
-/// - **Clocks.** Whether a row has expired is judged by the clock of the node or of the store's server, to the second. Nodes may
-///   be a minute apart, so rows of sessions and marks are asked for a minute longer than they are needed; the store adds nothing.
-/// - **Calls without an answer.** The builder's `store_timeout` bounds each call from outside, so a call may be dropped half-way
-///   and take effect later. That is safe: a write and an extension name what they expect to be there.
-/// - **Runtimes.** Calls come from several runtimes of tokio, also at the same time, as from the workers of actix-web. One of them
-///   may end while others go on, and with it what was spawned there.
-/// - **Sweeping.** Nothing in this crate calls [`sweep`](Self::sweep) for a store but the command line tool. Where the engine does
-///   not drop expired rows, the store has a task of its own, as `SqlStore` and `RedbStore` have, or the application calls it.
+/// - **Clocks.** Whether a row has expired is judged by the clock of the node or of the store's server, to the second.
+///   Nodes may be a minute apart, so rows of sessions are requested for a minute longer than needed, and marks for two; the
+///   store adds nothing.
+/// - **Calls without an answer.** The builder's `store_timeout` bounds each call from outside, so a call may be dropped
+///   half-way and take effect later. That is safe: writes and extensions name what they expect to find.
+/// - **Runtimes.** Calls come from several tokio runtimes, even at the same time, as from the workers of actix-web. A
+///   runtime, and what was spawned on it, may end while others go on.
+/// - **Sweeping.** In this crate only the command line tool calls [`sweep`](Self::sweep) for a store. Where the engine
+///   does not drop expired rows, the store has a task of its own, like `SqlStore` and `RedbStore`, or the application
+///   calls it.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Timeout`] if it may have acted but did not say so;
-/// callers treat both as if it may have. [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if it holds what it was
-/// never given. A store retries nothing that may have been applied, and leaves waiting for better times to its callers. Rows of up
-/// to 128 bytes are what ends sessions: a store that can refuse others for lack of room takes these, if it can.
+/// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Timeout`] if it may have acted but did not
+/// say so; callers treat both as if it may have acted. [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if
+/// it holds what it was never given. A store retries nothing that may have been applied, and leaves waiting and retrying
+/// to its callers. Rows of up to 128 bytes are what ends sessions: a store that can refuse others for lack of room takes
+/// these, if it can.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The row, if it is there and has not expired. From the primary, never from a replica that may lag behind.
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError>;
 
-    /// Writes the row if what is expected is there. The expiry becomes the later of the new one and that of the row
-    /// which is replaced, unless that has expired.
+    /// Writes the row if what is expected is there. The expiry becomes the later of the new one and that of the replaced
+    /// row, unless that row has expired.
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError>;
 
     /// Moves the expiry of the row to no earlier than this, if it is there with exactly this revision; its data and
-    /// revision stay. True while the row carries that revision, whether the expiry had to be moved or not; false:
+    /// revision stay. Returns true while the row has that revision, whether the expiry had to be moved or not; false for
     /// another revision, or no row.
     ///
-    /// A database counts the rows that matched here, not those that changed.
+    /// In a database, count the rows that matched, not those that changed.
     async fn extend(
         &self,
         key: &RowKey,
@@ -145,16 +149,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         expires_at: OffsetDateTime,
     ) -> Result<bool, StoreError>;
 
-    /// Removes the row; whether there was one.
+    /// Removes the row. Returns whether there was one.
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError>;
 
-    /// Drops up to `limit` expired rows and tells how many. 0 where the engine does that by itself.
+    /// Drops up to `limit` expired rows and returns how many. 0 if the engine does that by itself.
     async fn sweep(&self, limit: usize) -> Result<u64, StoreError>;
 
     /// How many rows there are that have not expired.
     async fn count(&self) -> Result<u64, StoreError>;
 
-    /// Removes all rows of this store, and nothing that is not its own.
+    /// Removes all rows of this store, and nothing else.
     async fn clear(&self) -> Result<(), StoreError>;
 }
 

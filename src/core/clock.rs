@@ -1,4 +1,4 @@
-//! Where the time comes from: a [`Clock`] given to the builder, so that nothing ever has to wait for an expiry.
+//! Where the time comes from: a [`Clock`] given to the builder, so that no test has to wait for an expiry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -22,9 +22,9 @@ impl Clock for SystemClock {
     }
 }
 
-/// The clock that the sessions go by.
+/// The clock that the sessions use.
 pub(crate) enum ClockSource {
-    /// The computer's, read without the way over a date.
+    /// The computer's clock, read without converting from a date.
     System,
     Given(Box<dyn Clock>),
 }
@@ -55,7 +55,7 @@ impl ClockSource {
 pub struct ManualClock(Arc<AtomicI64>);
 
 impl ManualClock {
-    /// A clock that stands at `at`, to the millisecond.
+    /// A clock stopped at `at`, to the millisecond.
     #[must_use]
     pub fn at(at: OffsetDateTime) -> Self {
         Self(Arc::new(AtomicI64::new(Millis::of(at).0)))
@@ -102,7 +102,7 @@ impl Millis {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// The moment as a date; one that `time` cannot express becomes the nearest that it can.
+    /// The moment as a date; one that `time` cannot represent becomes the nearest it can.
     pub(crate) fn to_datetime(self) -> OffsetDateTime {
         let seconds = self.0.div_euclid(1_000).clamp(-62_135_596_800, 253_402_300_799);
         let millis = self.0.rem_euclid(1_000);

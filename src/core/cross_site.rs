@@ -1,48 +1,48 @@
 //! The guard against other sites: whether a request that may change something was made by a page of this origin.
 //!
-//! Browsers say so themselves, in headers that no page can set: `Sec-Fetch-Site` (W3C Fetch Metadata), else `Origin`
-//! (RFC 6454, section 7). OWASP's cheat sheet on cross-site request forgery names both as a defence of their own.
-//! What is judged, in this order:
+//! Browsers say so themselves, in headers that no page can set: `Sec-Fetch-Site` (W3C Fetch Metadata), else `Origin` (RFC
+//! 6454, section 7). OWASP's cheat sheet on cross-site request forgery names each as a defence in its own right. What is
+//! judged, in this order:
 //!
 //! | the request | verdict |
 //! |---|---|
-//! | `GET`, `HEAD`, `OPTIONS`, `TRACE`, and no handshake of a websocket | not judged: these change nothing (RFC 9110, section 9.2.1) |
-//! | one `Origin`, and it is trusted, but is not this host and port over plain HTTP where the cookie is `Secure`: siblings and sign-ins are what browsers call `same-site` and `cross-site` | own |
+//! | `GET`, `HEAD`, `OPTIONS`, `TRACE`, unless it is a websocket handshake | not judged: these change nothing (RFC 9110, section 9.2.1) |
+//! | one trusted `Origin`, unless it is this host and port over plain HTTP and the cookie is `Secure`; it goes first because browsers call siblings and sign-ins `same-site` and `cross-site` | own |
 //! | one `Sec-Fetch-Site`: `same-origin`, `none` | own |
 //! | one `Sec-Fetch-Site`: `same-site` | as the policy says |
 //! | any other `Sec-Fetch-Site`, or several | foreign |
 //! | one `Origin` that is the request's own | own |
 //! | one `Origin` under the cookie's domain | as the policy says |
 //! | any other `Origin`, also `null`, or several | foreign |
-//! | neither header | own: no browser of today sends it; with `SameSite=None` foreign |
+//! | neither header | own: no current browser sends this; foreign with `SameSite=None` |
 
 use crate::core::cookie::{CookieConfig, SameSite, Secure};
 use crate::core::error::ConfigError;
 
-/// What becomes of a request that another site's page has made and that may change something: of any method but `GET`,
-/// `HEAD`, `OPTIONS` and `TRACE`, or the handshake of a websocket.
+/// What happens to a request that another site's page made and that may change something: any method but `GET`, `HEAD`,
+/// `OPTIONS` and `TRACE`, or a websocket handshake.
 ///
-/// Whatever is chosen but [`Allow`](Self::Allow), such a request starts, changes and removes no session:
-/// [`InsertError::CrossSite`](crate::InsertError::CrossSite), or a foreign form could log the visitor in to an account of
-/// its own. A request that does not ask for the session is not judged. One with neither of the headers that are looked at, such
-/// as a webhook or a command line, is no page's, except with [`SameSite::None`](crate::SameSite::None).
+/// Except with [`Allow`](Self::Allow), such a request cannot start, change or remove a session
+/// ([`InsertError::CrossSite`](crate::InsertError::CrossSite)); otherwise a foreign form could log the visitor in to the
+/// attacker's account. A request that does not ask for the session is not judged. One with neither header, such as a
+/// webhook or a command line, does not count as another site's, except with [`SameSite::None`](crate::SameSite::None).
 ///
 /// # Security
-/// This is what OWASP ASVS 5 asks for in 3.5.1. It does not tell one page of an origin from another, nor does it help
-/// where a `GET` changes something.
+/// This is what OWASP ASVS 5 asks for in 3.5.1. It does not distinguish pages of one origin, and does not help where a
+/// `GET` changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CrossSite {
-    /// It gets no session that a former request began: 403. Pages of the same site but another origin, such as another
-    /// subdomain, are foreign too. The default, unless the cookie is for subdomains.
+    /// It gets 403 in place of a session that an earlier request began. Pages of the same site but another origin, such
+    /// as another subdomain, are foreign too. The default, unless the cookie is for subdomains.
     Refuse,
     /// Like [`Refuse`](Self::Refuse), but pages of the same site count as own. The default with
     /// [`domain`](crate::SessionsBuilder::domain).
     AllowSameSite,
-    /// It gets an empty session in place of the one that its cookie names, so the handler sees nobody.
+    /// It gets an empty session in place of the one that its cookie names, so the handler sees no user.
     Anonymous,
-    /// It is as good as any other: something else protects the application, such as a token in every form, that of the
-    /// login too.
+    /// It is treated like any other: something else protects the application, such as a token in every form, including
+    /// the login form.
     Allow,
 }
 
@@ -52,13 +52,13 @@ pub enum CrossSite {
 pub enum CrossSiteReason {
     /// Its headers name a page of another origin.
     OtherSite,
-    /// Its page is of this host, but came over plain HTTP, where browsers keep no `Secure` cookie.
+    /// Its page is of this host, but was loaded over plain HTTP, where browsers keep no `Secure` cookie.
     PlainHttp,
-    /// It has neither `Origin` nor `Sec-Fetch-Site`, without which a cookie with `SameSite=None` changes nothing.
+    /// It has neither `Origin` nor `Sec-Fetch-Site`, one of which is required with `SameSite=None`.
     Unnamed,
 }
 
-/// What is told of a request that counts as another site's.
+/// What is reported of a request that counts as another site's.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Foreign {
     pub(crate) reason: CrossSiteReason,
@@ -66,7 +66,7 @@ pub(crate) struct Foreign {
     pub(crate) host: Option<String>,
 }
 
-/// What is looked at of a request.
+/// The header fields that are examined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Field {
     #[cfg(any(feature = "actix", feature = "tower"))]
@@ -81,16 +81,16 @@ pub(crate) enum Field {
     XForwardedHost,
 }
 
-/// The head of a request, whatever framework brings it.
+/// The head of a request, whatever the framework.
 pub(crate) trait Head {
     fn method(&self) -> &str;
-    /// The authority in its URI: `:authority` of HTTP/2, and of the absolute form.
+    /// The authority in its URI: `:authority` in HTTP/2, or that of the absolute form.
     fn authority(&self) -> Option<&str>;
     /// The values of all headers of this name.
     fn values(&self, field: Field) -> impl Iterator<Item = &[u8]>;
 }
 
-/// The [`Head`] of a framework's requests, from its module of HTTP types: each has one of the same shape.
+/// Implements [`Head`] for a framework's requests, from its module of HTTP types: all have the same shape.
 #[cfg(any(feature = "actix", feature = "tower"))]
 macro_rules! request_head {
     ($($module:ident)::+) => {
@@ -137,16 +137,16 @@ pub(crate) use request_head;
 pub(crate) struct Guard {
     pub(crate) policy: CrossSite,
     trusted: Box<[Origin]>,
-    /// That of the cookie, in lower case.
+    /// The cookie's domain, in lower case.
     domain: Option<String>,
     forwarded_host: bool,
     /// `SameSite=None`, so nothing else keeps the cookie from other sites' requests.
     sent_to_all: bool,
-    /// The cookie is for HTTPS alone, so a page of plain HTTP is another origin.
+    /// The cookie is for HTTPS only, so a page loaded over plain HTTP is another origin.
     always_secure: bool,
 }
 
-/// The part of the configuration that is the guard's.
+/// The guard's part of the configuration.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GuardConfig {
     pub(crate) policy: Option<CrossSite>,
@@ -181,7 +181,7 @@ impl GuardConfig {
 }
 
 impl Guard {
-    /// Whether another site's page made this request, and it may change something; and what the log is told then.
+    /// What to log if another site's page made this request and it may change something; otherwise `None`.
     pub(crate) fn foreign(&self, head: &impl Head) -> Option<Foreign> {
         let is_foreign = self.policy != CrossSite::Allow && is_judged(head) && !self.is_own(head);
         is_foreign.then(|| self.explained(head))
@@ -205,7 +205,7 @@ impl Guard {
         Foreign { reason, origin, host: self.addressed(head).map(|host| excerpt(&host)) }
     }
 
-    /// Whether the page is of this host, and its browser has no cookie for it.
+    /// Whether the page is of this host, but of a scheme for which its browser has no cookie.
     fn lacks_cookie(&self, origin: &Origin, head: &impl Head) -> bool {
         !self.may_have_cookie(origin) && self.is_addressed(origin, head)
     }
@@ -216,8 +216,8 @@ impl Guard {
             Values::One(value) => Origin::parse(value),
             _ => None,
         };
-        // This host's own page over plain HTTP would log in, and have no cookie of it. Its port tells that the request is such
-        // one too.
+        // A page of this host over plain HTTP could log in, but would get no cookie. Where the port is the same, the request
+        // came over plain HTTP too.
         if parsed.as_ref().is_some_and(|origin| {
             self.trusted.contains(origin) && !(origin.port != Some(80) && self.lacks_cookie(origin, head))
         }) {
@@ -237,7 +237,7 @@ impl Guard {
         }
     }
 
-    /// Whether a page of that scheme could have the cookie: a `Secure` one is not for plain HTTP.
+    /// Whether a page of that scheme could have the cookie: plain HTTP gets no `Secure` one.
     fn may_have_cookie(&self, origin: &Origin) -> bool {
         !self.always_secure || origin.scheme == "https" || is_loopback(&origin.host)
     }
@@ -255,7 +255,7 @@ impl Guard {
         let forwarded = if self.forwarded_host { forwarded_host(head) } else { None };
         match (forwarded, head.authority(), only(head, Field::Host)) {
             (Some(host), ..) => Some(host),
-            // It goes before `Host` (RFC 9112, section 3.2.2).
+            // It takes precedence over `Host` (RFC 9112, section 3.2.2).
             (None, Some(authority), _) => Some(authority.to_owned()),
             (None, None, Values::One(host)) => str::from_utf8(host).ok().map(str::to_owned),
             (None, None, _) => None,
@@ -273,7 +273,7 @@ impl Guard {
 /// Whether a request may change something.
 fn is_judged(head: &impl Head) -> bool {
     match head.method() {
-        // The handshake of a websocket, which browsers send cookies with from any page (RFC 6455, section 10.2).
+        // A websocket handshake, with which browsers send cookies from any page (RFC 6455, section 10.2).
         "GET" => head.values(Field::Upgrade).any(|value| {
             value.split(|&byte| byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(b"websocket"))
         }),
@@ -294,7 +294,7 @@ pub(crate) enum Values<'a> {
     Several,
 }
 
-/// The value of a header that may be there once.
+/// The value of a header that may occur only once.
 pub(crate) fn only(head: &impl Head, field: Field) -> Values<'_> {
     let mut values = head.values(field);
     match (values.next(), values.next()) {
@@ -325,7 +325,7 @@ struct Origin {
 }
 
 impl Origin {
-    /// `null` is none, and neither is what is not in lower case but for the host.
+    /// `None` for `null`, and where anything but the host is not in lower case.
     fn parse(text: &[u8]) -> Option<Self> {
         let text = str::from_utf8(text).ok()?;
         let (scheme, rest) = text.split_once("://")?;
@@ -346,7 +346,7 @@ impl Origin {
     }
 }
 
-/// Host and port of `host`, `host:port`, `[v6]` or `[v6]:port`; none where it is something else.
+/// Host and port of `host`, `host:port`, `[v6]` or `[v6]:port`; `None` for anything else.
 fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
     let end = if text.starts_with('[') { text.find(']')? + 1 } else { text.find(':').unwrap_or(text.len()) };
     let (host, port) = text.split_at(end);

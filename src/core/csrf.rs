@@ -1,12 +1,12 @@
-//! Tokens that show a form to be from a page of its session: derived from the session's id, masked, never stored.
+//! Tokens that show that a form comes from a page of its session: derived from the session's id, masked, never stored.
 //!
 //! ```text
 //! base64url( key id 4 | mask 16 | mask XOR tag 16 )      tag = HMAC-SHA-256(csrf key of the name, what it is of)[..16]
 //! ```
 //!
 //! # Security
-//! The mask is drawn for each token, so that a compressed page gives none away by its length (BREACH). A tag of 128 bits is
-//! half of the hash's output, which RFC 2104, section 5, allows, and a guess costs a request each.
+//! The mask is random for each token, so that the length of a compressed page gives none away (BREACH). A tag of 128 bits
+//! is half of the hash's output, which RFC 2104, section 5, allows, and each guess costs a request.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -24,13 +24,13 @@ const LEN: usize = KEY_ID_LEN + 2 * TAG_LEN;
 const TEXT_LEN: usize = LEN.div_ceil(3) * 4;
 const _: () = assert!(LEN.is_multiple_of(3), "the text has no padding to leave out");
 
-/// What a token is of.
+/// What a token is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Binding {
     /// The session of this id.
     Session(SessionId),
-    /// A cookie that was refused and stays in the browser, by its value, or that of the session that is over, by its id. To
-    /// issue a session for the token's sake could put it over a newer one.
+    /// A refused cookie that stays in the browser: by its value, or by the id of its session if that is over. Issuing a
+    /// session for the token's sake could overwrite a newer one.
     Refused(Box<[u8]>),
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn token(ring: &KeyRing, name: &str, of: &Binding) -> String {
     URL_SAFE_NO_PAD.encode(token)
 }
 
-/// Whether it is one, under any key of the ring.
+/// Whether the token is valid, under any key of the ring.
 pub(crate) fn verify(ring: &KeyRing, name: &str, of: &Binding, token: &str) -> Result<(), CsrfError> {
     let mut bytes = [0; LEN];
     if token.len() != TEXT_LEN || URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) != Ok(LEN) {
@@ -96,7 +96,7 @@ mod tests {
         Binding::Session(SessionId([n; 16]))
     }
 
-    /// Else a token would be good again once its session is over.
+    /// Otherwise a token would be valid again once its session is over.
     #[test]
     fn a_token_of_a_session_is_none_of_its_refused_cookie() {
         let (ring, id) = (ring([1]), of(7));
@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    /// A visitor without a session has the id of nobody, of which whoever has a key could make a token, and no more.
+    /// A visitor without a session has the id of nobody, so anybody with a key could make a token for it.
     #[test]
     fn there_is_no_token_of_no_session() {
         let ring = ring([1]);

@@ -1,4 +1,4 @@
-//! What happens to sessions, told to the log, to metrics, and to the hook that `on_event` sets.
+//! What happens to sessions, reported to the log, to metrics, and to the hook that `on_event` sets.
 
 mod sentence;
 mod sink;
@@ -9,21 +9,22 @@ use crate::core::error::{DeviceRefusal, Rejection};
 use crate::core::key::KeyId;
 use crate::core::record::SessionId;
 
-/// Something that happened to a session, told once.
+/// Something that happened to a session, reported once.
 ///
 /// # Logs
-/// Each event is a `tracing` event of the target `sealed_session` with these fields, which are stable: `event` is
-/// [`as_str`](Self::as_str), `session` the [`LogId`](crate::LogId), `former` that from before a renewal, `reason` a word, `bytes` a
-/// size, `key` a key id, `operation` and `error` what the store was asked and said, `origin` and `host` those of a request that was
-/// refused as another site's. What somebody should look into is of the
-/// level `WARN`, new keys are `INFO`, the rest is `DEBUG`; a cookie of an unknown key is `WARN` once a minute, and so
-/// is a request that counts as another site's for plain HTTP or for want of an `Origin`. The message is `Display`, a sentence for people. Waiting for the store happens in the spans
-/// `session.load` and `session.commit` of that target, which have the field `session` too. Never logged are values, keys, subjects
-/// and ids. A hook that logs an event by `{:?}` does not log ids either.
+/// Each event is a `tracing` event of the target `sealed_session` with these stable fields: `event` is
+/// [`as_str`](Self::as_str), `session` the [`LogId`](crate::LogId), `former` the one before a renewal, `reason` a word,
+/// `bytes` a size, `key` a key id, `operation` and `error` what the store was asked and what it answered, `origin` and
+/// `host` those of a request that was refused as another site's. The level is `WARN` for what somebody should look into,
+/// `INFO` for new keys, and `DEBUG` for the rest; a cookie of an unknown key is `WARN` once a minute, and
+/// so is a request that counts as another site's because of plain HTTP or a missing `Origin`. The message is `Display`, a
+/// sentence for people. Waiting for the store happens in the spans `session.load` and `session.commit` of
+/// that target, which also have the field `session`. Values, keys, subjects and ids are never logged. A hook that logs an
+/// event with `{:?}` does not log ids either.
 ///
 /// # Metrics
-/// With the feature `metrics` events are counted, and more is measured, through the facade `metrics`: `docs/metrics.md` has the
-/// table of all names.
+/// With the feature `metrics`, events are counted and more is measured through the `metrics` facade: `docs/metrics.md`
+/// lists all names.
 ///
 /// ```
 /// use sealed_session::{Event, Key, KeyRing, Sessions};
@@ -52,15 +53,15 @@ pub enum Event {
         /// The session.
         id: SessionId,
     },
-    /// A request's cookie was refused. Of several that were, the one that came furthest is told.
+    /// A request's cookie was refused. If several were, the one that passed the most checks is reported.
     Rejected {
-        /// The session, if the cookie is an authentic one: with [`Rejection::Expired`], [`Future`](Rejection::Future),
+        /// The session, if the cookie is authentic: with [`Rejection::Expired`], [`Future`](Rejection::Future),
         /// [`Missing`](Rejection::Missing) and [`Revoked`](Rejection::Revoked).
         id: Option<SessionId>,
         /// Why.
         reason: Rejection,
     },
-    /// Another site's page made a request that asks for the session and may change something. Told once for a request.
+    /// Another site's page made a request that asks for the session and may change something. Reported once per request.
     CrossSite {
         /// The session that its cookie names, if there is one.
         id: Option<SessionId>,
@@ -80,19 +81,19 @@ pub enum Event {
         /// How many live cookies there were.
         live: usize,
     },
-    /// The session's cookie was issued again with other data, or by `touch`.
+    /// The session's cookie was re-issued with changed data, or by `touch`.
     Reissued {
         /// The session.
         id: SessionId,
         /// Name + value of its cookie in bytes.
         bytes: usize,
     },
-    /// Use prolonged the session, and its cookie was issued again.
+    /// Use prolonged the session, and its cookie was re-issued.
     Extended {
         /// The session.
         id: SessionId,
     },
-    /// A session that a retired key had sealed was sealed under the primary.
+    /// A session that a retired key had sealed was re-sealed under the primary.
     Resealed {
         /// The session.
         id: SessionId,
@@ -101,7 +102,7 @@ pub enum Event {
         /// The key that seals it now.
         to: KeyId,
     },
-    /// The session got a new id and a new birth. A login comes to it as well, and is told after it.
+    /// The session got a new id and a new birth. A login does this too, and is reported after it.
     Renewed {
         /// Its former id.
         from: SessionId,
@@ -112,7 +113,7 @@ pub enum Event {
     Authenticated {
         /// The session, by its new id.
         id: SessionId,
-        /// Whether it was this subject's already, who has proved it once more. Otherwise it is a login.
+        /// Whether the session already was this subject's, who has authenticated again. Otherwise it is a login.
         again: bool,
     },
     /// The session moved from its cookie into the store, or started there.
@@ -129,38 +130,38 @@ pub enum Event {
         /// The size of its row in bytes.
         bytes: usize,
     },
-    /// The session moved from the store back into its cookie, by `renew`. Told after [`Renewed`](Self::Renewed).
+    /// The session moved from the store back into its cookie, by `renew`. Reported after [`Renewed`](Self::Renewed).
     Returned {
         /// The session, by its new id.
         id: SessionId,
         /// Name + value of its cookie in bytes.
         bytes: usize,
     },
-    /// A session in the store was gone, or had been ended by another request, when it was to be written. The changes
-    /// are lost with it, and the response carried no cookie.
+    /// A session in the store was gone, or had been ended by another request, when it was to be written. The changes are
+    /// lost too, and the response carried no cookie.
     Lost {
         /// The session.
         id: SessionId,
         /// [`Rejection::Missing`] or [`Rejection::Revoked`].
         reason: Rejection,
     },
-    /// Other requests changed the session in the store at the same time, and again at each try, or their changes and
-    /// this request's exclude one another. Answered with 503.
+    /// Other requests changed the session in the store at the same time, and again at each retry, or their changes
+    /// conflict with this request's. Answered with 503.
     Conflicted {
         /// The session.
         id: SessionId,
     },
-    /// Not even the reference to the store fits the budget of the response head, so it was sent over it.
+    /// Not even the reference to the store fits the budget of the response head, which was therefore exceeded.
     HeadOverBudget {
         /// The session.
         id: SessionId,
-        /// What the response head comes to in bytes, at most.
+        /// The size of the response head in bytes, at most.
         bytes: usize,
         /// The configured `response_head_budget`, less `response_head_reserve`.
         budget: usize,
     },
-    /// The store failed. What that cost is another matter: reading the session, writing it, or nothing but an
-    /// extension that the next request makes up for.
+    /// The store failed. The cost varies: reading the session, writing it, or only an extension that the next request
+    /// makes up for.
     StoreFailed {
         /// `load`, `write`, `extend` or `delete`.
         operation: &'static str,
@@ -170,12 +171,12 @@ pub enum Event {
         error: String,
     },
     /// The store did not say whether the session has been revoked, and it was used all the same, as
-    /// [`FailurePolicy::Open`](crate::FailurePolicy::Open) has it.
+    /// [`FailurePolicy::Open`](crate::FailurePolicy::Open) permits.
     Unconfirmed {
         /// The session.
         id: SessionId,
     },
-    /// The session was ended because its subject has begun another one, over
+    /// The session was ended because its subject began another, exceeding
     /// [`max_sessions`](crate::SessionsBuilder::max_sessions) with [`Overflow::EndOldest`](crate::Overflow::EndOldest).
     Displaced {
         /// The session that ended.
@@ -184,7 +185,7 @@ pub enum Event {
     /// A login was refused, because its subject has as many sessions as
     /// [`max_sessions`](crate::SessionsBuilder::max_sessions) permits, with [`Overflow::Refuse`](crate::Overflow::Refuse).
     LoginRefused {
-        /// The session of the request, if there was one, which goes on as it was.
+        /// The session of the request, if there was one; it stays as it was.
         id: Option<SessionId>,
     },
     /// [`Sessions::revoke`](crate::Sessions::revoke) or [`Sessions::end`](crate::Sessions::end) ended the session.
@@ -199,12 +200,12 @@ pub enum Event {
         /// The key that seals now.
         primary: KeyId,
     },
-    /// The ring's file or source cannot be read; the ring goes on with the keys that it has. Told at each look.
+    /// The ring's file or source cannot be read; the ring keeps using the keys that it has. Reported at each check.
     KeysFailed {
         /// The error with its causes.
         error: String,
     },
-    /// A login asked the browser to bind the session to its device (`DeviceBinding`). Most cannot yet.
+    /// A login asked the browser to bind the session to its device (`DeviceBinding`). Most browsers cannot do this yet.
     DeviceOffered {
         /// The session.
         id: SessionId,
@@ -216,7 +217,7 @@ pub enum Event {
         /// Whether it was the first time, with a new key.
         registered: bool,
     },
-    /// The session's cookie has its device's key: from now on it is good with a proof alone.
+    /// The session's cookie contains its device's key: from now on it is valid only with a proof.
     DeviceBound {
         /// The session.
         id: SessionId,
@@ -299,7 +300,7 @@ impl Event {
         )
     }
 
-    /// The session that it is about.
+    /// The session that the event is about.
     fn session(&self) -> Option<SessionId> {
         match *self {
             Self::Started { id, .. }
@@ -334,7 +335,7 @@ impl Event {
         }
     }
 
-    /// What the session was called before.
+    /// The session's former id.
     fn former(&self) -> Option<SessionId> {
         match *self {
             Self::Renewed { from, .. } => Some(from),
@@ -342,7 +343,7 @@ impl Event {
         }
     }
 
-    /// What tells one such event from another: why, or where.
+    /// What distinguishes events of one kind: why, or where.
     fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Rejected { reason, .. } | Self::Lost { reason, .. } => Some(reason.as_str()),

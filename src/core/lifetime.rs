@@ -9,18 +9,18 @@ use crate::core::record::Times;
 
 /// How far clocks of different nodes may be apart.
 pub(crate) const SKEW: Millis = Millis(60_000);
-/// How much longer a mark lasts than the last cookie that it has to stop, by the clock of who writes it: another node may have
-/// sealed one a moment ago by a clock that is ahead, and the store, which is ahead as well, keeps the mark for a third one that is not.
+/// How much longer a mark lasts than the last cookie that it has to stop, by its writer's clock: another node, whose
+/// clock is ahead, may have sealed one a moment ago, and the store, also ahead, keeps the mark for a third node whose
+/// clock is not.
 pub(crate) const MARK_SPARE: Millis = Millis(2 * SKEW.0);
-/// `active` where none is set, and the duration is not shorter.
+/// The default of `active`, unless the duration is shorter.
 const DEFAULT_ACTIVE: Duration = Duration::from_secs(5 * 60);
-/// Limits beyond this are a slip of the pen.
+/// Limits beyond this are taken for a typing error.
 pub(crate) const MAX_SPAN: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 const MIN_SPAN: Duration = Duration::from_millis(1);
 /// A session with an idle limit is re-sealed once its cookie is older than this part of the limit.
 const IDLE_RESEAL_PART: i64 = 10;
-/// `absolute` where none is set, and the duration is not longer: the figure of NIST SP 800-63B-4 for
-/// AAL1.
+/// The default of `absolute`, unless the duration is longer: the figure of NIST SP 800-63B-4 for AAL1.
 const DEFAULT_ABSOLUTE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -35,11 +35,11 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// | `absolute` | the birth, whatever happens; `renew` is a new birth | 30 days, or the session's duration where that is longer |
 /// | `idle` | the last sealing, which a request repeats once a tenth of `idle` has passed | none |
 ///
-/// `duration` and `active` mean what `duration` and `activeDuration` mean in Mozilla's `client-sessions`: when a
-/// request uses the session and less than `active` of the duration remains, the end moves by `active`. So the
-/// cookie is re-issued at most about once per `active`, and nobody is cut off sooner than `active` after the last
-/// request. Only `absolute` ends the session of somebody who comes back all the time, so it is there unless
-/// [`without_absolute`](Self::without_absolute) switches it off: NIST SP 800-63B-4 demands an overall timeout.
+/// `duration` and `active` mean what `duration` and `activeDuration` mean in Mozilla's `client-sessions`: when a request
+/// uses the session and less than `active` of the duration remains, the end moves by `active`. So the cookie is re-issued
+/// at most about once per `active`, and nobody is cut off sooner than `active` after the last request. Only `absolute`
+/// ends the session of somebody who keeps coming back, so it applies unless [`without_absolute`](Self::without_absolute)
+/// switches it off: NIST SP 800-63B-4 demands an overall timeout.
 ///
 /// ```
 /// use sealed_session::Lifetime;
@@ -71,17 +71,17 @@ enum Span {
 impl Lifetime {
     /// A session that ends `duration` after its birth, unless activity prolongs it. From 1 ms to 10 years.
     ///
-    /// From 30 days on activity prolongs nothing by default, because the default of [`absolute`](Self::absolute) is the
-    /// duration then.
+    /// From 30 days on, activity prolongs nothing by default, because [`absolute`](Self::absolute) then defaults to the
+    /// duration.
     pub const fn new(duration: Duration) -> Self {
         Self { duration, active: Span::Default, absolute: Span::Default, idle: None }
     }
 
-    /// How much a use of the session prolongs it once less than this remains. From 1 ms to the duration; the default
-    /// is 5 minutes, or the duration where that is shorter. To switch it off say [`fixed`](Self::fixed).
+    /// How much a use prolongs the session once less than this remains. From 1 ms to the duration; the default is 5
+    /// minutes, or the duration where that is shorter. To switch it off use [`fixed`](Self::fixed).
     ///
-    /// However often the session is used, it is over at the end that [`absolute`](Self::absolute) says: 30 days after
-    /// its birth by default.
+    /// However often it is used, the session ends at its [`absolute`](Self::absolute) limit: 30 days after its birth by
+    /// default.
     pub const fn active(mut self, active: Duration) -> Self {
         self.active = Span::For(active);
         self
@@ -95,9 +95,9 @@ impl Lifetime {
 
     /// The end that nothing postpones, counted from the birth of the session's id. From 1 ms to 10 years.
     ///
-    /// The default is 30 days, or the session's duration where that is longer, be it the configured one or its own by
-    /// [`set_duration`](crate::Session::set_duration). What is set here holds for longer durations, too. NIST SP 800-63B-4,
-    /// section 2.1.3, says that an overall timeout shall be there, and should be no more than 30 days.
+    /// The default is 30 days, or the session's duration where that is longer, whether configured or its own by
+    /// [`set_duration`](crate::Session::set_duration). A limit set here also applies to longer durations. NIST SP
+    /// 800-63B-4, section 2.1.3, says that there shall be an overall timeout, which should be no more than 30 days.
     ///
     /// ```
     /// # use sealed_session::{Clock, Key, KeyRing, Lifetime, ManualClock, Origin, Sessions};
@@ -127,26 +127,26 @@ impl Lifetime {
     /// ```
     ///
     /// # Security
-    /// [`Session::renew`](crate::Session::renew) starts a new birth, so call it after an authentication only.
+    /// [`Session::renew`](crate::Session::renew) starts a new birth, so call it only after an authentication.
     pub const fn absolute(mut self, absolute: Duration) -> Self {
         self.absolute = Span::For(absolute);
         self
     }
 
-    /// No absolute limit, not even the one of 30 days that there is by default: who uses the session often enough is
-    /// never asked to log in again.
+    /// No absolute limit, not even the default one of 30 days: a user who uses the session often enough is never asked to
+    /// log in again.
     ///
     /// # Security
     /// Nor is a thief of the cookie. NIST SP 800-63B-4, section 2.1.3, says that there shall be a limit; go without one
-    /// where nothing depends on who somebody is.
+    /// where nothing depends on who the user is.
     pub const fn without_absolute(mut self) -> Self {
         self.absolute = Span::Never;
         self
     }
 
-    /// Ends the session when no request used it for this long. Strict: never alive after more than that without a
-    /// request, but it may end up to a tenth sooner, because the cookie is re-issued only after a tenth has passed.
-    /// From 1 ms to 10 years; none by default.
+    /// Ends the session when no request has used it for this long. Strict: it never lives longer without a request, but
+    /// may end up to a tenth sooner, because the cookie is re-issued only after a tenth has passed. From 1 ms to 10
+    /// years; none by default.
     pub const fn idle(mut self, idle: Duration) -> Self {
         self.idle = Some(idle);
         self
@@ -224,10 +224,10 @@ pub(crate) struct Terms {
     pub(crate) max_duration: Millis,
 }
 
-/// The absolute limit. [`absolute_end`] says what it comes to.
+/// The absolute limit. [`absolute_end`] computes its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Absolute {
-    /// There is none.
+    /// No limit.
     Never,
     /// This span, whatever the duration is.
     For(Millis),
@@ -235,12 +235,12 @@ pub(crate) enum Absolute {
     AtLeast(Millis),
 }
 
-/// What a session's age comes to.
+/// The verdict on a session's age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Alive.
     Live,
-    /// Alive, and this use prolongs it or has to be written down.
+    /// Alive, and this use prolongs it or has to be recorded.
     Due(Due),
     /// It ended at that moment.
     Over { end: End, at: Millis },
@@ -248,7 +248,7 @@ pub(crate) enum Verdict {
     Future,
 }
 
-/// Why a use is to be re-issued.
+/// Why this use re-issues the cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Less than `active` remains of the duration.
@@ -321,8 +321,9 @@ pub(crate) fn covered(times: &Times) -> Times {
     Times { horizon: times.horizon.max(times.anchor.plus(times.duration)), ..*times }
 }
 
-/// How long a mark has to last that this id is over: until every cookie of it is, one that led to this one, or one that a parallel request is given at `now`
-/// under these terms. Left out is one that was branched off with a longer duration of its own, or by a node with longer terms.
+/// How long the mark that this id is over has to last: until all cookies of the id have expired, those that led to this
+/// one and those that a parallel request is issued at `now` under these terms. Not covered: cookies branched off with a
+/// longer duration of their own, or by a node with longer terms.
 pub(crate) fn mark_end(times: &Times, terms: &Terms, now: Millis) -> Millis {
     let duration = times.duration.max(terms.duration);
     let last = now.plus(duration.max(terms.active.plus(terms.active))).max(covered(times).horizon);

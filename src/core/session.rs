@@ -1,4 +1,4 @@
-//! What a handler holds: a session, and the keys that its values are found by.
+//! What a handler holds: a session, and the keys of its values.
 
 mod csrf;
 mod key;
@@ -40,7 +40,7 @@ pub enum Placement {
     },
 }
 
-/// What a session asks of where it came from. [`Session`] knows neither keys nor a store by itself.
+/// What a session asks of its `Sessions`. [`Session`] itself knows neither keys nor a store.
 #[async_trait]
 pub(crate) trait Backend: Send + Sync {
     fn limits(&self) -> &Limits;
@@ -48,18 +48,18 @@ pub(crate) trait Backend: Send + Sync {
     fn verify_csrf(&self, of: &[Binding], token: &str) -> Result<(), CsrfError>;
     async fn save(&self, session: &Session) -> Result<(), CommitError>;
     async fn reload(&self, session: &Session) -> Result<(), CommitError>;
-    /// What a session of this subject is called where its id must not be told; none without a list of them.
+    /// The name of a session of this subject where its id must not be revealed; `None` without a list of sessions.
     fn handle(&self, subject: &str, id: SessionId) -> Option<String>;
-    /// The generation of a subject for which this process has revoked the former one since then, if `of` was that.
+    /// The subject's new generation, if this process has replaced the generation `of` since then.
     fn own_generation(&self, subject: &str, since: Millis, of: u64) -> Option<u64>;
 }
 
 /// A session: typed values under string keys, sealed into the response's cookie when the request is over, or into a
 /// row of the store where it has outgrown the cookie.
 ///
-/// Cheap to clone; all clones are the same session. Several requests at once work on copies of their own. Of two
-/// overlapping requests that both issue the cookie, for a change or a prolongation, the later response wins. In a store both
-/// do: each request's changes are applied to what is there by then, and only where both changed one key the later wins.
+/// Cheap to clone; all clones are the same session. Concurrent requests work on separate copies. Of two overlapping
+/// requests that both issue the cookie, for a change or a prolongation, the later response wins. In a store both do: each
+/// request's changes are applied to the current state, and the later wins only where both changed the same key.
 ///
 /// Reading is always possible. After [`destroy`](Self::destroy), once the response has left, and where another site's page
 /// made the request ([`CrossSite`](crate::CrossSite)), changes are
@@ -74,8 +74,8 @@ type Gate = tokio::sync::Mutex<()>;
 struct Inner {
     state: Mutex<State>,
     backend: Arc<dyn Backend>,
-    /// With a store: one use of it at a time, or two saves of one session would conflict with each other. Apart, because a
-    /// session is moved when it is made, and most have none.
+    /// With a store: one use of it at a time, or two saves of one session would conflict. Boxed, because a session is
+    /// moved when it is made, and most have no gate.
     gate: Option<Box<Gate>>,
 }
 
@@ -101,7 +101,7 @@ impl Session {
         self.inner.backend.limits()
     }
 
-    /// The only access to the state, so that no guard lives on; nothing of the application's runs in `f`.
+    /// The only access to the state, so that no lock guard escapes; no application code runs in `f`.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         f(&mut self.inner.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -109,7 +109,7 @@ impl Session {
     /// The value at `key`, or `None` if there is none.
     ///
     /// # Errors
-    /// [`ValueError`] if there is one of another type.
+    /// [`ValueError`] if it is of another type.
     pub fn get<'k, T: DeserializeOwned>(
         &self,
         key: impl Into<SessionKey<'k, T>>,
@@ -123,7 +123,7 @@ impl Session {
         })
     }
 
-    /// Sets the value at `key`. Setting what is there already is no change, and issues no cookie.
+    /// Sets the value at `key`. Setting the value it already has is no change, and issues no cookie.
     ///
     /// # Errors
     /// [`InsertError::TooLarge`] if the session would outgrow its cookie, [`InsertError::Encode`] if the value cannot
@@ -131,9 +131,10 @@ impl Session {
     /// [`InsertError::CrossSite`]. The old value stays.
     ///
     /// # Values
-    /// They are stored as MessagePack with field names. A struct may gain fields with `#[serde(default)]`, lose fields, rename them
-    /// with `#[serde(alias = "old")]`, and be renamed itself. What cannot be read any more stays an error of `get` until the session
-    /// ends; `remove` the key then, and go on without. Like JSON, MessagePack has one `nil`: `Some(None)` and `Some(())` read back as `None`.
+    /// They are stored as MessagePack with field names. A struct may gain fields with `#[serde(default)]`, lose fields,
+    /// rename them with `#[serde(alias = "old")]`, and be renamed itself. A value that can no longer be read stays an
+    /// error of `get` until the session ends, unless you `remove` its key. Like JSON, MessagePack has one `nil`:
+    /// `Some(None)` and `Some(())` read back as `None`.
     pub fn insert<'k, T: Serialize>(
         &self,
         key: impl Into<SessionKey<'k, T>>,
@@ -166,7 +167,7 @@ impl Session {
         Ok(value)
     }
 
-    /// Adds `by` to the integer at `key`, where none counts as 0, and returns the sum.
+    /// Adds `by` to the integer at `key`, counting a missing one as 0, and returns the sum.
     ///
     /// # Errors
     /// [`InsertError::NotCountable`] if there is no integer at `key` or the sum leaves the range of `i64`;
@@ -189,7 +190,7 @@ impl Session {
         })
     }
 
-    /// Removes the value at `key`; whether there was one.
+    /// Removes the value at `key`. Returns whether there was one.
     pub fn remove(&self, key: impl AsRef<str>) -> bool {
         self.if_writable("remove", |state| state.entries.remove(key.as_ref())).unwrap_or(false)
     }
@@ -197,7 +198,7 @@ impl Session {
     /// Removes the value at `key` and returns it.
     ///
     /// # Errors
-    /// [`InsertError::Value`] if it is of another type, and it stays; [`InsertError::Destroyed`],
+    /// [`InsertError::Value`] if it is of another type, in which case it stays; [`InsertError::Destroyed`],
     /// [`InsertError::Committed`], [`InsertError::CrossSite`].
     pub fn take<'k, T: DeserializeOwned>(
         &self,
@@ -242,21 +243,21 @@ impl Session {
         });
     }
 
-    /// Removes the entries whose keys `keep` refuses.
+    /// Removes the entries for whose keys `keep` returns false.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
         let kept: BTreeSet<Box<str>> =
             self.keys().into_iter().filter(|key| keep(key)).map(String::into_boxed_str).collect();
         self.if_writable("retain", |state| state.entries.retain(&kept));
     }
 
-    /// Ends the session: its data is gone, the browser's cookie is removed, and later changes in this request are
-    /// errors. Where the browser sent several cookies of this name, with a store their sessions end too, of the first eight;
-    /// see [`formerly`](crate::SessionsBuilder::formerly) for how they come about, and for their removal.
+    /// Ends the session: its data is gone, the browser's cookie is removed, and later changes in this request are errors.
+    /// If the browser sent several cookies of this name, with a store the sessions of the first eight end too;
+    /// [`formerly`](crate::SessionsBuilder::formerly) says how they come about, and how to remove them.
     ///
     /// # Security
-    /// With a store it is ended for good, within the time of [`Revocation`](crate::Revocation) in other processes. Without
-    /// one, or with [`Revocation::Off`](crate::Revocation::Off) for a cookie that holds data, also of a session that has
-    /// since moved into the store, a copy that somebody kept stays valid until it ends.
+    /// With a store the session is ended for good, in other processes within [`Revocation`](crate::Revocation)'s time.
+    /// Without one, or with [`Revocation::Off`](crate::Revocation::Off) for a cookie that holds data, even if its session
+    /// has since moved into the store, a copy of the cookie stays valid until it expires.
     pub fn destroy(&self) {
         self.if_open("destroy", |state| {
             state.stage = Stage::Destroyed;
@@ -280,9 +281,10 @@ impl Session {
         self.with(State::identify)
     }
 
-    /// What stands for the id in logs: put it into your own log lines, and they meet the library's. It is known from the first
-    /// request on, before anything is saved; a session that never is has no line but yours. [`renew`](Self::renew) and
-    /// [`authenticate`](Self::authenticate) give it another at once, and the line of the event `renewed` has both.
+    /// What stands for the id in logs: put it into your own log lines to match them with the library's. It is known from
+    /// the first request on, before anything is saved; a session that is never saved has no lines but yours.
+    /// [`renew`](Self::renew) and [`authenticate`](Self::authenticate) change it at once, and the event `renewed` logs
+    /// both.
     #[must_use]
     pub fn log_id(&self) -> LogId {
         self.id().log_id()
@@ -294,15 +296,15 @@ impl Session {
         self.with(|state| state.origin)
     }
 
-    /// What name + value of the cookie come to if all of the session is in it, in bytes: what the builder's
-    /// `spill_above` and the 4,096 of browsers are compared with, wherever the session is.
+    /// The size in bytes of name + value of a cookie with the whole session in it, wherever the session is: compared with
+    /// the builder's `spill_above` and the 4,096 of browsers.
     #[must_use]
     pub fn cookie_bytes(&self) -> usize {
         self.with(|state| self.limits().name_value(state.whole_len(self.limits())))
     }
 
-    /// Where its data is kept, or would be if this request ended now, and how large it is. What else stands in the
-    /// response's head may still move it into the store.
+    /// Where its data is kept, or would be if this request ended now, and how large it is. The rest of the response head
+    /// may still move it into the store.
     #[must_use]
     pub fn placement(&self) -> Placement {
         let limits = self.limits();
@@ -315,9 +317,9 @@ impl Session {
         })
     }
 
-    /// Writes a session that is in the store now, instead of with the response, together with what other requests have
-    /// written meanwhile; what this request does from then on goes over the result. One that is in its cookie can only
-    /// be written with the response, so for it this does nothing, as for one that moves into the store with it.
+    /// Writes a session that is in the store immediately, instead of with the response, merged with what other requests
+    /// have written meanwhile; this request's later changes are applied to the result. A session in its cookie can only
+    /// be written with the response, so for it this does nothing, even if it moves into the store then.
     ///
     /// # Errors
     /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`], [`CommitError::Store`]. The
@@ -326,20 +328,20 @@ impl Session {
         self.inner.backend.save(self).await
     }
 
-    /// Reads a session that is in the store again; this request's own changes go over what is found. One that is in
-    /// its cookie was read when the request came, so for it this does nothing.
+    /// Reads a session that is in the store again and applies this request's own changes to it. A session in its cookie
+    /// was read when the request arrived, so for it this does nothing.
     ///
-    /// After the response, in a websocket or a stream, it opens the session's entries once more: change them and
-    /// [`save`](Self::save). What would have to go into the cookie can't be changed any more.
+    /// After the response, in a websocket or a stream, it makes the session's entries writable again: change them and
+    /// [`save`](Self::save). What would have to go into the cookie can no longer be changed.
     ///
     /// # Errors
-    /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`] if its changes and this
-    /// request's exclude one another, [`CommitError::Store`].
+    /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`] if another request's changes
+    /// conflict with this one's, [`CommitError::Store`].
     pub async fn reload(&self) -> Result<(), CommitError> {
         self.inner.backend.reload(self).await
     }
 
-    /// Runs `f` on a session that is not over; on another one logs that `method` had no effect.
+    /// Runs `f` on a session that is not over; otherwise logs that `method` had no effect.
     fn if_writable<R>(&self, method: &'static str, f: impl FnOnce(&mut State) -> R) -> Option<R> {
         self.with(|state| match state.check_writable() {
             Ok(()) => Some(f(state)),
@@ -350,7 +352,7 @@ impl Session {
         })
     }
 
-    /// Runs `f` on an open session; on another one logs that `method` had no effect.
+    /// Runs `f` on an open session; otherwise logs that `method` had no effect.
     fn if_open<R>(&self, method: &'static str, f: impl FnOnce(&mut State) -> R) -> Option<R> {
         self.with(|state| match state.check_open() {
             Ok(()) => Some(f(state)),

@@ -8,13 +8,13 @@
 //! | nothing with the session | | | |
 //! | asked for it | yes | if it is due | with `Set-Cookie` |
 //! | changed it, in its cookie | yes | yes | yes |
-//! | asked for it, of another site's page | where it is not refused | | |
+//! | asked for it, from another site's page | unless refused | | |
 //! | changed it, in the store | yes | if it is due | with `Set-Cookie` |
 //!
 //! Wrap the application with it last, and thus outermost, so that responses of other middleware are committed too, and
-//! the response head is known when a session is to fit it.
+//! the response head is known when a session has to fit into it.
 //!
-//! Nothing waits but what needs the store: a session in its cookie that need not be asked for is loaded and committed at once.
+//! Only what needs the store waits: a session in its cookie that needs no query is loaded and committed at once.
 
 #[cfg(feature = "device-binding")]
 mod device;
@@ -69,7 +69,7 @@ request_head!(actix_web::http);
 /// # Ok::<(), sealed_session::ConfigError>(())
 /// ```
 ///
-/// Independent sessions live side by side under different cookie names, told apart by a type:
+/// Independent sessions live side by side under different cookie names, distinguished by a type:
 ///
 /// ```
 /// use actix_web::{App, web};
@@ -98,16 +98,16 @@ pub struct SessionMiddleware<S = Site> {
 impl SessionMiddleware {
     /// The middleware behind the extractor [`Session`](crate::Session).
     ///
-    /// Build the `Sessions` once and move a clone in. Built inside `HttpServer::new(|| ..)` it is another one for each worker, and
-    /// what one of them ends the others hear of from the store, within [`Revocation`](crate::Revocation)'s time.
+    /// Build the `Sessions` once and move a clone in. If built inside `HttpServer::new(|| ..)`, each worker has its own,
+    /// and learns what the others end from the store, within [`Revocation`](crate::Revocation)'s time.
     #[must_use]
     pub fn new(sessions: Sessions) -> Self {
         Self::scoped(sessions)
     }
 
-    /// The middleware behind the extractor [`Scoped<S>`]. `S` is any type of the application; it is only a name. Its sessions need a
-    /// [`cookie_name`](crate::SessionsBuilder::cookie_name) of their own. With one cookie and one key for two scopes of a process,
-    /// nobody gets a session of either: a 500, and the log says why.
+    /// The middleware behind the extractor [`Scoped<S>`]. `S` is any type of the application; it is only a name. Its
+    /// sessions need a [`cookie_name`](crate::SessionsBuilder::cookie_name) of their own: if two scopes of a
+    /// process share a cookie and a key, requests for either get a 500, and the log says why.
     #[must_use]
     pub fn scoped<S: 'static>(sessions: Sessions) -> SessionMiddleware<S> {
         sessions.stand_for(TypeId::of::<S>(), scope_name::<S>());
@@ -148,7 +148,7 @@ where
 /// What the middleware wraps a service into.
 pub struct SessionService<N, S> {
     inner: N,
-    /// Counted per worker thread: an atomic counter that all requests share would be the dearest part of a request
+    /// Counted per worker thread: an atomic counter shared by all requests would be the most expensive part of a request
     /// that does not touch its session.
     sessions: Rc<Sessions>,
     scope: PhantomData<fn() -> S>,
@@ -219,7 +219,7 @@ enum Waiting<B> {
     Service,
     /// The store.
     Commit(Box<Committing<B>>),
-    /// Nothing of the application's: the middleware answers by itself.
+    /// Not the application: the middleware answers by itself.
     #[cfg(feature = "device-binding")]
     Answer(LocalBox<Result<ServiceResponse<EitherBody<B>>, Error>>),
 }
@@ -323,8 +323,8 @@ fn finish<B>(
     unchanged(response)
 }
 
-/// What takes the place of a response whose session could not be saved. It is a response itself, so that middleware around
-/// this one, such as that for CORS, treats it as one.
+/// Replaces a response whose session could not be saved. The result is a response, no error, so that middleware around
+/// this one, such as CORS, treats it as one.
 fn replace<B>(
     outcome: Result<ServiceResponse<B>, Error>,
     error: CommitError,

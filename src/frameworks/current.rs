@@ -1,4 +1,4 @@
-//! Which session the request has that a thread is working on: what is answered with an error says in the log whose it was.
+//! The session of the request that a thread is working on, so that the log of an error can name it.
 
 use std::cell::Cell;
 
@@ -42,7 +42,7 @@ pub(crate) fn turn(loaded: Option<&Session>) -> Turn {
     Turn(before)
 }
 
-/// This is the session of the request whose turn it is, if it is any's.
+/// Notes a session of the request whose turn it is. Outside of a turn, as in a task, it is nobody's.
 pub(crate) fn note(session: &Session) {
     let current = CURRENT.get();
     if current != Current::None {

@@ -1,4 +1,4 @@
-//! What the extractors of every framework hand out, beside the session itself.
+//! What the extractors of every framework hand out, besides the session itself.
 
 use std::any::{TypeId, type_name};
 use std::fmt;
@@ -7,7 +7,7 @@ use std::ops::Deref;
 
 use crate::core::session::Session;
 
-/// What the scope is called in messages: where it is found, which of ours the application need not know.
+/// The scope's name in messages: for ours its public path, because the application need not know the internal one.
 pub(crate) fn scope_name<S: 'static>() -> &'static str {
     match TypeId::of::<S>() == TypeId::of::<Site>() {
         true => "sealed_session::Site",
@@ -58,13 +58,13 @@ impl<S> fmt::Debug for Scoped<S> {
     }
 }
 
-/// The extractor for handlers that are there for users alone: [whose session](Session::subject) the request's is. Without
-/// one the answer is 401 with an empty body, before the handler is called; for pages
-/// [`LoginGuard`](crate::LoginGuard) sends them to log in. Derefs to `str`.
+/// The extractor for handlers for logged-in users only: [whose session](Session::subject) the request's is. Without one
+/// the response is 401 with an empty body, before the handler is called; for pages, [`LoginGuard`](crate::LoginGuard)
+/// sends visitors to log in. Derefs to `str`.
 ///
-/// `Option<Subject>` is for handlers that serve both. On axum it is `None` for nobody alone; on actix-web, where an
-/// `Option` takes every error for `None`, also while a store fails that the session is in, and for another site's page that is
-/// refused.
+/// `Option<Subject>` is for handlers that serve both. On axum it is `None` only if nobody has logged in; on actix-web,
+/// where an `Option` turns every error into `None`, also if the session's store fails, and for another site's page that
+/// is refused.
 ///
 /// ```
 /// use sealed_session::Subject;

@@ -1,18 +1,19 @@
-//! The guard of pages that are for users alone: whether a request passes, is sent to log in, or is refused. A pure decision
-//! from the session and the request's head; `actix/guard.rs` and `tower/guard.rs` carry it out.
+//! The guard of pages for logged-in users only: whether a request passes, is sent to log in, or is refused. A pure
+//! decision from the session and the request's head; `actix/guard.rs` and `tower/guard.rs` carry it out.
 //!
 //! | the request | answer |
 //! |---|---|
-//! | for the login page itself | passes, and the session is not asked for |
-//! | of a session with a subject, authenticated recently where that is asked for | passes |
-//! | a page by `GET` that another site's link leads to, of a session whose device has not proved itself | 200, an empty page that loads itself again: browsers fetch a proof for a request of our own page |
+//! | for the login page itself | passes, without asking for the session |
+//! | of a session with a subject, authenticated recently where that is required | passes |
+//! | a page by `GET`, from another site's link, of a session whose device has not proved itself | 200, an empty page that reloads itself: browsers fetch a proof for a request of our own page |
 //! | a page that the browser is about to show, by `GET` or `HEAD` | 303 to the login page, with `next` |
 //! | a page that the browser is about to show, by another method | 303 to the login page: what was sent is lost, and `next` would do something else |
 //! | anything else: `fetch`, images, websockets, other programs | 401, because none of them can log in on a page |
 //!
-//! Browsers say themselves whether they are about to show a page: `Sec-Fetch-Mode: navigate` (W3C Fetch Metadata). Over plain
-//! HTTP, and from old ones, it is missing; then `Accept` tells, which names `text/html` for pages alone. `Sec-Fetch-Dest` is
-//! not looked at: a frame's page may show the login as well, and a service worker that passes a page's request on makes it `empty`.
+//! Browsers say whether they are about to show a page: `Sec-Fetch-Mode: navigate` (W3C Fetch Metadata). Over plain HTTP,
+//! and from old browsers, it is missing; then `Accept` decides, which names `text/html` only for pages. `Sec-Fetch-Dest`
+//! is ignored: a frame's page may show the login as well, and a service worker that forwards a page's request sets it to
+//! `empty`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -28,10 +29,10 @@ use crate::core::state::Origin;
 use crate::frameworks::extract::Site;
 use crate::frameworks::response::{self, Headers};
 
-/// Keeps routes for users alone: who is not logged in is sent to the login page, with the way back. For actix-web it is a
-/// middleware, for axum and other services of tower a layer.
+/// Restricts routes to logged-in users: anybody else is sent to the login page, with the way back. It is a middleware for
+/// actix-web, and a layer for axum and other tower services.
 ///
-/// It goes inside of the session's middleware, and around the routes that are for users alone:
+/// It goes inside the session's middleware, and around the routes to guard:
 ///
 /// ```
 /// use actix_web::web::{self, Query, Redirect};
@@ -107,37 +108,37 @@ use crate::frameworks::response::{self, Headers};
 /// | who is not logged in | answer |
 /// |---|---|
 /// | opens a page | 303 to `/login?next=%2Faccount%2Forders`, or to `/login` where the page is `/` or no [`local_path`](crate::local_path()) |
-/// | comes by another site's link, and is logged in, but the device's proof has ended (`device_binding`) | 200, and an empty page that loads itself again, with a proof |
+/// | comes by another site's link, and is logged in, but the device's proof has expired (`device_binding`) | 200, and an empty page that reloads itself, with a proof |
 /// | sends a form | 303 to `/login`; what was sent is lost |
-/// | uses `fetch`, or is no browser | 401 with an empty body, as from [`Subject`](crate::Subject) |
+/// | uses `fetch`, or is not a browser | 401 with an empty body, as from [`Subject`](crate::Subject) |
 ///
-/// Each has `Cache-Control: no-store`. What the browser is about to show is told by `Sec-Fetch-Mode`, and where that is
-/// missing by an `Accept` that names `text/html`. A session whose store fails is a 503, and a request that is refused as another
-/// site's ([`CrossSite`](crate::CrossSite)) a 403, as from the extractors; so is a session that nothing provides a 500.
+/// Each has `Cache-Control: no-store`. A page is recognized by `Sec-Fetch-Mode`, and where that is missing by an `Accept`
+/// that names `text/html`. As from the extractors, a session whose store fails is a 503, a request that is refused as
+/// another site's ([`CrossSite`](crate::CrossSite)) a 403, and a session that nothing provides a 500.
 ///
-/// The login page itself always passes, by any method, so it may stand among the guarded routes. Its styles and pictures do
-/// not: those of a login page stand outside. So does a path that differs from it by as much as a slash at the end.
+/// The login page itself always passes, by any method, so it may stand among the guarded routes. Its styles and images do
+/// not, so put them outside. Nor does a path that differs from it by as much as a trailing slash.
 ///
 /// # Nested routers
-/// A router that axum nests into another sees its paths without the prefix, and so does a guard inside of it. That guard cannot
-/// tell where the request came from, or the login page from one of the same name below the prefix, so it sends everybody
-/// away who is not logged in, also from a login page inside of it, and gives no `next`. Nest first and guard then, as above.
-/// Scopes of actix-web keep the whole path.
+/// A router that axum nests into another sees its paths without the prefix, and so does a guard inside it. That guard
+/// does not know the whole path, and cannot tell the login page from one of the same name below the prefix, so it turns
+/// away everybody who is not logged in, even from a login page inside it, and gives no `next`. Nest first, then guard, as
+/// above. Scopes of actix-web keep the whole path.
 ///
 /// # Security
-/// It asks whether somebody is logged in, and not what they may do. Handlers go on asking for their
-/// [`Subject`](crate::Subject): a route that is added in the wrong place is guarded by nothing else. Let the layer for CORS
-/// stand outside, because preflights have no cookie.
+/// It checks whether somebody is logged in, not what they may do. Keep asking for the [`Subject`](crate::Subject) in
+/// handlers: nothing else guards a route that is added in the wrong place. Put the CORS layer outside, because preflights
+/// have no cookie.
 pub struct LoginGuard<S = Site> {
     pub(crate) gate: Arc<Gate>,
     scope: PhantomData<fn() -> S>,
 }
 
 impl LoginGuard {
-    /// Sends who is not logged in to this path: such as `/login`, without a query.
+    /// Sends visitors who are not logged in to this path, such as `/login`, without a query.
     ///
     /// # Errors
-    /// [`ConfigError::LoginPath`] if it is no path of this origin, or has a query or a fragment.
+    /// [`ConfigError::LoginPath`] if it is not a path of this origin, or has a query or a fragment.
     pub fn new(login: impl Into<String>) -> Result<Self, ConfigError> {
         Self::of_scope(login.into())
     }
@@ -160,11 +161,11 @@ impl<S> LoginGuard<S> {
         Ok(Self { gate: Arc::new(Gate { login, within: None }), scope: PhantomData })
     }
 
-    /// Sends also those to log in who were not authenticated within this time, from a second to 3,660 days: for what a
-    /// session that was stolen or left open must not do ([`Session::is_fresh`]). Without it any login will do.
+    /// Also sends users to log in who were not authenticated within this time, from a second to 3,660 days: for what a
+    /// stolen session, or one left open, must not do ([`Session::is_fresh`]). Without it any login will do.
     ///
-    /// The login page has to ask for the password again then. If it sends back whoever is logged in, the browser goes round in
-    /// a circle.
+    /// The login page then has to ask for the password again. If it sends back whoever is logged in, the browser ends up
+    /// in a redirect loop.
     ///
     /// # Errors
     /// [`ConfigError::OutOfRange`] for anything shorter or longer.
@@ -202,14 +203,14 @@ impl<S> fmt::Debug for LoginGuard<S> {
     }
 }
 
-/// What the guard goes by.
+/// The guard's settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     login: String,
     within: Option<Duration>,
 }
 
-/// What becomes of a request that does not pass.
+/// What happens to a request that does not pass.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     LogIn { location: String },
@@ -231,7 +232,7 @@ impl Gate {
         if !is_navigation(head) {
             return Refusal::Unauthorized;
         }
-        // Browsers fetch no proof for a request that another site's page begins, but for the one that our own page does next.
+        // Browsers fetch no proof for a request from another site's page, but do for the next one, from our own page.
         let is_linked = matches!(only(head, Field::SecFetchSite), Values::One(b"cross-site"));
         if is_linked && head.method() == "GET" && session.origin() == Origin::Rejected(Rejection::Unproven) {
             return Refusal::Reload;
@@ -256,7 +257,7 @@ impl Refusal {
         }
     }
 
-    /// Puts the headers of the answer there.
+    /// Sets the headers of the response.
     pub(crate) fn attach<H: Headers>(self, headers: &mut H) {
         match &self {
             Self::LogIn { .. } => {
@@ -300,7 +301,7 @@ fn is_navigation(head: &impl Head) -> bool {
     }
 }
 
-/// As a value in a query, in which nothing else means anything (RFC 3986, section 2.3).
+/// As a query value, with only unreserved characters left as they are (RFC 3986, section 2.3).
 fn encode(text: &str) -> String {
     const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
 

@@ -8,7 +8,7 @@ use crate::core::error::CommitError;
 use crate::frameworks::current;
 use crate::sessions::Sessions;
 
-/// The header fields that are looked at or written.
+/// The header fields that are read or written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Field {
     CacheControl,
@@ -34,7 +34,7 @@ pub(crate) trait Headers {
     type Value: Clone;
 
     fn fixed(text: &'static str) -> Self::Value;
-    /// None: these bytes may not stand in a header.
+    /// `None`: these bytes are not allowed in a header.
     fn made(bytes: Vec<u8>) -> Option<Self::Value>;
     fn contains(&self, field: Field) -> bool;
     /// The values of all headers of this name that are text.
@@ -43,7 +43,7 @@ pub(crate) trait Headers {
     fn replace(&mut self, field: Field, value: Self::Value);
 }
 
-/// [`Headers`] for the `HeaderMap` of a module: each framework has one of the same shape.
+/// Implements [`Headers`] for the `HeaderMap` of a module: all frameworks' have the same shape.
 macro_rules! headers_of {
     ($($module:ident)::+) => {
         const _: () = {
@@ -101,10 +101,10 @@ pub(crate) use headers_of;
 /// The headers that a session adds to its response.
 #[derive(Clone)]
 pub(crate) struct Additions<V> {
-    /// The first apart, because there is seldom another.
+    /// The first, separate because there is seldom another.
     set_cookie: Option<V>,
     others: Vec<V>,
-    /// What is said of a device.
+    /// The header about a device.
     device: Option<(Field, V)>,
     cache_headers: bool,
 }
@@ -201,11 +201,11 @@ fn forbid_storing<H: Headers>(headers: &mut H) {
     headers.replace(FIELD, merged);
 }
 
-/// What is taken for the head of a response that an error will make only later.
+/// The assumed head size of a response that an error will make only later.
 #[cfg(feature = "actix")]
 pub(crate) const UNKNOWN_HEAD: usize = 512;
 
-/// The length of a body, as far as the server tells it in the head.
+/// The length of a body, as far as the server states it in the head.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Length {
     /// There is no body, or the headers say it already.
@@ -214,8 +214,8 @@ pub(crate) enum Length {
     Unknown,
 }
 
-/// The size of a response's head on HTTP/1 as it will be sent, and never less: its lines, with what the server adds.
-/// `lines` are the lengths of the names and values.
+/// The size of a response's head on HTTP/1 as it will be sent, never underestimated: its lines, with what the server
+/// adds. `lines` are the lengths of the names and values.
 pub(crate) fn head_bytes(
     reason: &str,
     body: Length,
@@ -239,8 +239,8 @@ pub(crate) fn head_bytes(
     STATUS_LINE + reason.len() + body + CONNECTION + date + END + lines
 }
 
-/// Whether a header stays with an answer whose session could not be saved: cookies of other scopes, and what lets a page of
-/// another origin read the status. Without that its browser would report a network error instead of a 503.
+/// Whether a response whose session could not be saved keeps a header: cookies of other scopes, and what lets a page of
+/// another origin read the status, or its browser would report a network error instead of a 503.
 pub(crate) fn outlives_failure(name: &str) -> bool {
     ["set-cookie", "vary", "timing-allow-origin"].contains(&name)
         || ["access-control-", "cross-origin-"].iter().any(|family| name.starts_with(family))
@@ -258,7 +258,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The one of the three values that stands for it.
+    /// The one of the three values for this failure.
     pub(crate) fn pick<S>(self, internal: S, unavailable: S, refused: S) -> S {
         match self {
             Self::Internal => internal,
@@ -268,7 +268,7 @@ impl Failure {
     }
 }
 
-/// What an answer is whose session could not be saved.
+/// The failure of a response whose session could not be saved.
 pub(crate) fn failure_of(error: &CommitError) -> Failure {
     match error {
         CommitError::Store(_) | CommitError::NotEnded { .. } | CommitError::Conflict | CommitError::Ended => {
@@ -279,7 +279,7 @@ pub(crate) fn failure_of(error: &CommitError) -> Failure {
     }
 }
 
-/// The headers of an answer with an empty body for this failure. What went wrong is told in the log alone.
+/// The headers of a response with an empty body for this failure. What went wrong goes only to the log.
 pub(crate) fn fail<H: Headers>(error: &dyn Error, failure: Failure, headers: &mut H) {
     if failure == Failure::Refused {
         return refuse(error);
@@ -293,7 +293,7 @@ pub(crate) fn fail<H: Headers>(error: &dyn Error, failure: Failure, headers: &mu
     }
 }
 
-/// Tells the log of what is not permitted: an answer of 403 that nobody can explain is a riddle.
+/// Logs what is not permitted, so that a 403 can be explained.
 pub(crate) fn refuse(error: &dyn Error) {
     let session = current::log_id().map(tracing::field::display);
     tracing::warn!(target: "sealed_session", session, %error, "session failure answered with 403");
@@ -301,7 +301,7 @@ pub(crate) fn refuse(error: &dyn Error) {
 
 /// The cookie's removal, where the session could not be ended.
 pub(crate) fn remove_cookie<H: Headers>(error: &CommitError, headers: &mut H) {
-    // An application may have made this error itself, with a line that is none.
+    // An application may have made this error itself, with an invalid line.
     let CommitError::NotEnded { set_cookies, .. } = error else { return };
     for line in set_cookies.iter().filter_map(|line| H::made(line.clone().into_bytes())) {
         headers.append(Field::SetCookie, line);

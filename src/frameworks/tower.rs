@@ -14,24 +14,24 @@
 //! # }
 //! ```
 //!
-//! The layer puts a slot into each request and looks at it again when the response is there. Only who asks for the session
-//! opens the slot: an extractor, or [`SessionExt`] in middleware. So a request that never asks for it costs no decoding and
-//! gets no header.
+//! The layer puts a slot into each request and looks at it again when the response is there. Only what asks for the
+//! session opens the slot: an extractor, or [`SessionExt`] in middleware. So a request that never asks for it costs no
+//! decoding and gets no header.
 //!
 //! | what the request did | `Vary: Cookie` | `Set-Cookie` | `Cache-Control: no-store` |
 //! |---|---|---|---|
 //! | nothing with the session | | | |
 //! | asked for it | yes | if it is due | with `Set-Cookie` |
 //! | changed it, in its cookie | yes | yes | yes |
-//! | asked for it, of another site's page | where it is not refused | | |
+//! | asked for it, from another site's page | unless refused | | |
 //! | changed it, in the store | yes | if it is due | with `Set-Cookie` |
 //!
-//! A session is committed with every response, whatever its status. An *error* of the service is no response, so it passes
-//! through, and the session stays as it was.
+//! A session is committed with every response, whatever its status. An *error* of the service is not a response, so it
+//! passes through, and the session stays as it was.
 //!
 //! # The order of layers
 //!
-//! The session belongs inside of everything that makes a response of its own, and outside of everything that asks for it.
+//! The session belongs inside everything that makes a response of its own, and outside everything that asks for it.
 //! [`ServiceBuilder`] names the outermost layer first; of several calls of `Router::layer` the last is the outermost.
 //!
 //! ```
@@ -63,25 +63,25 @@
 //!
 //! | layer | where | because |
 //! |---|---|---|
-//! | `Trace` | outermost | what the log says of a session stands in the request's span, and the status is the one that was sent, a failed commit's 503 too |
-//! | `CatchPanic` | outside | a handler that panics saves nothing; inside, what it had changed until then would be saved with the 500 |
-//! | `Timeout` | outside | likewise, and the time includes the store's; give it more than [`store_timeout`](crate::SessionsBuilder::store_timeout). Where it strikes while a session is being saved nobody knows whether it was |
-//! | `Cors` | outside | preflights do not come as far as the session; inside works as well, because a failed commit keeps its headers |
+//! | `Trace` | outermost | what the log says about a session is in the request's span, and the status is the one that was sent, including a failed commit's 503 |
+//! | `CatchPanic` | outside | a handler that panics saves nothing; inside, its changes until then would be saved with the 500 |
+//! | `Timeout` | outside | likewise, and the time includes the store's; give it more than [`store_timeout`](crate::SessionsBuilder::store_timeout). If it strikes while a session is being saved, it is unknown whether it was |
+//! | `Cors` | outside | preflights do not reach the session; inside works as well, because a failed commit keeps its headers |
 //! | `Compression` | outside | it sees the final headers, and what it adds to `Vary` is kept |
-//! | what asks for the session: [`LoginGuard`], `from_fn`, handlers | inside | without the layer around it there is no session, but a 500 |
+//! | what asks for the session: [`LoginGuard`], `from_fn`, handlers | inside | without the layer around it there is a 500 instead of a session |
 //!
-//! With a store the response head must not become too large for a proxy, and what layers outside add is not counted: say with
-//! [`response_head_reserve`](crate::SessionsBuilder::response_head_reserve) how much it is. `HandleErrorLayer` goes inside, or
-//! outside of everything: what it makes of an error inside is a response that the session is committed with.
+//! With a store the response head must not become too large for a proxy, and what outer layers add is not counted: set
+//! [`response_head_reserve`](crate::SessionsBuilder::response_head_reserve) to how much that is. `HandleErrorLayer` goes
+//! inside, or outside of everything: inside, it turns an error into a response, with which the session is committed.
 //!
-//! `Router::layer` covers the routes that are there already and the fallback; `route_layer` leaves the fallback out. A nested
+//! `Router::layer` covers the routes added so far and the fallback; `route_layer` leaves the fallback out. A nested
 //! router has the sessions of the router that it is nested into.
 //!
 //! # Server functions
 //!
-//! Those of leptos and dioxus run on axum, and extract a [`Session`](crate::Session) as handlers do: with
+//! Those of leptos and dioxus run on axum and extract a [`Session`](crate::Session) as handlers do: with
 //! `leptos_axum::extract().await`, and with `#[post("/api/add", session: Session)]`. The repository's
-//! `examples/server_functions` has one of each; the layer goes around the router that they are registered at.
+//! `examples/server_functions` has one of each; the layer goes around the router that they are registered with.
 //!
 //! [`ServiceBuilder`]: https://docs.rs/tower/latest/tower/struct.ServiceBuilder.html
 
@@ -130,7 +130,7 @@ request_head!(http);
 /// The layer that gives requests a [`Session`](crate::Session) and commits it with the response, whatever its status. See
 /// the [module](self) for its place among others.
 ///
-/// Independent sessions live side by side under different cookie names, told apart by a type:
+/// Independent sessions live side by side under different cookie names, distinguished by a type:
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -166,9 +166,9 @@ impl SessionLayer {
         Self::scoped(sessions)
     }
 
-    /// The layer behind the extractor [`Scoped<S>`]. `S` is any type of the application; it is only a name. Its sessions need a
-    /// [`cookie_name`](crate::SessionsBuilder::cookie_name) of their own. With one cookie and one key for two scopes of a process,
-    /// nobody gets a session of either: a 500, and the log says why.
+    /// The layer behind the extractor [`Scoped<S>`]. `S` is any type of the application; it is only a name. Its sessions
+    /// need a [`cookie_name`](crate::SessionsBuilder::cookie_name) of their own: if two scopes of a
+    /// process share a cookie and a key, requests for either get a 500, and the log says why.
     #[must_use]
     pub fn scoped<S: 'static>(sessions: Sessions) -> SessionLayer<S> {
         sessions.stand_for(TypeId::of::<S>(), scope_name::<S>());
@@ -183,9 +183,9 @@ impl SessionLayer {
 
 #[cfg(feature = "device-binding")]
 impl<S> SessionLayer<S> {
-    /// How a body of the service's responses is made of JSON, where the layer is around a service whose bodies are not axum's and
-    /// [sessions are bound to devices](crate::SessionsBuilder::device_binding). Without it browsers are answered 500 there, and
-    /// the log says so.
+    /// How to make a response body from JSON, if the layer is around a service whose bodies are not axum's and [sessions
+    /// are bound to devices](crate::SessionsBuilder::device_binding). Without it browsers get a 500 there, and the log
+    /// says so.
     #[must_use]
     pub fn device_body<B: 'static>(mut self, make: fn(Vec<u8>) -> B) -> Self {
         self.bodies = device::Bodies::of(make);
@@ -311,7 +311,7 @@ enum Waiting<B> {
     Service,
     /// The store.
     Commit(Box<Committing<B>>),
-    /// Nothing of the application's: the layer answers by itself.
+    /// Not the application: the layer answers by itself.
     #[cfg(feature = "device-binding")]
     Answer(BoxFuture<Response<B>>),
 }
@@ -406,7 +406,7 @@ fn finish<B: Default>(
     }
 }
 
-/// An answer with an empty body, whose error is told in the log alone.
+/// A response with an empty body; its error goes only to the log.
 fn failure<B: Default>(error: &dyn std::error::Error, kind: Failure) -> Response<B> {
     let mut response = Response::new(B::default());
     *response.status_mut() = kind.pick(

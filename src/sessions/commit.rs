@@ -26,17 +26,17 @@ use crate::core::state::{CookieStep, Stage, State};
 use crate::sessions::{CommitContext, Core, Sessions};
 
 impl Sessions {
-    /// Ends the session's part in the request. Returns the values of the `Set-Cookie` headers to send, each in a header of
-    /// its own: none or one, and more only where cookies of earlier releases are removed before
+    /// Ends the session's part in the request. Returns the values of the `Set-Cookie` headers to send, each in a header
+    /// of its own: none or one, and more only where cookies of earlier releases are removed first
     /// ([`formerly`](crate::SessionsBuilder::formerly)). The session can be read afterwards, but not changed; a second
     /// commit does nothing.
     ///
-    /// What goes into the store is there when this returns, and the cookie that leads to it only after that. What ends a
-    /// session there (`destroy`, `renew`, `authenticate`) is carried to its end once it has begun, also if this future
-    /// is dropped: then in a task of tokio's.
+    /// What goes into the store has been written when this returns, before the cookie that leads to it is sent. What ends
+    /// a session there (`destroy`, `renew`, `authenticate`) runs to completion once begun, even if this future is
+    /// dropped: then in a tokio task.
     ///
     /// With a `Set-Cookie` the response needs `Cache-Control: no-store`, and `Vary: Cookie` whenever the session was
-    /// loaded; the actix-web middleware sees to both.
+    /// loaded; the actix-web middleware adds both.
     ///
     /// # Errors
     /// [`CommitError`]: the response has to be a failure then, 503 for all but [`CommitError::Foreign`].
@@ -48,7 +48,7 @@ impl Sessions {
         Ok(self.conclude(session, context).await?.into_texts())
     }
 
-    /// [`commit`](Self::commit), with what it returns as the middleware takes it.
+    /// [`commit`](Self::commit), returning what the middleware needs.
     pub(crate) async fn conclude(
         &self,
         session: &Session,
@@ -86,7 +86,7 @@ impl Sessions {
 }
 
 impl Core {
-    /// Carries out the plan. Until then a clone of the session may have changed what that is, so both parts ask for it.
+    /// Carries out the plan. A clone of the session may change it until then, so both parts ask for it.
     async fn carry_out(
         self: &Arc<Self>,
         session: &Session,
@@ -122,7 +122,7 @@ impl Core {
         if keeps {
             return Some(SetCookies::default());
         }
-        // The clock may be anything, so it is asked without the lock; and the keys with it, which decide again.
+        // The clock may be any code, so it is read without the lock; and the keys with it, which decide again.
         let now = self.now();
         let primary = self.sealer.ring().primary();
         let (lines, events) = session.with(|state| {
@@ -133,7 +133,7 @@ impl Core {
             }
             let destroyed = std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed;
             Some(match plan.in_time(self, state, context, now).cookie {
-                // Its key was revoked, so what was written came to nothing.
+                // Its key was revoked, so what was written is lost.
                 CookieStep::Leave if self.is_disowned(state) || state.is_unproven() => {
                     (SetCookies::lost(), [None, None, None, None])
                 }
@@ -161,7 +161,7 @@ impl Core {
         Some(lines)
     }
 
-    /// Takes nothing along that a key had sealed which is revoked by now, where a login makes it another session.
+    /// Drops what a key that is revoked by now had sealed, where a login makes it another session.
     fn leave_behind(&self, state: &mut State) {
         if state.authenticated && self.is_disowned(state) {
             state.start_empty();

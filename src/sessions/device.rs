@@ -1,20 +1,22 @@
-//! The path that browsers register devices and refresh proofs at, which the middleware answers by itself.
+//! The path at which browsers register devices and refresh proofs, answered by the middleware itself.
 //!
-//! A request with `Sec-Secure-Session-Id`, which no page can send, refreshes a proof; any other registers a key. Both are the
-//! browser's own, whatever site the user came from; what stands against other sites is the challenge that they answer.
+//! A request with `Sec-Secure-Session-Id`, which no page can send, refreshes a proof; any other registers a key. Both
+//! come from the browser itself, whatever site the user came from; the challenge that they answer protects against other
+//! sites.
 //!
-//! After a login that another site has led to, such as an identity provider, the registration comes without the cookie that the
-//! login has just set, because that is `SameSite=Lax`. It stands on its challenge then, which says which session it is for.
+//! After a login that came from another site, such as an identity provider, the registration comes without the cookie
+//! that the login has just set, because that is `SameSite=Lax`. It then relies on its challenge, which says which session
+//! it is for.
 //!
 //! | | answer |
 //! |---|---|
-//! | a registration that is in order | 200, and the proof |
+//! | a valid registration | 200, and the proof |
 //! | any other registration | 403 |
-//! | a refresh without a proof of possession, or with one that is not in order | 403, and a challenge |
-//! | a refresh that is in order | 200, and the proof |
-//! | a refresh of a session that has ended | 200, and that it is over |
-//! | a refresh of another session than the cookie's | 403, which ends it in the browser |
-//! | what cannot be told now | 503, which ends nothing |
+//! | a refresh without a proof of possession, or with an invalid one | 403, and a challenge |
+//! | a valid refresh | 200, and the proof |
+//! | a refresh of a session that has ended | 200, which says that it is over |
+//! | a refresh of a session other than the cookie's | 403, which ends it in the browser |
+//! | what cannot be decided now | 503, which ends nothing |
 
 use std::pin::Pin;
 
@@ -50,7 +52,7 @@ impl Header {
     fn of<'v>(mut values: impl Iterator<Item = &'v [u8]>) -> Self {
         match (values.next(), values.next()) {
             (None, _) => Self::None,
-            // What is no text is no proof, and none is empty.
+            // What is not text counts as empty, which is no proof.
             (Some(value), None) => {
                 Self::One(str::from_utf8(value).unwrap_or_default().trim().trim_matches('"').to_owned())
             }
@@ -67,7 +69,7 @@ impl DeviceRequest {
         Self { identifier: Header::of(identifiers), proof: Header::of(proofs) }
     }
 
-    /// What is to be proved, if there is one proof.
+    /// The proof, if there is exactly one.
     fn proof(&self) -> Result<Jws<'_>, DeviceRefusal> {
         match &self.proof {
             Header::None => Err(DeviceRefusal::Missing),
@@ -77,7 +79,7 @@ impl DeviceRequest {
     }
 }
 
-/// What the browser is answered.
+/// The response to the browser.
 #[derive(Default)]
 pub(crate) struct DeviceAnswer {
     pub(crate) status: u16,
@@ -115,7 +117,7 @@ impl Sessions {
         let now = self.now();
         let mut found = self.find(cookie_headers, now);
         let proofs = std::mem::take(&mut found.proofs);
-        // Whether its device has proved itself is what this is about.
+        // Whether its device has proved itself is decided here.
         let opening = self.take_as(DeviceVerdict::Fine, found, now, By::Device);
         let sessions = self.clone();
         Box::pin(async move {
@@ -200,7 +202,7 @@ impl Sessions {
             }
             Err(reason) => {
                 let mut answer = DeviceAnswer::of(403);
-                // A browser asks for the challenge so.
+                // This is how a browser asks for the challenge.
                 if reason != DeviceRefusal::Missing {
                     answer = self.refused(Some(id), reason);
                 }
@@ -230,7 +232,8 @@ fn is_over(origin: Origin) -> bool {
     }
 }
 
-/// The session that a registration is for and the key that it brings, if all of it is in order. The signature is looked at last.
+/// The session that a registration is for and the key that it brings, if all of it is valid. The signature is verified
+/// last.
 fn registered(
     binder: &Binder,
     known: Option<&Known>,
@@ -240,7 +243,7 @@ fn registered(
     match known.map(|known| &known.device) {
         Some(Device::Free) => return Err(DeviceRefusal::NotOffered),
         Some(Device::Bound(_)) => return Err(DeviceRefusal::Bound),
-        // A session that is not there has no key for all that is known here. If it has one, it takes no other.
+        // A session that is not there has no key as far as is known here. If it has one, it accepts no other.
         Some(Device::Offered) | None => {}
     }
     let proof = request.proof()?;
@@ -267,7 +270,7 @@ fn refreshed(
     proof.verify(key)
 }
 
-/// A proof from now on, what the browser has to know of it, and the challenge that its next one answers.
+/// A proof from now on, what the browser has to know about it, and the challenge for the next one.
 fn proved(binder: &Binder, id: SessionId, key: &DeviceKey, identifier: &str, now: Millis) -> DeviceAnswer {
     let credential =
         json!({ "type": "cookie", "name": binder.proof_name(), "attributes": binder.proof_attributes() });

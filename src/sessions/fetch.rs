@@ -1,4 +1,4 @@
-//! What has to be asked of the store before a session is there.
+//! What has to be asked of the store before a session is available.
 
 use tracing::Instrument as _;
 
@@ -67,7 +67,7 @@ impl Sessions {
         Ok(self.resume(reference, living.row()))
     }
 
-    /// What stands for an answer that the store does not give.
+    /// What replaces an answer that the store does not give.
     fn or_else<T>(
         &self,
         asked: Result<T, StoreError>,

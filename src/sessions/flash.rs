@@ -67,7 +67,8 @@ impl fmt::Display for FlashMessage {
     }
 }
 
-/// Whose messages they are, as a hash of the subject, so that a long one leaves as much room; none: nobody had logged in.
+/// Whose messages they are, as a hash of the subject, so that a long one takes no more room; `None`: nobody had logged
+/// in.
 type Whose = Option<u128>;
 
 fn whose(session: &Session) -> Whose {
@@ -89,13 +90,13 @@ struct Content {
 /// The extractor of a request's flash messages: what an earlier response left for the next page, and what this one leaves.
 ///
 /// They travel in a cookie of their own, sealed, named like the session's with `-flash` behind it. So a message never
-/// issues the session again, and costs neither the store nor who sends none. They last for five minutes. What was
-/// [taken](Self::take) is removed from the browser; what was not stays for the page after that.
+/// re-issues the session, and costs neither the store nor responses without messages anything. They last for five
+/// minutes. What was [taken](Self::take) is removed from the browser; what was not stays for the page after that.
 ///
-/// A message is shown to the user for whom it was written, and to nobody else: what was said to one subject is dropped where
-/// another one, or nobody, takes it. What was said to nobody is shown to who logs in next. So authenticate first, and
-/// say goodbye after `destroy`. A response whose session could not be saved, or was ended by another request meanwhile, leaves
-/// none.
+/// A message is shown only to the user for whom it was written: one for a subject is dropped where another subject, or
+/// nobody, takes it. One written while nobody was logged in is shown to whoever logs in next. So authenticate first, and
+/// say goodbye after `destroy`. A response whose session could not be saved, or was ended by another request meanwhile,
+/// leaves none.
 ///
 /// ```
 /// use sealed_session::{Flash, Session, TransientError};
@@ -111,7 +112,7 @@ struct Content {
 /// }
 /// ```
 ///
-/// Clones are the same messages. Two pages that are loaded at once may both show one.
+/// Clones share the same messages. Two pages loaded at once may both show a message.
 #[derive(Clone)]
 pub struct Flash {
     inner: Arc<Inner>,
@@ -125,9 +126,9 @@ struct Inner {
 
 #[derive(Default)]
 struct Messages {
-    /// What the cookie holds that came, if it is good.
+    /// The content of the request's cookie, if valid.
     came: Option<Content>,
-    /// Whether one of ours came, good or not.
+    /// Whether one of ours came, valid or not.
     is_there: bool,
     taken: bool,
     /// Each with whom it was written for.
@@ -137,8 +138,8 @@ struct Messages {
 }
 
 impl Sessions {
-    /// The flash messages of a request with these `Cookie` headers, whose session this is. The middleware and the layer do
-    /// it for the extractor [`Flash`]; who commits sessions by hand sends what [`Flash::commit`] returns.
+    /// The flash messages of a request with these `Cookie` headers and this session. The middleware and the layer do this
+    /// for the extractor [`Flash`]; if you commit sessions by hand, send what [`Flash::commit`] returns.
     #[must_use]
     pub fn flash<H: AsRef<[u8]>>(
         &self,
@@ -166,12 +167,12 @@ impl Flash {
         f(&mut self.inner.messages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Leaves a message for the next page, behind those that nobody has taken yet.
+    /// Leaves a message for the next page, after those not taken yet.
     ///
     /// # Errors
-    /// [`TransientError::TooLarge`] if all messages together would come to more than 1,024 bytes of name + value, some
-    /// 600 bytes of text; [`TransientError::CrossSite`] if another site's page made the request;
-    /// [`TransientError::Committed`] if the response has left. The messages stay as they were.
+    /// [`TransientError::TooLarge`] if all messages together would exceed 1,024 bytes of name + value, some 600 bytes of
+    /// text; [`TransientError::CrossSite`] if another site's page made the request; [`TransientError::Committed`] if the
+    /// response has left. The messages stay as they were.
     pub fn push(&self, level: FlashLevel, text: impl Into<String>) -> Result<(), TransientError> {
         let message = FlashMessage { level, text: text.into() };
         let whose = whose(&self.inner.session);
@@ -184,7 +185,7 @@ impl Flash {
                 return Err(TransientError::Committed);
             }
             messages.pushed.push((whose, message));
-            // Whosever they are by the time that the response leaves: a login may follow.
+            // With room for a subject: a login may follow before the response leaves.
             let bytes = Content { subject: Some(u128::MAX), ..messages.content(whose) }.encoded();
             cookie.check("", bytes.len()).map(drop).map_err(|TooLarge(size)| {
                 messages.pushed.pop();
@@ -225,8 +226,8 @@ impl Flash {
         self.push(FlashLevel::Error, text)
     }
 
-    /// The messages to show now, the oldest first: those that came, and those that this request has left before. With the
-    /// response they are removed from the browser. Once it has left there are none: they would be shown again.
+    /// The messages to show now, the oldest first: those that came, and those that this request has left before. The
+    /// response removes them from the browser. Once it has left, this returns none: they would be shown again.
     #[must_use]
     pub fn take(&self) -> Vec<FlashMessage> {
         let whose = whose(&self.inner.session);
@@ -250,7 +251,7 @@ impl Flash {
         self.conclude(secure, false).map(SetCookie::into_text)
     }
 
-    /// `lost`: what this request did to its session has come to nothing, and so does what it says of that.
+    /// `lost`: what this request did to its session was lost, and so are its messages.
     pub(crate) fn conclude(&self, secure: bool, lost: bool) -> Option<SetCookie> {
         let (whose, cookie) = (whose(&self.inner.session), &self.inner.sessions.core.flash);
         let now = self.inner.sessions.now();
@@ -299,9 +300,9 @@ impl Messages {
         Content { subject: whose, messages }
     }
 
-    /// Whether the browser's cookie has to become another one, or go.
+    /// Whether the browser's cookie has to be replaced or removed.
     fn differs(&self, whose: Whose) -> bool {
-        // It counts no more, or is not for whom it would be shown to.
+        // It is not valid, or not for the subject that would see it.
         let is_dead = |came: &Content| came.subject.is_some() && came.subject != whose;
         let is_dead = self.is_there && self.came.as_ref().is_none_or(is_dead);
         is_dead || (self.taken && self.is_there) || !self.pushed.is_empty()

@@ -46,9 +46,9 @@ pub struct Inspection {
     pub subject: Option<String>,
     /// When the subject was last authenticated; `None`: never.
     pub authenticated_at: Option<OffsetDateTime>,
-    /// Whether the session is bound to a device. Whether that has proved itself is said by another cookie.
+    /// Whether the session is bound to a device. Another cookie says whether the device has proved itself.
     pub device: DeviceState,
-    /// Where the data is, and in either case name + value of the cookie in bytes: the store is not asked.
+    /// Where the data is, and in either case the size of the cookie's name + value: the store is not asked.
     pub placement: Placement,
     /// The keys of the entries, in ascending order; none where they are in the store.
     pub keys: Vec<String>,

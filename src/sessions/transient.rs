@@ -19,19 +19,19 @@ use crate::sessions::Sessions;
 const LIFETIME: Duration = Duration::from_secs(10 * 60);
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
 const MAX_LIFETIME: Duration = Duration::from_secs(3600);
-/// Name + value: what leaves room for a session's cookie in the same response.
+/// Name + value: leaves room for a session's cookie in the same response.
 const MAX_BYTES: usize = 2_048;
-/// What browsers hold to `Secure`, `HttpOnly`, path `/` and no domain, which is what a transient cookie has.
+/// For this browsers enforce `Secure`, `HttpOnly`, path `/` and no domain, as a transient cookie has.
 const PREFIX: &str = "__Host-Http-";
 
 impl Sessions {
-    /// Cookies of their own for values of one type that the browser brings back once, within minutes: the `state`, `nonce`
-    /// and PKCE verifier of a login at another site, or the step of a wizard. Sealed under the keys of these sessions, so
-    /// it works for visitors who have no session, and touches none.
+    /// Cookies of their own for values of one type that the browser brings back once, within minutes: the `state`,
+    /// `nonce` and PKCE verifier of a login at another site, or the step of a wizard. Sealed under the keys of these
+    /// sessions, they work for visitors who have no session, and touch none.
     ///
-    /// The cookie's name is `name` behind the prefix `__Host-Http-`, or as it is where it begins with `__`, or these sessions are
-    /// not [`Secure::Always`]. It is the host's alone, and for scripts not to be read. It needs a name of its own among all that
-    /// use the same keys: what has one name is one kind.
+    /// The cookie's name is `name` after the prefix `__Host-Http-`, or just `name` if that begins with `__` or these
+    /// sessions are not [`Secure::Always`]. Only this host gets it, and scripts cannot read it. Its name has to be unique
+    /// among all that use the same keys: what has one name is one kind.
     ///
     /// ```
     /// use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ impl Sessions {
     }
 }
 
-/// Configures [`Transient`]. Made by [`Sessions::transient`], ended by [`build`](Self::build).
+/// Configures [`Transient`]. Made by [`Sessions::transient`], completed by [`build`](Self::build).
 #[must_use]
 pub struct TransientBuilder<T> {
     sessions: Sessions,
@@ -82,22 +82,22 @@ pub struct TransientBuilder<T> {
 }
 
 impl<T> TransientBuilder<T> {
-    /// How long the value counts, by the server's clock; from 1 s to 1 h, the default is 10 min.
+    /// How long the value is valid, by the server's clock; from 1 s to 1 h, the default is 10 min.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// On which cross-site requests browsers bring it; the default is [`SameSite::Lax`]. A sign-in that comes back by a
+    /// On which cross-site requests browsers send it; the default is [`SameSite::Lax`]. A sign-in that comes back by a
     /// cross-site `POST`, such as Apple's or that of SAML, needs [`SameSite::None`], and the session's
-    /// [`trusted_origin`](crate::SessionsBuilder::trusted_origin) besides. With [`SameSite::Strict`] no site can lead
-    /// the browser back to it.
+    /// [`trusted_origin`](crate::SessionsBuilder::trusted_origin) besides. With [`SameSite::Strict`] no site can lead the
+    /// browser back with it.
     pub fn same_site(mut self, same_site: SameSite) -> Self {
         self.same_site = same_site;
         self
     }
 
-    /// Whether the cookie carries `Secure`; the default is what these sessions have. Nothing tells here whether a request
+    /// Whether the cookie carries `Secure`; the default is what these sessions have. Nothing here tells whether a request
     /// came over HTTPS, so [`Secure::Auto`] has to be decided.
     pub fn secure(mut self, secure: Secure) -> Self {
         self.secure = secure;
@@ -151,9 +151,9 @@ impl<T> TransientBuilder<T> {
 /// One kind of values that a browser brings back once, within minutes. Cheap to clone. Made by [`Sessions::transient`].
 ///
 /// # Security
-/// It is *once* for a browser, which drops the cookie with the answer that carries the removal. Who kept a copy can bring
-/// it again until it expires: whatever must not happen twice has to be made sure of elsewhere, as an OAuth code is good
-/// for once at its provider.
+/// *Once* holds for a browser, which drops the cookie with the response that carries the removal. Anyone who kept a copy
+/// can send it again until it expires: what must not happen twice has to be prevented elsewhere, as a provider accepts an
+/// OAuth code only once.
 pub struct Transient<T> {
     sessions: Sessions,
     cookie: Arc<ShortCookie>,
@@ -166,7 +166,7 @@ pub struct Transient<T> {
 pub struct Taken<T> {
     /// The value.
     pub value: T,
-    /// The value of the `Set-Cookie` header that makes the browser forget it. Send it with the answer.
+    /// The value of the `Set-Cookie` header that makes the browser forget it. Send it with the response.
     pub removal: String,
 }
 
@@ -179,13 +179,13 @@ impl<T: Serialize + DeserializeOwned> Transient<T> {
         self.line("", value).map(SetCookie::into_text)
     }
 
-    /// The same under a name that ends in `suffix`, of which a browser can have several: the `state` of a login, so that
-    /// two tabs do not disturb one another. From 1 to 64 characters of `A-Z a-z 0-9 - _`.
+    /// The same under a name that ends in `suffix`, so that a browser can have several: with the `state` of a login, two
+    /// tabs do not disturb one another. From 1 to 64 characters of `A-Z a-z 0-9 - _`.
     ///
-    /// The values of the `Set-Cookie` headers to send: of those that the browser has of this kind, which the request's
-    /// `Cookie` headers tell, no more than the newest four stay, this one included. Or a page that sends a visitor to the
-    /// login again and again would fill the request's head until the server refuses it. (Such a page can push out a login
-    /// that is under way; it then has to be begun again.)
+    /// Returns the values of the `Set-Cookie` headers to send: of this kind's cookies in the request's `Cookie` headers,
+    /// only the newest four stay, this one included. Otherwise a page that sends a visitor to the login again and again
+    /// would fill the request's head until the server refuses it. (Such a page can push out a login under way, which then
+    /// has to be begun again.)
     ///
     /// # Errors
     /// [`TransientError::Suffix`], [`TransientError::TooLarge`], [`TransientError::Encode`].
@@ -203,13 +203,13 @@ impl<T: Serialize + DeserializeOwned> Transient<T> {
         Ok([line].into_iter().chain(room).map(SetCookie::into_text).collect())
     }
 
-    /// The value that the request's `Cookie` headers bring, if there is a good one: sealed here, for this kind, and not
-    /// past its end. One that does not read as a `T`, since a deploy has changed that, is none.
+    /// The value that the request's `Cookie` headers bring, if there is a valid one: sealed here, for this kind, and not
+    /// expired. One that no longer reads as a `T`, because a deploy changed it, is none.
     pub fn take<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Option<Taken<T>> {
         self.taken("", cookie_headers)
     }
 
-    /// The value that was put for this suffix, which may come from anybody: what is no suffix brings nothing.
+    /// The value that was put for this suffix, which may come from anybody: an invalid suffix yields nothing.
     pub fn take_for<H: AsRef<[u8]>>(
         &self,
         suffix: &str,

@@ -11,8 +11,8 @@
 //! # }
 //! ```
 //!
-//! It takes about three seconds, because it sees real time pass. The store has to go by the computer's clock or by
-//! its server's, and the two have to agree to the second.
+//! It takes about three seconds, because real time has to pass. The store has to use the computer's clock or its
+//! server's, and the two have to agree to the second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +26,11 @@ use crate::store::{Expected, NewRow, ROW_KEY_LEN, Revision, Row, RowKey, Store, 
 const HOUR: Duration = Duration::from_secs(3_600);
 const WRITERS: usize = 64;
 
-/// Checks a store. The factory gives an empty one at each call, isolated from those that it gave before: by prefix,
-/// by table, by collection.
+/// Checks a store. Each call of the factory returns an empty store, isolated from the earlier ones: by prefix, by table,
+/// by collection.
 ///
 /// # Panics
-/// If the store does otherwise than [`Store`] says; the message tells in which case, what was expected and what was
-/// found.
+/// If the store does not behave as [`Store`] says; the message names the case, what was expected and what was found.
 pub async fn run<S: Store>(factory: impl AsyncFn() -> S) {
     round_trip(&factory().await).await;
     data_of_every_kind(&factory().await).await;
@@ -347,7 +346,7 @@ async fn parallel_extenders(store: impl Store) {
     }
 }
 
-/// A row is there until its expiry, to the second, and not any longer.
+/// A row is there until its expiry, to the second, and no longer.
 async fn time_passes(store: &impl Store) {
     let (key, revision) = (key(1), Revision::random());
     let expires_at = OffsetDateTime::now_utc() + Duration::from_millis(1_500);

@@ -1,4 +1,4 @@
-//! Rows in this process' memory.
+//! Rows in this process's memory.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::store::{
     Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, SMALL_ROW, Store, Written,
 };
 
-/// What a row costs beside its data: its key and its revision, an expiry in two places, and the maps around them.
+/// What a row costs besides its data: its key and its revision, an expiry in two places, and the maps around them.
 const ROW_OVERHEAD: usize = 2 * ROW_KEY_LEN + REVISION_LEN + 2 * size_of::<Millis>() + 64;
 /// How many expired rows one call drops, so that no call pays for all.
 const DROPPED_PER_CALL: usize = 64;
@@ -21,11 +21,12 @@ const DROPPED_PER_CALL: usize = 64;
 /// Keeps rows in the memory of this process.
 ///
 /// # In production
-/// For one process: another one does not see its rows, and a restart loses them, so that sessions which had outgrown
-/// their cookie start anew (`Rejected(Missing)`). Use `RedbStore` where a restart must not log anybody out.
+/// For one process: others do not see its rows, and a restart loses them, so sessions that had outgrown their cookies
+/// start anew (`Rejected(Missing)`). Use `RedbStore` where a restart must not log anybody out.
 ///
-/// The memory is bounded: at `max_bytes` it refuses new rows with [`StoreError::Full`], which costs those who
-/// needed them a 503, and never drops a living one. Only the small rows that end sessions are taken all the same. Expired rows leave by themselves with the calls that come in.
+/// The memory is bounded: at `max_bytes` it refuses new rows with [`StoreError::Full`], so that requests that need them
+/// get a 503, and never drops a living one. Only the small rows that end sessions are still accepted. Incoming calls drop
+/// expired rows.
 ///
 /// ```
 /// use sealed_session::{Key, KeyRing, Sessions};
@@ -62,7 +63,7 @@ impl MemoryStore {
         Self { rows: Mutex::default(), max_bytes: 64 << 20, clock: Box::new(SystemClock) }
     }
 
-    /// How much memory the rows may take, counting about 200 bytes for each beside its data; the default is 64 MiB.
+    /// How much memory the rows may take, counting about 200 bytes for each besides its data; the default is 64 MiB.
     #[must_use]
     pub fn max_bytes(self, max_bytes: usize) -> Self {
         Self { max_bytes, ..self }
@@ -157,7 +158,7 @@ impl Store for MemoryStore {
             }
             let needed = row.data.len() + ROW_OVERHEAD;
             let total = rows.bytes - freed + needed;
-            // What shrinks is let in even where the limit has been lowered: it ends sessions, too.
+            // A row that shrinks is accepted even if the limit has been lowered: that ends sessions, too.
             if needed > freed && total > self.max_bytes && row.data.len() > SMALL_ROW {
                 let reason = format!("{total} bytes would be over the limit of {}", self.max_bytes);
                 return Err(StoreError::Full(reason.into()));
@@ -247,7 +248,7 @@ mod tests {
         let shrunk = store.write(&key(9), row(&[0; 199], at(100)), Expected::At(revision)).await;
         assert_eq!(shrunk.unwrap(), Written::Done);
 
-        // The first three have expired; that somebody asks for another one is enough.
+        // The first three have expired; a request for another one is enough.
         clock.advance(Duration::from_secs(12));
         store.load(&key(5)).await.unwrap();
         assert_eq!(store.rows.lock().unwrap().of.len(), 7);

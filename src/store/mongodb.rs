@@ -21,38 +21,38 @@ use crate::core::error::StoreError;
 use crate::store::reach::{STORE_TIMEOUT, SharedConnect};
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
-/// Server codes: a unique index has the key already; an index is there with other options; no room is left.
+/// Server codes: a unique index already has the key; an index exists with other options; no room is left.
 const DUPLICATE_KEY: i32 = 11_000;
 const OTHER_INDEX: [i32; 2] = [85, 86];
 const FULL: [i32; 2] = [14_031, 12_501];
-/// How long the driver looks for a server, unless it is told otherwise.
+/// How long the driver looks for a server by default.
 const SELECTION: Duration = Duration::from_secs(30);
 /// What a server may take for its first answer, once it is found.
 const FIRST_ANSWER: Duration = Duration::from_millis(250);
 /// How long the first operation waits for the index. On a large collection it takes minutes.
 const INDEX_AT_ONCE: Duration = Duration::from_secs(1);
-/// How long the index may take, until its making is asked for once more, and the pause after a failure.
+/// How long the index may take before its creation is requested again, and the pause after a failure.
 const INDEX_PATIENCE: Duration = Duration::from_secs(600);
 const INDEX_PAUSE: Duration = Duration::from_secs(60);
 
-/// Keeps rows in a collection of MongoDB 4.4 or later: `{ _id, d: data, r: revision, e: expiry }`, all of it bytes
-/// but the expiry.
+/// Keeps rows in a collection of MongoDB 4.4 or later: `{ _id, d: data, r: revision, e: expiry }`, all of them bytes
+/// except the expiry.
 ///
-/// One round trip for a read, one for a write: compare-and-set is an update whose filter names the revision. A TTL
-/// index deletes expired rows; until it does, each query treats them as absent.
-/// [`connect_lazy`](Self::connect_lazy) begins while the server is down.
+/// One round trip for a read, one for a write: compare-and-set is an update whose filter names the revision. A TTL index
+/// deletes expired rows; until it does, each query treats them as absent. [`connect_lazy`](Self::connect_lazy) starts
+/// even while the server is down.
 ///
-/// [`from_collection`](Self::from_collection) takes a collection of the application's own client. By that, version 3 of the
-/// crate `mongodb` is public here: a release of this crate that moves to the next one is a breaking one.
+/// [`from_collection`](Self::from_collection) takes a collection of the application's own client. This makes version 3 of
+/// the crate `mongodb` part of this crate's public interface: moving to the next one is a breaking release.
 ///
 /// # In production
-/// - **Durability.** Reads and writes go to the primary with `majority`, so that a failover brings no ended session
-///   back. A replica set needs at least three members for that to survive the loss of one.
-/// - **Permissions.** `readWrite` on the database, which has `createIndex` in it. Without that the log says each minute that the
-///   TTL index was not made; make it yourself, `db.sessions.createIndex({ e: 1 }, { expireAfterSeconds: 0 })`, and say
-///   [`create_index(false)`](MongoStoreOptions::create_index).
-/// - **What the tests show.** They run against a server that speaks the wire protocol, not against `mongod`: elections,
-///   sharding, journalling and the minute that its TTL monitor takes are not shown by them.
+/// - **Durability.** Reads and writes go to the primary with `majority`, so that a failover brings no ended session back.
+///   For that to survive the loss of a member, a replica set needs at least three.
+/// - **Permissions.** `readWrite` on the database, which includes `createIndex`. Without it the log says each minute that
+///   the TTL index was not made; make it yourself, `db.sessions.createIndex({ e: 1 }, { expireAfterSeconds: 0 })`, and
+///   set [`create_index(false)`](MongoStoreOptions::create_index).
+/// - **What the tests show.** They run against a server that speaks the wire protocol, not against `mongod`: they do not
+///   show elections, sharding, journalling and the minute that its TTL monitor takes.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -68,13 +68,13 @@ pub struct MongoStore {
     clock: Box<dyn Clock>,
 }
 
-/// Where the rows are, and how to come there.
+/// Where the rows are, and how to reach them.
 struct Place {
     origin: Origin,
     create_index: bool,
-    /// Without having asked the server.
+    /// Set without having asked the server.
     rows: OnceLock<Collection<Document>>,
-    /// Filled when nothing has to be done before the first operation any more.
+    /// Set once nothing remains to be done before the first operation.
     ready: OnceLock<()>,
 }
 
@@ -125,22 +125,22 @@ impl MongoStoreOptions {
         self
     }
 
-    /// How long to wait for a connection and for a primary; the default is 1.5 s. The builder's `store_timeout` holds
-    /// all the same, and cannot tell the cause, so this one should be the shorter one.
+    /// How long to wait for a connection and for a primary; the default is 1.5 s. The builder's `store_timeout` still
+    /// applies, but cannot tell the cause, so this should be shorter.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Whether to make the TTL index where there is none; the default is true. `connect` makes it at once, the others before
-    /// their first operation. What takes longer than a second goes on in the background, and what fails is tried again there each
-    /// minute: until there is an index, expired rows take room, and are not seen.
+    /// Whether to make the TTL index if it is missing; the default is true. `connect` makes it at once, the others before
+    /// their first operation. If that takes longer than a second, it goes on in the background, and if it fails it is
+    /// retried there each minute: until there is an index, expired rows take room, but are not seen.
     pub fn create_index(mut self, create: bool) -> Self {
         self.create_index = create;
         self
     }
 
-    /// Where the time comes from; the default is [`SystemClock`]. The TTL index goes by the server's.
+    /// Where the time comes from; the default is [`SystemClock`]. The TTL index uses the server's.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Box::new(clock);
         self
@@ -149,21 +149,21 @@ impl MongoStoreOptions {
     /// Connects to the server or replica set of this address.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address, or if nobody answers there.
+    /// [`StoreError::Unavailable`] for an unusable address, or if no server answers there.
     pub async fn connect(self, url: &str) -> Result<MongoStore, StoreError> {
         let store = self.connect_lazy(url)?;
         store.rows().await?;
         Ok(store)
     }
 
-    /// A server or replica set that need not be there yet: the first request that asks the store connects, and as long as
-    /// nobody answers, requests that need it fail and share one attempt at a time.
+    /// A server or replica set that need not be up yet: the first request that asks the store connects, and as long as no
+    /// server answers, requests that need it fail and share one attempt at a time.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address. What the records of a `mongodb+srv://` address say is not known
-    /// before the first request.
+    /// [`StoreError::Unavailable`] for an unusable address. What the records of a `mongodb+srv://` address contain is not
+    /// known before the first request.
     pub fn connect_lazy(self, url: &str) -> Result<MongoStore, StoreError> {
-        // What the driver says may have the password in it, if that is not encoded.
+        // The driver's message may contain the password, if that is not encoded.
         let address = ConnectionString::parse(url).map_err(|_| StoreError::Unavailable(UNUSABLE.into()))?;
         let origin = Origin::Address {
             address: Box::new(address),
@@ -174,10 +174,10 @@ impl MongoStoreOptions {
         Ok(MongoStore::at(origin, self.create_index, self.clock))
     }
 
-    /// Over a collection of the application's own client, whatever the type of its documents. The store reads and writes it with
-    /// concerns of its own (`majority`, at the primary), whatever those of the collection are. How long to wait is the client's
+    /// Uses a collection of the application's own client, whatever the type of its documents. The store uses its own read
+    /// and write concerns (`majority`, at the primary), whatever the collection's. How long to wait is the client's
     /// setting (`serverSelectionTimeoutMS`, 30 s by default), or the builder's `store_timeout`;
-    /// [`timeout`](Self::timeout), [`database`](Self::database) and [`collection`](Self::collection) have no say.
+    /// [`timeout`](Self::timeout), [`database`](Self::database) and [`collection`](Self::collection) are ignored.
     pub fn with_collection<T: Send + Sync>(self, collection: &Collection<T>) -> MongoStore {
         let origin =
             Origin::Client { client: collection.client().clone(), namespace: collection.namespace() };
@@ -189,7 +189,7 @@ const UNUSABLE: &str = "an address is mongodb://[user:password@]host[:port][,..]
      or mongodb+srv://, with one host and no port";
 
 impl Origin {
-    /// How long it may take until the server has answered for the first time. The driver tells more, if it gives up earlier.
+    /// How long the server's first answer may take. If the driver gives up earlier, it says more.
     fn patience(&self) -> Duration {
         FIRST_ANSWER
             + match self {
@@ -241,7 +241,7 @@ impl Place {
         Ok(())
     }
 
-    /// The client is made once, and mends its connections by itself.
+    /// The client is made once, and reconnects by itself.
     async fn reach(&self) -> Result<&Collection<Document>, Error> {
         let rows = match self.rows.get() {
             Some(rows) => rows,
@@ -274,7 +274,7 @@ async fn make_index(rows: &Collection<Document>) -> bool {
     is_there
 }
 
-/// Until it is made, or the store is dropped.
+/// Retries until the index is made, or the store is dropped.
 async fn make_index_later(rows: Collection<Document>, place: Weak<Place>) {
     while place.strong_count() > 0 && !timeout(INDEX_PATIENCE, make_index(&rows)).await.unwrap_or(false) {
         sleep(INDEX_PAUSE).await;
@@ -302,7 +302,7 @@ impl MongoStore {
         MongoStoreOptions::new().connect(url).await
     }
 
-    /// A server or replica set with the default options, which need not be there yet.
+    /// A server or replica set with the default options, which need not be up yet.
     ///
     /// # Errors
     /// Those of [`MongoStoreOptions::connect_lazy`].
@@ -310,7 +310,7 @@ impl MongoStore {
         MongoStoreOptions::new().connect_lazy(url)
     }
 
-    /// Over a collection of the application's own client, with the default options; see
+    /// Uses a collection of the application's own client, with the default options; see
     /// [`MongoStoreOptions::with_collection`].
     ///
     /// ```no_run
@@ -336,7 +336,7 @@ impl MongoStore {
         Self { place: Arc::new(place), attempts: SharedConnect::new(), clock }
     }
 
-    /// The collection, once the server was there for the first time.
+    /// The collection, once the server has been reached for the first time.
     async fn rows(&self) -> Result<&Collection<Document>, StoreError> {
         loop {
             if let (Some(rows), Some(())) = (self.place.rows.get(), self.place.ready.get()) {
@@ -374,7 +374,7 @@ impl Store for MongoStore {
         let (revision, expires_at) = (binary(row.revision.as_bytes()), moment(row.expires_at));
         let rows = self.rows().await?;
         let written = match expected {
-            // Over an expired one or none; where a living one is, the insert that this comes to finds its key taken.
+            // Replaces an expired row or none; if there is a living one, the resulting insert finds its key taken.
             Expected::Absent => {
                 let filter = doc! { "_id": &id, "e": { "$lte": self.now() } };
                 let row = doc! { "_id": id, "d": data, "r": revision, "e": expires_at };
@@ -441,7 +441,7 @@ fn moment(at: OffsetDateTime) -> DateTime {
     DateTime::from_millis(Millis::of(at).0)
 }
 
-/// The code of what the server refused.
+/// The code of the server's refusal.
 fn code(error: &Error) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(error) => Some(error.code),

@@ -1,5 +1,4 @@
-//! Servers that may not be there: who wants one shares the attempt that is under way, and after one that failed there is a
-//! pause.
+//! Servers that may be down: callers share the connection attempt under way, and after one that failed there is a pause.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +8,11 @@ use std::{fmt, io};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
-/// What the stores that have a server wait for it by default. Requests give up after 2 s by default, and then nobody would
-/// learn what it was that they waited for.
+/// How long stores with a server wait for it by default. Requests give up after 2 s by default, and then nobody would
+/// learn what they waited for.
 pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// That a server cannot be reached, and why. Of its address it has host and port, and no secret.
+/// That a server cannot be reached, and why. It contains the host and port of the address, and no secret.
 #[cfg_attr(
     not(any(feature = "redis", feature = "mysql", feature = "postgres", feature = "sqlite")),
     allow(dead_code, reason = "MongoDB's driver says it by itself")
@@ -52,14 +51,14 @@ impl From<io::Error> for Unreached {
     }
 }
 
-/// Who waits for longer than this and then gives up leaves the connection as well, and who gives up earlier has it asked for as
-/// long. A machine that has hung or lost its power closes nothing, and what comes in its place at its address is met by a new
-/// connection alone.
+/// A call that gives up after waiting longer than this abandons its connection; one that gives up earlier has the
+/// connection probed for this long. A machine that has hung or lost its power closes nothing, and only a new connection
+/// reaches its replacement at the same address.
 #[cfg(any(feature = "redis", feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub(super) const SILENT: Duration = Duration::from_millis(500);
 
-/// A call on a connection. Dropped without an answer, as by whoever gave up waiting, it tells so, and whether that was after
-/// [`SILENT`].
+/// A call on a connection. Dropped without an answer, as when the caller gave up, it reports that, and whether it was
+/// after [`SILENT`].
 #[cfg(feature = "redis")]
 pub(super) struct Waiting<F: FnMut(bool)> {
     since: Instant,
@@ -87,11 +86,11 @@ impl<F: FnMut(bool)> Drop for Waiting<F> {
     }
 }
 
-/// After the first failure, doubled with each that follows on it.
+/// After the first failure, doubled with each one that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Attempts to connect to one server, each shared by all who wait for it.
+/// Connection attempts to one server, shared by callers.
 #[derive(Clone)]
 pub(super) struct SharedConnect<E> {
     state: Arc<Mutex<State<E>>>,
@@ -116,8 +115,8 @@ impl<E: Clone + From<io::Error> + Send + Sync + 'static> SharedConnect<E> {
         Self { state: Arc::new(Mutex::new(State { running: None, failed: None, succeeded: None })) }
     }
 
-    /// The attempt that is under way, or else this one; within the pause after one that failed, its failure. It is a task, so
-    /// that it comes to its end although whoever began it has gone.
+    /// Joins the attempt under way, or else begins this one; within the pause after a failed one, returns its failure. An
+    /// attempt is a task, so that it completes even if its caller is gone.
     pub(super) async fn join<F>(&self, attempt: impl FnOnce() -> F) -> Result<(), E>
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -131,13 +130,13 @@ impl<E: Clone + From<io::Error> + Send + Sync + 'static> SharedConnect<E> {
             }
         };
         let outcome = running.clone().await;
-        // Of a task that has ended with its runtime, nobody else tells.
+        // Nothing else reports a task that has ended with its runtime.
         lock(&self.state).running.take_if(|other| other.ptr_eq(&running));
         outcome
     }
 
-    /// Begins this attempt, for which nobody waits, unless another one is under way, has just failed, or has succeeded within the
-    /// last second.
+    /// Begins this attempt without waiting for it, unless another one is under way, has just failed, or has succeeded
+    /// within the last second.
     #[cfg(feature = "redis")]
     pub(super) fn launch<F>(&self, attempt: impl FnOnce() -> F)
     where

@@ -30,10 +30,10 @@ use crate::store::{
 
 /// A row is one string: revision, expiry (milliseconds, big-endian), data.
 const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
-/// Writes a row if what is expected is there; the later expiry stays. A small row finds room in a full server as well,
-/// because Redis asks for room no more once a script has deleted something. Lua has no more to do than it must: mostly
-/// neither revision nor expiry is another one, and one comparison tells.
-/// Arguments: the row, milliseconds until it expires, expected revision and the new expiry or "".
+/// Writes a row if what is expected is there; the later expiry stays. A small row fits even into a full server, because
+/// Redis no longer checks for room once a script has deleted something. Lua does no more than it must: mostly neither
+/// revision nor expiry has changed, and one comparison tells. Arguments: the row, milliseconds until it expires, expected
+/// revision and the new expiry or "".
 const WRITE: &str = r"
 local head, left, later = redis.call('GETRANGE', KEYS[1], 0, 23), ARGV[2], 0
 if head ~= ARGV[3] then
@@ -55,8 +55,8 @@ if later > 0 then redis.call('SETRANGE', KEYS[1], 16, string.sub(head, 17)) end
 return 1
 ";
 const _: () = assert!(HEAD_LEN == 24 && HEAD_LEN + SMALL_ROW == 152, "the scripts have the numbers");
-/// Moves the expiry of a row of this revision to later. The time to live comes first, for which no server is too full.
-/// Arguments: revision, expiry as it stands in the row, milliseconds until then.
+/// Moves the expiry of a row of this revision to later. The time to live comes first, because no server is too full for
+/// that. Arguments: revision, expiry as encoded in the row, milliseconds until then.
 const EXTEND: &str = r"
 local head = redis.call('GETRANGE', KEYS[1], 0, 23)
 if #head < 24 or string.sub(head, 1, 16) ~= ARGV[1] then return 0 end
@@ -66,32 +66,35 @@ if tonumber(ARGV[3]) > 0 and struct.unpack('>i8', ARGV[2]) > struct.unpack('>i8'
 end
 return 1
 ";
-/// Asked for of each `SCAN` and removed by each `UNLINK`.
+/// Requested from each `SCAN` and removed by each `UNLINK`.
 const SCANNED: usize = 500;
 
 /// Keeps rows in Redis 6 or later (or Valkey): each a string under its prefix, with a time to live.
 ///
-/// One round trip for a read, one for a write: compare-and-set is a Lua script of two commands. Each runtime has one
-/// connection, such as each worker of actix-web, and its requests share it. It is made anew when it breaks, by the next
-/// request, and when the server has become a replica. [`connect_lazy`](Self::connect_lazy) begins while the server is down.
+/// One round trip for a read, one for a write: compare-and-set is a Lua script of two commands. Each runtime, such as
+/// each worker of actix-web, has one connection, which its requests share. It is replaced when it breaks, by the next
+/// request, and when the server has become a replica. [`connect_lazy`](Self::connect_lazy) starts even while the server
+/// is down.
 ///
-/// [`from_connection`](Self::from_connection) takes a connection that the application has already. By that, version 1 of the
-/// crate `redis` is public here: a release of this crate that moves to the next one is a breaking one.
+/// [`from_connection`](Self::from_connection) takes a connection that the application already has. This makes version 1
+/// of the crate `redis` part of this crate's public interface: moving to the next one is a breaking release.
 ///
 /// # In production
-/// - **Durability.** With Redis as it comes, a crash loses what was written since its last snapshot. What must survive it
-///   needs `appendonly yes`; `appendfsync always` loses nothing that was acknowledged, `everysec` up to a second.
+/// - **Durability.** With Redis's defaults, a crash loses what was written since the last snapshot. What must survive a
+///   crash needs `appendonly yes`; `appendfsync always` loses nothing that was acknowledged, `everysec` up to a second.
 ///   Replication is asynchronous: a failover loses what the old primary acknowledged and its replica had not received,
-///   and brings back what that ended. `min-replicas-to-write 1` with `min-replicas-max-lag 1` bounds that to some two
-///   seconds for a primary that is cut off; it takes two replicas, or the successor refuses writes. `WAIT` is not used.
+///   and brings back the sessions that these writes ended. `min-replicas-to-write 1` with `min-replicas-max-lag 1` bounds
+///   that to some two seconds for a primary that is cut off; it takes two replicas, or the new primary refuses writes.
+///   `WAIT` is not used.
 /// - **Eviction.** `maxmemory-policy noeviction`, in a database of its own. Any other policy may drop living sessions;
-///   with it, a full Redis refuses new ones ([`StoreError::Full`]), and takes those small rows that end sessions.
+///   with `noeviction`, a full Redis refuses new ones ([`StoreError::Full`]), but accepts the small rows that end
+///   sessions.
 /// - **Permissions.** `+get +getrange +set +setrange +pexpire +del +unlink +eval +evalsha +scan` on `~prefix*`; a
 ///   cluster's client also needs `+cluster`.
-/// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs the sessions that live on it.
-///   While it is away, questions whether other sessions were revoked fail as well, for up to a second at a time and while one that
-///   is risked has no answer: each `Sessions` has one breaker for all masters. `FailurePolicy` says what comes of that.
-/// - **Repeated commands.** A cluster's driver sends a command again whose answer was lost, up to three times.
+/// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs only the sessions on it. While it is
+///   away, revocation checks for other sessions fail as well, for up to a second at a time and while a trial check is
+///   unanswered: each `Sessions` has one circuit breaker for all masters. `FailurePolicy` says what happens then.
+/// - **Repeated commands.** A cluster's driver repeats a command whose answer was lost, up to three times.
 /// - **TLS.** `rediss://` or `valkeys://`.
 ///
 /// ```no_run
@@ -131,7 +134,7 @@ impl RedisStore {
         RedisStoreOptions::new().connect(url).await
     }
 
-    /// A single server with the default options, which need not be there yet.
+    /// A single server with the default options, which need not be up yet.
     ///
     /// # Errors
     /// Those of [`RedisStoreOptions::connect_lazy`].
@@ -139,7 +142,7 @@ impl RedisStore {
         RedisStoreOptions::new().connect_lazy(url)
     }
 
-    /// Over the application's own connection, with the default options; see [`RedisConnection`].
+    /// Uses the application's own connection, with the default options; see [`RedisConnection`].
     pub fn from_connection(connection: impl Into<RedisConnection>) -> Self {
         RedisStoreOptions::new().with_connection(connection)
     }
@@ -151,7 +154,7 @@ impl RedisStore {
         written.expect("a command grows");
     }
 
-    /// Milliseconds from now on, which may be none any more.
+    /// Milliseconds from now, zero or less if that has passed.
     fn span_until(&self, expires_at: OffsetDateTime) -> i64 {
         Millis::of(expires_at).minus(Millis::of(self.clock.now())).0
     }
@@ -181,7 +184,7 @@ impl RedisStore {
         failure(error, at)
     }
 
-    /// Runs a script by its hash; a node that does not know it yet is given its text. Each argument is in pieces.
+    /// Runs a script by its hash; a node that does not know it yet is sent its text. Each argument is in pieces.
     async fn run(
         &self,
         script: &Script,
@@ -334,7 +337,7 @@ impl Store for RedisStore {
     async fn clear(&self) -> Result<(), StoreError> {
         let mut scan = self.scan().await?;
         while let Some(keys) = scan.next(self).await? {
-            // One by one: those of a cluster lie in different slots.
+            // One by one: a cluster's keys lie in different slots.
             for key in keys {
                 let mut command = cmd("UNLINK");
                 command.arg(key);
@@ -367,12 +370,13 @@ fn split(row: &[u8]) -> Option<(Revision, Millis)> {
     Some((Revision::from_bytes(*revision), Millis(i64::from_be_bytes(*expires_at))))
 }
 
-/// Whether this is the error, of a command or of one that a script called, where Redis 6 puts a code of its own first.
+/// Whether the error has this code, from a command or from one that a script called, where Redis 6 puts its own code
+/// first.
 fn says(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code) || error.detail().is_some_and(|text| text.contains(code))
 }
 
-/// A small read of the key that a command is about, with no permission but those that it needs.
+/// A small read of the key that a command is about, with no permissions but the store's own.
 fn look(command: &Cmd) -> Option<Cmd> {
     let arg = |n| match command.args_iter().nth(n) {
         Some(Arg::Simple(arg)) => Some(arg),
@@ -392,7 +396,7 @@ async fn is_unanswered(answer: impl Future<Output = RedisResult<Value>>) -> bool
     timeout(SILENT, answer).await.map_or(true, |answer| answer.is_err_and(|error| error.is_timeout()))
 }
 
-/// What comes of an error; `at` is the server that it is about.
+/// The store's error for a Redis error; `at` is the server concerned.
 fn failure(error: RedisError, at: Option<&str>) -> StoreError {
     if says(&error, "OOM") {
         StoreError::Full(error.into())

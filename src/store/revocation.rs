@@ -1,8 +1,9 @@
 //! What ends sessions from outside: the ended rows of their ids, the generations of their subjects, and what this
 //! process knows of both.
 //!
-//! A cookie session has no row. Whether one was written to end it, or because another request moved it into the store,
-//! has to be asked; and so has its subject's generation. The answers are kept for as long as the configuration allows.
+//! A cookie session has no row. The store has to be asked whether one was written to end it, or because another request
+//! moved it into the store; and so for its subject's generation. The answers are cached for as long as the configuration
+//! allows.
 
 mod breaker;
 mod cache;
@@ -20,18 +21,19 @@ use crate::core::record::{Header, SessionId};
 use crate::store::rows::{Deadline, Found, Living, RowLock, RowLocks, Rows, row_key};
 use crate::store::{Expected, Revision, RowKey};
 
-/// Of each kind the answers for at most twice as many sessions or subjects are kept: some 30 MiB when full, with what belongs to subjects and lists.
+/// Answers of each kind are kept for at most twice as many sessions or subjects: some 30 MiB when full, including
+/// subjects and lists.
 const ANSWERS: usize = 1 << 16;
 const MAX_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// How often the store is asked whether a session in a cookie, or its subject, has been revoked.
 ///
-/// Between two questions an answer is taken for true, so a session that another process ends may go on for that long
-/// in this one. Nothing that prolongs or moves a session relies on it: that is asked at once.
+/// Between two queries the last answer is trusted, so a session that another process ends may go on for that long in this
+/// one. What prolongs or moves a session does not rely on it, but asks at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Revocation {
-    /// Never. Sessions in cookies end by their lifetimes alone, and `revoke` and `revoke_subject` are errors.
+    /// Never. Sessions in cookies end only by their lifetimes, and `revoke` and `revoke_subject` are errors.
     Off,
     /// With each request that uses a session.
     EveryRequest,
@@ -39,14 +41,14 @@ pub enum Revocation {
     Every(Duration),
 }
 
-/// What becomes of a session in a cookie of which the store does not say whether it was revoked.
+/// What happens to a session in a cookie if the store does not say whether it was revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailurePolicy {
     /// 503: no session is used that might have been revoked.
     Closed,
-    /// It is used. The store being down costs nobody their session, and lets revoked ones go on for as long. What ends
-    /// a session, gives it another id or subject, or changes its times by `touch` or `set_duration`, is 503 all the same.
+    /// It is used. A store that is down costs nobody their session, but lets revoked ones go on for as long. What ends a
+    /// session, gives it another id or subject, or changes its times by `touch` or `set_duration`, still gets 503.
     Open,
 }
 
@@ -54,12 +56,12 @@ pub enum FailurePolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CachedStatus {
     Alive,
-    /// Likewise, with cookies alone that say that they are bound to its device.
+    /// Likewise, but only with cookies that say that they are bound to its device.
     Bound,
     Ended,
 }
 
-/// Asks, and remembers.
+/// Asks the store, and remembers.
 pub(crate) struct Revoking {
     every: Millis,
     pub(crate) on_failure: FailurePolicy,
@@ -67,13 +69,13 @@ pub(crate) struct Revoking {
     subjects: AnswerCache<RowKey, Option<u64>>,
     /// The generations that this process has given, and those that they replaced.
     own_generations: AnswerCache<RowKey, (u64, Option<u64>)>,
-    /// One question per row at a time; who waited finds the answer.
+    /// One query per row at a time; those who waited find the answer.
     asking: RowLocks<()>,
     breaker: Breaker,
 }
 
 impl Revocation {
-    /// None: off.
+    /// `None`: off.
     pub(crate) fn interval(self) -> Result<Option<Millis>, ConfigError> {
         let min = Duration::from_millis(1);
         match self {
@@ -100,7 +102,7 @@ impl Revoking {
         }
     }
 
-    /// Whether the session is known to have been ended. Ids do not come back.
+    /// Whether the session is known to have been ended. Ids are never reused.
     pub(crate) fn has_ended(&self, id: SessionId) -> bool {
         matches!(self.sessions.get(&id), Some((CachedStatus::Ended, _)))
     }
@@ -115,7 +117,7 @@ impl Revoking {
     pub(crate) fn is_ended(&self, id: SessionId, bound: bool, now: Millis) -> Option<bool> {
         match self.sessions.get(&id)? {
             (CachedStatus::Ended, _) => Some(true),
-            // The row tells to which device.
+            // The row says which device.
             (CachedStatus::Bound, _) if !bound => None,
             (CachedStatus::Alive | CachedStatus::Bound, asked) => self.is_fresh(asked, now).then_some(false),
         }
@@ -133,7 +135,8 @@ impl Revoking {
         self.is_fresh(asked, now).then(|| differs(present, generation))
     }
 
-    /// Waits for whoever asks the same, whose answer will do. Where each request has to ask there is nothing to wait for.
+    /// Waits for a concurrent query of the same row, whose answer will do. Where each request has to ask, there is
+    /// nothing to wait for.
     async fn question_lock(
         &self,
         place: RowKey,
@@ -145,7 +148,7 @@ impl Revoking {
         self.asking.lock(place, deadline).await.map(Some).ok_or_else(too_busy)
     }
 
-    /// Asks for a session in a cookie, unless somebody else has meanwhile: where it is, or why it is over.
+    /// Asks for a session in a cookie, unless another request has meanwhile: where it is, or why it is over.
     pub(crate) async fn ask_session(
         &self,
         rows: &Rows,
@@ -168,7 +171,7 @@ impl Revoking {
         counted(About::Session, is_known, answer)
     }
 
-    /// Asks, whatever is known.
+    /// Asks, whatever is cached.
     pub(crate) async fn ask_session_now(
         &self,
         rows: &Rows,
@@ -197,9 +200,9 @@ impl Revoking {
         Ok(found.living())
     }
 
-    /// Whether the subject has been revoked since the session began. Of what is known only what lets the session go on
-    /// counts: that another generation is known here may mean that the session is of a newer one, given elsewhere. But
-    /// as long as the store does not tell, it is over.
+    /// Whether the subject has been revoked since the session began. Of what is cached, only what lets the session go on
+    /// counts: another generation cached here may mean that the session has a newer one, given elsewhere. But if the
+    /// store does not answer, the session is over.
     pub(crate) async fn is_subject_revoked(
         &self,
         rows: &Rows,
@@ -237,7 +240,7 @@ impl Revoking {
         }
     }
 
-    /// Asks, whatever is known.
+    /// Asks, whatever is cached.
     pub(crate) async fn ask_subject_now(
         &self,
         rows: &Rows,
@@ -272,12 +275,12 @@ impl Revoking {
         self.sessions.put(id, CachedStatus::Bound, now);
     }
 
-    /// The session is in a row from now on, so its cookies have to be asked for.
+    /// The session is in a row from now on, so the store has to be asked about its cookies.
     pub(crate) fn spilled(&self, id: SessionId) {
         self.sessions.forget(&id);
     }
 
-    /// Asks what can be left unasked, and so not while the store is left alone.
+    /// Asks an optional question, so not while the breaker is open.
     pub(crate) async fn unless_down<T>(
         &self,
         rows: &Rows,
@@ -286,8 +289,8 @@ impl Revoking {
         self.breaker.guard(rows, question).await
     }
 
-    /// Gives the subject another generation under every key of the ring, which is returned, so that no session of a
-    /// former one is its own any more; also where the former one cannot be read. `until`: when the last of those is over.
+    /// Gives the subject another generation under every key of the ring, and returns it, so that sessions of former ones
+    /// are no longer the subject's; even if the former one cannot be read. `until`: when the last of those is over.
     pub(crate) async fn replace_generation(
         &self,
         rows: &Rows,
@@ -295,11 +298,11 @@ impl Revoking {
         (now, until): (Millis, Millis),
     ) -> Result<u64, StoreError> {
         let deadline = rows.deadline();
-        // Zero is what sessions have that began before the subject had any.
+        // Sessions that began before the subject had any have zero.
         let generation = u64::from_ne_bytes(random::from_system()).max(1);
         let mut written: Vec<KeyId> = Vec::new();
-        // A key that comes meanwhile may have sealed a session by the time that the others' rows are written, also one that
-        // another process has read from the file and this one has not.
+        // A key added meanwhile may have sealed a session by the time the others' rows are written, even one that another
+        // process has read from the file and this one has not.
         while let Some((key, place)) = next_row(rows, subject, &written).or_else(|| {
             rows.look_for_keys(now);
             next_row(rows, subject, &written)
@@ -311,7 +314,7 @@ impl Revoking {
                     break;
                 }
                 (expected, replaced) = match rows.load_generation(&place, deadline).await? {
-                    // One that cannot be read was nobody's.
+                    // An unreadable one belonged to nobody.
                     Some((former, revision)) => (Expected::At(revision), Some(former.unwrap_or(generation))),
                     None => (Expected::Absent, None),
                 };
@@ -326,25 +329,25 @@ impl Revoking {
         Ok(generation)
     }
 
-    /// The generation at the place of a subject if this process has put it there `since` then, for the one that the session
-    /// has. Whoever had been revoked before that does not come back by revoking others.
+    /// A subject's generation, if this process has put it there `since` then, in place of the session's. A session
+    /// revoked before that does not come back by revoking others.
     pub(crate) fn own_generation(&self, place: &RowKey, since: Millis, of: u64) -> Option<u64> {
         let ((generation, replaced), at) = self.own_generations.get(place)?;
         (at >= since && !differs(replaced, of)).then_some(generation)
     }
 
-    /// By the distance, so that a clock that was set back does not make an answer last.
+    /// By absolute distance, so that a clock that was set back does not make an answer last.
     fn is_fresh(&self, asked: Millis, now: Millis) -> bool {
         now.minus(asked).0.abs() < self.every.0
     }
 }
 
-/// The row of the subject under a key of the ring that is none of these.
+/// The row of the subject under a key of the ring other than these.
 fn next_row(rows: &Rows, subject: &str, but: &[KeyId]) -> Option<(KeyId, RowKey)> {
     rows.sealer.subject_rows(subject).into_iter().find(|(key, _)| !but.contains(key))
 }
 
-/// Counts a question by where its answer came from.
+/// Counts a query by where its answer came from.
 fn counted<T>(about: About, is_known: bool, answer: Result<T, StoreError>) -> Result<T, StoreError> {
     let answered = match (&answer, is_known) {
         (Err(_), _) => Answered::Failed,

@@ -1,8 +1,8 @@
-//! A subject's roster: the list of its sessions, in a row of its own. It tells what there is, and ends nothing by itself:
-//! what ends a session is its mark, which is there before the line goes.
+//! A subject's roster: the list of its sessions, in a row of its own. It lists sessions, and ends none by itself: a
+//! session is ended by its mark, which is written before the line goes.
 //!
-//! A line that is lost costs a line of the list until the session is used in another hour, and never a session. A line
-//! that is left over of a session that has ended is found out when somebody looks, or when it would count.
+//! A lost line is missing from the list until the session is used in another hour, but never costs a session. A leftover
+//! line of a session that has ended is detected when the list is read, or when it would count.
 
 mod edit;
 
@@ -28,17 +28,17 @@ pub(crate) use self::edit::{Enrolled, Entry};
 
 /// The most lines of one roster.
 pub(crate) const MAX_LINES: usize = 1_000;
-/// What this process remembers having noted: of at most twice as many sessions, as of the answers about them.
+/// What this process remembers having noted: for at most twice as many sessions, like the answers about them.
 const NOTED: usize = 1 << 16;
-/// So many sessions are asked for at a time, where each of a list is.
+/// How many sessions of a list are queried at a time.
 const AT_ONCE: usize = 32;
 
-/// What becomes of a login that would give its subject more sessions than
+/// What happens to a login that would give its subject more sessions than
 /// [`max_sessions`](crate::SessionsBuilder::max_sessions).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The sessions that began first are ended.
+    /// The oldest sessions are ended.
     EndOldest,
     /// The login is refused: [`CommitError::TooManySessions`](crate::CommitError::TooManySessions), which the
     /// integrations answer with 403, and the request's session stays as it was.
@@ -49,20 +49,21 @@ pub enum Overflow {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionSummary {
-    /// Names it for [`Sessions::end`](crate::Sessions::end): 22 characters of base64url, of which the session's id cannot be
-    /// told. It goes with the key that seals, so ask for the list anew rather than keep it; a retired key's still ends.
+    /// Names it for [`Sessions::end`](crate::Sessions::end): 22 characters of base64url, which do not reveal the
+    /// session's id. It changes with the sealing key, so read the list again rather than keep it; a retired key's handle
+    /// still works.
     pub handle: String,
     /// What stands for it in logs.
     pub log_id: LogId,
     /// What [`Session::set_label`](crate::Session::set_label) called it.
     ///
     /// # Security
-    /// As the application was given it, perhaps by a browser: escape it where it is shown.
+    /// As the application got it, perhaps from a browser: escape it where it is shown.
     pub label: Option<String>,
     /// When the subject was authenticated in it; `None`: never, it was `set_subject`.
     pub authenticated_at: Option<OffsetDateTime>,
-    /// The hour of its last use that is known, rounded down. A use is noted when the store is asked anyway whether the
-    /// session was revoked, and at most once within an hour by each process.
+    /// The hour of its last known use, rounded down. A use is noted when the store is asked anyway whether the session
+    /// was revoked, at most once an hour by each process.
     pub seen_at: OffsetDateTime,
 }
 
@@ -77,16 +78,16 @@ impl fmt::Debug for SessionSummary {
     }
 }
 
-/// Whether there are rosters, how long they may become, and what this process knows to stand in them.
+/// How long rosters may become, and what this process knows to be in them.
 pub(crate) struct Roster {
     pub(crate) most: Option<(usize, Overflow)>,
-    /// How long a use may go unasked.
+    /// How long a use may go without a query.
     every: Millis,
     noted: AnswerCache<SessionId, Noted>,
     turns: RowLocks<()>,
 }
 
-/// Up to when the line of a session reaches in the row of a key, at least. When that was noted stands beside it.
+/// The end, at the least, that a session's line has in the row of a key. The time of the note is beside it.
 #[derive(Clone, Copy)]
 struct Noted {
     key: KeyId,
@@ -99,7 +100,7 @@ impl Roster {
     }
 }
 
-/// What a request, or somebody who looks, does with rosters.
+/// What a request, or a reader of the list, does with rosters.
 pub(crate) struct RosterProtocol<'a> {
     pub(crate) roster: &'a Roster,
     pub(crate) rows: &'a Rows,
@@ -123,8 +124,8 @@ impl RosterProtocol<'_> {
         }
     }
 
-    /// Notes that a session is used and goes on, unless this process has done so within an hour and the line reaches as far
-    /// as the session. Whoever changes the list meanwhile is not waited for. It costs the line if the store fails.
+    /// Notes that a session is used and goes on, unless this process has done so within an hour and the line reaches as
+    /// far as the session. Does not wait for concurrent changes of the list. If the store fails, the line is lost.
     pub(crate) async fn note(&self, header: &Header, label: Option<&str>, deadline: Deadline) {
         let Some(subject) = header.subject.as_deref() else { return };
         let line = self.line(header);
@@ -162,8 +163,7 @@ impl RosterProtocol<'_> {
         self.unless_ended(subject, id, enrolled, deadline).await;
     }
 
-    /// Takes a line out that was added, if its session was ended meanwhile: whoever did may have looked for the line
-    /// before it was there.
+    /// Removes an added line if its session was ended meanwhile: whoever ended it may have looked for the line too early.
     async fn unless_ended(
         &self,
         subject: &str,
@@ -178,17 +178,17 @@ impl RosterProtocol<'_> {
         }
     }
 
-    /// The sessions of a subject that are not over, the one that was used last first.
+    /// The sessions of a subject that are not over, most recently used first.
     pub(crate) async fn list(&self, subject: &str) -> Result<Vec<Line>, StoreError> {
         let deadline = self.rows.deadline();
         let mut kept = self.read(subject, deadline).await?;
         self.ask_generations(&mut kept, subject, deadline).await?;
         let mut lines = kept.merged();
         lines.retain(|line| !self.is_over(line));
-        // Of whom the store does not tell in time is listed.
+        // A session is listed if the store does not answer in time.
         let gone = self.drop_ended(&mut lines, usize::MAX, deadline).await.0;
         if !gone.is_empty() {
-            // Whoever ended them could not, or did not know whose they were.
+            // Whoever ended them could not remove them, or did not know whose they were.
             let _ = self.remove(subject, &gone, deadline).await;
         }
         lines.sort_by_key(|line| std::cmp::Reverse((line.seen, line.began())));
@@ -228,30 +228,30 @@ impl RosterProtocol<'_> {
         self.roster.most.is_some_and(|(_, overflow)| overflow == Overflow::Refuse)
     }
 
-    /// How many of these sessions count against the limit: those that somebody logged in to, and where a login is refused
-    /// for their sake, those that are in use.
+    /// How many of these sessions count against the limit: those that somebody logged in to, and, where logins over the
+    /// limit are refused, only those in use.
     fn count(&self, lines: &[Line]) -> usize {
         let counts =
             |line: &&Line| line.authenticated_at != Millis::ZERO && !(self.refuses() && self.is_unseen(line));
         lines.iter().filter(counts).count()
     }
 
-    /// Whether nobody needs this line any more, because its session has lasted as long as it could, or comes from a clock
-    /// that is wrong, so that no cookie of it is accepted.
+    /// Whether this line is no longer needed, because its session has lasted as long as it could, or comes from a wrong
+    /// clock, so that none of its cookies is accepted.
     fn is_over(&self, line: &Line) -> bool {
         line.end <= self.now || line.created_at > self.now.plus(lifetime::SKEW)
     }
 
-    /// Whether a session is out of use: it was not used for longer than a use prolongs it, or it lives idle. The last use
-    /// is known to the hour, and one within an hour of it need not be noted.
+    /// Whether a session is out of use: unused for longer than a use prolongs it, or than its idle limit. The last use is
+    /// known to the hour, and another within an hour need not be noted.
     fn is_unseen(&self, line: &Line) -> bool {
         let times = lifetime::birth(&self.limits.terms, self.now);
         let silence = HOUR.plus(HOUR).plus(self.roster.every).plus(self.limits.use_span(&times));
         line.seen.plus(silence) < self.now
     }
 
-    /// Drops the lines of sessions whose row says that they have ended, up to so many, and tells which those were; and the
-    /// failure to ask for one.
+    /// Drops lines of sessions whose row says that they have ended, until `needed` are found, and returns which; and a
+    /// failed query.
     async fn drop_ended(
         &self,
         lines: &mut Vec<Line>,
@@ -276,7 +276,7 @@ impl RosterProtocol<'_> {
         (gone, outcome)
     }
 
-    /// What is heard here is kept from what requests know: a use is noted when the store is asked for a request's sake.
+    /// This is not cached for requests: a use is noted when the store is asked for a request.
     async fn has_ended(&self, id: SessionId, deadline: Deadline) -> Result<bool, StoreError> {
         if self.revoking.has_ended(id) {
             return Ok(true);
@@ -288,7 +288,7 @@ impl RosterProtocol<'_> {
         Ok(over.is_some())
     }
 
-    /// Ends the sessions that began first of those that count, until so many are left.
+    /// Ends the oldest sessions of those that count, until so many are left.
     async fn end_oldest(
         &self,
         lines: &mut Vec<Line>,
@@ -297,7 +297,7 @@ impl RosterProtocol<'_> {
     ) -> Result<Vec<SessionId>, StoreError> {
         let protocol = RowProtocol { rows: self.rows, limits: self.limits, now: self.now };
         let until = lifetime::mark_end_of_any(&self.limits.terms, self.now);
-        // Of those that began in the same moment, the one whose line was there first.
+        // Of those that began at the same moment, the one whose line came first.
         let mut oldest: Vec<_> = lines
             .iter()
             .filter(|line| line.authenticated_at != Millis::ZERO)
@@ -317,7 +317,7 @@ impl RosterProtocol<'_> {
     }
 }
 
-/// What a session of a subject is called, under each key of the ring.
+/// The handles of a subject's session, under each key of the ring.
 pub(crate) fn handles(rows: &Rows, subject: &str, id: SessionId) -> impl Iterator<Item = String> + use<> {
     rows.sealer.handles(subject, &id.0).into_iter().map(|handle| URL_SAFE_NO_PAD.encode(handle))
 }

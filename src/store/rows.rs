@@ -29,7 +29,7 @@ use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(64);
 
-/// The store, and what it takes to keep sessions in it.
+/// The store, and what is needed to keep sessions in it.
 pub(crate) struct Rows {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) sealer: RowSealer,
@@ -42,11 +42,11 @@ pub(crate) struct Rows {
 #[derive(Debug)]
 pub(crate) enum Found {
     Live(LiveRow),
-    /// None of its data, which is in its cookie: the device that it is bound to.
+    /// Only the device that it is bound to; its data is in its cookie.
     Bound(BoundRow),
     /// Ended, by the write of this revision.
     Ended(Revision),
-    /// Something that this ring does not open or that is no row of this version.
+    /// Something that this ring cannot open, or not a row of this version.
     Unreadable(Revision),
     Absent,
 }
@@ -73,7 +73,7 @@ impl Found {
     }
 }
 
-/// Where a session is that goes on, and the device that it has been bound to since it began.
+/// Where a session that goes on is, and the device that it has been bound to since it began.
 #[derive(Debug)]
 pub(crate) enum Living {
     InCookie(Option<BoundRow>),
@@ -132,7 +132,7 @@ struct Read {
 }
 
 impl Read {
-    /// Whether the row is what was written with this revision, or was written over that.
+    /// Whether the row was written with this revision, or later over that one.
     fn has_had(&self, revision: Revision) -> bool {
         let since =
             matches!(&self.content, Ok(RowContent::Live { ancestry, .. }) if ancestry.includes(revision));
@@ -148,7 +148,7 @@ pub(crate) enum Content<'a> {
     Ended,
 }
 
-/// When the patience of one load or commit is over.
+/// When one load or commit gives up.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline(Instant);
 
@@ -168,7 +168,7 @@ impl Rows {
             Ok(RowContent::Live { counter, ancestry, device, entries }) => {
                 Found::Live(LiveRow { entries, counter, device, revision, ancestry, expires_at, retired_key })
             }
-            // A row does not become readable by refusing requests for ever: the session starts anew.
+            // Refusing requests for ever makes no row readable: the session starts anew.
             Ok(RowContent::Generation(_) | RowContent::Roster(_)) | Err(_) => Found::Unreadable(revision),
         })
     }
@@ -201,7 +201,7 @@ impl Rows {
         Ok(Some((lines, row.revision)))
     }
 
-    /// Looks whether the ring's file has changed, whatever the interval.
+    /// Checks whether the ring's file has changed, whatever the interval.
     pub(crate) fn look_for_keys(&self, now: Millis) {
         let ring = self.sealer.ring();
         self.sink.looked(ring, ring.look_for_unknown(Some(now)));
@@ -229,8 +229,8 @@ impl Rows {
         Ok(Some(Read { content, retired_key, revision, expires_at: Millis::of(expires_at) }))
     }
 
-    /// Writes the row if what is expected is there; false is a conflict. A write of which the store does not tell
-    /// whether it happened is looked for, and never repeated.
+    /// Writes the row if what is expected is there; false is a conflict. If the store does not say whether a write
+    /// happened, it is looked for, and never repeated.
     pub(crate) async fn write(
         &self,
         id: SessionId,
@@ -245,7 +245,7 @@ impl Rows {
         self.put((&row_key(id), &id.0), &data, stamp, expected, deadline).await
     }
 
-    /// Like [`write`](Self::write), of a subject's row under one key.
+    /// Like [`write`](Self::write), for a subject's row under one key.
     pub(crate) async fn write_generation(
         &self,
         (key, place): (KeyId, &RowKey),
@@ -260,7 +260,7 @@ impl Rows {
         self.put((place, place.as_bytes()), &data, stamp, expected, deadline).await
     }
 
-    /// Like [`write_generation`](Self::write_generation), of a subject's roster.
+    /// Like [`write_generation`](Self::write_generation), for a subject's roster.
     pub(crate) async fn write_roster(
         &self,
         (key, place): (KeyId, &RowKey),
@@ -297,7 +297,7 @@ impl Rows {
         }
     }
 
-    /// Moves the row's expiry to no earlier than this, if it has this revision still; false: it has not.
+    /// Moves the row's expiry to no earlier than this, if it still has this revision; false: it has not.
     pub(crate) async fn extend(
         &self,
         id: SessionId,
@@ -315,7 +315,7 @@ impl Rows {
         self.bounded("delete", deadline, self.store.delete(&key), |_| false).await
     }
 
-    /// A pause before the next try, or the end of patience.
+    /// A pause before the next try, or giving up.
     pub(crate) async fn pause(&self, tries: u32, deadline: Deadline) -> Result<(), CommitError> {
         let longest = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
         let pause = longest.mul_f64(random::fraction());
@@ -326,7 +326,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Every call of the store comes by here. `conflicts` tells of an answer whether another row was there than expected.
+    /// Every call of the store goes through here. `conflicts` says whether an answer shows another row than expected.
     async fn bounded<T>(
         &self,
         operation: &'static str,

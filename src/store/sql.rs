@@ -30,18 +30,18 @@ const SWEPT_AT_ONCE: usize = 1_000;
 /// How long such a statement may take.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Keeps rows in a table of an SQL database, through a pool of connections. The address tells which:
+/// Keeps rows in a table of an SQL database, through a pool of connections. The address says which:
 /// `postgres://user@host/database`, `mysql://user@host/database` (MariaDB, too) or `sqlite:path`.
 ///
 /// One round trip for a read, one for a write. A task in the background deletes expired rows in batches.
-/// [`connect_lazy`](Self::connect_lazy) begins while the database is down.
+/// [`connect_lazy`](Self::connect_lazy) starts even while the database is down.
 ///
-/// [`from_pool`](Self::from_pool) takes the application's own pool. By that, version 0.9 of the crate `sqlx` is public here: a
-/// release of this crate that moves to the next one is a breaking one. With SQLite in both, two
-/// versions of it do not go together in one program, because each wants to link it.
+/// [`from_pool`](Self::from_pool) takes the application's own pool. This makes version 0.9 of the crate `sqlx` part of
+/// this crate's public interface: moving to the next one is a breaking release. With SQLite in both, two versions of
+/// `sqlx` cannot be in one program, because each links SQLite.
 ///
 /// # In production
-/// - **Schema.** [`create_table`](Self::create_table) makes the table where there is none; for a migration tool:
+/// - **Schema.** [`create_table`](Self::create_table) makes the table if it is missing; for a migration tool:
 ///
 ///   ```sql
 ///   -- PostgreSQL; in SQLite the types are BLOB and INTEGER
@@ -51,12 +51,13 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 ///   CREATE TABLE sealed_sessions (id BINARY(32) PRIMARY KEY, revision BINARY(16) NOT NULL, expires_at BIGINT NOT NULL, data MEDIUMBLOB NOT NULL,
 ///       INDEX sealed_sessions_expires_at (expires_at));
 ///   ```
-/// - **Permissions.** `SELECT`, `INSERT`, `UPDATE` and `DELETE` on that table, which are enough for
-///   [`create_table`](SqlStoreOptions::create_table) as well where table and index are there.
-/// - **Durability.** The database's: with its defaults, what was acknowledged survives a crash. `synchronous_commit =
-///   off`, `fsync = off`, `innodb_flush_log_at_trx_commit = 0` or `2` give some of it away.
-/// - **Replicas.** The address has to be that of the primary: a replica that lags behind shows old data and dead sessions.
-/// - **Size.** `max_stored_bytes` and a little more has to fit `max_allowed_packet` (MySQL).
+/// - **Permissions.** `SELECT`, `INSERT`, `UPDATE` and `DELETE` on that table, which also suffice for
+///   [`create_table`](SqlStoreOptions::create_table) if table and index exist.
+/// - **Durability.** The database's: with its defaults, what was acknowledged survives a crash.
+///   `synchronous_commit = off`, `fsync = off`, `innodb_flush_log_at_trx_commit = 0` or `2` give up some of it.
+/// - **Replicas.** The address has to be that of the primary: a replica that lags behind shows old data and ended
+///   sessions.
+/// - **Size.** `max_stored_bytes` and a little more has to fit into `max_allowed_packet` (MySQL).
 /// - **Clocks.** The table keeps expiries in milliseconds since 1970, by the clock of the nodes.
 /// - **MySQL 8** needs TLS for `caching_sha2_password`. The tests run against MariaDB.
 /// - **PgBouncer** in transaction mode needs version 1.21 or later, for prepared statements.
@@ -80,7 +81,7 @@ struct Inner {
     pool: Pool,
     statements: Statements,
     clock: Box<dyn Clock>,
-    /// Filled when nothing has to be done for the table any more.
+    /// Set once nothing remains to be done for the table.
     table: OnceCell<()>,
     sweep_every: Duration,
     sweeps: AtomicBool,
@@ -95,7 +96,7 @@ enum Pool {
     Sqlite(Connections<sqlx::Sqlite>),
 }
 
-/// Until the store is dropped.
+/// Sweeps until the store is dropped.
 async fn sweep_regularly(store: Weak<Inner>, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
@@ -116,7 +117,7 @@ async fn sweep_regularly(store: Weak<Inner>, interval: Duration) {
     }
 }
 
-/// Runs a statement on whatever database it is; how many rows it touched.
+/// Runs a statement on whatever database it is. Returns how many rows it touched.
 macro_rules! execute {
     ($inner:expr, $statement:ident $(, $argument:expr)* $(,)?) => {{
         let query = AssertSqlSafe(Arc::clone(&$inner.statements.$statement));
@@ -176,7 +177,7 @@ macro_rules! first {
     }};
 }
 
-/// What is read of a row, whichever database it is of.
+/// What is read of a row, whatever the database.
 trait Columns {
     fn bytes(&self, column: usize) -> Result<Vec<u8>, sqlx::Error>;
     fn integer(&self, column: usize) -> Result<i64, sqlx::Error>;
@@ -210,7 +211,7 @@ impl SqlStore {
         SqlStoreOptions::new().connect(url).await
     }
 
-    /// A database with the default options, which need not be there yet.
+    /// A database with the default options, which need not be up yet.
     ///
     /// # Errors
     /// Those of [`SqlStoreOptions::connect_lazy`].
@@ -218,13 +219,13 @@ impl SqlStore {
         SqlStoreOptions::new().connect_lazy(url)
     }
 
-    /// Over the application's own pool, with the default options; see [`SqlPool`].
+    /// Uses the application's own pool, with the default options; see [`SqlPool`].
     pub fn from_pool(pool: impl Into<SqlPool>) -> Self {
         SqlStoreOptions::new().over(pool.into())
     }
 
-    /// Makes the table and its index where there are none; the connection's user has to be allowed to, unless the table is there.
-    /// See also [`SqlStoreOptions::create_table`], which does it when the database is there.
+    /// Makes the table and its index if they are missing; the connection's user has to be allowed to, unless the table
+    /// exists. See also [`SqlStoreOptions::create_table`], which does it once the database is up.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -232,9 +233,9 @@ impl SqlStore {
         for created in [execute!(self.inner, create_table), execute!(self.inner, create_index)] {
             match created {
                 Ok(_) => {}
-                // Another process was faster, between PostgreSQL's look and its leap.
+                // Another process was faster, between PostgreSQL's check and its creation.
                 Err(error) if matches!(code(&error).as_deref(), Some("23505" | "42P07" | "42710")) => {}
-                // Databases ask for the permission before they look whether anything has to be done.
+                // Databases check the permission before they check whether anything has to be done.
                 Err(error) if is_denied(&error) && execute!(self.inner, look).is_ok() => {}
                 Err(error) => return Err(failure(error)),
             }
@@ -242,13 +243,13 @@ impl SqlStore {
         Ok(())
     }
 
-    /// Before each statement: what waits for the database, or for a runtime.
+    /// Before each statement: what had to wait for the database, or for a runtime.
     async fn ready(&self) -> Result<(), StoreError> {
         self.start_sweeping();
         self.inner.table.get_or_try_init(|| self.create_table()).await.map(drop)
     }
 
-    /// Once, where there is a runtime.
+    /// Once, as soon as there is a runtime.
     fn start_sweeping(&self) {
         let interval = self.inner.sweep_every;
         if interval == Duration::MAX || self.inner.sweeps.load(Ordering::Relaxed) {
@@ -265,7 +266,7 @@ impl SqlStore {
         Millis::of(self.inner.clock.now()).0
     }
 
-    /// Writes where there was nothing: MySQL has no insert that replaces under a condition.
+    /// Writes where there was nothing: MySQL has no conditional upsert.
     async fn create(&self, key: &[u8], row: NewRow<'_>, expires_at: i64) -> Result<bool, sqlx::Error> {
         let (data, revision, now) = (row.data, &row.revision.as_bytes()[..], self.now());
         if self.inner.statements.dialect != Dialect::MySql {
@@ -327,10 +328,10 @@ impl Store for SqlStore {
     ) -> Result<bool, StoreError> {
         self.ready().await?;
         let (key, at, expires_at) = (&key.as_bytes()[..], &at.as_bytes()[..], Millis::of(expires_at).0);
-        // Of MySQL the driver asks for the rows that were found (`CLIENT_FOUND_ROWS`), not for those that changed.
+        // The driver makes MySQL count the rows found (`CLIENT_FOUND_ROWS`), not those changed.
         match execute!(self.inner, extend, expires_at, key, at, self.now()) {
             Ok(found) => Ok(found > 0),
-            // Who hears no looks again.
+            // On false the caller looks again.
             Err(error) if is_overtaken(&error) => Ok(false),
             Err(error) => Err(failure(error)),
         }
@@ -385,19 +386,19 @@ fn code(error: &sqlx::Error) -> Option<String> {
     error.code().map(|code| code.into_owned())
 }
 
-/// Whether the database has undone the statement for the sake of another writer: serialization failure, deadlock.
+/// Whether the database has rolled back the statement because of another writer: serialization failure, deadlock.
 fn is_overtaken(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01" | "1213"))
 }
 
-/// Whether the server takes no statements on this connection any more: it only reads, as a primary does that has become a
-/// standby, it stops, it has no cluster around it, or it does not know what was prepared.
+/// Whether the server no longer takes statements on this connection: it is read-only, like a primary that has become a
+/// standby, it is stopping, it has lost its cluster, or it does not know what was prepared.
 fn leads_nowhere(error: &sqlx::Error) -> bool {
     let Some(code) = code(error) else { return false };
     match &*code {
         "25006" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "26000" | "0A000" => true,
         "1290" | "1792" | "1836" | "1047" | "1053" | "1927" | "1243" => true,
-        // Connection exceptions, as of a proxy.
+        // Connection exceptions, as from a proxy.
         code => code.starts_with("08"),
     }
 }
@@ -417,7 +418,7 @@ fn failure(error: sqlx::Error) -> StoreError {
     match (&error, code(&error).as_deref()) {
         // Full: PostgreSQL (disk, memory), MySQL (table, disk, packet), SQLite.
         (_, Some("53100" | "53200" | "1114" | "1021" | "1153" | "13")) => StoreError::Full(error.into()),
-        // Locks that were not to be had in time: SQLite busy or locked, MySQL lock wait.
+        // Locks that were not available in time: SQLite busy or locked, MySQL lock wait.
         (_, Some("5" | "6" | "261" | "517" | "1205" | "55P03" | "57014")) => {
             StoreError::Timeout(error.into())
         }

@@ -1,8 +1,8 @@
-//! What requests do to a session in the store: the protocol around its row, which is its fence.
+//! What requests do to a session in the store: the protocol around its row, which serializes them.
 //!
-//! A session's id has at most one row, and that row is alive or ended. It is created once, by the spill; each write
-//! names the revision that it saw, and one that comes too late puts its changes over what is there by then; ending it
-//! is final, because nothing writes over an ended row and nobody creates a row that has gone.
+//! A session's id has at most one row, and that row is alive or ended. It is created once, by the spill; each write names
+//! the revision that it saw, and one that comes too late applies its changes to what is there by then; ending it is
+//! final, because nothing writes over an ended row and nobody recreates a row that has gone.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::core::record::{Device, DeviceKey, Header, Place, SessionId};
 use crate::core::state::{Limits, LoadedRow, State};
 use crate::store::rows::{Content, Deadline, Done, Found, LiveRow, RowWriter, Rows};
 
-/// Why a session is not in the store as its request wanted it to be.
+/// Why a session is not in the store as its request wanted.
 #[derive(Debug)]
 pub(crate) enum NotDone {
     /// Another request ended it, or its row is gone: this request's changes are lost with it.
@@ -36,8 +36,8 @@ pub(crate) struct RowProtocol<'a> {
 }
 
 impl RowProtocol<'_> {
-    /// Moves the session out of its cookie into a row. If a parallel request was faster, both requests' changes are
-    /// in it afterwards.
+    /// Moves the session out of its cookie into a row. If a parallel request was faster, the row has both requests'
+    /// changes afterwards.
     pub(crate) async fn spill(&self, work: &mut State) -> Result<(), NotDone> {
         work.header.place = Place::Store;
         self.put(work, true).await
@@ -70,7 +70,7 @@ impl RowProtocol<'_> {
                 }
                 Some(Found::Bound(first)) => {
                     if !is_of(work, &first.device) {
-                        // The cookies of who is on that device are newer than what this one brings.
+                        // The cookies on that device are newer than this request's.
                         counter = 0;
                     }
                     device = bound_first(work, Some(first.device))?;
@@ -87,7 +87,7 @@ impl RowProtocol<'_> {
         }
     }
 
-    /// When the row is over. One that names a device for the first time stands against every cookie from before.
+    /// When the row expires. One that names a device for the first time has to outlast every cookie from before.
     fn end_of_row(&self, work: &State, device: Option<&Arc<DeviceKey>>) -> Millis {
         let end = work.row_end(self.limits, self.now);
         let is_first = device.is_some() && work.row.as_ref().is_none_or(|row| row.device.is_none());
@@ -103,8 +103,8 @@ impl RowProtocol<'_> {
         self.limits.binds_devices() && device.is_some_and(|key| !is_of(work, key))
     }
 
-    /// Makes it known that the session in this cookie is bound to a device, for as long as any cookie of it can be alive from
-    /// before that. False: a parallel request has moved the session into the store, so that has to be said there.
+    /// Records that the session in this cookie is bound to a device, for as long as any earlier cookie of it can be
+    /// alive. False: a parallel request has moved the session into the store, so it has to be recorded there.
     pub(crate) async fn bind(&self, work: &State) -> Result<bool, NotDone> {
         let (Some((id, until)), Some(key)) = (self.old(work), work.header.device.bound()) else {
             return Err(NotDone::Lost(Rejection::Missing));
@@ -133,8 +133,8 @@ impl RowProtocol<'_> {
         }
     }
 
-    /// Sees to it that the row lives as long as the cookie that is about to be issued. It is asked even where the row
-    /// does, because it is the question whether the session goes on: a login elsewhere might else have its cookie
+    /// Ensures that the row lives as long as the cookie that is about to be issued. The store is asked even if the row
+    /// does, because this also asks whether the session goes on: otherwise the cookie of a login elsewhere might be
     /// replaced by the one that it ended.
     pub(crate) async fn extend(&self, work: &State) -> Result<(), NotDone> {
         let (id, deadline) = (work.header.id, self.rows.deadline());
@@ -143,7 +143,7 @@ impl RowProtocol<'_> {
         if self.rows.extend(id, row.revision, expires_at, deadline).await? {
             return Ok(());
         }
-        // Somebody writes the session. From here on that is nobody of this process.
+        // Somebody writes the session. From here on, nobody in this process does.
         let _lock = self.rows.lock(id, deadline).await?;
         let mut tries = 0;
         loop {
@@ -157,8 +157,8 @@ impl RowProtocol<'_> {
         }
     }
 
-    /// Gives the session its new id: writes the new row where there is to be one, then ends the old. What others have
-    /// written to the old one meanwhile comes along. `place` decides where the session is to be, or nowhere.
+    /// Gives the session its new id: writes the new row if there is to be one, then ends the old. What others have
+    /// written to the old one meanwhile is taken along. `place` decides where the session is to be, if anywhere.
     pub(crate) async fn replace(
         &self,
         work: &mut State,
@@ -168,15 +168,15 @@ impl RowProtocol<'_> {
         let in_cookie = work.row.is_none();
         let deadline = self.rows.deadline();
         let mut former = self.rows.writer(old, work.row.as_ref(), deadline).await?;
-        // Nobody else knows its id yet, but who has found it in the list, and may have ended it before its row is there. It is
-        // the same session, so the former id is over as well.
+        // Only somebody who found it in the list can know its new id, and may have ended it before its row is there. It
+        // is the same session, so the former id is over as well.
         let mut new = self.rows.writer(work.header.id, None, deadline).await?;
         let is_ended = |row: &mut RowWriter<'_>| matches!(row.take_observed(), Some(Found::Ended(_)));
         let (mut new_row, mut is_refused) = (None, is_ended(&mut new));
         loop {
             let mut is_over = false;
             let observed = former.take_observed();
-            // Who is not on the device that the session is bound to has none of it, and their login begins another.
+            // A request from a device other than the session's gets nothing of it, and its login begins another.
             let is_elsewhere = self.is_elsewhere(work, observed.as_ref());
             match observed {
                 Some(Found::Live(_) | Found::Bound(..)) if is_elsewhere && ends_own(work) => {
@@ -186,7 +186,7 @@ impl RowProtocol<'_> {
                 Some(Found::Bound(..)) if !is_elsewhere => {}
                 None => {}
                 Some(Found::Absent) if in_cookie => {}
-                // Somebody has ended it meanwhile. Who has been authenticated begins another all the same.
+                // Somebody has ended it meanwhile. A user who has authenticated begins another all the same.
                 Some(Found::Ended(_) | Found::Absent) if work.authenticated => {
                     work.start_empty();
                     is_over = true;
@@ -194,7 +194,7 @@ impl RowProtocol<'_> {
                 Some(Found::Unreadable(_)) if work.authenticated => work.start_empty(),
                 Some(_) => {
                     if new_row.is_some() {
-                        // What fails here expires by itself, and no cookie leads to it.
+                        // If this fails, the row expires by itself, and no cookie leads to it.
                         let _ = self.rows.delete(work.header.id, deadline).await;
                     }
                     if is_elsewhere {
@@ -223,7 +223,7 @@ impl RowProtocol<'_> {
         }
     }
 
-    /// Ends a session for good of which the request brought a cookie, and loaded this row if it read one. False: it is bound
+    /// Ends for good a session whose cookie the request brought; `loaded` is the row, if it read one. False: it is bound
     /// to a device that is none of these, and so goes on.
     pub(crate) async fn end(
         &self,
@@ -237,7 +237,7 @@ impl RowProtocol<'_> {
         self.end_if(header.id, loaded, self.mark_end(header), may_end, deadline).await
     }
 
-    /// Ends the session of this id, whatever is in its row, which was loaded so; the mark lasts `until` then.
+    /// Ends the session of this id, whatever is in its row, which was `loaded` so; the mark lasts `until` then.
     pub(crate) async fn end_row(
         &self,
         id: SessionId,
@@ -259,10 +259,10 @@ impl RowProtocol<'_> {
         let mut row = self.rows.writer(id, loaded, deadline).await.map_err(out_of_time)?;
         loop {
             match row.take_observed() {
-                // It lived there alone, and has gone.
+                // It lived only there, and has gone.
                 Some(Found::Absent) if loaded.is_some() => return Ok(true),
                 Some(Found::Ended(by)) => {
-                    // The mark that is there may be shorter than this one has to be.
+                    // The present mark may end before this one has to.
                     if self.rows.extend(id, by, until, deadline).await? {
                         return Ok(true);
                     }
@@ -278,8 +278,8 @@ impl RowProtocol<'_> {
         }
     }
 
-    /// The session that is to be ended, and until when its row has to say so. Then no cookie of that id can be alive any
-    /// more but those that [`lifetime::mark_end`] leaves out.
+    /// The session to end, and until when its row has to say so. After that no cookie of that id can be alive, except
+    /// those that [`lifetime::mark_end`] does not cover.
     fn old(&self, work: &State) -> Option<(SessionId, Millis)> {
         let header = &work.loaded.as_ref()?.header;
         Some((header.id, self.mark_end(header)))
@@ -289,8 +289,8 @@ impl RowProtocol<'_> {
         lifetime::mark_end(&header.times, &self.limits.terms, self.now)
     }
 
-    /// Puts this request's changes over what others have left. Not where the session came in a cookie that is newer than
-    /// that: the answer to a former spill was lost then, or not heard of, and the browser went on with its cookie.
+    /// Applies this request's changes to what others have left. Not if the session came in a cookie that is newer than
+    /// that: then the response to an earlier spill was lost, or not heard of, and the browser went on with its cookie.
     fn rebase(&self, work: &mut State, row: LiveRow) -> Result<(), CommitError> {
         if work.issued() > row.counter {
             return Ok(());
@@ -302,7 +302,7 @@ impl RowProtocol<'_> {
         }
     }
 
-    /// Reads the row again; this request's changes go over what is there.
+    /// Reads the row again, and applies this request's changes to it.
     pub(crate) async fn reload(&self, work: &mut State) -> Result<(), NotDone> {
         let row = self.live(work.header.id, self.rows.deadline()).await?;
         if self.limits.binds_devices() && row.device.as_ref().is_some_and(|key| !is_of(work, key)) {
@@ -338,14 +338,14 @@ fn is_of(work: &State, key: &DeviceKey) -> bool {
         .any(|own| **own == *key)
 }
 
-/// Whether a login is the one of the user whose session it was.
+/// Whether this is a login by the user whose session it was.
 fn ends_own(work: &State) -> bool {
     let former = work.loaded.as_ref().map(|loaded| &loaded.header.subject);
     work.authenticated && former == Some(&work.header.subject)
 }
 
-/// The device of a session whose row was met, which another request may have bound first. A request that began before that,
-/// and without a proof of its own, leaves it at that.
+/// The device of a session whose row was met, which another request may have bound first. A request that began before
+/// that without a proof of its own accepts it.
 fn bound_first(work: &State, met: Option<Arc<DeviceKey>>) -> Result<Option<Arc<DeviceKey>>, NotDone> {
     match (met, work.header.device.bound()) {
         (Some(first), Some(own)) if first != *own => Err(NotDone::Lost(Rejection::Unproven)),
@@ -354,7 +354,7 @@ fn bound_first(work: &State, met: Option<Arc<DeviceKey>>) -> Result<Option<Arc<D
     }
 }
 
-/// Who ends a session without being its request is told so much of other writers.
+/// What the caller that ends a session outside its request learns of other writers.
 fn out_of_time(error: CommitError) -> StoreError {
     match error {
         CommitError::Store(error) => error,

@@ -1,4 +1,4 @@
-//! The keys that values are found by.
+//! The keys of values.
 
 use std::fmt;
 use std::marker::PhantomData;

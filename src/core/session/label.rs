@@ -1,17 +1,17 @@
-//! What the session is called in the list of its subject's.
+//! The session's name in the list of its subject's sessions.
 
 use super::Session;
 use crate::core::error::InsertError;
 use crate::core::record::MAX_LABEL_BYTES;
 
 impl Session {
-    /// Says what this session is called in the list of its subject's ([`Sessions::of`](crate::Sessions::of)), such as
-    /// "Firefox on Linux": any text, of which the first 120 bytes ([`MAX_LABEL_BYTES`](crate::MAX_LABEL_BYTES)) are kept, cut
-    /// between two characters; an empty one takes the name away. Call it at the login, where it costs nothing more; later it
-    /// costs two round trips to the store. `renew` and a re-authentication keep it.
+    /// Names this session in the list of its subject's sessions ([`Sessions::of`](crate::Sessions::of)), such as "Firefox
+    /// on Linux": any text, cut to 120 bytes ([`MAX_LABEL_BYTES`](crate::MAX_LABEL_BYTES)) at a character boundary; an
+    /// empty one removes the name. Call it at login, where it costs nothing extra; later it costs two round trips to the
+    /// store. `renew` and a re-authentication keep it.
     ///
-    /// It is no part of the session and reads back from the list alone. Without a subject when the request is over, or
-    /// without a store, it is kept nowhere. With a lost line of the list it is lost too.
+    /// The name is not part of the session and can be read only from the list. Without a subject when the request is
+    /// over, or without a store, it is not kept. If its line in the list is lost, so is the name.
     ///
     /// # Errors
     /// [`InsertError::Destroyed`], [`InsertError::Committed`], [`InsertError::CrossSite`].
@@ -19,7 +19,7 @@ impl Session {
         let label = label.as_ref();
         self.with(|state| {
             state.check_open()?;
-            // A name for people is no reason to refuse a login: `User-Agent` is longer on every iPhone.
+            // A display name is no reason to refuse a login: every iPhone's `User-Agent` is longer.
             let fits = (0..=MAX_LABEL_BYTES.min(label.len())).rev().find(|&end| label.is_char_boundary(end));
             let label = &label[..fits.unwrap_or(0)];
             state.besides.get_or_insert_default().label = Some(label.into());
@@ -27,8 +27,8 @@ impl Session {
         })
     }
 
-    /// What this session is called in [`SessionSummary::handle`](crate::SessionSummary::handle) of its subject's list;
-    /// `None` without a subject, or where there are no lists.
+    /// This session's [`SessionSummary::handle`](crate::SessionSummary::handle) in its subject's list; `None` without a
+    /// subject, or where there are no lists.
     #[must_use]
     pub fn handle(&self) -> Option<String> {
         let (subject, id) = self.with(|state| (state.header.subject.clone(), state.header.id));

@@ -1,4 +1,4 @@
-//! How long it lives, and what postpones its end.
+//! How long the session lives, and what postpones its end.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::core::record::Times;
 use crate::core::state::Renewal;
 
 impl Session {
-    /// Counts the duration from now, and issues the cookie again.
+    /// Counts the duration from now, and re-issues the cookie.
     pub fn touch(&self) {
         self.if_open("touch", |state| state.renewal = Renewal::Touch);
     }
 
-    /// Keeps this request from prolonging the session, also if it writes: for polling and background requests, which
-    /// are no sign of a user. [`touch`](Self::touch) overrides it.
+    /// Keeps this request from prolonging the session, even if it writes: for polling and background requests, which are
+    /// no sign of a user. [`touch`](Self::touch) overrides it.
     pub fn skip_renewal(&self) {
         self.if_open("skip_renewal", |state| {
             if state.renewal == Renewal::Auto {
@@ -29,9 +29,9 @@ impl Session {
     /// Gives this session a duration of its own, counted from now; "remember me". From 1 ms to the builder's
     /// `max_duration`.
     ///
-    /// Other limits still hold. Only the absolute limit that there is by default gives way to a duration of more than 30
-    /// days, but is counted from the birth of the session's id ([`Lifetime::absolute`](crate::Lifetime::absolute)). So
-    /// call this at the login, next to [`authenticate`](Self::authenticate).
+    /// Other limits still apply. Only the default absolute limit gives way to a duration of more than 30 days, but it is
+    /// counted from the birth of the session's id ([`Lifetime::absolute`](crate::Lifetime::absolute)). So call this at
+    /// login, next to [`authenticate`](Self::authenticate).
     ///
     /// # Errors
     /// [`InsertError::Duration`] below 1 ms or above the builder's `max_duration`; [`InsertError::Destroyed`],
@@ -51,9 +51,9 @@ impl Session {
         })
     }
 
-    /// Takes back what [`set_duration`](Self::set_duration) gave: the configured duration, counted from now. For a login
-    /// without "remember me" where an earlier one of the same user had it. The absolute limit of 30 days, where that is
-    /// not configured, counts again too. Without an own duration nothing changes.
+    /// Undoes [`set_duration`](Self::set_duration): the configured duration applies, counted from now. For a login
+    /// without "remember me" where an earlier one of the same user had it. The default absolute limit of 30 days applies
+    /// again too. Without a duration of its own nothing changes.
     pub fn reset_duration(&self) {
         let duration = self.limits().terms.duration;
         self.if_open("reset_duration", |state| {
@@ -64,7 +64,7 @@ impl Session {
         });
     }
 
-    /// Whether browsers keep this session's cookie when they are closed, whatever is configured.
+    /// Sets whether browsers keep this session's cookie when they are closed, whatever is configured.
     ///
     /// # Errors
     /// [`InsertError::Destroyed`], [`InsertError::Committed`],
@@ -83,13 +83,13 @@ impl Session {
         self.with(|state| state.header.times.created_at).to_datetime()
     }
 
-    /// When the session ends if this request is its last use. What this request prolongs is counted in.
+    /// When the session ends if this request is its last use, including what this request prolongs.
     #[must_use]
     pub fn expires_at(&self) -> OffsetDateTime {
         self.with(|state| state.end(self.limits())).to_datetime()
     }
 
-    /// From the arrival of this request to [`expires_at`](Self::expires_at).
+    /// The time from the arrival of this request to [`expires_at`](Self::expires_at).
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.with(|state| state.end(self.limits()).minus(state.now)).to_duration()

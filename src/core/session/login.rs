@@ -10,15 +10,15 @@ use crate::core::error::InsertError;
 use crate::core::record::{Device, DeviceState};
 
 impl Session {
-    /// The user has proved who they are just now: call it at each login, and at each re-authentication of the same user.
-    /// The session gets a new id and a new birth, and [`authenticated_at`](Self::authenticated_at) is the moment of this
-    /// request.
+    /// Records that the user has just proved who they are: call it at each login, and at each re-authentication of the
+    /// same user. The session gets a new id and a new birth, and [`authenticated_at`](Self::authenticated_at) is the
+    /// moment of this request.
     ///
-    /// What an anonymous visitor had in the session stays, and so does what the same user had, an own duration and
-    /// persistence included, which count anew; but nothing of a session whose device has not proved itself, which ends. Another user than the one whose session it was begins with an
-    /// empty one: the former user's entries, own duration and own persistence are gone, and with them what this request
-    /// wrote before, so authenticate first. A session that has been ended meanwhile begins empty too, with what this
-    /// request has changed.
+    /// An anonymous visitor's data stays in the session, and so does the same user's, including a duration and
+    /// persistence of its own, which count anew. Nothing stays of a session whose device has not proved itself: it ends.
+    /// A different user begins with an empty session: the former user's entries, own duration and own persistence are
+    /// gone, and so is what this request wrote before, so authenticate first. A session that has been ended meanwhile
+    /// begins empty too, but with this request's changes.
     ///
     /// # Errors
     /// [`InsertError::EmptySubject`], [`InsertError::SubjectTooLong`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
@@ -48,7 +48,8 @@ impl Session {
                 state.header.device = Device::Free;
             }
             if state.loaded.is_none() && unproven.is_some() {
-                // It is theirs, and ends with this login as it would have with its device; but nothing of it was loaded.
+                // The session is theirs, so this login ends it, as it would if the device had proved itself; but nothing
+                // of it was loaded.
                 state.loaded = unproven;
             }
             state.header.authenticated_at = state.now;
@@ -57,12 +58,12 @@ impl Session {
         })
     }
 
-    /// Says whose session this is, where nobody has been authenticated: a user whom the application knows otherwise, or
-    /// whom an administrator goes on as. At a login call [`authenticate`](Self::authenticate).
+    /// Sets whose session this is without an authentication: a user whom the application knows by other means, or whom an
+    /// administrator impersonates. At a login call [`authenticate`](Self::authenticate).
     ///
-    /// The subject that is there already changes nothing. Another one implies [`renew`](Self::renew), and that the session
-    /// counts as never authenticated; if there was one before, it begins empty, as with `authenticate`. The device that it is bound
-    /// to stays: it is the same one.
+    /// Setting the same subject again changes nothing. A different one implies [`renew`](Self::renew), and the session
+    /// counts as never authenticated; if it had a subject before, it begins empty, as with `authenticate`. It stays bound
+    /// to its device, which is the same.
     ///
     /// # Errors
     /// [`InsertError::EmptySubject`], [`InsertError::SubjectTooLong`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
@@ -81,7 +82,7 @@ impl Session {
         })
     }
 
-    /// Whose session this is, if [`authenticate`](Self::authenticate) or [`set_subject`](Self::set_subject) said so.
+    /// Whose session this is, if [`authenticate`](Self::authenticate) or [`set_subject`](Self::set_subject) has set it.
     #[must_use]
     pub fn subject(&self) -> Option<String> {
         self.with(|state| state.header.subject.as_deref().map(str::to_owned))
@@ -95,10 +96,10 @@ impl Session {
         (at != Millis::ZERO).then(|| at.to_datetime())
     }
 
-    /// Whether the subject was authenticated less than `within` before this request: ask it before what a stolen or
-    /// forgotten session must not do, such as changing the e-mail address, and send who is not fresh to authenticate
-    /// again (OWASP ASVS 5, 7.5.1 and 7.5.3). What goes on after the response, such as a websocket, is told by this the
-    /// moment of its request: compare [`authenticated_at`](Self::authenticated_at) with the clock there.
+    /// Whether the subject was authenticated less than `within` before this request: check it before anything that a
+    /// stolen or forgotten session must not do, such as changing the e-mail address, and have users who are not fresh
+    /// authenticate again (OWASP ASVS 5, 7.5.1 and 7.5.3). After the response, as in a websocket, this still goes by the
+    /// time of the request: compare [`authenticated_at`](Self::authenticated_at) with the clock there.
     #[must_use]
     pub fn is_fresh(&self, within: Duration) -> bool {
         self.with(|state| {
@@ -107,8 +108,8 @@ impl Session {
         })
     }
 
-    /// Whether the session is bound to the device of its browser. It is told of a session that this request may use: of one whose
-    /// device has not proved itself, [`origin`](Self::origin) says `Rejected(Unproven)`, and this that there is none.
+    /// Whether the session is bound to its browser's device, if this request may use it: while the device has not proved
+    /// itself, [`origin`](Self::origin) is `Rejected(Unproven)`, and this says that there is none.
     #[must_use]
     pub fn device(&self) -> DeviceState {
         self.with(|state| state.header.device.state())
@@ -117,16 +118,17 @@ impl Session {
     /// Gives the session a new id and a new birth, and keeps its data.
     ///
     /// # Security
-    /// Call it when a user gains rights, and only then: against session fixation (OWASP ASVS 5, 7.2.4), and because the
-    /// absolute limit is counted from the birth. [`authenticate`](Self::authenticate) does it by itself. With a store the old id is ended there; without one, or with
-    /// [`Revocation::Off`](crate::Revocation::Off) for a session in a cookie, the old cookie stays valid until it ends.
+    /// Call it when, and only when, a user gains rights: against session fixation (OWASP ASVS 5, 7.2.4), and because the
+    /// absolute limit is counted from the birth. [`authenticate`](Self::authenticate) already does it. With a store the
+    /// old id is ended there; without one, or with [`Revocation::Off`](crate::Revocation::Off) for a session in a cookie,
+    /// the old cookie stays valid until it expires.
     pub fn renew(&self) {
         let (subject, since, of) =
             self.with(|state| (state.header.subject.clone(), state.now, state.header.generation));
         let own = subject.and_then(|subject| self.inner.backend.own_generation(&subject, since, of));
         self.if_open("renew", |state| {
             state.renew(&self.limits().terms);
-            // "Everywhere but here": whoever revoked the subject's sessions in this request may take this one along.
+            // "Everywhere but here": a request that revoked the subject's sessions may keep this one.
             state.header.generation = own.unwrap_or(state.header.generation);
         });
     }

@@ -1,4 +1,4 @@
-//! The path that browsers register devices at, which the middleware answers in the application's place.
+//! The path at which browsers register devices, answered by the middleware in the application's place.
 
 use actix_web::body::EitherBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};

@@ -1,4 +1,4 @@
-//! What errors become on the wire: a status and an empty body. What went wrong is told in the log alone.
+//! What errors become on the wire: a status and an empty body. What went wrong goes only to the log.
 
 use actix_web::http::StatusCode;
 use actix_web::{Error, HttpResponse, ResponseError};
@@ -21,13 +21,13 @@ pub(super) struct NotWrapped {
 }
 
 impl NotWrapped {
-    /// Tells it at once, because an `Option` of the session would hide it.
+    /// Logs it at once, because an `Option` of the session would hide it.
     pub(super) fn told<S: 'static>() -> Error {
         told(Self { scope: scope_name::<S>() })
     }
 }
 
-/// A mistake of the application's, which the log has heard of before it becomes a response.
+/// A mistake of the application, logged before it becomes a response.
 pub(super) fn told<E: ResponseError + 'static>(error: E) -> Error {
     tracing::error!(target: "sealed_session", "{error}");
     error.into()
@@ -45,7 +45,7 @@ impl ResponseError for SharedCookie {
     }
 }
 
-/// A handler is there for users alone, and nobody has logged in.
+/// A handler is for logged-in users only, and nobody has logged in.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody has logged in to this session")]
 pub(super) struct NotAuthenticated;
@@ -55,7 +55,7 @@ impl ResponseError for NotAuthenticated {
         StatusCode::UNAUTHORIZED
     }
 
-    /// Nothing went wrong, so the log hears nothing.
+    /// Nothing went wrong, so nothing is logged.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status_code())
     }
@@ -71,7 +71,7 @@ impl ResponseError for CrossSiteRequest {
         StatusCode::FORBIDDEN
     }
 
-    /// The log has heard it already.
+    /// It has been logged already.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status_code())
     }
@@ -160,7 +160,7 @@ fn status_unless(forbidden: bool) -> StatusCode {
     if forbidden { StatusCode::FORBIDDEN } else { status(Failure::Internal) }
 }
 
-/// The application's mistake, unless it is what a page may not do.
+/// The application's mistake, unless a page did something forbidden.
 fn failure_unless(forbidden: bool, error: &dyn std::error::Error) -> HttpResponse {
     if !forbidden {
         return failure(error, Failure::Internal);

@@ -1,4 +1,4 @@
-//! The session of a request: loaded by the first who asks, handed out by extractors and by `SessionExt`.
+//! The session of a request: loaded on first use, handed out by extractors and by `SessionExt`.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -31,9 +31,9 @@ pub(super) struct Slot<S> {
 pub(super) struct SlotInner {
     pub(super) sessions: Rc<Sessions>,
     pub(super) loaded: OnceCell<Loaded>,
-    /// Whether the request was found to be another site's, and gets none.
+    /// Whether the request was found to be another site's, and gets no session.
     refused: Cell<bool>,
-    /// For who waits for the store, one at a time.
+    /// For loading from the store, one at a time.
     loading: Mutex<()>,
     /// The flash messages, once somebody has asked for them.
     pub(super) flash: OnceCell<Flash>,
@@ -57,14 +57,14 @@ impl SlotInner {
         }
     }
 
-    /// Makes it the request's session. If somebody who did not have to wait was faster, that one is it.
+    /// Makes it the request's session, unless one loaded without waiting is there already: then that one stays.
     fn keep(&self, session: Session, secure: bool) -> Session {
         let kept = &self.loaded.get_or_init(|| Loaded { session, secure }).session;
         current::note(kept);
         kept.clone()
     }
 
-    /// The request's session, loaded by the first who asks. Others who ask meanwhile wait for the same.
+    /// The request's session, loaded on first use. Concurrent callers wait for the same one.
     fn session(self: Rc<Self>, request: &HttpRequest) -> Loading<Session> {
         if let Some(loaded) = self.loaded.get() {
             return Loading::ready(Ok(loaded.session.clone()));
@@ -96,7 +96,7 @@ impl SlotInner {
 
 pub(super) type LocalBox<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// The future of the extractors: most sessions are there at once.
+/// The future of the extractors: most sessions are ready at once.
 pub enum Loading<T> {
     #[doc(hidden)]
     Ready(Ready<Result<T, Error>>),
@@ -194,8 +194,8 @@ pub trait SessionExt {
     /// The session of [`SessionMiddleware::new`](crate::SessionMiddleware::new), loaded now if it is not yet.
     ///
     /// # Errors
-    /// [`StoreError`](crate::StoreError) if it is in a store that fails, which answers 503. Another site's page that asks
-    /// for it gets 403 ([`CrossSite`](crate::CrossSite)). Without the middleware: an error that answers 500 and names the
+    /// [`StoreError`](crate::StoreError) if it is in a store that fails, answered with 503. Another site's page that asks
+    /// for it gets 403 ([`CrossSite`](crate::CrossSite)). Without the middleware: an error answered with 500, with the
     /// mistake in the log.
     fn session(&self) -> impl Future<Output = Result<Session, Error>> {
         self.scoped_session::<Site>()

@@ -1,4 +1,4 @@
-//! The guard of pages that are for users alone, as a middleware.
+//! The guard of pages for logged-in users only, as a middleware.
 
 use std::fmt;
 use std::future::{Future, Ready, ready};
@@ -74,7 +74,8 @@ where
     }
 }
 
-/// Passes the request on, or answers it: with a response and no error, so that middleware around this one treats it as such.
+/// Passes the request on, or answers it: with a response, not an error, so that middleware around this one treats it as
+/// such.
 fn judge<N: Service<ServiceRequest>>(
     gate: &Gate,
     outcome: Result<Session, Error>,
@@ -98,7 +99,7 @@ fn judge<N: Service<ServiceRequest>>(
 }
 
 pin_project! {
-    /// Waits for the session if the store is asked for it, then for the inner service if the request passes.
+    /// Waits for the session if it needs the store, then for the inner service if the request passes.
     pub struct LoginGuardFuture<N>
     where
         N: Service<ServiceRequest>,
@@ -120,7 +121,7 @@ pin_project! {
     }
 }
 
-/// A request whose session the store is asked for.
+/// A request that waits for the store.
 struct Held<N> {
     gate: Arc<Gate>,
     inner: Rc<N>,

@@ -29,8 +29,8 @@ impl<T: Send + Sync> FromRequestParts<T> for Session {
     }
 }
 
-/// `Some` for a session that a former request began; for a visitor who has none yet, and where the cookie was refused,
-/// `None`. What is to start a session asks for [`Session`] itself.
+/// `Some` for a session that an earlier request began; `None` for a visitor who has none yet, or whose cookie was
+/// refused. To start a session, extract [`Session`] itself.
 impl<T: Send + Sync> OptionalFromRequestParts<T> for Session {
     type Rejection = SessionRejection;
 
@@ -64,7 +64,7 @@ impl<T: Send + Sync> FromRequestParts<T> for Subject {
     }
 }
 
-/// `None` where nobody has logged in; a store that fails is an error even so.
+/// `None` where nobody has logged in; a store that fails is still an error.
 impl<T: Send + Sync> OptionalFromRequestParts<T> for Subject {
     type Rejection = SessionRejection;
 
@@ -126,7 +126,7 @@ impl IntoResponse for ValueError {
     }
 }
 
-/// The application's mistake, unless it is what a page may not do.
+/// The application's mistake, unless a page did something forbidden.
 fn failure_unless(forbidden: bool, error: &dyn std::error::Error) -> Response {
     if !forbidden {
         return failure(error, Failure::Internal);

@@ -1,4 +1,4 @@
-//! The path that browsers register devices at, which the layer answers in the application's place.
+//! The path at which browsers register devices, answered by the layer in the application's place.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use super::extract::BoxFuture;
 use crate::frameworks::response::{SECURE_SESSION_CHALLENGE, SECURE_SESSION_ID, SECURE_SESSION_RESPONSE};
 use crate::sessions::{DeviceAnswer, DeviceRequest, Sessions};
 
-/// What makes a body of the application's type.
+/// Makes a body of the application's type.
 type Make<B> = fn(Vec<u8>) -> B;
 
-/// That, for a type which only the service knows.
+/// `Make`, for a type that only the service knows.
 #[derive(Clone, Default)]
 pub(super) struct Bodies(Option<Arc<dyn Any + Send + Sync>>);
 

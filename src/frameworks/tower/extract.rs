@@ -1,4 +1,4 @@
-//! The session of a request: loaded by the first who asks, handed out by extractors and by `SessionExt`.
+//! The session of a request: loaded on first use, handed out by extractors and by `SessionExt`.
 
 use std::fmt;
 use std::future::{Future, Ready, ready};
@@ -46,13 +46,13 @@ impl<S> Clone for Slot<S> {
 pub(super) struct SlotInner {
     pub(super) sessions: Sessions,
     pub(super) loaded: OnceLock<Loaded>,
-    /// Whether the request was found to be another site's, and gets none.
+    /// Whether the request was found to be another site's, and gets no session.
     refused: AtomicBool,
-    /// For who waits for the store, one at a time.
+    /// For loading from the store, one at a time.
     loading: Mutex<()>,
     /// The flash messages, once somebody has asked for them.
     pub(super) flash: OnceLock<Flash>,
-    /// The length of the path that was asked for; routers inside take parts of it away.
+    /// The length of the path that was asked for; routers inside remove parts of it.
     path_bytes: usize,
 }
 
@@ -74,14 +74,14 @@ impl SlotInner {
         }
     }
 
-    /// Makes it the request's session. If somebody who did not have to wait was faster, that one is it.
+    /// Makes it the request's session, unless one loaded without waiting is there already: then that one stays.
     fn keep(&self, session: Session, secure: bool) -> Session {
         let kept = &self.loaded.get_or_init(|| Loaded { session, secure }).session;
         current::note(kept);
         kept.clone()
     }
 
-    /// The request's session, loaded by the first who asks. Others who ask meanwhile wait for the same.
+    /// The request's session, loaded on first use. Concurrent callers wait for the same one.
     fn session(self: Arc<Self>, head: RequestHead<'_>) -> Loading<Session> {
         if let Some(loaded) = self.loaded.get() {
             return Loading::ready(Ok(loaded.session.clone()));
@@ -89,7 +89,7 @@ impl SlotInner {
         if self.refused.load(Ordering::Relaxed) {
             return Loading::ready(Err(SessionRejection::CrossSite));
         }
-        // Of HTTP/2 there may be several (RFC 9113, section 8.2.3).
+        // In HTTP/2 there may be several (RFC 9113, section 8.2.3).
         let cookies = head.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
         let Some(opening) = self.sessions.admit(&head, cookies) else {
             self.refused.store(true, Ordering::Relaxed);
@@ -110,8 +110,8 @@ impl SlotInner {
     }
 }
 
-/// Whether the request came over HTTPS, as the proxy in front says, else its address. The proxy has to overwrite these
-/// headers, or clients say it.
+/// Whether the request came over HTTPS, as the proxy in front says, else its URI. The proxy has to overwrite these
+/// headers, or clients can set them.
 fn is_https(headers: &HeaderMap, uri: &Uri) -> bool {
     const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -129,7 +129,7 @@ fn is_https(headers: &HeaderMap, uri: &Uri) -> bool {
 
 pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The future of the extractors and of [`SessionExt`]: most sessions are there at once.
+/// The future of the extractors and of [`SessionExt`]: most sessions are ready at once.
 pub struct Loading<T>(pub(super) Kind<T>);
 
 pub(super) enum Kind<T> {

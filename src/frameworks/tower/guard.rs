@@ -1,4 +1,4 @@
-//! The guard of pages that are for users alone, as a layer.
+//! The guard of pages for logged-in users only, as a layer.
 
 use std::fmt;
 use std::future::Future;
@@ -25,8 +25,8 @@ impl<N, S> Layer<N> for LoginGuard<S> {
     }
 }
 
-/// What the guard wraps a service into. The service has to be `Clone`, because a clone waits with a request whose session the
-/// store is asked for; no other request makes one.
+/// What the guard wraps a service into. The service has to be `Clone`, because one instance waits with each request whose
+/// session needs the store; others need no clone.
 pub struct LoginGuardService<N, S = Site> {
     inner: N,
     guard: LoginGuard<S>,
@@ -69,7 +69,7 @@ where
                     judge(gate, outcome.into_inner(), &mut self.inner, request, rewritten)
                 }
                 waiting @ Kind::Stored(_) => {
-                    // The clone may not be ready; the one that is goes with the request.
+                    // The clone may not be ready; the instance that is goes with the request.
                     let clone = self.inner.clone();
                     let inner = std::mem::replace(&mut self.inner, clone);
                     let held = Held { gate: Arc::clone(gate), inner, request, rewritten };
@@ -112,7 +112,7 @@ where
 }
 
 pin_project! {
-    /// Waits for the session if the store is asked for it, then for the inner service if the request passes.
+    /// Waits for the session if it needs the store, then for the inner service if the request passes.
     pub struct LoginGuardFuture<N, Req>
     where
         N: Service<Request<Req>>,
@@ -134,7 +134,7 @@ pin_project! {
     }
 }
 
-/// A request whose session the store is asked for.
+/// A request that waits for the store.
 struct Held<N, Req> {
     gate: Arc<Gate>,
     inner: N,

@@ -1,4 +1,4 @@
-//! Why there is no session: what an extractor answers then.
+//! Why there is no session, and how an extractor responds.
 
 use http::{Response, StatusCode};
 
@@ -28,7 +28,7 @@ pub enum SessionRejection {
     /// ([`CrossSite`](crate::CrossSite)); answered with 403.
     #[error("another site's page made this request, which gets nothing of the session")]
     CrossSite,
-    /// It is nobody's session, and the handler asks for its [`Subject`](super::Subject); answered with 401.
+    /// The session has no subject, and the handler asks for its [`Subject`](super::Subject); answered with 401.
     #[error("nobody has logged in to this session")]
     NotAuthenticated,
 }
@@ -45,13 +45,12 @@ impl SessionRejection {
         }
     }
 
-    /// The response that it stands for, with an empty body; what went wrong is told in the log alone. On axum
-    /// `into_response` does the same.
+    /// Its response, with an empty body; what went wrong goes only to the log. On axum `into_response` does the same.
     #[must_use]
     pub fn to_response<B: Default>(&self) -> Response<B> {
         match self {
             Self::Store(error) => failure(error, Failure::Unavailable),
-            // Of nobody the log needs not hear, and of the others it has.
+            // A missing login need not be logged, and the others have been.
             Self::NotLayered | Self::SharedCookie | Self::CrossSite | Self::NotAuthenticated => {
                 let mut response = Response::new(B::default());
                 *response.status_mut() = self.status();

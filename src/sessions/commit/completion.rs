@@ -1,4 +1,4 @@
-//! What is carried to its end once it has begun, also where nobody waits for it any more: the end of a session.
+//! What runs to completion once begun, even if nobody waits for it any more: the end of a session.
 //!
 //! Frameworks drop the future of a request whose client has gone. A session that was half-way to its end by then would
 //! go on, although its owner has logged out.
@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
-/// A future that goes on in a task of its own if it is dropped before its end. Without a runtime of tokio's it is
-/// dropped like any other, and so it is when the runtime shuts down.
+/// A future that goes on in a task of its own if it is dropped before its end. Without a tokio runtime it is dropped like
+/// any other, and also when the runtime shuts down.
 pub(super) struct Completion<T: 'static> {
-    /// None: over, or it has panicked.
+    /// `None`: completed, or panicked.
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     runtime: Option<Handle>,
 }

@@ -1,5 +1,5 @@
-//! What is asked of the store before a session is prolonged or moved: whether it may be still. Cached answers do not
-//! count here, or a session that was ended elsewhere could get out of the reach of what ended it.
+//! What is asked of the store before a session is prolonged or moved: whether it still may be. Cached answers do not
+//! count here, or a session that was ended elsewhere could escape what ended it.
 
 use super::{Plan, RowStep};
 use crate::core::clock::Millis;
@@ -16,8 +16,8 @@ use crate::store::rows::{LiveRow, Living, Rows};
 pub(super) type Confirmed = Result<(Plan, KeyId), Rejection>;
 
 impl Core {
-    /// Asks, and gives the session the generation of its subject that it is to be sealed with. Where the store does not
-    /// say, what remains of the plan is what needs no answer.
+    /// Asks, and gives the session the generation of its subject that it is to be sealed with. If the store does not
+    /// answer, only the part of the plan that needs no answer remains.
     pub(super) async fn confirm(
         &self,
         (revoking, rows): (&Revoking, &Rows),
@@ -37,7 +37,7 @@ impl Core {
         };
         let (key, cookie) = match (answer, opener) {
             (Ok(Err(over)), _) => return Ok(Err(over)),
-            // What was due may have been another key alone.
+            // Another key may have been all that was due.
             (Ok(Ok(key)), _) if key != primary && mere && !work.use_prolongs(&self.limits) => {
                 return Ok(Ok((plan.without_cookie(work), primary)));
             }
@@ -56,7 +56,7 @@ impl Core {
         };
         let plan = match found {
             Some(Living::InRow(row)) => self.moved(work, row, cookie),
-            // It is to be there as long as its session is, whatever becomes of that key.
+            // The row has to last as long as its session, whatever becomes of that key.
             Some(Living::InCookie(Some(row))) if row.retired_key && cookie != CookieStep::Leave => {
                 Plan { row: RowStep::Bind, cookie }
             }
@@ -84,7 +84,8 @@ impl Core {
         (self.device.is_some() && !is_known).then_some(loaded.id)
     }
 
-    /// Whether the session has been bound to a device since this request's cookie was issued, and it brought no proof of that.
+    /// Whether the session has been bound to a device since this request's cookie was issued, and the request brought no
+    /// proof of that.
     fn is_elsewhere(&self, work: &State, living: &Living) -> bool {
         self.device.is_some() && living.device().is_some_and(|key| work.header.device.bound() != Some(key))
     }
@@ -115,7 +116,7 @@ impl Core {
                 return Ok(Err(Rejection::Unproven));
             }
             work.start_empty();
-            // It ends if it is theirs.
+            // The session ends if it is theirs.
             let is_theirs = |loaded: &mut Loaded| loaded.header.subject == work.header.subject;
             work.loaded.take_if(|loaded| !is_theirs(loaded));
         }
@@ -126,7 +127,7 @@ impl Core {
         if let Some((loaded, former)) = former_subject(work) {
             let is_over = match generation(loaded.key_id, former).await {
                 Ok(present) => present.is_some_and(|present| present != loaded.header.generation),
-                // Nobody can tell, and whoever logs in has proved enough to begin anew.
+                // This is unknown, and a user who logs in has proved enough to begin anew.
                 Err(StoreError::Corrupt(_)) if work.authenticated => true,
                 Err(error) => return Err(error),
             };
@@ -147,7 +148,7 @@ impl Core {
             }
             work.header.generation = match generation(primary, &subject).await {
                 Ok(sealing) => sealing.unwrap_or(0),
-                // Nobody can tell which of the subject's sessions are over, so all are but this one.
+                // Which of the subject's sessions are over is unknown, so all but this one are.
                 Err(StoreError::Corrupt(_)) => {
                     let until = self.mark_end_of_any(now);
                     revoking.replace_generation(rows, &subject, (now, until)).await?
@@ -161,14 +162,14 @@ impl Core {
         if opening.is_some_and(|present| present != work.header.generation) {
             return Ok(Err(Rejection::Revoked));
         }
-        // Where they differ a revocation may be on its way from the one key to the other. It will meet the session under
-        // the key that it came with.
+        // If they differ, a revocation may be under way from one key to the other. It will meet the session under the key
+        // that the session came with.
         let differs = sealing.is_some() && sealing != opening;
         Ok(Ok(if differs { opener } else { primary }))
     }
 }
 
-/// The subject whose session this was before this request, where it is another's by now or begins anew.
+/// The subject whose session this was before this request, if it is another's by now or begins anew.
 fn former_subject(state: &State) -> Option<(&Loaded, &str)> {
     let loaded = state.loaded.as_ref()?;
     let former = loaded.header.subject.as_deref()?;
@@ -176,7 +177,7 @@ fn former_subject(state: &State) -> Option<(&Loaded, &str)> {
     is_over.then_some((loaded, former))
 }
 
-/// Whether nothing was asked for but to save entries, or a wish about persistence.
+/// Whether only entries were to be saved, or a change of persistence.
 pub(super) fn is_mere_data(state: &State, loaded: &Loaded) -> bool {
     state.renewal != Renewal::Touch
         && state.header.id == loaded.header.id

@@ -17,21 +17,21 @@ use crate::store::rows::Rows;
 use crate::store::stored::{NotDone, RowProtocol};
 
 impl Core {
-    /// Whether this response asks the browser for a key of the session's: at a login, unless it has one.
+    /// Whether this response asks the browser for a device key: at a login, unless the session has one.
     pub(super) fn offers(&self, state: &State) -> bool {
         let bound = matches!(state.header.device, Device::Bound(_));
         self.device.is_some() && state.can_offer && state.authenticated && !bound
     }
 
-    /// Whether the session is to get a key from now on: where that is required, also if nobody can be asked for it.
+    /// Whether the session is to get a key from now on: where that is required, even if no browser can be asked.
     pub(super) fn marks_offered(&self, state: &State) -> bool {
         let required = self.device.as_ref().is_some_and(Binder::is_required);
         let free = state.header.device == Device::Free;
         self.offers(state) || (required && state.authenticated && free)
     }
 
-    /// Makes it known which device the session is bound to, before its cookie says so. Where the store does not answer the
-    /// session stays as it came, and the next request with a proof binds it.
+    /// Records which device the session is bound to, before its cookie says so. If the store does not answer, the session
+    /// stays as it came, and the next request with a proof binds it.
     pub(super) async fn bind(
         &self,
         (revoking, rows): (&Revoking, &Rows),
@@ -62,7 +62,7 @@ impl Core {
         }
     }
 
-    /// What remains for a session that cannot be bound now: what is to be saved beside that, under the times that it has.
+    /// What remains for a session that cannot be bound now: saving its other changes, under its present times.
     pub(super) fn unbound(&self, work: &mut State) -> Plan {
         work.unbind();
         work.renewal = Renewal::Skip;
@@ -73,7 +73,7 @@ impl Core {
         Plan { row: RowStep::Leave, cookie }
     }
 
-    /// The response's lines with what is said of the device.
+    /// The response's lines, with those about the device.
     pub(super) fn with_device(&self, session: &Session, mut lines: SetCookies) -> SetCookies {
         if let Some(binder) = &self.device {
             let (told, offered) = session.with(|state| {

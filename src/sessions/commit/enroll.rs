@@ -1,5 +1,5 @@
-//! What a commit does to the list of its subject's sessions: the line is there before the cookie is, and goes after the
-//! session's end is.
+//! What a commit does to the list of its subject's sessions: the line is written before the cookie is issued, and removed
+//! after the session has ended.
 
 use super::{Plan, RowStep};
 use crate::core::clock::Millis;
@@ -17,7 +17,7 @@ use crate::store::stored::RowProtocol;
 /// What a commit did to the list before it did anything else.
 pub(super) enum Listing {
     Untouched,
-    /// The session's line is new, in the place of this one.
+    /// The session's line is new, in place of this one.
     Added {
         subject: Box<str>,
         id: SessionId,
@@ -26,7 +26,7 @@ pub(super) enum Listing {
 }
 
 impl Core {
-    /// Whether the list has to hear what the session is called.
+    /// Whether the list has to get the session's name.
     pub(super) fn is_named(&self, state: &State) -> bool {
         self.roster.is_some()
             && state.label().is_some()
@@ -36,8 +36,8 @@ impl Core {
             && !state.is_unproven()
     }
 
-    /// Puts the session into the list of its subject's, if it is to have a cookie that it had not, and notes what moves
-    /// its end. `asked`: whether the store was asked whether it goes on.
+    /// Puts the session into its subject's list, if this id is to get its first cookie, and notes changes of its end.
+    /// `asked`: whether the store was asked whether it goes on.
     pub(super) async fn enroll(
         &self,
         work: &State,
@@ -61,7 +61,7 @@ impl Core {
             return Ok(Listing::Untouched);
         }
         let was_theirs = loaded.filter(|loaded| loaded.subject.as_deref() == Some(subject));
-        // It was over with all others of its subject, and stays, so it may find its place taken.
+        // It was ended with all others of its subject but stays, so its place may be taken.
         let was_over = was_theirs.is_some_and(|loaded| loaded.generation != work.header.generation);
         let is_login = work.header.authenticated_at != Millis::ZERO;
         let stays = was_over && is_login && !work.authenticated;
@@ -98,13 +98,13 @@ impl Core {
                 self.tell_failure(id, &CommitError::Ended);
                 Err(CommitError::Ended)
             }
-            // Nobody can tell whether there is room.
+            // Whether there is room is unknown.
             Err(error) if counts && roster.roster.most.is_some() => Err(error.into()),
             Err(_) => Ok(Listing::Untouched),
         }
     }
 
-    /// Makes the list what the commit has come to.
+    /// Makes the list match the commit's outcome.
     pub(super) async fn settle_listing(
         &self,
         listing: Listing,
@@ -115,7 +115,7 @@ impl Core {
     ) -> Result<SetCookies, CommitError> {
         let has_cookie = matches!(&outcome, Ok(lines) if lines.own.is_some());
         let outcome = match outcome {
-            // A login is not dropped in silence, be it listed or not.
+            // A login is not dropped silently, listed or not.
             Ok(_) if authenticated && !has_cookie => Err(CommitError::Ended),
             outcome => outcome,
         };
@@ -135,7 +135,7 @@ impl Core {
         {
             let _ = roster.remove(former, &[id], deadline).await;
         }
-        // Somebody may have ended it who found it in the list. One in the store has met its row.
+        // Somebody who found it in the list may have ended it. One in the store has met its row.
         if session.with(|state| state.header.place == Place::Cookie)
             && let Ok(Err(_)) = roster.revoking.ask_session_now(roster.rows, id, now, deadline).await
         {
@@ -147,7 +147,7 @@ impl Core {
         outcome
     }
 
-    /// Takes sessions that have ended out of the lists of their subjects.
+    /// Removes ended sessions from their subjects' lists.
     pub(super) async fn strike_out<'a>(&self, ended: impl Iterator<Item = &'a Header>, now: Millis) {
         let Some(roster) = self.roster_at(now) else { return };
         let deadline = roster.rows.deadline();

@@ -7,11 +7,11 @@ use crate::core::state::{CookieStep, Origin, Stage, State};
 use crate::sessions::{Brought, CommitContext, Sessions};
 
 impl Sessions {
-    /// Makes a session outside of a request and returns its cookie as `name=value`: for tests of handlers, and for
+    /// Creates a session outside of a request and returns its cookie as `name=value`: for tests of handlers, and for
     /// logins that happen elsewhere. The closure may return `()` or a `Result`.
     ///
     /// # Errors
-    /// [`IssueError`]: what the closure returned, that it destroyed the session, or that the store failed.
+    /// [`IssueError`] if the closure failed or destroyed the session, or if the store failed.
     ///
     /// ```
     /// # use sealed_session::{IssueError, Sessions};
@@ -38,7 +38,7 @@ impl Sessions {
     }
 }
 
-/// What may come out of the closure of [`Sessions::issue`]: `()` or a `Result` of an [`InsertError`].
+/// What the closure of [`Sessions::issue`] may return: `()` or a `Result` of an [`InsertError`].
 pub trait Outcome: sealed::Sealed {
     #[doc(hidden)]
     fn into_result(self) -> Result<(), InsertError>;

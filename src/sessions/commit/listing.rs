@@ -9,13 +9,13 @@ use crate::store::roster::{RosterProtocol, SessionSummary};
 use crate::store::stored::RowProtocol;
 
 impl Sessions {
-    /// The sessions of a subject, of this cookie's name, the one that was used last first: "where am I logged in?". Sessions
-    /// in cookies are among them. The request's own is the one whose [`handle`](crate::Session::handle) is the summary's.
+    /// The sessions of a subject under this cookie's name, the most recently used first: "where am I logged in?".
+    /// Sessions in cookies are included. The request's own is the one with its [`handle`](crate::Session::handle).
     ///
-    /// It costs a round trip for the list and one for the subject, each once more for every other key of the ring, and one for each
-    /// session, 32 at a time. Up to 1,000 sessions are listed, those that were used
-    /// last. A line is lost if the store fails in that moment; it comes back when its session is used in another hour. A session
-    /// that use has prolonged may be listed for as long as one use prolongs it, and at most an hour, after it is over.
+    /// It costs a round trip for the list and one for the subject, each repeated for every other key of the ring, and one
+    /// per session, 32 at a time. At most the 1,000 most recently used sessions are listed. A line is lost if the store
+    /// fails in that moment; it comes back when its session is used in another hour. A session that use has prolonged may
+    /// still be listed after it is over, for as long as one use prolongs it, and at most an hour.
     ///
     /// # Errors
     /// [`RevokeError::Off`] without a store or with [`Revocation::Off`](crate::Revocation::Off), [`RevokeError::Unlisted`]
@@ -41,12 +41,14 @@ impl Sessions {
         Ok(lines.iter().map(|line| roster.summary(subject, line)).collect())
     }
 
-    /// Ends the session of a subject that has this handle: for this `Sessions` and its clones from now on, for others within
-    /// [`Revocation`](crate::Revocation)'s time. False: none of the listed ones has it. It may have ended already, or its line was
-    /// lost and the session goes on: then [`revoke_subject`](Self::revoke_subject) ends it with all the others.
+    /// Ends the subject's session with this handle: for this `Sessions` and its clones from now on, for others within
+    /// [`Revocation`](crate::Revocation)'s time. Returns false if no listed session has it. The session may have ended
+    /// already, or its line was lost and it goes on: then [`revoke_subject`](Self::revoke_subject) ends it with all the
+    /// others.
     ///
-    /// The handle may come from a form: it ends nothing but what is this subject's, so take the subject from the session, and
-    /// never from the request. Once begun it is carried to its end like [`revoke`](Self::revoke), and leaves the same mark.
+    /// The handle may come from a form: it can end only this subject's sessions, so take the subject from the session,
+    /// and never from the request. Once begun this runs to completion like [`revoke`](Self::revoke), and leaves the same
+    /// mark.
     ///
     /// # Errors
     /// Like [`of`](Self::of); after [`RevokeError::Store`] the session may have ended.
@@ -61,7 +63,7 @@ impl Sessions {
             row.end_row(id, None, core.mark_end_of_any(now), roster.rows.deadline()).await?;
             roster.revoking.ended(id, now);
             sessions.tell(&Event::Revoked { id });
-            // It is over. A line that is left over goes when somebody looks.
+            // The session is over. A leftover line goes when somebody looks.
             let _ = roster.remove(&subject, &[id], roster.rows.deadline()).await;
             Ok(true)
         })
@@ -70,10 +72,10 @@ impl Sessions {
 }
 
 impl Sessions {
-    /// Whether a login of the subject in this session would be let in: false only with
-    /// [`max_sessions`](crate::SessionsBuilder::max_sessions) and [`Overflow::Refuse`](crate::Overflow::Refuse), where the subject has as
-    /// many sessions in use as it may have and this is none of them. Ask before `authenticate`, to show a page instead of the
-    /// 403 that the login would be answered with; another login may still come first.
+    /// Whether a login of the subject in this session would be accepted: false only with
+    /// [`max_sessions`](crate::SessionsBuilder::max_sessions) and [`Overflow::Refuse`](crate::Overflow::Refuse), if the
+    /// subject has as many sessions in use as it may have and this is not one of them. Ask before `authenticate`, to show
+    /// a page instead of the login's 403; another login may still come first.
     ///
     /// # Errors
     /// Like [`of`](Self::of).

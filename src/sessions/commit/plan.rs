@@ -12,7 +12,7 @@ use crate::sessions::{CommitContext, Core};
 const SET_COOKIE_LINE: usize = "set-cookie: \r\n".len();
 const CACHE_LINES: usize = "vary: Cookie\r\ncache-control: no-store\r\n".len();
 
-/// An answer later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
+/// A response later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
 const SLOW: Millis = Millis(500);
 
 /// A step at the row, then one at the cookie.
@@ -24,19 +24,19 @@ pub(super) struct Plan {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RowStep {
-    /// It stays as it is, or there is none.
+    /// The row stays as it is, or there is none.
     Leave,
-    /// The session moves into a new one.
+    /// The session moves into a new row.
     Create,
-    /// The session's changes go over what is there.
+    /// The session's changes are applied to the row.
     Write,
-    /// It lives longer.
+    /// The row lives longer.
     Extend,
-    /// One is made that says which device the session in its cookie is bound to.
+    /// A row is made that says which device a session in its cookie is bound to.
     Bind,
-    /// The session is put where it belongs under its new id, then the row of the former one is ended.
+    /// The session is put where it belongs under its new id, then the row of its former id is ended.
     Replace,
-    /// It is ended, or one is made that says so.
+    /// The row is ended, or one is made that says so.
     End,
 }
 
@@ -49,7 +49,7 @@ impl Plan {
 
     pub(super) fn of(core: &Core, state: &State, context: &CommitContext) -> Self {
         let stored = state.row.is_some();
-        // While revocation is on, a row tells that a session is over also where none told that it lived.
+        // While revocation is on, a row says that a session is over even if it never had one.
         let has_end = stored || state.loaded.as_ref().is_some_and(|loaded| core.can_end(&loaded.header));
         let ends_others = || state.others().iter().any(|other| core.can_end(other));
         match state.stage {
@@ -62,7 +62,7 @@ impl Plan {
             Stage::Destroyed => return Self::NOTHING,
             Stage::Open => {}
         }
-        // Who has authenticated gets a session of nothing that was loaded.
+        // A user who has authenticated gets a session without anything that was loaded.
         if core.is_disowned(state) && !state.authenticated {
             return Self::NOTHING;
         }
@@ -92,7 +92,7 @@ impl Plan {
         }
     }
 
-    /// Into the cookie, or out of it.
+    /// Into the cookie, or into the store.
     pub(super) fn placed(core: &Core, state: &State, cookie: CookieStep, context: &CommitContext) -> Self {
         match core.place(state, context) {
             Place::Cookie if core.revoking.is_some() && state.is_being_bound() => {
@@ -121,7 +121,7 @@ impl Plan {
         if is_deferred { self.without_cookie(state) } else { self }
     }
 
-    /// Whether a session's id is over with it.
+    /// Whether the plan ends a session's id.
     pub(super) fn ends(self) -> bool {
         matches!(self.row, RowStep::Replace | RowStep::End)
     }
@@ -135,7 +135,7 @@ impl Plan {
         self.row != RowStep::Leave || core.is_named(state) || self.has_to_ask(core, state, now, primary)
     }
 
-    /// Whether the store has to be asked first whether the session, or its subject's, was ended.
+    /// Whether the store has to be asked first whether the session, or all of its subject's, were ended.
     pub(super) fn has_to_ask(self, core: &Core, state: &State, now: Millis, primary: KeyId) -> bool {
         if core.revoking.is_none() || !self.issues() && self.row != RowStep::Create {
             return false;
@@ -152,7 +152,7 @@ impl Plan {
 }
 
 impl Core {
-    /// Where a session belongs that is not in the store yet.
+    /// Where a session that is not in the store yet belongs.
     pub(super) fn place(&self, state: &State, context: &CommitContext) -> Place {
         let whole = self.limits.name_value(state.whole_len(&self.limits));
         let fits = !state.outgrows_cookie(&self.limits) && self.head_overrun(state, whole, context).is_none();
@@ -176,18 +176,18 @@ impl Core {
         (bytes > budget).then_some((bytes, budget))
     }
 
-    /// Whether there is a place that can say of a session that it was ended.
+    /// Whether there is a place to record that a session was ended.
     pub(super) fn can_end(&self, header: &Header) -> bool {
         self.revoking.is_some() || (self.rows.is_some() && header.place == Place::Store)
     }
 
-    /// Whether there is nothing that would be worth a cookie.
+    /// Whether the session has nothing worth a cookie.
     pub(super) fn is_over(&self, state: &State) -> bool {
         state.is_empty() && !self.issue_empty
     }
 
-    /// Whether the key that had sealed the session was revoked since this request began. What it had sealed must not go
-    /// on under another one.
+    /// Whether the key that had sealed the session was revoked since this request began. What it had sealed must not live
+    /// on under another key.
     pub(super) fn is_disowned(&self, state: &State) -> bool {
         state.loaded.as_ref().is_some_and(|loaded| self.sealer.ring().has_revoked(loaded.key_id))
     }
@@ -211,7 +211,7 @@ impl Core {
             || refreshed
     }
 
-    /// Whether a session that is merely due need not be prolonged now, and better is not: the answer came so late that a
+    /// Whether a session that is merely due need not and should not be prolonged now: the response came so late that a
     /// newer cookie may have been set meanwhile, or the cookie would make the response head too large.
     pub(super) fn is_deferrable(&self, state: &State, context: &CommitContext, now: Millis) -> bool {
         let terms = &self.limits.terms;
@@ -222,7 +222,7 @@ impl Core {
         let spare = Millis(span.min(absolute).0 / 2);
         let name_value = self.limits.name_value(state.plaintext_len(&self.limits));
         let is_late = now.minus(state.now) > SLOW;
-        // Near the absolute end a cookie moves nothing any more.
+        // Near the absolute end a cookie no longer moves anything.
         let gains = lifetime::first_end(&state.sealed_times(&self.limits, now), terms, now).0 > end;
         (end.minus(now) > spare || !gains)
             && (is_late || self.head_overrun(state, name_value, context).is_some())

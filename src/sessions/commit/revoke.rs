@@ -12,11 +12,12 @@ use crate::store::rows::Rows;
 use crate::store::stored::RowProtocol;
 
 impl Sessions {
-    /// Ends the session of this id, wherever it is kept: no cookie of it is accepted any more, by this `Sessions` and its
-    /// clones from now on, by others within [`Revocation`](crate::Revocation)'s time. An id that never was is as good as any.
+    /// Ends the session of this id, wherever it is kept: its cookies are no longer accepted, by this `Sessions` and its
+    /// clones from now on, by others within [`Revocation`](crate::Revocation)'s time. An id that never existed is no
+    /// error.
     ///
-    /// It leaves a mark in the store that lasts for `max_duration`, because nothing is known of the session but its id.
-    /// Once begun it is carried to its end, also if this future is dropped: then in a task of tokio's.
+    /// It leaves a mark in the store that lasts for `max_duration`, because only the session's id is known. Once begun
+    /// this runs to completion, even if this future is dropped: then in a tokio task.
     ///
     /// # Errors
     /// [`RevokeError::Off`] without a store or with [`Revocation::Off`](crate::Revocation::Off);
@@ -36,21 +37,21 @@ impl Sessions {
         .await
     }
 
-    /// Ends all sessions of a subject under this cookie's name, and no other: for this `Sessions` and its clones from now on, for
-    /// others within [`Revocation`](crate::Revocation)'s time. Where there are several names, call it on each `Sessions`. Sessions
-    /// that begin after it are not concerned.
+    /// Ends all sessions of a subject under this cookie's name, and no other: for this `Sessions` and its clones from now
+    /// on, for others within [`Revocation`](crate::Revocation)'s time. With several names, call it on each `Sessions`.
+    /// Sessions that begin afterwards are not affected.
     ///
-    /// "Log out everywhere but here" is this, and then [`Session::renew`](crate::Session::renew) in the same request. That session
-    /// goes on unless it had been revoked itself by then. So does what another request of this `Sessions`, which was there by then,
-    /// renews afterwards. With [`max_sessions`](crate::SessionsBuilder::max_sessions) a session is not kept whose place a login has
-    /// taken since: [`CommitError::Ended`](crate::CommitError::Ended).
+    /// "Log out everywhere but here" is this, and then [`Session::renew`](crate::Session::renew) in the same request.
+    /// That session goes on unless it had been revoked itself by then. So does one that another request of this
+    /// `Sessions`, already under way, renews afterwards. With [`max_sessions`](crate::SessionsBuilder::max_sessions) a
+    /// session whose place a login has taken since is not kept: [`CommitError::Ended`](crate::CommitError::Ended).
     ///
-    /// It leaves one small row per key of the ring in the store, for `max_duration`. Once begun it is carried to its end
+    /// It leaves one small row per key of the ring in the store, for `max_duration`. Once begun this runs to completion
     /// like [`revoke`](Self::revoke).
     ///
     /// # Errors
-    /// Like [`revoke`](Self::revoke); after [`RevokeError::Store`] some sessions may have ended. Until it is called again with
-    /// success, others that go on under a retired key may be missing in [`of`](Self::of).
+    /// Like [`revoke`](Self::revoke); after [`RevokeError::Store`] some sessions may have ended. Until it is called again
+    /// successfully, others that go on under a retired key may be missing from [`of`](Self::of).
     ///
     /// ```
     /// use sealed_session::{RevokeError, Session, Sessions};

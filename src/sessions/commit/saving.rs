@@ -1,5 +1,5 @@
-//! What a session asks of its `Sessions`: `save` and `reload`, its dealings with its row outside of the response, for
-//! streams and websockets; and what needs the keys.
+//! What a session asks of its `Sessions`: `save` and `reload`, which access its row outside of the response, for streams
+//! and websockets; and what needs the keys.
 
 use async_trait::async_trait;
 
@@ -37,7 +37,7 @@ impl Backend for Core {
             outcome
         };
         match verify() {
-            // Another node may have made it under a key that came meanwhile.
+            // Another node may have made it under a new key.
             Err(CsrfError::UnknownKey(_)) => {
                 self.sink.looked(ring, ring.look_for_unknown(Some(self.clock.now())));
                 verify()
@@ -111,15 +111,15 @@ fn is_in_row(state: &State) -> bool {
     state.row.is_some() && !state.is_renewed()
 }
 
-/// Takes the state as it is, so that what is changed from now on can be told apart.
+/// Copies the state, so that changes from now on can be told apart.
 fn checkpoint(state: &mut State) -> State {
     let before = state.clone();
     state.entries = before.entries.settled();
     before
 }
 
-/// Puts what was changed since the [`checkpoint`] over what became of the state. To another subject, whose session it may have
-/// become since, nothing of it belongs.
+/// Applies what was changed since the [`checkpoint`] to what became of the state. If the session is another subject's
+/// since, nothing of that state belongs to it.
 fn merge_since(state: &mut State, became: State) {
     if !state.entries.are_over_nothing() {
         let since = std::mem::replace(&mut state.entries, became.entries);
@@ -149,7 +149,7 @@ mod tests {
     use crate::core::key::{Key, KeyRing};
     use crate::sessions::Sessions;
 
-    /// Two scopes have no session in common, but who forges may choose the id of an own one.
+    /// Two scopes share no session, but a forger may choose the id of their own.
     #[test]
     fn a_token_is_of_one_cookie_name() {
         let build = |name| {

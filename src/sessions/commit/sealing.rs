@@ -1,4 +1,4 @@
-//! The cookie that goes out, and what is told of it.
+//! The cookie that goes out, and what is reported of it.
 
 use super::RowStep;
 use crate::core::clock::Millis;
@@ -39,19 +39,19 @@ impl Core {
         (line, bytes)
     }
 
-    /// The response's lines with this cookie. Who sent several of our name has one from an earlier release among them.
+    /// The response's lines with this cookie. A browser that sent several of our name has one from an earlier release.
     pub(super) fn issue(&self, state: &State, line: SetCookie, secure: bool) -> SetCookies {
         let former = if state.cookies > 1 { self.cookie.remove_former(secure) } else { Vec::new() };
         SetCookies { own: Some(line), former, ..SetCookies::default() }
     }
 
-    /// The response's lines where the browser is to forget the session.
+    /// The response's lines that make the browser forget the session.
     pub(super) fn remove(&self, secure: bool) -> SetCookies {
         let (own, former) = (Some(self.cookie.remove(secure)), self.cookie.remove_former(secure));
         SetCookies { own, former, ..SetCookies::default() }
     }
 
-    /// What to tell of a cookie that was issued: a change of the session, a change of its key, and that it has a device's.
+    /// The events of an issued cookie: a change of the session, a change of its key, and its binding to a device.
     pub(super) fn issued(
         &self,
         state: &State,
@@ -75,7 +75,7 @@ impl Core {
         [change, resealed, binds.then_some(Event::DeviceBound { id })]
     }
 
-    /// What to tell of who has proved who they are, once the session has its cookie.
+    /// The event of an authentication, once the session has its cookie.
     pub(super) fn authentication(state: &State) -> Option<Event> {
         let of_whom = |header: &Header| header.subject == state.header.subject;
         let again = state.loaded.as_ref().is_some_and(|loaded| of_whom(&loaded.header));

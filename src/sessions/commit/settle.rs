@@ -17,16 +17,16 @@ use crate::core::state::{CookieStep, Loaded, Stage, State};
 use crate::sessions::{CommitContext, Core};
 use crate::store::stored::{NotDone, RowProtocol};
 
-/// What came of asking whether the session goes on: the key to seal it under, and whether anything was asked.
+/// The result of asking whether the session goes on: the key to seal it under, and whether anything was asked.
 struct Asked {
     any: bool,
     key: KeyId,
-    /// Whether nothing is to be changed but the device that the session is bound to, and the time that is left.
+    /// Whether only the device that the session is bound to and the remaining time are to change.
     binds_alone: bool,
 }
 
 impl Core {
-    /// Carries out what needs the store, and leaves the session as it is there then. `None`: it needs none any more.
+    /// Carries out what needs the store, and leaves the session as it is there then. `None`: no store is needed any more.
     pub(super) async fn settle(
         self: &Arc<Self>,
         session: &Session,
@@ -170,17 +170,18 @@ impl Core {
                     self.forget(loaded, now);
                 }
                 self.tell_failure(id, &error);
-                // Nothing was changed but the time that is left, and the next request makes up for that.
+                // Only the remaining time was changed, and the next request makes up for that.
                 let mere = binds_alone || plan.cookie == CookieStep::Prolong && !work.differs_from_row();
                 return if mere { Ok(SetCookies::default()) } else { Err(error) };
             }
         }
         if self.is_disowned(&work) && !(work.authenticated && work.entries.are_over_nothing()) {
-            // A login is not dropped in silence.
+            // A login is not dropped silently.
             return if work.authenticated { Err(CommitError::Ended) } else { Ok(SetCookies::lost()) };
         }
         if plan.issues() && !self.sealer.ring().opens(key) {
-            // What was asked for was this key. If it is gone by now, the next request prolongs the session under another.
+            // The store was asked about this key. If that is gone by now, the next request prolongs the session under
+            // another.
             if plan.cookie == CookieStep::Prolong {
                 return Ok(SetCookies::default());
             }
@@ -209,8 +210,8 @@ impl Core {
             };
             if plan.issues() { issue() } else { SetCookies::default() }
         };
-        // The session as it is after the commit: what a `reload` in a stream goes on from. What its cookie had in advance of
-        // the row is in there by now, and the cookie's next number says nothing of that.
+        // The session after the commit: what a `reload` in a stream starts from. What its cookie had ahead of the row is
+        // in the row by now, and the cookie's next counter does not say otherwise.
         if work.row.as_ref().is_some_and(|row| work.issued() <= row.counter) {
             work.from_pre_spill_cookie = false;
         }
@@ -221,8 +222,8 @@ impl Core {
         Ok(lines)
     }
 
-    /// Ends the session, and with it all others whose cookies the browser sent along: it would go on with one of them. All
-    /// within one deadline, and each whatever becomes of the others.
+    /// Ends the session, and all others whose cookies the browser sent along, or it would go on with one of them. All
+    /// within one deadline, each whatever becomes of the others.
     async fn end_all(&self, protocol: &RowProtocol<'_>, work: &State) -> Result<(), StoreError> {
         let (now, deadline) = (protocol.now, protocol.rows.deadline());
         let own = work.loaded.as_ref().filter(|_| work.row.is_some() || self.revoking.is_some());
@@ -233,7 +234,7 @@ impl Core {
         let (mut outcome, mut ended) = (Ok(()), Vec::new());
         for (header, row, device) in own.into_iter().chain(others) {
             match protocol.end(header, row, &[&header.device, device], deadline).await {
-                // What has not proved itself is nobody's to end.
+                // Nobody may end a session whose device has not proved itself.
                 Ok(false) => {}
                 Ok(true) => {
                     self.forget(Some(header.id), now);
@@ -254,7 +255,7 @@ impl Core {
         }
     }
 
-    /// The store's own failures were told where they happened.
+    /// The store's own failures were reported where they happened.
     pub(super) fn tell_failure(&self, id: SessionId, error: &CommitError) {
         match error {
             CommitError::Conflict => self.sink.tell(&Event::Conflicted { id }),

@@ -1,4 +1,4 @@
-//! The connection to a cluster, which is one for all nodes and all runtimes.
+//! The connection to a cluster: a single one for all nodes and all runtimes.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::store::reach::{SharedConnect, Waiting};
 
 #[derive(Clone)]
 pub(super) struct Cluster {
-    /// There from the first attempt on that succeeds. What breaks is mended behind it; what falls silent is not, and gets a
-    /// successor.
+    /// Set by the first successful attempt. It reconnects by itself what breaks, but not what falls silent: then it is
+    /// replaced.
     connection: Arc<ArcSwapOption<ClusterConnection>>,
-    /// What makes it, and the nodes that it asks first, unless it is the application's.
+    /// What makes the connection, and the nodes asked first, unless it is the application's.
     origin: Option<(ClusterClient, String)>,
     attempts: SharedConnect<RedisError>,
 }
@@ -46,7 +46,7 @@ impl Cluster {
         answer
     }
 
-    /// Whether the node that this command went to is there, for which nobody waits any more.
+    /// Checks whether the node of this command, for which nobody waits any more, is there.
     fn look_for(&self, command: &Cmd) {
         if let (Ok(runtime), Some(_), Some(look)) = (Handle::try_current(), &self.origin, look(command)) {
             let cluster = self.clone();
@@ -81,8 +81,8 @@ impl Cluster {
         }
     }
 
-    /// Asks the cluster anew who its masters are, over connections of its own; the silent one may have a successor. The nodes
-    /// that answer are asked over the former ones meanwhile, so that nobody else waits.
+    /// Asks the cluster again for its masters, over new connections; the silent one may have been replaced. Meanwhile the
+    /// nodes that answer are asked over the former connections, so that nobody else waits.
     fn succeed(&self) {
         if let (Some((client, _)), Ok(_)) = (&self.origin, Handle::try_current()) {
             self.attempts.launch(|| self.attempt(client));

@@ -1,5 +1,5 @@
-//! One connection to a single server for each runtime that asks: actix-web's workers have one each, and a connection
-//! that they shared would take each call to another thread and back.
+//! One connection to a single server per runtime that asks: actix-web's workers have one each, and a shared connection
+//! would take each call to another thread and back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,9 +12,9 @@ use tokio::runtime::{Handle, Id};
 use super::{is_unanswered, look, says};
 use crate::store::reach::Waiting;
 
-/// Ids of runtimes do not come back, so those that have ended are forgotten when there are this many.
+/// Runtime ids are not reused, so all connections are forgotten when there are this many.
 const MOST: usize = 256;
-/// A connection that is younger is not left for a new one.
+/// A younger connection is not replaced.
 const YOUNG: Duration = Duration::from_millis(100);
 
 pub(super) struct Connections {
@@ -34,7 +34,7 @@ struct Made {
 }
 
 impl Connections {
-    /// Those to this server, of which none is there yet.
+    /// Connections to this server, none made yet.
     pub(super) fn new(client: Client, config: ConnectionManagerConfig) -> Self {
         let at = client.get_connection_info().addr().to_string();
         Self { client, config, at, made: Arc::default() }
@@ -63,7 +63,8 @@ impl Connections {
         match &answer {
             Err(error) if says(error, "READONLY") => self.leave(),
             Err(error) if error.is_timeout() && here.has_answered() => here.leave(&self.made),
-            // It tries by itself, and would tell the next request how that ended, however long ago that was, and however young it is.
+            // It retries by itself, and would give the next request that outcome, however old the outcome and however
+            // young the connection.
             Err(error) if !matches!(error.kind(), ErrorKind::Server(_)) => {
                 here.leave(&self.made);
                 self.leave();
@@ -73,7 +74,7 @@ impl Connections {
         answer
     }
 
-    /// The connection of this runtime, which is made when it is used first.
+    /// The connection of this runtime, made on first use.
     fn here(&self) -> RedisResult<Made> {
         let by = Handle::current().id();
         let mut made = self.made();
@@ -88,7 +89,7 @@ impl Connections {
         Ok(made.last().expect("it was pushed").clone())
     }
 
-    /// The server is not the primary any more, or not there. At its address there may be another one by now.
+    /// The server is no longer the primary, or not there. Another one may have its address by now.
     fn leave(&self) {
         self.made().retain(|made| made.at.elapsed() < YOUNG);
     }
@@ -116,7 +117,8 @@ impl Made {
         lock(made).retain(|made| !Arc::ptr_eq(&made.answered, &self.answered));
     }
 
-    /// Nobody waits for the answer to this command any more. One that is still being made has a time limit of its own.
+    /// Nobody waits for the answer to this command any more. A connection that is still being made has its own time
+    /// limit.
     fn given_up(&self, made: &Arc<Mutex<Vec<Self>>>, command: &Cmd, is_silent: bool) {
         if !self.has_answered() {
             return;

@@ -1,4 +1,4 @@
-//! How a store in Redis is come by.
+//! How a store in Redis connects.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,18 +18,18 @@ use crate::store::reach::STORE_TIMEOUT;
 /// How often the cluster's client follows a redirection, or tries again, before it gives up.
 const CLUSTER_RETRIES: u32 = 3;
 
-/// A connection that the application has already, for [`RedisStore::from_connection`]. It is cloned as often as there are
-/// requests, which share it.
+/// A connection that the application already has, for [`RedisStore::from_connection`]. It is cloned for each request; the
+/// clones share it.
 ///
 /// | from | when it breaks |
 /// |---|---|
-/// | `redis::aio::ConnectionManager` | it is made anew |
-/// | `redis::cluster_async::ClusterConnection` | it is made anew |
+/// | `redis::aio::ConnectionManager` | it reconnects |
+/// | `redis::cluster_async::ClusterConnection` | it reconnects |
 /// | `redis::aio::MultiplexedConnection` | it stays broken, and so does the store: for short-lived programs |
 ///
-/// All are of version 1 of the crate `redis`, with any of its features and in either version of the protocol. What answers
-/// have to wait for is the connection's own setting. Its database is where the rows are, under the store's prefix, and
-/// the user needs the permissions that [`RedisStore`] names.
+/// All are of version 1 of the crate `redis`, with any of its features and in either version of the protocol. How long to
+/// wait for answers is the connection's own setting. The rows are in its database, under the store's prefix, and its user
+/// needs the permissions that [`RedisStore`] lists.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -81,21 +81,21 @@ impl RedisStoreOptions {
         Self { prefix: "session:".into(), timeout: STORE_TIMEOUT, clock: Box::new(SystemClock) }
     }
 
-    /// What the names of all keys start with; the default is `session:`. Stores with different prefixes, of which none
-    /// starts with another, do not see each other's rows.
+    /// What the names of all keys start with; the default is `session:`. Stores do not see each other's rows if neither's
+    /// prefix starts with the other's.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// How long to wait for a connection, and for an answer; the default is 1.5 s. The builder's `store_timeout` holds
-    /// all the same, and cannot tell the cause, so this one should be the shorter one.
+    /// How long to wait for a connection, and for an answer; the default is 1.5 s. The builder's `store_timeout` still
+    /// applies, but cannot tell the cause, so this should be shorter.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Where the time comes from; the default is [`SystemClock`]. Redis is told spans, so its own clock may differ.
+    /// Where the time comes from; the default is [`SystemClock`]. Redis gets time spans, so its own clock may differ.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Box::new(clock);
         self
@@ -105,15 +105,15 @@ impl RedisStoreOptions {
     /// `valkeys://` are the same.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address, or if nobody answers there.
+    /// [`StoreError::Unavailable`] for an unusable address, or if no server answers there.
     pub async fn connect(self, url: &str) -> Result<RedisStore, StoreError> {
         let connections = self.connections(url)?;
         connections.connect().await.map_err(|error| failure(error, Some(connections.at())))?;
         Ok(self.store(Servers::Single(Box::new(connections))))
     }
 
-    /// A single server that need not be there yet: the first request that asks the store connects, and as long as nobody
-    /// answers, requests that need it fail and share one attempt at a time.
+    /// A single server that need not be up yet: the first request that asks the store connects, and as long as it does
+    /// not answer, requests that need it fail and share one attempt at a time.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] for an unusable address.
@@ -135,7 +135,7 @@ impl RedisStoreOptions {
         Ok(self.store(Servers::Cluster(Box::new(cluster))))
     }
 
-    /// A cluster of which no node need be there yet, as with [`connect_lazy`](Self::connect_lazy).
+    /// A cluster whose nodes need not be up yet, as with [`connect_lazy`](Self::connect_lazy).
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] for an unusable address.
@@ -147,8 +147,8 @@ impl RedisStoreOptions {
         Ok(self.store(Servers::Cluster(Box::new(cluster))))
     }
 
-    /// Over the application's own connection; see [`RedisConnection`]. Its timeouts are its own, and
-    /// [`timeout`](Self::timeout) has no say.
+    /// Uses the application's own connection; see [`RedisConnection`]. It keeps its own timeouts, and
+    /// [`timeout`](Self::timeout) is ignored.
     pub fn with_connection(self, connection: impl Into<RedisConnection>) -> RedisStore {
         self.store(connection.into().0)
     }
@@ -156,7 +156,7 @@ impl RedisStoreOptions {
     fn connections(&self, url: &str) -> Result<Connections, StoreError> {
         install_crypto(url);
         let client = Client::open(url).map_err(|error| failure(error, None))?;
-        // What it tried again in vain would take longer than anybody waits.
+        // Retrying in vain would take longer than anybody waits.
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout))
@@ -206,11 +206,11 @@ impl fmt::Debug for RedisStoreOptions {
     }
 }
 
-/// rustls has to know one provider of ciphers for the whole process, or an address with TLS panics.
+/// rustls needs one crypto provider for the whole process, or an address with TLS panics.
 fn install_crypto(url: &str) {
     let tls = ["rediss:", "valkeys:"].iter().any(|scheme| url.starts_with(scheme));
     if tls && rustls::crypto::CryptoProvider::get_default().is_none() {
-        // An error means that another thread was faster, which is as good.
+        // An error means that another thread was faster, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

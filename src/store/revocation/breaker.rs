@@ -1,4 +1,4 @@
-//! What keeps requests from besieging a store that fails.
+//! A circuit breaker for a store that fails.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::core::error::StoreError;
 use crate::store::rows::Rows;
 
-/// While the store fails, one question is risked in this time.
+/// While the store fails, one query is risked in this time.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Keeps requests from queueing for a store that is down.
@@ -32,7 +32,7 @@ impl Breaker {
         answer
     }
 
-    /// Who is let through after a failure is alone until there is an answer.
+    /// After a failure one caller is let through, alone until there is an answer.
     fn lets_through(&self, timeout: Duration) -> bool {
         let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *until {

@@ -1,4 +1,4 @@
-//! What the store has answered, and what this process knows better.
+//! What the store has answered, and what this process knows to be newer.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::core::clock::Millis;
 
-/// Among so many groups of keys an answer is disturbed by what this process does to another session of its group.
+/// The number of groups of keys: an answer is discarded if this process changes another session of its group.
 const EPOCHS: usize = 256;
 
 /// Answers with the moments at which they were given. Bounded: when one half is full, the older half is dropped.
@@ -17,8 +17,7 @@ pub(crate) struct AnswerCache<K, A> {
 
 struct Halves<K, A> {
     halves: [HashMap<K, (A, Millis)>; 2],
-    /// How often this process has known better than the store's answers that were under way: counted for every key, but
-    /// for many of them together.
+    /// How often this process has overridden answers of the store that were under way: counted for groups of keys.
     epochs: Box<[u64; EPOCHS]>,
     hasher: RandomState,
 }
@@ -34,7 +33,7 @@ impl<K: Eq + Hash + Copy, A: Copy> AnswerCache<K, A> {
         self.with(|known| known.halves.iter().find_map(|half| half.get(key)).copied())
     }
 
-    /// To be taken before the store is asked, for [`learn`](Self::learn).
+    /// To be read before the store is asked, for [`learn`](Self::learn).
     pub(crate) fn epoch(&self, key: &K) -> u64 {
         self.with(|known| *known.epoch(key))
     }

@@ -12,30 +12,30 @@ use crate::core::record::{HOUR, Line, ROSTER_HEAD, SessionId, hour};
 use crate::store::rows::{Deadline, RowLock};
 use crate::store::{Expected, Revision, RowKey};
 
-/// A line that is to stand in a roster.
+/// A line to put into a roster.
 pub(crate) struct Entry<'a> {
     pub(crate) line: Line,
-    /// What the session is to be called; `None`: as before.
+    /// The session's new name; `None`: as before.
     pub(crate) label: Option<&'a str>,
-    /// The session in whose place it comes.
+    /// The session that it replaces.
     pub(crate) replaces: Option<SessionId>,
-    /// Whether it has to keep to the limit: it is a login, or comes back after all sessions of the subject were ended.
+    /// Whether it is subject to the limit: it is a login, or comes back after all sessions of the subject were ended.
     pub(crate) counts: bool,
-    /// Whether nobody is ended for its sake, and it is over where there is no room.
+    /// Whether no session is ended for its sake, and it is over if there is no room.
     pub(crate) yields: bool,
-    /// How much later than need be the end is noted, where it has moved.
+    /// How much later than necessary the end is noted, if it has moved.
     pub(crate) slack: Millis,
 }
 
 /// What became of an [`Entry`].
 pub(crate) enum Enrolled {
-    /// The session has a line that it had not before: in the place of this one, if that was there.
+    /// The session has a new line: in place of this one, if there was one.
     Added {
         former: Option<Line>,
         /// How many sessions the subject has by now.
         sessions: usize,
     },
-    /// Its line was there, and says what it shall.
+    /// Its line was there, and is up to date.
     Kept,
     /// The subject has as many sessions as it may have.
     Refused,
@@ -49,7 +49,7 @@ pub(super) struct Kept(Vec<KeptRow>);
 struct KeptRow {
     key: KeyId,
     place: RowKey,
-    /// None where there are none that can be read.
+    /// Empty if none can be read.
     lines: Vec<Line>,
     revision: Option<Revision>,
 }
@@ -75,8 +75,8 @@ impl Kept {
         self.0.iter().flat_map(|row| &row.lines).find(|line| line.id == id).cloned()
     }
 
-    /// Drops the lines of former generations out of the primary's row, where a login has just asked for its own. Zero tells
-    /// nothing of others: it is also that of sessions from before a key was there.
+    /// Drops lines of former generations from the primary's row, for a login that has just asked for its own. Zero says
+    /// nothing about others: sessions from before a key was there have it, too.
     fn keep_generation_of(&mut self, login: &Line) {
         if let Some(primary) = self.0.first_mut().filter(|_| login.generation != 0) {
             primary.lines.retain(|line| line.generation == login.generation);
@@ -108,7 +108,7 @@ impl RosterProtocol<'_> {
         Ok(Kept(kept))
     }
 
-    /// Puts a line into the roster that the primary key keeps, and sees to it that there are not too many.
+    /// Puts a line into the primary key's roster, and ensures that there are not too many.
     pub(crate) async fn enroll(
         &self,
         subject: &str,
@@ -117,7 +117,7 @@ impl RosterProtocol<'_> {
     ) -> Result<Enrolled, StoreError> {
         let _lock = self.lock(subject, deadline).await?;
         let mut gone = Vec::from_iter(entry.replaces);
-        // What stood there before the first try: later ones may find what an earlier one has written.
+        // What was there before the first try: later ones may find what an earlier one has written.
         let mut before = None;
         let mut tries = 0;
         loop {
@@ -136,8 +136,8 @@ impl RosterProtocol<'_> {
             };
             let mut beside = others(&kept, &gone);
             if entry.counts && self.is_full(&beside) {
-                // What others have changed may have been this line, written by a driver that repeated it: then one of them
-                // may have taken its place, and must not lose it again.
+                // Others may have changed this very line, written by a driver's repeated command: then one of them may
+                // have taken its place, and must not lose it again.
                 let again = tries > 0 && kept.find(entry.line.id).is_none();
                 if again && self.has_ended(entry.line.id, deadline).await? {
                     return Ok(Enrolled::Ended);
@@ -157,8 +157,8 @@ impl RosterProtocol<'_> {
             }
             let noted = Noted { key: kept.0[0].key, end: line.end };
             self.roster.noted.put(line.id, noted, self.now);
-            // What stood there and does no more has been taken out meanwhile, and so it is new again. Or it is under another
-            // key, where it may have been taken out since: only over the primary's row nobody can write unnoticed.
+            // A line that was there and is no more has been removed meanwhile, so it is new again. Or it is under another
+            // key, where it may have been removed since: only the primary's row cannot be changed unnoticed.
             let stood = kept.0[0].has_any(&[line.id]);
             let (same, former) = before.unwrap_or_default();
             return Ok(match same {
@@ -168,8 +168,8 @@ impl RosterProtocol<'_> {
         }
     }
 
-    /// Writes the line into the primary's row, unless it stands there and nothing has to go, beside the others that do; and
-    /// takes what is gone out of the rows of other keys. False: the primary's has changed meanwhile.
+    /// Writes the line into the primary's row beside its others, unless it is there and nothing has to go; and removes
+    /// what is gone from other keys' rows. False: the primary's row has changed meanwhile.
     async fn write(
         &self,
         kept: &Kept,
@@ -194,7 +194,7 @@ impl RosterProtocol<'_> {
         Ok(true)
     }
 
-    /// Takes lines out of all rosters of a subject.
+    /// Removes lines from all rosters of a subject.
     pub(crate) async fn remove(
         &self,
         subject: &str,
@@ -233,21 +233,21 @@ impl RosterProtocol<'_> {
         Ok(())
     }
 
-    /// Writes these lines in the place of those that were read; false: others have.
+    /// Writes these lines in place of those that were read; false: others have done so.
     async fn put(&self, row: &KeptRow, lines: &[Line], deadline: Deadline) -> Result<bool, StoreError> {
         let until = lines.iter().map(|line| line.end).max().unwrap_or(self.now).plus(SKEW);
-        // To the hour, or a row of one of the sessions, which ends at the same moment, could be told by that.
+        // To the hour, or the row of a session that ends at the same moment could be recognized by that.
         let stamp = (Revision::random(), hour(until).plus(HOUR));
         self.rows.write_roster((row.key, &row.place), lines, stamp, row.expected(), deadline).await
     }
 
-    /// Whether one more would be too many, as far as the list tells.
+    /// Whether one more would be too many, going by the list.
     fn is_full(&self, others: &[Line]) -> bool {
         self.roster.most.is_some_and(|(most, _)| self.count(others) >= most)
     }
 
-    /// Whether there are no more than before, because it has been let in already, or comes in the place of a session that goes
-    /// on. A line does not tell: it may be left over, or a late use may have put one back.
+    /// Whether there are no more than before, because the entry has been accepted already, or replaces a session that
+    /// goes on. The line alone does not show that: it may be left over, or a late use may have restored it.
     async fn has_place(
         &self,
         kept: &Kept,
@@ -262,8 +262,8 @@ impl RosterProtocol<'_> {
         }
     }
 
-    /// Keeps the others to one less than there may be; false: there are too many, and nobody is ended for a login, or for this
-    /// one, which `yields`.
+    /// Keeps the others to one less than the limit; false: there are too many, and no session is ended for a login, or
+    /// for this one, which `yields`.
     async fn make_room(
         &self,
         others: &mut Vec<Line>,
@@ -274,7 +274,7 @@ impl RosterProtocol<'_> {
         let Some((most, overflow)) = self.roster.most.filter(|_| self.is_full(others)) else {
             return Ok(true);
         };
-        // A line may be left over of a session that has ended, and for such a one nobody has to go.
+        // A line may be left over from an ended session; for that no other has to go.
         let needed = self.count(others) + 1 - most;
         let (ended, outcome) = self.drop_ended(others, needed, deadline).await;
         gone.extend(ended);
@@ -290,8 +290,7 @@ impl RosterProtocol<'_> {
         }
     }
 
-    /// Asks under each key that has lines which of the subject's generations is the present one, and drops the lines of
-    /// others.
+    /// Asks under each key that has lines for the subject's present generation, and drops the lines of others.
     pub(super) async fn ask_generations(
         &self,
         kept: &mut Kept,
@@ -308,7 +307,7 @@ impl RosterProtocol<'_> {
         Ok(())
     }
 
-    /// Whether somebody in this process changes the roster just now.
+    /// Whether this process is changing the roster just now.
     pub(super) fn is_changing(&self, subject: &str) -> bool {
         self.roster.turns.is_held(&self.rows.sealer.roster_rows(subject)[0].1)
     }
@@ -325,7 +324,7 @@ impl RosterProtocol<'_> {
 }
 
 impl Entry<'_> {
-    /// The line, over what was said of this session, or of the one in whose place it comes.
+    /// The line, merged with that of this session, or of the one that it replaces.
     fn over(&self, same: Option<&Line>, former: Option<&Line>) -> Line {
         let mut line = self.line.clone();
         let before = same.or(former);
@@ -342,7 +341,7 @@ impl Entry<'_> {
     }
 }
 
-/// Drops the lines of those who were not seen for longest, beyond what a roster may have. The newest is the last, and stays.
+/// Drops the lines least recently seen, beyond what a roster may have. The newest is the last, and stays.
 fn bound(lines: &mut Vec<Line>, max_row: usize) {
     let mut len = ROSTER_HEAD + lines.iter().map(Line::encoded_len).sum::<usize>();
     while lines.len() > MAX_LINES || RowSealer::sealed_len(len) > max_row {

@@ -15,17 +15,17 @@ type Lock<T> = Arc<tokio::sync::Mutex<Option<T>>>;
 #[derive(Debug)]
 pub(crate) struct RowLocks<T>(Mutex<HashMap<RowKey, Lock<T>>>);
 
-/// A lock that is held. The last one who does leaves no trace.
+/// A held lock. The last holder leaves no trace.
 pub(crate) struct RowLock<'a, T> {
     locks: &'a RowLocks<T>,
     key: RowKey,
-    /// Whether there was somebody before.
+    /// Whether there was a holder before.
     pub(crate) waited: bool,
     guard: Option<OwnedMutexGuard<Option<T>>>,
 }
 
 impl<T> RowLocks<T> {
-    /// Waits until nobody else holds the row's lock; `None`: not until the deadline.
+    /// Waits until nobody else holds the row's lock; `None`: the deadline has passed.
     pub(crate) async fn lock(&self, key: RowKey, deadline: Deadline) -> Option<RowLock<'_, T>> {
         let lock = {
             let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,18 +57,18 @@ impl<T> Default for RowLocks<T> {
 }
 
 impl<T> RowLock<'_, T> {
-    /// What was left by whoever held the lock before, which is gone from here then.
+    /// Takes what the previous holder of the lock left.
     pub(crate) fn take(&mut self) -> Option<T> {
         self.guard.as_mut()?.take()
     }
 
     /// Whether somebody waits for the lock.
     pub(crate) fn is_awaited(&self) -> bool {
-        // Two are the map's and this one's own.
+        // Two are the map's and our own.
         self.guard.as_ref().is_some_and(|guard| Arc::strong_count(OwnedMutexGuard::mutex(guard)) > 2)
     }
 
-    /// Leaves something for whoever comes next, if somebody waits already.
+    /// Leaves something for the next holder, if somebody waits already.
     pub(crate) fn hand_over(&mut self, left: T) {
         if let Some(guard) = &mut self.guard {
             **guard = Some(left);

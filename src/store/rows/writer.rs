@@ -1,6 +1,6 @@
-//! One writer at a row: waits for its turn, observes what others have written, and writes over exactly that.
+//! One writer at a row: waits for its turn, learns what others have left there, and writes over exactly that.
 //!
-//! Whoever is awaited hands over the row as it was just written, so that the next one need not read it.
+//! A writer hands a waiting one the row as just written, so that the next need not read it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::core::row_name::Ancestry;
 use crate::core::state::LoadedRow;
 use crate::store::{Expected, Revision};
 
-/// Writers of one process hand a row to one another for as long as this, and for at least so many writes. Then they let
-/// the other nodes in.
+/// Writers of one process hand a row to one another for this long, and for at least so many writes. Then they let other
+/// nodes in.
 const RUN: Duration = Duration::from_millis(10);
 const RUN_WRITES: u32 = 16;
 
-/// A row as one writer leaves it to the next: what it has just written, and for how long they have done so.
+/// A row as one writer leaves it to the next: what it has just written, and for how long they have been at it.
 #[derive(Debug)]
 pub(crate) struct HandedOver {
     row: Found,
-    /// The keys that were there before it was written. Under others it might be a row that cannot be read.
+    /// The keys that were there before it was written. Under others the row might be unreadable.
     edition: u64,
     began: Instant,
     writes: u32,
@@ -42,13 +42,13 @@ pub(crate) struct RowWriter<'a> {
     lock: RowLock<'a, HandedOver>,
     /// What is there, as far as this writer knows.
     expected: Expected,
-    /// What a row that is written over that has come from.
+    /// The ancestry of a row written over that.
     ancestry: Ancestry,
     expires_at: Millis,
-    /// What this writer has not been told yet.
+    /// What was observed and not taken yet.
     observed: Option<Found>,
     tries: u32,
-    /// When the run of writes began that this one goes on with, and how many it has.
+    /// When the run of writes that this one continues began, and how many it has.
     run: (Instant, u32),
 }
 
@@ -60,19 +60,19 @@ pub(crate) struct Done {
 }
 
 impl Rows {
-    /// Waits until no writer of this process is at the row, for somebody who reads it anyway.
+    /// Waits until no writer of this process is at the row, for a caller that reads it anyway.
     pub(crate) async fn lock(
         &self,
         id: SessionId,
         deadline: Deadline,
     ) -> Result<RowLock<'_, HandedOver>, CommitError> {
         let mut lock = self.writers.lock(row_key(id), deadline).await.ok_or(CommitError::Conflict)?;
-        // What was left is what was written, and not what becomes of it now.
+        // What was left is what was written, not what becomes of it now.
         lock.take();
         Ok(lock)
     }
 
-    /// Waits for the turn at a row that was loaded so, or that was not there.
+    /// Waits for the turn at a row, as it was loaded, or that was not there.
     pub(crate) async fn writer(
         &self,
         id: SessionId,
@@ -103,12 +103,13 @@ impl Rows {
 }
 
 impl RowWriter<'_> {
-    /// What has become of the row since it was loaded, or since the last time; `None`: nothing that is known.
+    /// What has become of the row since it was loaded, or since the last time; `None`: nothing known.
     pub(crate) fn take_observed(&mut self) -> Option<Found> {
         self.observed.take()
     }
 
-    /// Writes over what is there as far as is known. `None`: something else was there, which has been observed.
+    /// Writes over what is there, as far as is known. `None`: something else was there, see
+    /// [`take_observed`](Self::take_observed).
     pub(crate) async fn write(
         &mut self,
         content: Content<'_>,
@@ -134,8 +135,8 @@ impl RowWriter<'_> {
             if !is_there && !since {
                 return Ok(None);
             }
-            // The conflict was with ourselves: a driver repeated a write whose answer it had not got, and others may have
-            // written over it since. Whoever writes next meets them.
+            // The conflict was with ourselves: a driver repeated a write whose answer was lost, and others may have
+            // written over it since. The next writer finds out.
         }
         let done = Done { revision, ancestry, expires_at: self.expires_at.max(expires_at) };
         (self.expected, self.expires_at, self.observed) = (Expected::At(revision), done.expires_at, None);
@@ -165,7 +166,7 @@ impl RowWriter<'_> {
         Ok(Some(done))
     }
 
-    /// What the writer before has left, if that will do: of these keys, and not for so long that others starve.
+    /// What the previous writer has left, if usable: under these keys, and not for so long that others starve.
     async fn take_handed_over(&mut self) -> Result<Option<Found>, CommitError> {
         let Some(HandedOver { row, edition, began, writes }) = self.lock.take() else { return Ok(None) };
         let lasted = began.elapsed();

@@ -1,5 +1,5 @@
-//! A connection in use, and those that are kept between statements. None goes back to a pool of the store's own, which
-//! would ask it whether it is still there, and wait for the answer of a silent server for as long as TCP does.
+//! A connection in use, and those that are kept between statements. None goes back to the store's own pool, which would
+//! ping it, and wait for a silent server's answer for as long as TCP does.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,12 +14,12 @@ use tokio::time::timeout;
 use super::leads_nowhere;
 use crate::store::reach::SILENT;
 
-/// One that was idle for longer is asked whether it is still there.
+/// One that was idle for longer is pinged first.
 const FRESH: Duration = Duration::from_secs(2);
-/// One that is older is closed, so that what nobody uses is given back.
+/// One that is older is closed, so that unused connections are given back.
 const OLD: Duration = Duration::from_secs(600);
 
-/// Connections that nobody uses. The one used last is the last.
+/// Connections that nobody uses, the most recently used last.
 pub(super) struct IdleConnections<D: Database> {
     idle: Mutex<Vec<IdleConnection<D>>>,
 }
@@ -27,7 +27,7 @@ pub(super) struct IdleConnections<D: Database> {
 pub(super) struct IdleConnection<D: Database> {
     connection: PoolConnection<D>,
     made: Instant,
-    /// When the server answered on it; `None` if on another one it did not since.
+    /// When the server answered on it; `None` if it has since failed to answer on another.
     heard: Option<Instant>,
 }
 
@@ -52,7 +52,7 @@ impl<D: Database> IdleConnections<D> {
         self.idle().push(IdleConnection { connection, made, heard: Some(Instant::now()) });
     }
 
-    /// All lead to the server that has not answered on one of them.
+    /// All lead to the same server, which has not answered on one of them.
     fn mark_unverified(&self) {
         self.idle().iter_mut().for_each(|idle| idle.heard = None);
     }
@@ -62,7 +62,7 @@ impl<D: Database> IdleConnections<D> {
     }
 }
 
-/// Connections go back to the pool by a task, and without a runtime they are closed instead.
+/// Connections go back to the pool in a task; without a runtime they are closed instead.
 impl<D: Database> Drop for IdleConnections<D> {
     fn drop(&mut self) {
         if Handle::try_current().is_err() {
@@ -71,17 +71,17 @@ impl<D: Database> Drop for IdleConnections<D> {
     }
 }
 
-/// A connection in use. Dropped without an answer, as by a request that was given up, it is asked whether the server is there,
-/// and closed if that does not tell in time.
+/// A connection in use. Dropped without an answer, as by an abandoned request, it is pinged, and closed if the server
+/// does not answer in time.
 pub(super) struct HeldConnection<D: Database> {
-    /// There until it is dropped.
+    /// `Some` until it is dropped.
     connection: Option<PoolConnection<D>>,
     made: Instant,
     since: Instant,
-    /// Whether it was idle and is asked itself, so that silence tells of all that are.
+    /// Whether it was idle and is being pinged, so that silence says something about all idle ones.
     is_asked: bool,
     idle: Arc<IdleConnections<D>>,
-    /// None for a pool that is the application's.
+    /// `None` for the application's pool.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -96,7 +96,7 @@ impl<D: Database> HeldConnection<D> {
         Self { connection: Some(connection), made, since, is_asked: false, idle, permit }
     }
 
-    /// One that was kept, if the server is still there; or the permit for another one.
+    /// A kept connection, if the server is still there; or the permit for another one.
     pub(super) async fn again(
         IdleConnection { connection, made, heard }: IdleConnection<D>,
         idle: &Arc<IdleConnections<D>>,
@@ -117,13 +117,13 @@ impl<D: Database> HeldConnection<D> {
         Ok(held)
     }
 
-    /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it. One that leads
-    /// nowhere any more is left: at the server's address there may be another one.
+    /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it. One that is
+    /// of no use any more is dropped: another server may have the address.
     pub(super) fn done<T>(mut self, outcome: Result<T, Error>) -> Result<T, Error> {
         let keeps = match &outcome {
             Ok(_) => true,
             Err(error @ Error::Database(_)) => !leads_nowhere(error),
-            // Whether it is broken turns out when it is dropped.
+            // Dropping it finds out whether it is broken.
             Err(_) => return outcome,
         };
         if let Some(connection) = self.connection.take()
@@ -152,7 +152,7 @@ impl<D: Database> Drop for HeldConnection<D> {
     }
 }
 
-/// What becomes of a connection whose answer nobody waits for any more.
+/// What happens to a connection whose answer nobody waits for any more.
 async fn settle<D: Database>(
     mut connection: PoolConnection<D>,
     made: Instant,

@@ -1,6 +1,6 @@
-//! Where connections come from. Those of the store's own are kept between statements: the pool itself asks each that
-//! it gets back whether it is still there, which would be a second round trip for each statement. And it keeps to itself why
-//! it gets none: it tries again while a server refuses, until its time is up. So whoever waits asks the server too.
+//! Where connections come from. The store's own are kept between statements: the pool pings each one that it gets back,
+//! which would be a second round trip per statement. Nor does it say why it gets none: it retries while a server refuses,
+//! until its time is up. So those who wait ask the server too.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,9 +15,9 @@ use tokio::time::{sleep, timeout};
 use super::connection::{HeldConnection, IdleConnections};
 use crate::store::reach::{SharedConnect, Unreached};
 
-/// Who waits for a connection for longer asks the server.
+/// A caller that waits longer for a connection asks the server.
 const PROMPT: Duration = Duration::from_millis(50);
-/// A server that has answered is not asked again before.
+/// How long a server that has answered is not asked again.
 const ANSWERED: Duration = Duration::from_secs(1);
 
 type Options<D> = <<D as Database>::Connection as Connection>::Options;
@@ -25,7 +25,7 @@ type Options<D> = <<D as Database>::Connection as Connection>::Options;
 pub(super) struct Connections<D: Database> {
     source: Source<D>,
     pub(super) patience: Duration,
-    /// Empty with a pool of the application's.
+    /// Empty with the application's pool.
     idle: Arc<IdleConnections<D>>,
     server: SharedConnect<Unreached>,
     asked: Arc<Mutex<Asked>>,
@@ -37,22 +37,23 @@ enum Source<D: Database> {
         options: Options<D>,
         connections: u32,
         pool: OnceLock<Pool<D>>,
-        /// As many as the pool has connections, of which those that are kept need none: who has one never waits for the pool.
+        /// As many as the pool has connections, and held only while one is in use: with a permit nobody waits for the
+        /// pool.
         permits: Arc<Semaphore>,
     },
     /// The application's. It gets each connection back at once.
     Shared(Pool<D>),
 }
 
-/// What came of it when the server was asked last.
+/// The outcome of asking the server last.
 #[derive(Default)]
 struct Asked {
     answered: Option<Instant>,
-    /// It is there and lets nobody in just now; the pool tries again.
+    /// It is up but accepts nobody just now; the pool retries.
     declined: Option<Unreached>,
 }
 
-/// Where the server is, for whoever reads an error: host and port, or a socket; `None`, if there is none.
+/// Where the server is, for error messages: host and port, or a socket; `None`, if there is none.
 pub(super) trait Located: Database {
     fn location(options: &Options<Self>) -> Option<String>;
 }
@@ -149,7 +150,7 @@ impl<D: Located> Connections<D> {
                 error => error,
             });
         };
-        // As long as the server is not there, one asks for all.
+        // As long as the server is down, one caller asks for all.
         if self.server.failed() && pool.num_idle() == 0 {
             self.ask(&at).await?;
         }
@@ -165,7 +166,7 @@ impl<D: Located> Connections<D> {
         acquired.map_err(|error| match error {
             Error::PoolTimedOut => self.timed_out(&at),
             Error::PoolClosed => error,
-            // It could not connect, and does not try again.
+            // It could not connect, and does not retry.
             error => {
                 let unreached = unreached(&at, error);
                 self.server.fail(unreached.clone());
@@ -174,10 +175,10 @@ impl<D: Located> Connections<D> {
         })
     }
 
-    /// Asks the server for a connection that is not the pool's, unless somebody does so already.
+    /// Asks the server for a connection outside the pool, unless somebody does so already.
     async fn ask(&self, at: &str) -> Result<(), Error> {
         let (options, asked, at) = (self.pool().connect_options(), Arc::clone(&self.asked), at.to_owned());
-        // Earlier than the pool gives up.
+        // Before the pool gives up.
         let patience = (self.patience / 2).max(self.patience.saturating_sub(2 * PROMPT));
         let attempt = async move {
             let answered = lock(&asked).answered;
@@ -186,7 +187,7 @@ impl<D: Located> Connections<D> {
             }
             let (answered, declined, outcome) = match timeout(patience, options.connect()).await {
                 Ok(Ok(connection)) => {
-                    // Whether it is told the end or not, that was the answer.
+                    // Whether closing works or not, the server has answered.
                     let _ = connection.close().await;
                     (Some(Instant::now()), None, Ok(()))
                 }
@@ -228,7 +229,7 @@ fn unreached(at: &str, why: impl std::error::Error + Send + Sync + 'static) -> U
     Unreached::new(format!("no connection to {at}"), why)
 }
 
-/// As an error of the driver's, of which there is one that carries others.
+/// As an error of the driver, in the variant that carries others.
 fn carried(unreached: Unreached) -> Error {
     Error::Configuration(unreached.into())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// The beginnings of addresses that this build knows.
+/// The address schemes that this build knows.
 pub(super) const SCHEMES: &[&str] = &[
     #[cfg(feature = "postgres")]
     "postgres:",
@@ -21,7 +21,7 @@ pub(super) enum Dialect {
     Sqlite,
 }
 
-/// What is sent, with the table's name in it. Arguments are in the order in which they stand in the text.
+/// What is sent, with the table's name in it. Arguments are in the order of their placeholders.
 pub(super) struct Statements {
     pub(super) dialect: Dialect,
     pub(super) table: Arc<str>,
@@ -39,7 +39,7 @@ pub(super) struct Statements {
     pub(super) look: Arc<str>,
 }
 
-/// A name that can stand in a statement as it is.
+/// A name that can be used unquoted in a statement.
 pub(super) fn is_table_name(name: &str) -> bool {
     let word = |word: &str| {
         word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -80,7 +80,7 @@ impl Statements {
                  WHERE id = ? AND revision = ? AND expires_at > ?"
             )),
             delete: text("DELETE FROM {table} WHERE id = ? AND expires_at > ?"),
-            // The outer condition is checked again on a row that somebody else has just written anew.
+            // The outer condition is checked again on a row that somebody else has just rewritten.
             sweep: of(
                 "DELETE FROM {table} WHERE id IN \
                  (SELECT id FROM {table} WHERE expires_at <= ? LIMIT ? FOR UPDATE SKIP LOCKED) AND expires_at <= ?",

@@ -1,4 +1,4 @@
-//! How a store in an SQL database is come by.
+//! How a store in an SQL database connects.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use crate::core::clock::{Clock, SystemClock};
 use crate::core::error::StoreError;
 use crate::store::reach::STORE_TIMEOUT;
 
-/// A pool that the application has already, for [`SqlStore::from_pool`]: `sqlx::PgPool`, `sqlx::MySqlPool` or
+/// A pool that the application already has, for [`SqlStore::from_pool`]: `sqlx::PgPool`, `sqlx::MySqlPool` or
 /// `sqlx::SqlitePool` of version 0.9 of the crate `sqlx`, each with its feature.
 ///
-/// The store takes a connection for each statement and gives it back after it, so nobody waits for one that it holds idle. (Of
-/// its own connections it keeps some in hand.) The pool asks each connection whether it is still there before it gives it out,
-/// which makes two round trips of one, unless it has `test_before_acquire(false)`. When all are busy, requests wait as long as
-/// the pool's `acquire_timeout`, or the builder's `store_timeout`, and fail.
+/// The store takes a connection for each statement and then gives it back, so nobody waits for one that it holds idle.
+/// (It does keep some of its own pool's connections.) The pool pings each connection before it gives it out, which makes
+/// two round trips of one, unless it has `test_before_acquire(false)`. When all are busy, requests wait as long as the
+/// pool's `acquire_timeout`, or the builder's `store_timeout`, and fail.
 ///
-/// - **PostgreSQL, MySQL.** As they come. The store's statements are single ones, outside of transactions.
-/// - **SQLite.** The store's own connections have `journal_mode = WAL`, `synchronous = FULL` and a `busy_timeout`; those of
-///   the pool are left as they are. Without WAL readers and writers wait for each other, with `synchronous = NORMAL` a loss of power
-///   may bring back the last logouts, and with a `busy_timeout` of zero requests fail that would have had to wait.
+/// - **PostgreSQL, MySQL.** Nothing to configure. The store uses single statements, outside of transactions.
+/// - **SQLite.** The store's own connections have `journal_mode = WAL`, `synchronous = FULL` and a `busy_timeout`; those
+///   of the pool are left as they are. Without WAL, readers and writers wait for each other; with `synchronous = NORMAL`,
+///   a power loss may undo the last logouts; and with a `busy_timeout` of zero, requests fail instead of waiting.
 ///
 /// ```no_run
 /// # #[cfg(feature = "postgres")]
@@ -104,16 +104,16 @@ impl SqlStoreOptions {
         self
     }
 
-    /// How long to wait for a connection, and in SQLite for a lock; the default is 1.5 s. The builder's
-    /// `store_timeout` holds all the same, and cannot tell the cause, so this one should be the shorter one.
+    /// How long to wait for a connection, and in SQLite for a lock; the default is 1.5 s. The builder's `store_timeout`
+    /// still applies, but cannot tell the cause, so this should be shorter.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Whether the store makes its table and index, where there are none: `connect` at once, the others before their first
-    /// statement, and again with the next ones until it has succeeded. The default is false; the user has to be allowed to, unless
-    /// the table is there already. A table without its index is as good, but slow to sweep.
+    /// Whether the store makes its table and index if they are missing: `connect` at once, the others before their first
+    /// statement, and again with the next ones until it succeeds. The default is false; the user has to be allowed to,
+    /// unless the table exists already. A table without its index works, but is slow to sweep.
     pub fn create_table(mut self, create: bool) -> Self {
         self.create_table = create;
         self
@@ -135,7 +135,8 @@ impl SqlStoreOptions {
     /// Connects to the database of this address.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address, table name or number of connections, or if nobody answers there.
+    /// [`StoreError::Unavailable`] for an unusable address, table name or number of connections, or if no server answers
+    /// there.
     pub async fn connect(self, url: &str) -> Result<SqlStore, StoreError> {
         let store = self.connect_lazy(url)?;
         store.inner.pool.connect().await.map_err(failure)?;
@@ -143,8 +144,8 @@ impl SqlStoreOptions {
         Ok(store)
     }
 
-    /// A database that need not be there yet: the first request that asks the store connects, and as long as nobody
-    /// answers, requests that need it fail and share one attempt at a time. Have the table made with
+    /// A database that need not be up yet: the first request that asks the store connects, and as long as it does not
+    /// answer, requests that need it fail and share one attempt at a time. Have the table made with
     /// [`create_table`](Self::create_table), or by hand.
     ///
     /// # Errors
@@ -155,9 +156,9 @@ impl SqlStoreOptions {
         Ok(self.over(pool))
     }
 
-    /// Over the application's own pool; see [`SqlPool`]. How many connections there are is the pool's own setting, and how long
-    /// to wait for one: [`max_connections`](Self::max_connections) has no say, and [`timeout`](Self::timeout) tells only when
-    /// a database that does not answer counts as one that is not there.
+    /// Uses the application's own pool; see [`SqlPool`]. The pool's own settings say how many connections there are, and
+    /// how long to wait for one: [`max_connections`](Self::max_connections) is ignored, and [`timeout`](Self::timeout)
+    /// only says when a database that does not answer counts as down.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] for an unusable table name.
