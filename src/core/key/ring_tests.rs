@@ -16,7 +16,8 @@ fn a_ring_from_the_environment_opens_and_seals_and_is_not_changed() {
     let (new, old) = (Key::generate(), Key::generate());
     let ring = KeyRing::of_variable("SESSION_KEYS", &format!("{},{}", *new.export(), *old.export())).unwrap();
     assert_eq!(ring.ids(), [new.id(), old.id()]);
-    let changes: [fn(&KeyRing, KeyId) -> Result<(), KeyError>; 6] = [
+    type Change = fn(&KeyRing, KeyId) -> Result<(), KeyError>;
+    let changes: [Change; 6] = [
         |ring, _| ring.rotate(Key::generate()),
         |ring, _| ring.add_retired(Key::generate()),
         |ring, _| ring.schedule(Key::generate(), OffsetDateTime::UNIX_EPOCH),
