@@ -430,3 +430,31 @@ fn head_of<B: Body>(response: &Response<B>) -> usize {
     let reason = response.status().canonical_reason().unwrap_or("<none>");
     head_bytes(reason, body, headers.contains_key(DATE), lines)
 }
+
+#[cfg(test)]
+mod tests {
+    use ::axum::body::Body as AxumBody;
+    use http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_body_is_counted_once_whoever_tells_it() {
+        let head = |body: AxumBody, header: Option<(HeaderName, &'static str)>| {
+            let mut response = Response::new(body);
+            header.into_iter().for_each(|(name, value)| {
+                response.headers_mut().insert(name, HeaderValue::from_static(value));
+            });
+            head_of(&response)
+        };
+        let stream =
+            || AxumBody::from_stream(futures_util::stream::empty::<Result<&'static [u8], std::io::Error>>());
+        let bytes = |length, lines: &[(usize, usize)]| head_bytes("OK", length, false, lines.iter().copied());
+        let said = Length::Said;
+        assert_eq!(head(AxumBody::from("12345"), None), bytes(Length::Known(5), &[]));
+        assert_eq!(head(stream(), None), bytes(Length::Unknown, &[]));
+        assert_eq!(head(AxumBody::from("12345"), Some((CONTENT_LENGTH, "5"))), bytes(said, &[(14, 1)]));
+        assert_eq!(head(stream(), Some((CONTENT_LENGTH, "5"))), bytes(said, &[(14, 1)]));
+        assert_eq!(head(stream(), Some((TRANSFER_ENCODING, "chunked"))), bytes(said, &[(17, 7)]));
+    }
+}
