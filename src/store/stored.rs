@@ -27,6 +27,16 @@ impl<E: Into<CommitError>> From<E> for NotDone {
     }
 }
 
+/// What came of ending a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Done,
+    /// Somebody else had ended it, perhaps by giving it another id, under which it goes on.
+    WasOver,
+    /// It is bound to another device.
+    Refused,
+}
+
 /// What one commit does to a row.
 pub(crate) struct RowProtocol<'a> {
     pub(crate) rows: &'a Rows,
@@ -234,18 +244,20 @@ impl RowProtocol<'_> {
     ) -> Result<bool, StoreError> {
         let is_one = |key: &Arc<DeviceKey>| devices.iter().any(|device| device.bound() == Some(key));
         let may_end = |key: &Arc<DeviceKey>| !self.limits.binds_devices() || is_one(key);
-        self.end_if(header.id, loaded, self.mark_end(header), may_end, deadline).await
+        let ending = self.end_if(header.id, loaded, self.mark_end(header), may_end, deadline).await?;
+        Ok(ending != Ending::Refused)
     }
 
-    /// Ends the session of this id, whatever is in its row, which was `loaded` so; the mark lasts `until` then.
+    /// Ends the session of this id, whatever is in its row, which was `loaded` so; the mark lasts `until` then. False: it was
+    /// over already.
     pub(crate) async fn end_row(
         &self,
         id: SessionId,
         loaded: Option<&LoadedRow>,
         until: Millis,
         deadline: Deadline,
-    ) -> Result<(), StoreError> {
-        self.end_if(id, loaded, until, |_| true, deadline).await.map(drop)
+    ) -> Result<bool, StoreError> {
+        Ok(self.end_if(id, loaded, until, |_| true, deadline).await? == Ending::Done)
     }
 
     async fn end_if(
@@ -255,25 +267,25 @@ impl RowProtocol<'_> {
         until: Millis,
         may_end: impl Fn(&Arc<DeviceKey>) -> bool,
         deadline: Deadline,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Ending, StoreError> {
         let mut row = self.rows.writer(id, loaded, deadline).await.map_err(out_of_time)?;
         loop {
             match row.take_observed() {
                 // It lived only there, and has gone.
-                Some(Found::Absent) if loaded.is_some() => return Ok(true),
+                Some(Found::Absent) if loaded.is_some() => return Ok(Ending::WasOver),
                 Some(Found::Ended(by)) => {
                     // The present mark may end before this one has to.
                     if self.rows.extend(id, by, until, deadline).await? {
-                        return Ok(true);
+                        return Ok(Ending::WasOver);
                     }
                     row.refresh().await?;
                     continue;
                 }
-                Some(found) if found.device().is_some_and(|key| !may_end(key)) => return Ok(false),
+                Some(found) if found.device().is_some_and(|key| !may_end(key)) => return Ok(Ending::Refused),
                 Some(Found::Live(_) | Found::Bound(_) | Found::Unreadable(_) | Found::Absent) | None => {}
             }
             if row.write(Content::Ended, until).await.map_err(out_of_time)?.is_some() {
-                return Ok(true);
+                return Ok(Ending::Done);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! "Where am I logged in?": the list of a subject's sessions, ending one of them, and at most so many.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -85,6 +85,33 @@ async fn two_browsers_see_both_and_the_one_ends_the_other_wherever_the_sessions_
         assert_eq!(origin(&bed, &phone).await, Origin::Resumed);
         assert!(!bed.sessions.end("ada", &of_laptop).await.unwrap(), "it is not there any more");
     }
+}
+
+/// Whoever ends what has just got another handle is not told that it is over.
+#[actix_web::test]
+async fn what_was_over_already_is_not_said_to_have_been_ended() {
+    let (bed, spy) = guarded(|builder| builder);
+    let node = other_node(&bed, &spy, |builder| builder);
+    let mut phone = login_as(&bed, "ada", "phone", false).await;
+    let before = handle(&bed, &phone).await;
+    // The list is read before the renewal, and the mark after it.
+    let (sessions, jar) = (node.sessions.clone(), phone.clone());
+    let (renewed, cookie) = (Arc::new(Mutex::new(None)), phone.0.clone().unwrap());
+    let out = Arc::clone(&renewed);
+    spy.before("write", move || {
+        let session = now(sessions.load([cookie])).unwrap();
+        session.renew();
+        let line = now(sessions.commit(&session, CommitContext::default())).unwrap().pop().unwrap();
+        *out.lock().unwrap() = Some(line.split(';').next().unwrap().to_owned());
+    });
+    bed.events();
+    assert!(!bed.sessions.end("ada", &before).await.unwrap());
+    assert!(!bed.events().iter().any(|event| matches!(event, Event::Revoked { .. })));
+    assert_eq!(origin(&bed, &jar).await, REVOKED);
+    phone.0 = renewed.lock().unwrap().take();
+    assert_eq!(origin(&bed, &phone).await, Origin::Resumed, "under its new handle");
+    assert!(bed.sessions.end("ada", &handle(&bed, &phone).await).await.unwrap());
+    assert_eq!(origin(&bed, &phone).await, REVOKED);
 }
 
 #[actix_web::test]

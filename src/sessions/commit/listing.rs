@@ -42,9 +42,9 @@ impl Sessions {
     }
 
     /// Ends the subject's session with this handle: for this `Sessions` and its clones from now on, for others within
-    /// [`Revocation`](crate::Revocation)'s time. Returns false if no listed session has it. The session may have ended
-    /// already, or its line was lost and it goes on: then [`revoke_subject`](Self::revoke_subject) ends it with all the
-    /// others.
+    /// [`Revocation`](crate::Revocation)'s time. Returns false if no listed session has it, or what had it was over
+    /// already: list anew, since a login or `renew` may have given the session another handle. If its line was lost, it goes
+    /// on, and [`revoke_subject`](Self::revoke_subject) ends it with all the others.
     ///
     /// The handle may come from a form: it can end only this subject's sessions, so take the subject from the session,
     /// and never from the request. Once begun this runs to completion like [`revoke`](Self::revoke), and leaves the same
@@ -60,12 +60,14 @@ impl Sessions {
             let roster = core.listing(now)?;
             let Some(id) = roster.find(&subject, &handle).await? else { return Ok(false) };
             let row = RowProtocol { rows: roster.rows, limits: &core.limits, now };
-            row.end_row(id, None, core.mark_end_of_any(now), roster.rows.deadline()).await?;
+            let ended = row.end_row(id, None, core.mark_end_of_any(now), roster.rows.deadline()).await?;
             roster.revoking.ended(id, now);
-            sessions.tell(&Event::Revoked { id });
+            if ended {
+                sessions.tell(&Event::Revoked { id });
+            }
             // The session is over. A leftover line goes when somebody looks.
             let _ = roster.remove(&subject, &[id], roster.rows.deadline()).await;
-            Ok(true)
+            Ok(ended)
         })
         .await
     }
