@@ -12,6 +12,7 @@ import atexit
 import glob
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -26,9 +27,15 @@ TOOLS = pathlib.Path(os.environ.get("SEALED_SESSION_TOOLS", ROOT / "target/tools
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One that no connection of a client takes before the server has it, or while the server is down: those have ports from 32768 on."""
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def unprivileged(command):
