@@ -331,6 +331,8 @@ class Postgres(Server):
 
 
 class MariaDb(Server):
+    """Its temporary tables have to be in a folder of its own: one that starts removes those that it finds, also those of others."""
+
     def __init__(self, durable=False):
         super().__init__()
         self.flush = "1" if durable else "0"
@@ -338,9 +340,12 @@ class MariaDb(Server):
     def start(self):
         if not (self.folder / "data").exists():
             install = [program("mariadb-install-db"), "--no-defaults", f"--datadir={self.folder}/data",
-                       "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
-            subprocess.run(unprivileged(install), check=True, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL, timeout=120, cwd=self.folder)
+                       f"--tmpdir={self.folder}", "--auth-root-authentication-method=normal", "--skip-test-db",
+                       "--skip-name-resolve"]
+            with open(self.folder / "log", "ab") as log:
+                done = subprocess.run(unprivileged(install), stdout=log, stderr=log, timeout=120, cwd=self.folder)
+            if done.returncode != 0:
+                sys.exit(f"{install[0]} failed:\n{(self.folder / 'log').read_text()[:3000]}")
         super().start()
         subprocess.run([*self.client(), "-e", "create database if not exists t"], check=True, timeout=20)
         return self
@@ -350,7 +355,8 @@ class MariaDb(Server):
 
     def command(self):
         return unprivileged([program("mariadbd"), "--no-defaults", f"--datadir={self.folder}/data",
-                             f"--socket={self.folder}/s.sock", f"--pid-file={self.folder}/pid", f"--port={self.port}",
+                             f"--tmpdir={self.folder}", f"--socket={self.folder}/s.sock",
+                             f"--pid-file={self.folder}/pid", f"--port={self.port}",
                              "--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-buffer-pool-size=32M",
                              f"--innodb-flush-log-at-trx-commit={self.flush}", "--max-connections=200"])
 
