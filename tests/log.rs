@@ -2,6 +2,7 @@
 //! threads.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -44,20 +45,26 @@ impl io::Write for Log {
     }
 }
 
-/// A store whose next load fails when told to.
+/// A store whose next so many loads and writes fail when told to.
 #[derive(Debug)]
-struct Failing(MemoryStore, Arc<Mutex<bool>>);
+struct Failing(MemoryStore, Arc<AtomicUsize>);
+
+impl Failing {
+    fn ask(&self) -> Result<(), StoreError> {
+        let failing = self.1.fetch_update(Relaxed, Relaxed, |calls| calls.checked_sub(1)).is_ok();
+        if failing { Err(StoreError::Unavailable("told to fail".into())) } else { Ok(()) }
+    }
+}
 
 #[async_trait]
 impl Store for Failing {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
-        if std::mem::take(&mut *self.1.lock().unwrap()) {
-            return Err(StoreError::Unavailable("told to fail".into()));
-        }
+        self.ask()?;
         self.0.load(key).await
     }
 
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
+        self.ask()?;
         self.0.write(key, row, expected).await
     }
 
@@ -99,7 +106,7 @@ async fn visit(sessions: &Sessions, pair: &str, work: impl FnOnce(&Session)) -> 
 async fn the_log_has_stable_fields_and_no_secret() {
     let (log, _guard) = Log::listen(tracing::Level::TRACE);
 
-    let fails = Arc::new(Mutex::new(false));
+    let fails = Arc::new(AtomicUsize::new(0));
     let key = Key::generate();
     let ring = KeyRing::new(key.clone());
     let builder = Sessions::builder(ring.clone()).cookie_name("s").revocation(Revocation::EveryRequest);
@@ -123,7 +130,7 @@ async fn the_log_has_stable_fields_and_no_secret() {
     visit(&sessions, &format!("{}{flip}{}", &pair[..80], &pair[81..]), |_| ()).await;
     let other = sessions.issue(|session| session.insert("n", 1)).await.unwrap();
     let others = sessions.inspect(&other[2..]).unwrap().id;
-    *fails.lock().unwrap() = true;
+    fails.store(1, Relaxed);
     visit(&sessions, &other, |_| ()).await;
     ring.rotate(Key::generate()).unwrap();
     ring.revoke(key.id()).unwrap();
@@ -186,6 +193,53 @@ async fn a_fresh_key_file_and_the_first_cookie_of_an_unknown_key_are_not_overhea
         "{line}"
     );
     assert!(text.contains(&made(now.keys())), "{text}");
+}
+
+/// A login that cannot be saved is logged under the id that the events of it have, as the cookie that is not sent would.
+#[cfg(all(feature = "actix", feature = "axum"))]
+#[tokio::test]
+async fn a_failed_login_has_its_session_in_the_log() {
+    use actix_web::{App, test, web};
+    use axum::routing::get;
+    use sealed_session::{SessionLayer, SessionMiddleware};
+    use tower::ServiceExt as _;
+
+    async fn login(session: Session) -> String {
+        let before = session.log_id();
+        session.authenticate("ada").unwrap();
+        session.insert("large", "x".repeat(5_000)).unwrap();
+        let now = session.log_id();
+        assert_ne!(before, now);
+        *LOGGED_IN.lock().unwrap() = now.to_string();
+        String::new()
+    }
+    static LOGGED_IN: Mutex<String> = Mutex::new(String::new());
+
+    let (log, _guard) = Log::listen(tracing::Level::WARN);
+    let fails = Arc::new(AtomicUsize::new(0));
+    let builder = Sessions::builder(KeyRing::new(Key::generate())).cookie_name("s");
+    let sessions = builder.store(Failing(MemoryStore::new(), Arc::clone(&fails))).build().unwrap();
+    let cookie = sessions.issue(|session| session.insert("cart", 1)).await.unwrap();
+    let layered = axum::Router::new().route("/", get(login)).layer(SessionLayer::new(sessions.clone()));
+    let wrapped = App::new().route("/", web::get().to(login)).wrap(SessionMiddleware::new(sessions));
+    let wrapped = test::init_service(wrapped).await;
+    for framework in ["axum", "actix-web"] {
+        fails.store(usize::MAX, Relaxed);
+        let status = if framework == "axum" {
+            let request = axum::http::Request::get("/").header("cookie", &cookie);
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            layered.clone().oneshot(request).await.unwrap().status().as_u16()
+        } else {
+            let request = test::TestRequest::get().insert_header(("cookie", cookie.as_str()));
+            test::call_service(&wrapped, request.to_request()).await.status().as_u16()
+        };
+        assert_eq!(status, 503, "{framework}");
+        let text = String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
+        let line =
+            text.lines().find(|line| line.contains("answered with 503")).expect("the failure is logged");
+        let told = format!(" session={} ", LOGGED_IN.lock().unwrap());
+        assert!(line.contains(&told), "{framework}: {told} in {text}");
+    }
 }
 
 /// What answers with a failure says whose session it was, as every event does.

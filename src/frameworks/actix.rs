@@ -265,7 +265,6 @@ where
                 let response = poll_ready!(inner.poll(context));
                 let Some(slot) = this.slot.take() else { return Poll::Ready(unchanged(response)) };
                 let Some(loaded) = slot.loaded.get() else { return Poll::Ready(unchanged(response)) };
-                current::note(&loaded.session);
                 let counted = slot.sessions.counts_response_head();
                 let flash = slot.flash.get().map_or(0, |flash| flash.head_bytes(loaded.secure));
                 let response_head_bytes = flash
@@ -311,7 +310,10 @@ fn finish<B>(
             let flash = slot.flash.get().and_then(|flash| flash.conclude(secure, lines.lost));
             Additions::new::<HeaderMap>(&slot.sessions, lines, flash)
         }
-        Err(error) => return replace(response, error),
+        Err(error) => {
+            slot.loaded.get().inspect(|loaded| current::fails(&loaded.session));
+            return replace(response, error);
+        }
     };
     match &mut response {
         Ok(response) => additions.attach(response.headers_mut()),

@@ -50,6 +50,12 @@ pub(crate) fn note(session: &Session) {
     }
 }
 
+/// What is answered next is this session's failure, whatever else the request has. After a login it has another id than
+/// before: the one that the events of its commit have.
+pub(crate) fn fails(session: &Session) {
+    CURRENT.set(Current::Nobody.and(session));
+}
+
 /// What the log calls the session, if there is one that has an id already.
 pub(crate) fn log_id() -> Option<LogId> {
     match CURRENT.get() {

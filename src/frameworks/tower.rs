@@ -357,7 +357,6 @@ where
                 let response = ready!(inner.poll(context))?;
                 let Some(slot) = this.slot.take() else { return Poll::Ready(Ok(response)) };
                 let Some(loaded) = slot.loaded.get() else { return Poll::Ready(Ok(response)) };
-                current::note(&loaded.session);
                 let counted = slot.sessions.counts_response_head();
                 let flash = slot.flash.get().map_or(0, |flash| flash.head_bytes(loaded.secure));
                 let response_head_bytes = if counted { head_of(&response) + flash } else { 0 };
@@ -394,6 +393,7 @@ fn finish<B: Default>(
             response
         }
         Err(error) => {
+            slot.loaded.get().inspect(|loaded| current::fails(&loaded.session));
             let mut failure = failure(&error, failure_of(&error));
             remove_cookie(&error, failure.headers_mut());
             for (name, value) in response.headers() {
