@@ -25,9 +25,10 @@ use crate::core::row_name::Ancestry;
 use crate::core::state::LoadedRow;
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
-/// Between two tries at a contended row: a random part of this, doubled with each try.
+/// Between two tries at a contended row: a random part of this, doubled with each try. Never long, because the writers of
+/// another node hand the row to one another and leave it only for moments.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 
 /// The store, and what is needed to keep sessions in it.
 pub(crate) struct Rows {

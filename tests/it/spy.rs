@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use async_trait::async_trait;
@@ -46,6 +47,7 @@ pub(crate) struct Spy {
     down: Mutex<bool>,
     keys: Mutex<BTreeSet<RowKey>>,
     slow: AtomicBool,
+    takes: Mutex<Duration>,
     ahead: AtomicBool,
     overtaken: AtomicBool,
     before: Mutex<Option<(&'static str, Before)>>,
@@ -68,6 +70,7 @@ impl Spy {
             down: Mutex::default(),
             keys: Mutex::default(),
             slow: AtomicBool::new(false),
+            takes: Mutex::default(),
             ahead: AtomicBool::new(false),
             overtaken: AtomicBool::new(false),
             before: Mutex::default(),
@@ -96,6 +99,11 @@ impl Spy {
     /// Whether from now on each call gives way to others before it does anything.
     pub(crate) fn slowly(&self, slow: bool) {
         self.slow.store(slow, Ordering::SeqCst);
+    }
+
+    /// From now on each call takes so long, by tokio's clock.
+    pub(crate) fn takes(&self, time: Duration) {
+        *self.takes.lock().unwrap() = time;
     }
 
     /// From now on somebody else writes each row just before anybody does.
@@ -132,6 +140,10 @@ impl Spy {
     ) -> Result<T, StoreError> {
         self.comes_to(call);
         self.calls.lock().unwrap().push(call);
+        let takes = *self.takes.lock().unwrap();
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         if self.slow.load(Ordering::SeqCst) {
             for _ in 0..5 {
                 tokio::task::yield_now().await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::lock::{RowLock, RowLocks};
-use super::{BoundRow, Content, Deadline, Found, LONGEST_PAUSE, LiveRow, Rows, row_key};
+use super::{BoundRow, Content, Deadline, Found, LiveRow, Rows, row_key};
 use crate::core::clock::Millis;
 use crate::core::error::{CommitError, StoreError};
 use crate::core::random;
@@ -21,6 +21,7 @@ use crate::store::{Expected, Revision};
 /// nodes in.
 const RUN: Duration = Duration::from_millis(10);
 const RUN_WRITES: u32 = 16;
+const LONGEST_BREAK: Duration = Duration::from_millis(64);
 
 /// A row as one writer leaves it to the next: what it has just written, and for how long they have been at it.
 #[derive(Debug)]
@@ -172,7 +173,7 @@ impl RowWriter<'_> {
         let lasted = began.elapsed();
         if writes >= RUN_WRITES && lasted >= RUN {
             let trip = lasted / writes;
-            sleep((2 * trip).mul_f64(random::fraction()).min(LONGEST_PAUSE)).await;
+            sleep((2 * trip).mul_f64(random::fraction()).min(LONGEST_BREAK)).await;
             return Ok(None);
         }
         self.run = (began, writes);
