@@ -3,27 +3,29 @@
 mod cluster;
 mod connections;
 mod options;
+mod request;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use async_trait::async_trait;
-use redis::aio::{ConnectionLike, ConnectionManager, MultiplexedConnection};
+use redis::aio::{ConnectionManager, MultiplexedConnection};
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{
-    Arg, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, RedisWrite as _, Script, ServerErrorKind,
-    Value, cmd,
+    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, RedisWrite as _, Script, ServerErrorKind, Value,
+    cmd,
 };
 use time::OffsetDateTime;
-use tokio::time::timeout;
 
 use self::cluster::Cluster;
 use self::connections::Connections;
 pub use self::options::{RedisConnection, RedisStoreOptions};
+use self::request::Request;
 use crate::core::clock::{Clock, Millis};
 use crate::core::error::StoreError;
-use crate::store::reach::{SILENT, Unreached};
+use crate::store::reach::Unreached;
 use crate::store::{
     Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, SMALL_ROW, Store, Written,
 };
@@ -33,24 +35,31 @@ const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
 /// Writes a row if what is expected is there; the later expiry stays. A small row fits even into a full server, because
 /// Redis no longer checks for room once a script has deleted something. Lua does no more than it must: mostly neither
 /// revision nor expiry has changed, and one comparison tells. Arguments: the row, milliseconds until it expires, expected
-/// revision and the new expiry or "".
+/// revision and the new expiry or "". With a second key, the row is what that key holds, which then is the row's.
 const WRITE: &str = r"
 local head, left, later = redis.call('GETRANGE', KEYS[1], 0, 23), ARGV[2], 0
 if head ~= ARGV[3] then
-  if #head ~= 24 or string.sub(head, 1, 16) ~= string.sub(ARGV[3], 1, 16) then return 0 end
+  if #head ~= 24 or string.sub(head, 1, 16) ~= string.sub(ARGV[3], 1, 16) then
+    if KEYS[2] then redis.call('DEL', KEYS[2]) end
+    return 0
+  end
   later = struct.unpack('>i8', head, 17) - struct.unpack('>i8', ARGV[3], 17)
   if later > 0 then left = left + later end
 end
-if tonumber(left) <= 0 then
+if KEYS[2] then
+  redis.call('RENAME', KEYS[2], KEYS[1])
+  if later > 0 then redis.call('PEXPIRE', KEYS[1], left) end
+elseif tonumber(left) <= 0 then
   redis.call('DEL', KEYS[1])
   return 1
+else
+  local set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
+  if set.err and #ARGV[1] <= 152 then
+    redis.call('DEL', KEYS[1])
+    set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
+  end
+  if set.err then return set end
 end
-local set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
-if set.err and #ARGV[1] <= 152 then
-  redis.call('DEL', KEYS[1])
-  set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
-end
-if set.err then return set end
 if later > 0 then redis.call('SETRANGE', KEYS[1], 16, string.sub(head, 17)) end
 return 1
 ";
@@ -66,12 +75,16 @@ if tonumber(ARGV[3]) > 0 and struct.unpack('>i8', ARGV[2]) > struct.unpack('>i8'
 end
 return 1
 ";
+/// Longer rows do not pass through Lua, which copies them: they are set under a key of their own in the same packet, and the
+/// script renames that. From this length on it costs Redis less; with 6,000 bytes a third less, with 20,000 two thirds.
+const STAGED: usize = 1_024;
 /// Requested from each `SCAN` and removed by each `UNLINK`.
 const SCANNED: usize = 500;
 
 /// Keeps rows in Redis 6 or later (or Valkey): each a string under its prefix, with a time to live.
 ///
-/// One round trip for a read, one for a write: compare-and-set is a Lua script of two commands. Each runtime, such as
+/// One round trip for a read, one for a write: compare-and-set is a Lua script of two commands. On a single server a row of
+/// more than 1 KiB does not go through Lua, but into a key beside the row's, which the script renames. Each runtime, such as
 /// each worker of actix-web, has one connection, which its requests share. It is replaced when it breaks, by the next
 /// request, and when the server has become a replica. [`connect_lazy`](Self::connect_lazy) starts even while the server
 /// is down.
@@ -89,8 +102,8 @@ const SCANNED: usize = 500;
 /// - **Eviction.** `maxmemory-policy noeviction`, in a database of its own. Any other policy may drop living sessions;
 ///   with `noeviction`, a full Redis refuses new ones ([`StoreError::Full`]), but accepts the small rows that end
 ///   sessions.
-/// - **Permissions.** `+get +getrange +set +setrange +pexpire +del +unlink +eval +evalsha +scan` on `~prefix*`; a
-///   cluster's client also needs `+cluster`.
+/// - **Permissions.** `+get +getrange +set +setrange +rename +pexpire +del +unlink +eval +evalsha +scan` on
+///   `~prefix*`; a cluster's client also needs `+cluster`.
 /// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs only the sessions on it. While it is
 ///   away, revocation checks for other sessions fail as well, for up to a second at a time and while a trial check is
 ///   unanswered: each `Sessions` has one circuit breaker for all masters. `FailurePolicy` says what happens then.
@@ -115,6 +128,8 @@ pub struct RedisStore {
     prefix: Vec<u8>,
     write: Script,
     extend: Script,
+    /// Whether large rows may be set beside their key first.
+    may_stage: AtomicBool,
     clock: Box<dyn Clock>,
 }
 
@@ -159,19 +174,28 @@ impl RedisStore {
         Millis::of(expires_at).minus(Millis::of(self.clock.now())).0
     }
 
-    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        read(self.ask(command).await.map_err(|error| self.failure(error))?)
+    /// Adds the name of the key where this revision of a row is set before it is the row. What is in braces is what decides
+    /// where a key is, if its server is part of a cluster.
+    fn stage_name(&self, key: &RowKey, revision: &Revision, command: &mut Cmd) {
+        let mut name = command.writer_for_next_arg();
+        let mut pieces = [&self.prefix, &b"{"[..], &self.prefix].into_iter();
+        let of_row =
+            pieces.try_for_each(|piece| name.write_all(piece)).and_then(|()| write!(name, "{key}}}:"));
+        let mut digits = revision.as_bytes().iter();
+        let written = of_row.and_then(|()| digits.try_for_each(|byte| write!(name, "{byte:02x}")));
+        written.expect("a command grows");
     }
 
-    async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
-        async fn on(mut connection: impl ConnectionLike, command: &Cmd) -> RedisResult<Value> {
-            connection.req_packed_command(command).await.and_then(Value::extract_error)
-        }
+    async fn query<T: FromRedisValue>(&self, command: Cmd) -> Result<T, StoreError> {
+        read(self.ask(&Request::of(command, None)).await.map_err(|error| self.failure(error))?)
+    }
+
+    async fn ask(&self, request: &Request) -> RedisResult<Value> {
         match &self.servers {
-            Servers::Single(connections) => connections.ask(command).await,
-            Servers::Manager(connection) => on(connection.clone(), command).await,
-            Servers::Multiplexed(connection) => on(connection.clone(), command).await,
-            Servers::Cluster(cluster) => cluster.ask(command).await,
+            Servers::Single(connections) => connections.ask(request).await,
+            Servers::Manager(connection) => request.on(&mut connection.clone()).await,
+            Servers::Multiplexed(connection) => request.on(&mut connection.clone()).await,
+            Servers::Cluster(cluster) => cluster.ask(request).await,
         }
     }
 
@@ -184,33 +208,66 @@ impl RedisStore {
         failure(error, at)
     }
 
-    /// Runs a script by its hash; a node that does not know it yet is sent its text. Each argument is in pieces.
+    /// Runs a script by its hash; a node that does not know it yet is sent its text. Each argument is in pieces. What is
+    /// staged is set before, under its name.
     async fn run(
         &self,
         script: &Script,
         text: &str,
         key: &RowKey,
+        staged: Option<Staged<'_>>,
         args: &[&[&[u8]]],
-    ) -> Result<bool, StoreError> {
-        let command = |name: &str, script: &str| {
+    ) -> RedisResult<Value> {
+        let request = |name: &str, script: &str| {
             let len = args.iter().copied().flatten().map(|piece| piece.len()).sum::<usize>();
-            let room = name.len() + script.len() + 1 + self.prefix.len() + 2 * ROW_KEY_LEN + len;
-            let mut command = Cmd::with_capacity(4 + args.len(), room);
-            command.arg(name).arg(script).arg(1);
+            let room = name.len() + script.len() + 1 + 3 * (self.prefix.len() + 2 * ROW_KEY_LEN) + len;
+            let mut command = Cmd::with_capacity(5 + args.len(), room);
+            command.arg(name).arg(script).arg(1 + usize::from(staged.is_some()));
             self.name(key, &mut command);
-            for pieces in args {
-                let mut arg = command.writer_for_next_arg();
-                pieces.iter().try_for_each(|piece| arg.write_all(piece)).expect("a command grows");
-            }
-            command
+            let before = staged.map(|staged| {
+                self.stage_name(key, staged.revision, &mut command);
+                self.stage(key, staged)
+            });
+            args.iter().for_each(|pieces| add(&mut command, pieces));
+            Request::of(command, before)
         };
-        match self.ask(&command("EVALSHA", script.get_hash())).await {
-            Ok(value) => read(value),
+        match self.ask(&request("EVALSHA", script.get_hash())).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.query(&command("EVAL", text)).await
+                self.ask(&request("EVAL", text)).await
             }
-            Err(error) => Err(self.failure(error)),
+            outcome => outcome,
         }
+    }
+
+    /// What a script has answered.
+    fn outcome(&self, answer: RedisResult<Value>) -> Result<bool, StoreError> {
+        read(answer.map_err(|error| self.failure(error))?)
+    }
+
+    /// The command that sets a row under its revision's name.
+    fn stage(&self, key: &RowKey, Staged { revision, row, left }: Staged<'_>) -> Cmd {
+        let len = row.iter().map(|piece| piece.len()).sum::<usize>();
+        let mut set = Cmd::with_capacity(5, self.prefix.len() + 4 * ROW_KEY_LEN + len);
+        set.arg("SET");
+        self.stage_name(key, revision, &mut set);
+        add(&mut set, row);
+        set.arg("PX").arg(left);
+        set
+    }
+
+    /// Whether a row of this length is staged: in a cluster it is not, because both names would have to stay on one node while
+    /// their slot moves.
+    fn stages(&self, len: usize) -> bool {
+        len > STAGED && !matches!(self.servers, Servers::Cluster(_)) && self.may_stage.load(Relaxed)
+    }
+
+    /// Takes away what was staged where it cannot become the row, and stages nothing from now on.
+    async fn unstage(&self, key: &RowKey, revision: &Revision) {
+        self.may_stage.store(false, Relaxed);
+        let mut command = cmd("UNLINK");
+        self.stage_name(key, revision, &mut command);
+        // If that fails, it goes when the row would have.
+        drop(self.ask(&Request::of(command, None)).await);
     }
 
     /// The nodes that hold keys: `None` is the single server.
@@ -219,7 +276,7 @@ impl RedisStore {
         type Shard = (u16, u16, (String, u16));
         let mut slots = cmd("CLUSTER");
         slots.arg("SLOTS");
-        let slots: Vec<Vec<Value>> = self.query(&slots).await?;
+        let slots: Vec<Vec<Value>> = self.query(slots).await?;
         let mut nodes = Vec::new();
         for mut slot in slots {
             // Start, end, the primary (address, port, id, ..), its replicas.
@@ -243,6 +300,21 @@ impl RedisStore {
     }
 }
 
+/// A row that is set before the script runs which makes it the row.
+#[derive(Clone, Copy)]
+struct Staged<'a> {
+    revision: &'a Revision,
+    row: &'a [&'a [u8]],
+    /// Milliseconds until it expires.
+    left: &'a str,
+}
+
+/// Adds an argument that is in pieces.
+fn add(command: &mut Cmd, pieces: &[&[u8]]) {
+    let mut arg = command.writer_for_next_arg();
+    pieces.iter().try_for_each(|piece| arg.write_all(piece)).expect("a command grows");
+}
+
 /// The names of all keys, some at a time.
 struct Scan {
     nodes: Vec<Option<SingleNodeRoutingInfo>>,
@@ -263,7 +335,7 @@ impl Scan {
                 };
                 read(answer.map_err(|error| store.failure(error))?)?
             }
-            _ => store.query(&scan).await?,
+            _ => store.query(scan).await?,
         };
         self.cursor = cursor;
         if self.cursor == b"0" {
@@ -278,13 +350,16 @@ impl Store for RedisStore {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
         let mut command = cmd("GET");
         self.name(key, &mut command);
-        let mut data = match self.ask(&command).await.map_err(|error| self.failure(error))? {
-            Value::BulkString(data) => data,
-            Value::Nil => return Ok(None),
-            _ => {
-                return Err(StoreError::Corrupt("GET was answered with something else than a string".into()));
-            }
-        };
+        let mut data =
+            match self.ask(&Request::of(command, None)).await.map_err(|error| self.failure(error))? {
+                Value::BulkString(data) => data,
+                Value::Nil => return Ok(None),
+                _ => {
+                    return Err(StoreError::Corrupt(
+                        "GET was answered with something else than a string".into(),
+                    ));
+                }
+            };
         let (revision, expires_at) = split(&data).ok_or_else(|| {
             StoreError::Corrupt(format!("{key:?} holds {} bytes, which are no row", data.len()).into())
         })?;
@@ -294,14 +369,25 @@ impl Store for RedisStore {
 
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
         let expires_at = Millis::of(row.expires_at).0.to_be_bytes();
-        let left = self.span_until(row.expires_at).to_string();
+        let written = |done| if done { Written::Done } else { Written::Conflict };
+        let milliseconds = self.span_until(row.expires_at);
         let stored = [row.revision.as_bytes(), &expires_at[..], row.data];
         let head: &[&[u8]] = match &expected {
             Expected::Absent => &[],
             Expected::At(revision) => &[revision.as_bytes(), &expires_at],
         };
-        let done = self.run(&self.write, WRITE, key, &[&stored, &[left.as_bytes()], head]).await?;
-        Ok(if done { Written::Done } else { Written::Conflict })
+        let text = milliseconds.to_string();
+        let left: &[&[u8]] = &[text.as_bytes()];
+        if milliseconds > 0 && self.stages(row.data.len()) {
+            let staged = Staged { revision: &row.revision, row: &stored, left: &text };
+            let answer = self.run(&self.write, WRITE, key, Some(staged), &[&[], left, head]).await;
+            if !answer.as_ref().is_err_and(refuses_stages) {
+                return self.outcome(answer).map(written);
+            }
+            self.unstage(key, &row.revision).await;
+        }
+        let answer = self.run(&self.write, WRITE, key, None, &[&stored, left, head]).await;
+        self.outcome(answer).map(written)
     }
 
     async fn extend(
@@ -312,13 +398,14 @@ impl Store for RedisStore {
     ) -> Result<bool, StoreError> {
         let left = self.span_until(expires_at).to_string();
         let expires_at = Millis::of(expires_at).0.to_be_bytes();
-        self.run(&self.extend, EXTEND, key, &[&[at.as_bytes()], &[&expires_at], &[left.as_bytes()]]).await
+        let args: &[&[&[u8]]] = &[&[at.as_bytes()], &[&expires_at], &[left.as_bytes()]];
+        self.outcome(self.run(&self.extend, EXTEND, key, None, args).await)
     }
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
         let mut command = cmd("UNLINK");
         self.name(key, &mut command);
-        self.query(&command).await
+        self.query(command).await
     }
 
     /// Redis drops expired keys by itself.
@@ -328,8 +415,10 @@ impl Store for RedisStore {
 
     async fn count(&self) -> Result<u64, StoreError> {
         let (mut scan, mut count) = (self.scan().await?, 0);
+        let row_name_len = self.prefix.len() + (4 * ROW_KEY_LEN).div_ceil(3);
         while let Some(keys) = scan.next(self).await? {
-            count += keys.len() as u64;
+            // What a connection that broke has left staged is no row.
+            count += keys.iter().filter(|key| key.len() == row_name_len).count() as u64;
         }
         Ok(count)
     }
@@ -341,7 +430,7 @@ impl Store for RedisStore {
             for key in keys {
                 let mut command = cmd("UNLINK");
                 command.arg(key);
-                self.query::<i64>(&command).await?;
+                self.query::<i64>(command).await?;
             }
         }
         Ok(())
@@ -376,24 +465,10 @@ fn says(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code) || error.detail().is_some_and(|text| text.contains(code))
 }
 
-/// A small read of the key that a command is about, with no permissions but the store's own.
-fn look(command: &Cmd) -> Option<Cmd> {
-    let arg = |n| match command.args_iter().nth(n) {
-        Some(Arg::Simple(arg)) => Some(arg),
-        _ => None,
-    };
-    let name = match arg(0)? {
-        b"GET" | b"UNLINK" => arg(1)?,
-        b"EVALSHA" | b"EVAL" => arg(3)?,
-        _ => return None,
-    };
-    let mut look = cmd("GETRANGE");
-    look.arg(name).arg(0).arg(0);
-    Some(look)
-}
-
-async fn is_unanswered(answer: impl Future<Output = RedisResult<Value>>) -> bool {
-    timeout(SILENT, answer).await.map_or(true, |answer| answer.is_err_and(|error| error.is_timeout()))
+/// Whether a server does not let a staged row become the row: its user may not rename, it is part of a cluster or behind a
+/// proxy that has the two keys in different places.
+fn refuses_stages(error: &RedisError) -> bool {
+    ["CROSSSLOT", "NOPERM", "no such key", "can't run this command"].iter().any(|said| says(error, said))
 }
 
 /// The store's error for a Redis error; `at` is the server concerned.

@@ -1,6 +1,7 @@
 //! What happens to Redis: scripts forgotten, rows cut, a demoted primary, slots that move, and no room left. Each test that
 //! does such a thing to a server has one of its own.
 
+use std::collections::HashSet;
 use std::net::TcpListener as StdListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -17,6 +18,8 @@ use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
 
 const HOUR: Duration = Duration::from_secs(3_600);
+/// What does not pass through a script.
+const LARGE: [u8; 5_000] = [7; 5_000];
 
 /// A server of this test's own.
 struct Server {
@@ -139,6 +142,8 @@ async fn a_server_that_forgets_its_scripts_is_given_them_again() {
         server.ask(&["SCRIPT", "FLUSH"]).await.unwrap();
         at = put(&store, &key(1), b"more", Expected::At(at)).await.unwrap().unwrap();
         server.ask(&["SCRIPT", "FLUSH"]).await.unwrap();
+        at = put(&store, &key(1), &LARGE, Expected::At(at)).await.unwrap().unwrap();
+        server.ask(&["SCRIPT", "FLUSH"]).await.unwrap();
         assert!(store.extend(&key(1), at, in_hours(n)).await.unwrap());
     }
 }
@@ -165,15 +170,91 @@ async fn time_to_live_and_expiry_move_together_and_nothing_left_is_no_row() {
     // The write is of an hour, and the row is of three.
     let second = put(&store, &key(1), b"next", Expected::At(first)).await.unwrap().unwrap();
     both(3).await;
+    let second = put(&store, &key(1), &LARGE, Expected::At(second)).await.unwrap().unwrap();
+    both(3).await;
     let third = Revision::random();
     let row = NewRow { data: b"last", revision: third, expires_at: in_hours(5) };
     assert_eq!(store.write(&key(1), row, Expected::At(second)).await.unwrap(), Written::Done);
     both(5).await;
     assert!(!store.extend(&key(1), second, in_hours(9)).await.unwrap(), "of another revision");
     both(5).await;
-    let past = NewRow { data: b"gone", revision: first, expires_at: OffsetDateTime::now_utc() - HOUR };
-    assert_eq!(store.write(&key(2), past, Expected::Absent).await.unwrap(), Written::Done);
+    let large = NewRow { data: &LARGE, revision: first, expires_at: in_hours(7) };
+    assert_eq!(store.write(&key(1), large, Expected::At(third)).await.unwrap(), Written::Done);
+    both(7).await;
+    for gone in [&b"gone"[..], &LARGE] {
+        let past = NewRow { data: gone, revision: first, expires_at: OffsetDateTime::now_utc() - HOUR };
+        assert_eq!(store.write(&key(2), past, Expected::Absent).await.unwrap(), Written::Done);
+        assert_eq!(store.count().await.unwrap(), 1);
+    }
+}
+
+/// Large rows are set beside the row first. Whoever comes second leaves nothing there; what a broken connection leaves there is
+/// no row, and goes with the rest.
+#[tokio::test]
+async fn what_is_staged_is_no_row_and_does_not_stay() {
+    let server = Server::start(&["--slowlog-log-slower-than", "0"]).await;
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let keys = async || -> Vec<String> {
+        redis::from_redis_value(server.ask(&["KEYS", "*"]).await.unwrap()).unwrap()
+    };
+    let first = put(&store, &key(1), &LARGE, Expected::Absent).await.unwrap().unwrap();
+    let second = put(&store, &key(1), &LARGE, Expected::At(first)).await.unwrap().unwrap();
+    for late in [Expected::Absent, Expected::At(first)] {
+        assert_eq!(put(&store, &key(1), &[8; 5_000], late).await.unwrap(), None);
+    }
+    let row = store.load(&key(1)).await.unwrap().unwrap();
+    assert_eq!((row.revision, row.data), (second, LARGE.to_vec()));
+    let name = format!("session:{}", key(1));
+    assert_eq!(keys().await, [name.as_str()]);
+    // Each under a name of its own: another's could come between the two commands of one.
+    type Ran = (u64, u64, u64, Vec<Vec<u8>>, String, String);
+    let ran: Vec<Ran> =
+        redis::from_redis_value(server.ask(&["SLOWLOG", "GET", "-1"]).await.unwrap()).unwrap();
+    let sets = ran.iter().map(|(_, _, _, words, ..)| words).filter(|words| words[0] == b"SET");
+    let staged: HashSet<&Vec<u8>> =
+        sets.map(|words| &words[1]).filter(|set| *set != name.as_bytes()).collect();
+    assert_eq!(staged.len(), 4);
+
+    let left = format!("session:{{{name}}}:{}", "0".repeat(32));
+    server.ask(&["SET", &left, "what a connection that broke has left"]).await.unwrap();
     assert_eq!(store.count().await.unwrap(), 1);
+    assert!(put(&store, &key(1), &LARGE, Expected::At(second)).await.unwrap().is_some());
+    store.clear().await.unwrap();
+    assert!(keys().await.is_empty());
+}
+
+/// On several connections to one row, so large that a server reads the beginning of one between parts of another: each write is
+/// there once, and none under another's revision.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_large_writes_at_once_none_is_lost() {
+    let server = Server::start(&[]).await;
+    let mut writers = Vec::new();
+    for writer in 0..8 {
+        let client = redis::Client::open(server.url()).unwrap();
+        let connection = client.get_multiplexed_async_connection().await.unwrap();
+        let store = RedisStore::from_connection(connection);
+        writers.push(tokio::spawn(async move {
+            for _ in 0..20 {
+                loop {
+                    let row = store.load(&key(1)).await.unwrap();
+                    let expected = row.as_ref().map_or(Expected::Absent, |row| Expected::At(row.revision));
+                    let mut data = row.map_or(vec![0; 300_000], |row| row.data);
+                    data[writer] += 1;
+                    if put(&store, &key(1), &data, expected).await.unwrap().is_some() {
+                        break;
+                    }
+                }
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let data = store.load(&key(1)).await.unwrap().unwrap().data;
+    assert_eq!(data[..8], [20; 8]);
+    let keys: Vec<String> = redis::from_redis_value(server.ask(&["KEYS", "*"]).await.unwrap()).unwrap();
+    assert_eq!(keys.len(), 1);
 }
 
 #[tokio::test]
@@ -370,5 +451,73 @@ async fn who_has_a_wrong_password_or_none_is_told_so_and_no_error_has_it() {
     while lazy.load(&key(1)).await.is_err() {
         assert!(began.elapsed() < Duration::from_secs(10), "it is never asked again");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_documented_permissions_are_enough() {
+    let source = include_str!("../../src/store/redis.rs");
+    let documented =
+        source.split("**Permissions.** `").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+    assert!(documented.contains("+evalsha"), "{documented}");
+    let server = Server::start(&[]).await;
+    let mut user = vec!["ACL", "SETUSER", "app", "on", ">secret", "~session:*"];
+    user.extend(documented.split(' '));
+    server.ask(&user).await.unwrap();
+    let url = server.url().replace("redis://", "redis://app:secret@");
+    let store = Arc::new(RedisStore::connect(&url).await.unwrap());
+    let first = put(&store, &key(1), &LARGE, Expected::Absent).await.unwrap().unwrap();
+    let second = put(&store, &key(1), &LARGE, Expected::At(first)).await.unwrap().unwrap();
+    assert_eq!(put(&store, &key(1), &LARGE, Expected::At(first)).await.unwrap(), None);
+    assert!(store.extend(&key(1), second, in_hours(2)).await.unwrap());
+    put(&store, &key(1), b"ended", Expected::At(second)).await.unwrap().unwrap();
+    assert!(store.delete(&key(1)).await.unwrap());
+    put(&store, &key(2), b"data", Expected::Absent).await.unwrap().unwrap();
+    assert_eq!(store.count().await.unwrap(), 1);
+    store.clear().await.unwrap();
+    assert!(store.load(&key(2)).await.unwrap().is_none());
+}
+
+/// Where the two keys cannot be brought together, large rows are written all the same.
+#[tokio::test]
+async fn a_server_that_refuses_what_is_staged_gets_the_row_through_the_script() {
+    let server = Server::start(&["--slowlog-log-slower-than", "0", "--slowlog-max-len", "1000"]).await;
+    let permitted = "+get +getrange +set +setrange +pexpire +del +unlink +eval +evalsha +scan";
+    let mut user = vec!["ACL", "SETUSER", "app", "on", ">secret", "~session:*"];
+    user.extend(permitted.split(' '));
+    server.ask(&user).await.unwrap();
+    let url = server.url().replace("redis://", "redis://app:secret@");
+    let store = RedisStore::connect(&url).await.unwrap();
+    let mut at = Expected::Absent;
+    for _ in 0..3 {
+        at = Expected::At(put(&store, &key(1), &LARGE, at).await.unwrap().unwrap());
+    }
+    assert_eq!(store.load(&key(1)).await.unwrap().unwrap().data, LARGE);
+    let keys: Vec<String> = redis::from_redis_value(server.ask(&["KEYS", "*"]).await.unwrap()).unwrap();
+    assert_eq!(keys, [format!("session:{}", key(1))]);
+    type Ran = (u64, u64, u64, Vec<Vec<u8>>, String, String);
+    let ran: Vec<Ran> =
+        redis::from_redis_value(server.ask(&["SLOWLOG", "GET", "-1"]).await.unwrap()).unwrap();
+    let staged = ran.iter().filter(|ran| ran.3[0] == b"SET" && ran.3[1].starts_with(b"session:{")).count();
+    assert_eq!(staged, 2, "by hash and by text, and then never again");
+}
+
+/// A node of a cluster, spoken to as if it were alone, runs a script only over keys of one slot.
+#[tokio::test]
+async fn what_is_staged_is_in_the_slot_of_its_row() {
+    let server = Server::start(&["--cluster-enabled", "yes"]).await;
+    server.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
+    while !server.says(&["CLUSTER", "INFO"], "cluster_state:ok").await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for prefix in ["session:", "{shop}:session:"] {
+        let store = RedisStoreOptions::new().prefix(prefix).connect(&server.url()).await.unwrap();
+        server.ask(&["CONFIG", "RESETSTAT"]).await.unwrap();
+        let mut at = Expected::Absent;
+        for _ in 0..3 {
+            at = Expected::At(put(&store, &key(1), &LARGE, at).await.unwrap().unwrap());
+        }
+        assert_eq!(store.load(&key(1)).await.unwrap().unwrap().data, LARGE);
+        assert!(server.says(&["INFO", "commandstats"], "cmdstat_rename:calls=3,").await, "{prefix}");
     }
 }

@@ -6,10 +6,10 @@ use arc_swap::ArcSwapOption;
 use redis::aio::ConnectionLike as _;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{Cmd, RedisError, RedisResult, Value};
+use redis::{RedisError, RedisResult, Value};
 use tokio::runtime::Handle;
 
-use super::{is_unanswered, look};
+use super::request::{Request, is_unanswered};
 use crate::store::reach::{SharedConnect, Waiting};
 
 #[derive(Clone)]
@@ -32,13 +32,13 @@ impl Cluster {
         Self { connection, origin: None, attempts: SharedConnect::new() }
     }
 
-    pub(super) async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
+    pub(super) async fn ask(&self, request: &Request) -> RedisResult<Value> {
         let mut connection = self.connection().await?;
         let waiting = Waiting::or_else(|is_silent| match is_silent {
             true => self.succeed(),
-            false => self.look_for(command),
+            false => self.look_for(request),
         });
-        let answer = connection.req_packed_command(command).await.and_then(Value::extract_error);
+        let answer = request.on(&mut connection).await;
         waiting.over();
         if answer.as_ref().is_err_and(RedisError::is_timeout) {
             self.succeed();
@@ -46,9 +46,9 @@ impl Cluster {
         answer
     }
 
-    /// Checks whether the node of this command, for which nobody waits any more, is there.
-    fn look_for(&self, command: &Cmd) {
-        if let (Ok(runtime), Some(_), Some(look)) = (Handle::try_current(), &self.origin, look(command)) {
+    /// Checks whether the node of this request, for which nobody waits any more, is there.
+    fn look_for(&self, request: &Request) {
+        if let (Ok(runtime), Some(_), Some(look)) = (Handle::try_current(), &self.origin, request.look()) {
             let cluster = self.clone();
             runtime.spawn(async move {
                 let Ok(mut connection) = cluster.connection().await else { return };

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, ErrorKind, RedisResult, Value};
+use redis::{Client, ErrorKind, RedisResult, Value};
 use tokio::runtime::{Handle, Id};
 
-use super::{is_unanswered, look, says};
+use super::request::{Request, is_unanswered};
+use super::says;
 use crate::store::reach::Waiting;
 
 /// Runtime ids are not reused, so all connections are forgotten when there are this many.
@@ -52,13 +53,13 @@ impl Connections {
         Ok(())
     }
 
-    pub(super) async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
+    pub(super) async fn ask(&self, request: &Request) -> RedisResult<Value> {
         let mut here = self.here()?;
         let waiting = {
             let (here, made) = (here.clone(), &self.made);
-            Waiting::or_else(move |is_silent| here.given_up(made, command, is_silent))
+            Waiting::or_else(move |is_silent| here.given_up(made, request, is_silent))
         };
-        let answer = here.connection.send_packed_command(command).await.and_then(Value::extract_error);
+        let answer = request.on(&mut here.connection).await;
         waiting.over();
         match &answer {
             Err(error) if says(error, "READONLY") => self.leave(),
@@ -117,16 +118,16 @@ impl Made {
         lock(made).retain(|made| !Arc::ptr_eq(&made.answered, &self.answered));
     }
 
-    /// Nobody waits for the answer to this command any more. A connection that is still being made has its own time
+    /// Nobody waits for the answer to this request any more. A connection that is still being made has its own time
     /// limit.
-    fn given_up(&self, made: &Arc<Mutex<Vec<Self>>>, command: &Cmd, is_silent: bool) {
+    fn given_up(&self, made: &Arc<Mutex<Vec<Self>>>, request: &Request, is_silent: bool) {
         if !self.has_answered() {
             return;
         }
         if is_silent {
             return self.leave(made);
         }
-        if let (Ok(runtime), Some(look)) = (Handle::try_current(), look(command)) {
+        if let (Ok(runtime), Some(look)) = (Handle::try_current(), request.look()) {
             let (here, made, mut connection) = (self.clone(), Arc::clone(made), self.connection.clone());
             runtime.spawn(async move {
                 if is_unanswered(connection.send_packed_command(&look)).await {

@@ -189,6 +189,7 @@ impl RedisStoreOptions {
             prefix: self.prefix.into_bytes(),
             write: Script::new(WRITE),
             extend: Script::new(EXTEND),
+            may_stage: true.into(),
             clock: self.clock,
         }
     }
