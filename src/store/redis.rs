@@ -4,15 +4,14 @@ mod cluster;
 mod connections;
 mod options;
 mod request;
+mod scan;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use async_trait::async_trait;
 use redis::aio::{ConnectionManager, MultiplexedConnection};
-use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{
     Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, RedisWrite as _, Script, ServerErrorKind, Value,
     cmd,
@@ -23,6 +22,7 @@ use self::cluster::Cluster;
 use self::connections::Connections;
 pub use self::options::{RedisConnection, RedisStoreOptions};
 use self::request::Request;
+use self::scan::Scan;
 use crate::core::clock::{Clock, Millis};
 use crate::core::error::StoreError;
 use crate::store::reach::Unreached;
@@ -78,8 +78,6 @@ return 1
 /// Longer rows do not pass through Lua, which copies them: they are set under a key of their own in the same packet, and the
 /// script renames that. From this length on it costs Redis less; with 6,000 bytes a third less, with 20,000 two thirds.
 const STAGED: usize = 1_024;
-/// Requested from each `SCAN` and removed by each `UNLINK`.
-const SCANNED: usize = 500;
 
 /// Keeps rows in Redis 6 or later (or Valkey): each a string under its prefix, with a time to live.
 ///
@@ -269,35 +267,6 @@ impl RedisStore {
         // If that fails, it goes when the row would have.
         drop(self.ask(&Request::of(command, None)).await);
     }
-
-    /// The nodes that hold keys: `None` is the single server.
-    async fn primaries(&self) -> Result<Vec<Option<SingleNodeRoutingInfo>>, StoreError> {
-        let Servers::Cluster(_) = self.servers else { return Ok(vec![None]) };
-        type Shard = (u16, u16, (String, u16));
-        let mut slots = cmd("CLUSTER");
-        slots.arg("SLOTS");
-        let slots: Vec<Vec<Value>> = self.query(slots).await?;
-        let mut nodes = Vec::new();
-        for mut slot in slots {
-            // Start, end, the primary (address, port, id, ..), its replicas.
-            if let Some(Value::Array(primary)) = slot.get_mut(2) {
-                primary.truncate(2);
-            }
-            slot.truncate(3);
-            let (_, _, (host, port)): Shard = read(Value::Array(slot))?;
-            let node = Some(SingleNodeRoutingInfo::ByAddress { host, port });
-            if !nodes.contains(&node) {
-                nodes.push(node);
-            }
-        }
-        Ok(nodes)
-    }
-
-    async fn scan(&self) -> Result<Scan, StoreError> {
-        let escape = |&byte: &u8| if b"*?[]\\".contains(&byte) { vec![b'\\', byte] } else { vec![byte] };
-        let pattern = [self.prefix.iter().flat_map(escape).collect(), b"*".to_vec()].concat();
-        Ok(Scan { nodes: self.primaries().await?, cursor: b"0".to_vec(), pattern })
-    }
 }
 
 /// A row that is set before the script runs which makes it the row.
@@ -313,36 +282,6 @@ struct Staged<'a> {
 fn add(command: &mut Cmd, pieces: &[&[u8]]) {
     let mut arg = command.writer_for_next_arg();
     pieces.iter().try_for_each(|piece| arg.write_all(piece)).expect("a command grows");
-}
-
-/// The names of all keys, some at a time.
-struct Scan {
-    nodes: Vec<Option<SingleNodeRoutingInfo>>,
-    cursor: Vec<u8>,
-    pattern: Vec<u8>,
-}
-
-impl Scan {
-    async fn next(&mut self, store: &RedisStore) -> Result<Option<HashSet<Vec<u8>>>, StoreError> {
-        let Some(node) = self.nodes.last().cloned() else { return Ok(None) };
-        let mut scan = cmd("SCAN");
-        scan.arg(&self.cursor).arg("MATCH").arg(&self.pattern).arg("COUNT").arg(SCANNED);
-        let (cursor, keys): (Vec<u8>, HashSet<Vec<u8>>) = match (node, &store.servers) {
-            (Some(node), Servers::Cluster(cluster)) => {
-                let answer = match cluster.connection().await {
-                    Ok(mut connection) => connection.route_command(scan, RoutingInfo::SingleNode(node)).await,
-                    Err(error) => Err(error),
-                };
-                read(answer.map_err(|error| store.failure(error))?)?
-            }
-            _ => store.query(scan).await?,
-        };
-        self.cursor = cursor;
-        if self.cursor == b"0" {
-            self.nodes.pop();
-        }
-        Ok(Some(keys))
-    }
 }
 
 #[async_trait]
@@ -414,7 +353,7 @@ impl Store for RedisStore {
     }
 
     async fn count(&self) -> Result<u64, StoreError> {
-        let (mut scan, mut count) = (self.scan().await?, 0);
+        let (mut scan, mut count) = (Scan::begin(self).await?, 0);
         let row_name_len = self.prefix.len() + (4 * ROW_KEY_LEN).div_ceil(3);
         while let Some(keys) = scan.next(self).await? {
             // What a connection that broke has left staged is no row.
@@ -424,7 +363,7 @@ impl Store for RedisStore {
     }
 
     async fn clear(&self) -> Result<(), StoreError> {
-        let mut scan = self.scan().await?;
+        let mut scan = Scan::begin(self).await?;
         while let Some(keys) = scan.next(self).await? {
             // One by one: a cluster's keys lie in different slots.
             for key in keys {
