@@ -10,8 +10,8 @@ use crate::core::envelope;
 use crate::core::error::ConfigError;
 
 const MAX_AGE: &str = "; Max-Age=";
-/// Room for `=` and `; Max-Age=34560000`.
-const MAX_AGE_ROOM: usize = 20;
+/// Room for `; Max-Age=34560000`: browsers keep no cookie for longer than 400 days.
+const MAX_AGE_ROOM: usize = MAX_AGE.len() + "34560000".len();
 /// A name longer than this leaves no room that is worth having.
 const MAX_NAME_BYTES: usize = 256;
 

@@ -166,6 +166,38 @@ async fn a_key_file_is_followed_by_every_process_within_the_interval() {
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1, "no draft is left behind");
 }
 
+/// A clock that was ahead and is set back does not keep the keys as they are until the time that it showed.
+#[actix_web::test]
+async fn a_key_file_is_followed_after_the_clock_was_set_back() {
+    let (folder, bed) = (Folder::new(), Bed::new());
+    let here = KeyRing::open_or_create(folder.keys()).unwrap();
+    let there = KeyRing::open(folder.keys()).unwrap().reload_every(MINUTE);
+    let other = on(&there, &bed);
+    bed.clock.advance(60 * MINUTE);
+    origin(&other, &Jar::default()).await;
+    bed.clock.set(start());
+    origin(&other, &Jar::default()).await;
+    here.rotate(key(2)).unwrap();
+    bed.clock.advance(MINUTE);
+    origin(&other, &Jar::default()).await;
+    assert_eq!(there.primary(), key(2).id());
+}
+
+/// Also of a revocation that was in the file before the process was there.
+#[actix_web::test]
+async fn a_key_is_revoked_for_whoever_reads_of_it_and_no_other_is() {
+    let (folder, bed) = (Folder::new(), Bed::new());
+    let ring = KeyRing::open_or_create(folder.keys()).unwrap();
+    let revoked = ring.primary();
+    let stolen = on(&ring, &bed).logged_in().await;
+    let stranger = on(&KeyRing::new(key(9)), &bed).logged_in().await;
+    ring.rotate(key(2)).unwrap();
+    ring.revoke(revoked).unwrap();
+    let later = on(&KeyRing::open(folder.keys()).unwrap(), &bed);
+    assert_eq!(origin(&later, &stolen).await, Origin::Rejected(Rejection::RevokedKey(revoked)));
+    assert_eq!(origin(&later, &stranger).await, Origin::Rejected(Rejection::UnknownKey(key(9).id())));
+}
+
 #[actix_web::test]
 async fn unknown_keys_make_it_look_once_per_interval_however_many_come() {
     #[derive(Debug)]

@@ -39,7 +39,7 @@ impl Server {
 
     /// One that may not answer yet.
     fn bare(more: &[&str]) -> Self {
-        let port = StdListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let folder = std::env::temp_dir().join(format!("sealed-session-redis-{port}"));
         std::fs::create_dir_all(&folder).unwrap();
         let process = Command::new("redis-server")
@@ -79,6 +79,13 @@ impl Drop for Server {
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// One that nobody else is given before the server has it, neither a connection of a client nor who asks for any port: those have
+/// ports from 32768 on.
+fn free_port() -> u16 {
+    let is_free = |port: &u16| StdListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| rand::random_range(10_000..32_768)).find(is_free).unwrap()
 }
 
 fn key(n: u16) -> RowKey {
@@ -355,7 +362,7 @@ async fn a_primary_that_became_a_replica_is_left_for_the_one_at_its_address() {
 async fn slots_that_move_while_rows_are_written_lose_nothing() {
     let mut nodes = Vec::new();
     for _ in 0..3 {
-        let bus = StdListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string();
+        let bus = free_port().to_string();
         let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "5000"];
         nodes.push(Server::start(&options).await);
     }

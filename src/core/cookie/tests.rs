@@ -218,6 +218,18 @@ fn set(config: &CookieConfig, secure: bool, max_age: Option<i64>) -> String {
 }
 
 #[test]
+fn a_line_has_room_for_its_bytes_and_no_more() {
+    let writer = CookieWriter::new(&config());
+    for max_age in [None, Some(0), Some(9), Some(10), Some(34_560_000)] {
+        let line = writer.set(true, max_age, 2, |out| out.push(b'v')).line;
+        assert_eq!(line.capacity(), line.len(), "{max_age:?}");
+        assert!(line.len() <= writer.line_len(true, 2), "{max_age:?}");
+    }
+    let longest = writer.set(true, Some(34_560_000), 2, |out| out.push(b'v')).line;
+    assert_eq!(longest.len(), writer.line_len(true, 2));
+}
+
+#[test]
 fn the_written_lines_carry_the_configured_attributes_and_removal_carries_the_same() {
     let bare = CookieConfig { http_only: false, secure: Secure::Never, ..config() };
     let full = CookieConfig {

@@ -293,7 +293,13 @@ fn what_is_nested_too_deeply_to_be_read_is_refused_when_it_is_written() {
 
     let mut deep = json!(1);
     for depth in 1..=300 {
-        deep = if depth % 2 == 0 { json!([deep]) } else { json!({ "a": deep }) };
+        // Up to 15 items and more than that begin with different bytes.
+        let mut items = |n| (1..n).map(Json::from).chain([deep.take()]).collect();
+        deep = match depth % 3 {
+            0 => Json::Array(items(1)),
+            1 => Json::Array(items(16)),
+            _ => json!({ "a": deep }),
+        };
         match encode(&deep) {
             Ok(bytes) => {
                 assert!(depth <= 127, "{depth}");
