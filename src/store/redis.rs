@@ -8,7 +8,8 @@ mod scan;
 
 use std::fmt;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::aio::{ConnectionManager, MultiplexedConnection};
@@ -35,31 +36,33 @@ const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
 /// Writes a row if what is expected is there; the later expiry stays. A small row fits even into a full server, because
 /// Redis no longer checks for room once a script has deleted something. Lua does no more than it must: mostly neither
 /// revision nor expiry has changed, and one comparison tells. Arguments: the row, milliseconds until it expires, expected
-/// revision and the new expiry or "". With a second key, the row is what that key holds, which then is the row's.
+/// revision and the new expiry or "". With a second key the row is what that key holds: it is renamed, or deleted where
+/// something else is there; the answer 2 is that it cannot be renamed.
 const WRITE: &str = r"
-local head, left, later = redis.call('GETRANGE', KEYS[1], 0, 23), ARGV[2], 0
+local head, left, later = redis.pcall('GETRANGE', KEYS[1], 0, 23), ARGV[2], 0
 if head ~= ARGV[3] then
-  if #head ~= 24 or string.sub(head, 1, 16) ~= string.sub(ARGV[3], 1, 16) then
+  if head.err or #head ~= 24 or string.sub(head, 1, 16) ~= string.sub(ARGV[3], 1, 16) then
     if KEYS[2] then redis.call('DEL', KEYS[2]) end
-    return 0
+    return head.err and head or 0
   end
   later = struct.unpack('>i8', head, 17) - struct.unpack('>i8', ARGV[3], 17)
   if later > 0 then left = left + later end
 end
 if KEYS[2] then
-  redis.call('RENAME', KEYS[2], KEYS[1])
-  if later > 0 then redis.call('PEXPIRE', KEYS[1], left) end
-elseif tonumber(left) <= 0 then
+  if redis.call('PEXPIRE', KEYS[2], left) == 0 then return redis.error_reply('NOSTAGE it is gone') end
+  if later > 0 then redis.call('SETRANGE', KEYS[2], 16, string.sub(head, 17)) end
+  return redis.pcall('RENAME', KEYS[2], KEYS[1]).err and 2 or 1
+end
+if tonumber(left) <= 0 then
   redis.call('DEL', KEYS[1])
   return 1
-else
-  local set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
-  if set.err and #ARGV[1] <= 152 then
-    redis.call('DEL', KEYS[1])
-    set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
-  end
-  if set.err then return set end
 end
+local set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
+if set.err and #ARGV[1] <= 152 then
+  redis.call('DEL', KEYS[1])
+  set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
+end
+if set.err then return set end
 if later > 0 then redis.call('SETRANGE', KEYS[1], 16, string.sub(head, 17)) end
 return 1
 ";
@@ -75,14 +78,19 @@ if tonumber(ARGV[3]) > 0 and struct.unpack('>i8', ARGV[2]) > struct.unpack('>i8'
 end
 return 1
 ";
-/// Longer rows do not pass through Lua, which copies them: they are set under a key of their own in the same packet, and the
-/// script renames that. From this length on it costs Redis less; with 6,000 bytes a third less, with 20,000 two thirds.
+/// Longer rows do not pass through Lua, which copies them. They are staged: set under a key of their own, sent together with
+/// the script, which renames that. From this length on it costs Redis less: with 6,000 bytes half as much.
 const STAGED: usize = 1_024;
+/// For so long nothing is staged after a server has refused it.
+const NOT_STAGED: Duration = Duration::from_secs(60);
+/// For how many milliseconds a row is staged at most: one that a broken connection leaves is gone then.
+const STAGE: i64 = 60_000;
 
 /// Keeps rows in Redis 6 or later (or Valkey): each a string under its prefix, with a time to live.
 ///
 /// One round trip for a read, one for a write: compare-and-set is a Lua script of two commands. On a single server a row of
-/// more than 1 KiB does not go through Lua, but into a key beside the row's, which the script renames. Each runtime, such as
+/// more than 1 KiB does not go through Lua, but into a key beside the row's, which the script renames; where the server refuses
+/// that, through Lua all the same, and the log says so. Each runtime, such as
 /// each worker of actix-web, has one connection, which its requests share. It is replaced when it breaks, by the next
 /// request, and when the server has become a replica. [`connect_lazy`](Self::connect_lazy) starts even while the server
 /// is down.
@@ -126,8 +134,8 @@ pub struct RedisStore {
     prefix: Vec<u8>,
     write: Script,
     extend: Script,
-    /// Whether large rows may be set beside their key first.
-    may_stage: AtomicBool,
+    /// From when on large rows are staged, after the server has refused one.
+    stages_from: Mutex<OffsetDateTime>,
     clock: Box<dyn Clock>,
 }
 
@@ -172,8 +180,8 @@ impl RedisStore {
         Millis::of(expires_at).minus(Millis::of(self.clock.now())).0
     }
 
-    /// Adds the name of the key where this revision of a row is set before it is the row. What is in braces is what decides
-    /// where a key is, if its server is part of a cluster.
+    /// Adds the name of the key where this revision of a row is staged. The row's name is in braces, so that a server that is
+    /// part of a cluster has both keys in one slot, unless the prefix has a brace without its pair.
     fn stage_name(&self, key: &RowKey, revision: &Revision, command: &mut Cmd) {
         let mut name = command.writer_for_next_arg();
         let mut pieces = [&self.prefix, &b"{"[..], &self.prefix].into_iter();
@@ -243,29 +251,38 @@ impl RedisStore {
     }
 
     /// The command that sets a row under its revision's name.
-    fn stage(&self, key: &RowKey, Staged { revision, row, left }: Staged<'_>) -> Cmd {
+    fn stage(&self, key: &RowKey, Staged { revision, row }: Staged<'_>) -> Cmd {
         let len = row.iter().map(|piece| piece.len()).sum::<usize>();
         let mut set = Cmd::with_capacity(5, self.prefix.len() + 4 * ROW_KEY_LEN + len);
         set.arg("SET");
         self.stage_name(key, revision, &mut set);
         add(&mut set, row);
-        set.arg("PX").arg(left);
+        set.arg("PX").arg(STAGE);
         set
     }
 
-    /// Whether a row of this length is staged: in a cluster it is not, because both names would have to stay on one node while
-    /// their slot moves.
-    fn stages(&self, len: usize) -> bool {
-        len > STAGED && !matches!(self.servers, Servers::Cluster(_)) && self.may_stage.load(Relaxed)
+    /// Whether a row of this length, that lives for so long, is staged. In a cluster it is not, because both names would have
+    /// to stay on one node while their slot moves.
+    fn stages(&self, len: usize, milliseconds: i64) -> bool {
+        len > STAGED
+            && milliseconds > STAGE
+            && !matches!(self.servers, Servers::Cluster(_))
+            && self.clock.now() >= *self.stages_from.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes away what was staged where it cannot become the row, and stages nothing from now on.
-    async fn unstage(&self, key: &RowKey, revision: &Revision) {
-        self.may_stage.store(false, Relaxed);
+    /// Takes away what was staged where it cannot become the row, and stages nothing for a while.
+    async fn unstage(&self, key: &RowKey, revision: &Revision, why: &str) {
         let mut command = cmd("UNLINK");
         self.stage_name(key, revision, &mut command);
-        // If that fails, it goes when the row would have.
+        // If that fails, it is gone in a minute.
         drop(self.ask(&Request::of(command, None)).await);
+        *self.stages_from.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.now() + NOT_STAGED;
+        tracing::warn!(
+            target: "sealed_session",
+            why,
+            "Redis does not rename a key, so large rows go through a script, which takes it longer; \
+             permit RENAME, and keep keys of one slot together"
+        );
     }
 }
 
@@ -274,8 +291,6 @@ impl RedisStore {
 struct Staged<'a> {
     revision: &'a Revision,
     row: &'a [&'a [u8]],
-    /// Milliseconds until it expires.
-    left: &'a str,
 }
 
 /// Adds an argument that is in pieces.
@@ -315,15 +330,21 @@ impl Store for RedisStore {
             Expected::Absent => &[],
             Expected::At(revision) => &[revision.as_bytes(), &expires_at],
         };
-        let text = milliseconds.to_string();
-        let left: &[&[u8]] = &[text.as_bytes()];
-        if milliseconds > 0 && self.stages(row.data.len()) {
-            let staged = Staged { revision: &row.revision, row: &stored, left: &text };
+        let left = milliseconds.to_string();
+        let left: &[&[u8]] = &[left.as_bytes()];
+        if self.stages(row.data.len(), milliseconds) {
+            let staged = Staged { revision: &row.revision, row: &stored };
             let answer = self.run(&self.write, WRITE, key, Some(staged), &[&[], left, head]).await;
-            if !answer.as_ref().is_err_and(refuses_stages) {
-                return self.outcome(answer).map(written);
+            match &answer {
+                Ok(Value::Int(2)) => {
+                    self.unstage(key, &row.revision, "it is not permitted, or unknown").await
+                }
+                Err(error) if refuses_stages(error) => {
+                    self.unstage(key, &row.revision, &error.to_string()).await;
+                }
+                Err(error) if says(error, "NOSTAGE") => {}
+                _ => return self.outcome(answer).map(written),
             }
-            self.unstage(key, &row.revision).await;
         }
         let answer = self.run(&self.write, WRITE, key, None, &[&stored, left, head]).await;
         self.outcome(answer).map(written)
@@ -404,10 +425,10 @@ fn says(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code) || error.detail().is_some_and(|text| text.contains(code))
 }
 
-/// Whether a server does not let a staged row become the row: its user may not rename, it is part of a cluster or behind a
-/// proxy that has the two keys in different places.
+/// Whether a server runs no script over a row's key and the one beside it, because they are in different slots, or its user
+/// may use only the one.
 fn refuses_stages(error: &RedisError) -> bool {
-    ["CROSSSLOT", "NOPERM", "no such key", "can't run this command"].iter().any(|said| says(error, said))
+    says(error, "CROSSSLOT") || says(error, "NOPERM")
 }
 
 /// The store's error for a Redis error; `at` is the server concerned.
@@ -423,7 +444,7 @@ fn failure(error: RedisError, at: Option<&str>) -> StoreError {
         })
     } else {
         StoreError::Unavailable(match at {
-            Some(at) if !matches!(error.kind(), ErrorKind::Server(_)) => {
+            Some(at) if error.code().is_none() => {
                 Unreached::new(format!("no connection to {at}"), error).into()
             }
             _ => error.into(),

@@ -263,7 +263,7 @@ async fn who_extends_a_row_after_somebody_else_who_failed_there_reads_it_once() 
     assert_eq!(spy.calls(), ["write", "extend", "load", "load", "extend"], "one look is the writer's own");
 }
 
-/// By a clock that stands still while anybody works, so that it does not depend on how fast the machine is.
+/// Time passes only while everybody waits, so the test does not depend on how fast the machine is.
 #[tokio::test(start_paused = true)]
 async fn two_nodes_that_are_hot_at_one_row_let_one_another_in() {
     // One node's visits alone would take longer than the other one waits.

@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
+use sealed_session::ManualClock;
 use sealed_session::store::{
     Expected, NewRow, ROW_KEY_LEN, RedisStore, RedisStoreOptions, Revision, RowKey, Store, StoreError,
     Written,
 };
 use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -67,11 +69,22 @@ impl Server {
         command.query_async(&mut self.connection().await?).await
     }
 
+    /// A cluster of this node alone.
+    async fn form_cluster(&self) {
+        self.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
+        while !self.says(&["CLUSTER", "INFO"], "cluster_state:ok").await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn says(&self, words: &[&str], section: &str) -> bool {
         let answer = self.ask(words).await.unwrap();
         redis::from_redis_value::<String>(answer).unwrap().contains(section)
     }
 }
+
+/// An entry of the slow log: among other things the words of a command, each cut after 128 bytes.
+type Ran = (u64, u64, u64, Vec<Vec<u8>>, String, String);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -81,8 +94,7 @@ impl Drop for Server {
     }
 }
 
-/// One that nobody else is given before the server has it, neither a connection of a client nor who asks for any port: those have
-/// ports from 32768 on.
+/// A port below those that connections and whoever asks for any port are given, which begin at 32768.
 fn free_port() -> u16 {
     let is_free = |port: &u16| StdListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| rand::random_range(10_000..32_768)).find(is_free).unwrap()
@@ -123,10 +135,14 @@ async fn what_is_no_row_is_corrupt_and_not_absent_and_stays() {
         assert!(matches!(store.load(&key).await, Err(StoreError::Corrupt(_))), "{words:?}");
         let foreign =
             |answer: Result<bool, StoreError>| matches!(answer, Ok(false) | Err(StoreError::Corrupt(_)));
-        for expected in [Expected::Absent, Expected::At(revision)] {
-            let written = put(&store, &key, b"data", expected).await;
-            assert!(foreign(written.map(|written| written.is_some())), "{words:?}");
+        for data in [&b"data"[..], &LARGE] {
+            for expected in [Expected::Absent, Expected::At(revision)] {
+                let written = put(&store, &key, data, expected).await;
+                assert!(foreign(written.map(|written| written.is_some())), "{words:?}");
+            }
         }
+        let beside = server.ask(&["KEYS", "{*"]).await.unwrap();
+        assert_eq!(beside, redis::Value::Array(Vec::new()), "nothing is left there");
         assert!(foreign(store.extend(&key, revision, in_hours(2)).await), "{words:?}");
         assert!(matches!(store.load(&key).await, Err(StoreError::Corrupt(_))), "{words:?}");
         assert!(store.delete(&key).await.unwrap());
@@ -191,7 +207,7 @@ async fn time_to_live_and_expiry_move_together_and_nothing_left_is_no_row() {
     for gone in [&b"gone"[..], &LARGE] {
         let past = NewRow { data: gone, revision: first, expires_at: OffsetDateTime::now_utc() - HOUR };
         assert_eq!(store.write(&key(2), past, Expected::Absent).await.unwrap(), Written::Done);
-        assert_eq!(store.count().await.unwrap(), 1);
+        assert_eq!(server.ask(&["DBSIZE"]).await.unwrap(), redis::Value::Int(1));
     }
 }
 
@@ -214,7 +230,6 @@ async fn what_is_staged_is_no_row_and_does_not_stay() {
     let name = format!("session:{}", key(1));
     assert_eq!(keys().await, [name.as_str()]);
     // Each under a name of its own: another's could come between the two commands of one.
-    type Ran = (u64, u64, u64, Vec<Vec<u8>>, String, String);
     let ran: Vec<Ran> =
         redis::from_redis_value(server.ask(&["SLOWLOG", "GET", "-1"]).await.unwrap()).unwrap();
     let sets = ran.iter().map(|(_, _, _, words, ..)| words).filter(|words| words[0] == b"SET");
@@ -237,9 +252,8 @@ async fn of_many_large_writes_at_once_none_is_lost() {
     let server = Server::start(&[]).await;
     let mut writers = Vec::new();
     for writer in 0..8 {
-        let client = redis::Client::open(server.url()).unwrap();
-        let connection = client.get_multiplexed_async_connection().await.unwrap();
-        let store = RedisStore::from_connection(connection);
+        let patient = RedisStoreOptions::new().timeout(Duration::from_secs(60));
+        let store = patient.connect(&server.url()).await.unwrap();
         writers.push(tokio::spawn(async move {
             for _ in 0..20 {
                 loop {
@@ -293,6 +307,18 @@ async fn a_full_server_refuses_new_rows_and_takes_what_ends_sessions() {
     let again = put(&store, &present, &large, Expected::At(at)).await;
     assert!(matches!(again, Err(StoreError::Full(_))), "{again:?}");
     assert_eq!(store.load(&present).await.unwrap().unwrap().revision, at, "and what was there is there");
+    // A refusal is an answer, for which no connection is given up, however old.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let connections = async || -> u64 {
+        let stats: String = redis::from_redis_value(server.ask(&["INFO", "stats"]).await.unwrap()).unwrap();
+        let count = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        count.unwrap().parse().unwrap()
+    };
+    let before = connections().await;
+    for _ in 0..3 {
+        assert!(matches!(put(&store, &present, &large, Expected::At(at)).await, Err(StoreError::Full(_))));
+    }
+    assert_eq!(connections().await, before + 1, "that of the question");
 
     assert!(store.extend(&present, at, in_hours(2)).await.unwrap(), "no more room is needed for it");
     let until = store.load(&present).await.unwrap().unwrap().expires_at;
@@ -476,6 +502,7 @@ async fn the_documented_permissions_are_enough() {
     let first = put(&store, &key(1), &LARGE, Expected::Absent).await.unwrap().unwrap();
     let second = put(&store, &key(1), &LARGE, Expected::At(first)).await.unwrap().unwrap();
     assert_eq!(put(&store, &key(1), &LARGE, Expected::At(first)).await.unwrap(), None);
+    assert!(server.says(&["INFO", "commandstats"], "cmdstat_rename:calls=2,").await);
     assert!(store.extend(&key(1), second, in_hours(2)).await.unwrap());
     put(&store, &key(1), b"ended", Expected::At(second)).await.unwrap().unwrap();
     assert!(store.delete(&key(1)).await.unwrap());
@@ -485,38 +512,109 @@ async fn the_documented_permissions_are_enough() {
     assert!(store.load(&key(2)).await.unwrap().is_none());
 }
 
-/// Where the two keys cannot be brought together, large rows are written all the same.
+/// Where the two keys cannot be brought together, large rows are written all the same, and nothing stays beside them.
 #[tokio::test]
 async fn a_server_that_refuses_what_is_staged_gets_the_row_through_the_script() {
-    let server = Server::start(&["--slowlog-log-slower-than", "0", "--slowlog-max-len", "1000"]).await;
     let permitted = "+get +getrange +set +setrange +pexpire +del +unlink +eval +evalsha +scan";
-    let mut user = vec!["ACL", "SETUSER", "app", "on", ">secret", "~session:*"];
-    user.extend(permitted.split(' '));
-    server.ask(&user).await.unwrap();
-    let url = server.url().replace("redis://", "redis://app:secret@");
-    let store = RedisStore::connect(&url).await.unwrap();
-    let mut at = Expected::Absent;
-    for _ in 0..3 {
+    let all = "+@all -rename";
+    // In a prefix like this the brace of the row's name is not the first.
+    let apart = ["--cluster-enabled", "yes", "--cluster-port"];
+    for (options, permissions, keys, prefix) in [
+        (&[][..], permitted, "~session:*", "session:"),
+        (&[], all, "~session:*", "session:"),
+        (&[], "+@all", "~session:[A-Za-z]*", "session:"),
+        (&["--rename-command", "RENAME", ""], "+@all", "~*", "session:"),
+        (&apart, "+@all", "~*", "a}b:"),
+    ] {
+        let bus = free_port().to_string();
+        let mut options =
+            [&["--slowlog-log-slower-than", "0", "--slowlog-max-len", "1000"], options].concat();
+        if options.contains(&"--cluster-port") {
+            options.push(&bus);
+        }
+        let server = Server::start(&options).await;
+        if options.contains(&"--cluster-port") {
+            server.form_cluster().await;
+        }
+        let mut user = vec!["ACL", "SETUSER", "app", "on", ">secret", keys];
+        user.extend(permissions.split(' '));
+        server.ask(&user).await.unwrap();
+        let url = server.url().replace("redis://", "redis://app:secret@");
+        let clock = ManualClock::at(OffsetDateTime::now_utc());
+        let options = RedisStoreOptions::new().prefix(prefix).clock(clock.clone());
+        let store = options.connect(&url).await.unwrap();
+        let mut at = Expected::Absent;
+        for _ in 0..3 {
+            at = Expected::At(put(&store, &key(1), &LARGE, at).await.unwrap().unwrap());
+        }
+        assert_eq!(store.load(&key(1)).await.unwrap().unwrap().data, LARGE, "{permissions}");
+        let there: Vec<String> = redis::from_redis_value(server.ask(&["KEYS", "*"]).await.unwrap()).unwrap();
+        assert_eq!(there, [format!("{prefix}{}", key(1))], "{permissions}");
+        let staged = async || {
+            let ran = server.ask(&["SLOWLOG", "GET", "-1"]).await.unwrap();
+            let ran: Vec<Ran> = redis::from_redis_value(ran).unwrap();
+            let beside = format!("{prefix}{{");
+            ran.iter().filter(|ran| ran.3[0] == b"SET" && ran.3[1].starts_with(beside.as_bytes())).count()
+        };
+        let before = staged().await;
+        assert!(before <= 2, "by hash, and perhaps by text, and then no more: {before}");
+        clock.advance(Duration::from_secs(60));
         at = Expected::At(put(&store, &key(1), &LARGE, at).await.unwrap().unwrap());
+        put(&store, &key(1), &LARGE, at).await.unwrap().unwrap();
+        // What is refused at once does not get as far as the log.
+        let tried = usize::from(!keys.contains('['));
+        assert_eq!(staged().await, before + tried, "{permissions}");
     }
-    assert_eq!(store.load(&key(1)).await.unwrap().unwrap().data, LARGE);
-    let keys: Vec<String> = redis::from_redis_value(server.ask(&["KEYS", "*"]).await.unwrap()).unwrap();
-    assert_eq!(keys, [format!("session:{}", key(1))]);
-    type Ran = (u64, u64, u64, Vec<Vec<u8>>, String, String);
-    let ran: Vec<Ran> =
-        redis::from_redis_value(server.ask(&["SLOWLOG", "GET", "-1"]).await.unwrap()).unwrap();
-    let staged = ran.iter().filter(|ran| ran.3[0] == b"SET" && ran.3[1].starts_with(b"session:{")).count();
-    assert_eq!(staged, 2, "by hash and by text, and then never again");
+}
+
+/// What was staged may be gone when the script comes: that row is written through the script, and the next one is staged again.
+#[tokio::test]
+async fn what_is_gone_before_it_is_the_row_is_written_through_the_script() {
+    let server = Server::start(&[]).await;
+    let (listener, goes) =
+        (TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), Arc::new(AtomicBool::new(false)));
+    let url = format!("redis://{}/", listener.local_addr().unwrap());
+    let (port, is_to_go) = (server.port, Arc::clone(&goes));
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut redis = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        redis.set_nodelay(true).unwrap();
+        let ((mut asks, mut hears), (mut answers, mut takes)) = (client.split(), redis.split());
+        let asking = async {
+            let mut packet = vec![0; 1 << 16];
+            loop {
+                let len = asks.read(&mut packet).await.unwrap();
+                let lasts = b"$5\r\n60000\r\n";
+                let rest = match packet[..len].windows(lasts.len()).position(|bytes| bytes == lasts) {
+                    Some(at) if is_to_go.load(Ordering::SeqCst) => {
+                        takes.write_all(&packet[..at]).await.unwrap();
+                        takes.write_all(b"$1\r\n1\r\n").await.unwrap();
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        &packet[at + lasts.len()..len]
+                    }
+                    _ => &packet[..len],
+                };
+                takes.write_all(rest).await.unwrap();
+            }
+        };
+        tokio::select! { () = asking => {}, _ = tokio::io::copy(&mut answers, &mut hears) => {} }
+    });
+    let store = RedisStore::connect(&url).await.unwrap();
+    let mut at = put(&store, &key(1), &LARGE, Expected::Absent).await.unwrap().unwrap();
+    for (gone, renamed) in [(true, 1), (false, 2), (true, 2), (false, 3)] {
+        goes.store(gone, Ordering::SeqCst);
+        at = put(&store, &key(1), &LARGE, Expected::At(at)).await.unwrap().unwrap();
+        let count = format!("cmdstat_rename:calls={renamed},");
+        assert!(server.says(&["INFO", "commandstats"], &count).await, "{count}");
+    }
 }
 
 /// A node of a cluster, spoken to as if it were alone, runs a script only over keys of one slot.
 #[tokio::test]
 async fn what_is_staged_is_in_the_slot_of_its_row() {
-    let server = Server::start(&["--cluster-enabled", "yes"]).await;
-    server.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
-    while !server.says(&["CLUSTER", "INFO"], "cluster_state:ok").await {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let server =
+        Server::start(&["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()]).await;
+    server.form_cluster().await;
     for prefix in ["session:", "{shop}:session:"] {
         let store = RedisStoreOptions::new().prefix(prefix).connect(&server.url()).await.unwrap();
         server.ask(&["CONFIG", "RESETSTAT"]).await.unwrap();

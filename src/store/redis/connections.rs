@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, ErrorKind, RedisResult, Value};
+use redis::{Client, RedisResult, Value};
 use tokio::runtime::{Handle, Id};
 
 use super::request::{Request, is_unanswered};
@@ -66,7 +66,7 @@ impl Connections {
             Err(error) if error.is_timeout() && here.has_answered() => here.leave(&self.made),
             // It retries by itself, and would give the next request that outcome, however old the outcome and however
             // young the connection.
-            Err(error) if !matches!(error.kind(), ErrorKind::Server(_)) => {
+            Err(error) if error.code().is_none() => {
                 here.leave(&self.made);
                 self.leave();
             }

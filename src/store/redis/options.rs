@@ -7,6 +7,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnecti
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, Script};
+use time::OffsetDateTime;
 
 use super::cluster::Cluster;
 use super::connections::Connections;
@@ -189,7 +190,7 @@ impl RedisStoreOptions {
             prefix: self.prefix.into_bytes(),
             write: Script::new(WRITE),
             extend: Script::new(EXTEND),
-            may_stage: true.into(),
+            stages_from: OffsetDateTime::UNIX_EPOCH.into(),
             clock: self.clock,
         }
     }

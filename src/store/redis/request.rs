@@ -24,16 +24,13 @@ impl Request {
         }
     }
 
-    /// The answer of the last command; an error of any.
+    /// The answer of the last command, which tells what has become of the other one.
     pub(super) async fn on(&self, connection: &mut impl ConnectionLike) -> RedisResult<Value> {
         match self {
             Self::One(command) => connection.req_packed_command(command).await?.extract_error(),
             Self::Two(both) => {
-                let mut last = Value::Nil;
-                for answer in connection.req_packed_commands(both, 0, 2).await? {
-                    last = answer.extract_error()?;
-                }
-                Ok(last)
+                let answers = connection.req_packed_commands(both, 0, 2).await?;
+                answers.into_iter().last().unwrap_or(Value::Nil).extract_error()
             }
         }
     }
