@@ -111,7 +111,7 @@ async fn a_revoked_key_opens_nothing_is_counted_apart_and_nobody_else_notices() 
     assert_eq!(reply.set_cookie(), None, "the browser may have a newer cookie by now");
     assert_eq!(bed.rejections(), [Rejection::RevokedKey(key(1).id())]);
     assert_eq!(origin(&bed, &other).await, Origin::Resumed);
-    let reply = bed.visit(&mut other, |session| session.insert("n", 1).unwrap()).await;
+    let reply = bed.visit(&mut other, |session| session.insert("other", 1).unwrap()).await;
     assert!(reply.set_cookie().is_some());
     assert_eq!(states(ring)[1], (key(1).id(), KeyState::Revoked));
     // It does not come back by mistake.
