@@ -337,7 +337,12 @@ impl Store for RedisStore {
             let answer = self.run(&self.write, WRITE, key, Some(staged), &[&[], left, head]).await;
             match &answer {
                 Ok(Value::Int(2)) => {
-                    self.unstage(key, &row.revision, "it is not permitted, or unknown").await
+                    self.unstage(
+                        key,
+                        &row.revision,
+                        "RENAME failed in the script: no permission, or another name for it",
+                    )
+                    .await
                 }
                 Err(error) if refuses_stages(error) => {
                     self.unstage(key, &row.revision, &error.to_string()).await;
