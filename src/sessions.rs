@@ -104,9 +104,14 @@ pub(crate) enum Opening {
     Referenced(Box<Reference>),
 }
 
-/// The cookie that was chosen.
+/// The cookie that was chosen, until the store has answered.
 pub(crate) struct Reference {
     candidate: Candidate,
+    circumstances: Circumstances,
+}
+
+/// What there is to know of a chosen cookie beside what is in it.
+struct Circumstances {
     /// The device key that it is to get.
     heals: Option<Arc<DeviceKey>>,
     brought: Brought,
@@ -229,7 +234,7 @@ impl Sessions {
     /// Like [`load`](Self::load), as far as possible without waiting.
     pub(crate) fn open<H: AsRef<[u8]>>(&self, cookie_headers: impl IntoIterator<Item = H>) -> Opening {
         let now = self.now();
-        self.take(self.find(cookie_headers, now), now, By::Itself)
+        self.take(&mut self.find(cookie_headers, now), now, By::Itself)
     }
 
     /// What there is among the cookies.
@@ -246,7 +251,7 @@ impl Sessions {
     }
 
     /// The session of what was found.
-    fn take(&self, mut found: Found, now: Millis, by: By) -> Opening {
+    fn take(&self, found: &mut Found, now: Millis, by: By) -> Opening {
         let mut verdict = DeviceVerdict::Fine;
         if let (Some(device), Some(Ok(candidate))) = (&self.core.device, &found.outcome) {
             let judge = |header: &Header| device.judge(header, &found.proofs, now);
@@ -259,37 +264,44 @@ impl Sessions {
         self.take_as(verdict, found, now, by)
     }
 
-    /// The same, with the device's verdict known.
-    pub(crate) fn take_as(&self, verdict: DeviceVerdict, found: Found, now: Millis, by: By) -> Opening {
-        let Found { outcome, cookies, live, besides, ambiguous, .. } = found;
-        let brought = Brought { cookies, besides, by };
-        match (outcome, verdict) {
-            (Some(Ok(candidate)), DeviceVerdict::Unproven(key)) => {
-                Opening::Ready(self.unproven(candidate, key, brought, now))
+    /// The same, with the device's verdict known. What was found is large, so it is moved no more often than it has to be.
+    pub(crate) fn take_as(&self, verdict: DeviceVerdict, found: &mut Found, now: Millis, by: By) -> Opening {
+        let brought = Brought { cookies: found.cookies, besides: found.besides.take(), by };
+        let Some(outcome) = found.outcome.take() else {
+            let state = State::new(Origin::New, &self.core.limits.terms, now);
+            return Opening::Ready(self.session(state, brought));
+        };
+        let candidate = match outcome {
+            Ok(candidate) => candidate,
+            Err(Refusal { reason, id, removable }) => {
+                let remove = removable && found.cookies == 1;
+                return Opening::Ready(self.reject((reason, id), remove, brought, now));
             }
-            (Some(Ok(candidate)), verdict) => {
-                let known = self.core.known(&candidate, now);
-                let heals = if let DeviceVerdict::Heals(key) = verdict { Some(key) } else { None };
-                let reference = Reference { candidate, heals, brought, live, ambiguous, now };
-                match (known, reference.candidate.header.place, &self.core.rows) {
-                    (Known::Bound, ..) if by != By::Device && reference.heals.is_none() => {
-                        let Reference { candidate, brought, now, .. } = reference;
-                        Opening::Ready(self.unproven(candidate, None, brought, now))
-                    }
-                    (Known::Revoked, ..) => Opening::Ready(self.refuse(reference, Rejection::Revoked)),
-                    (Known::Fine, Place::Cookie, _) => Opening::Ready(self.resume(reference, None)),
-                    (_, Place::Store, None) => Opening::Ready(self.refuse(reference, Rejection::Missing)),
-                    (Known::Unknown | Known::Bound, ..) | (_, Place::Store, _) => {
-                        Opening::Referenced(Box::new(reference))
-                    }
-                }
+        };
+        let heals = match verdict {
+            DeviceVerdict::Unproven(key) => {
+                return Opening::Ready(self.unproven(candidate, key, brought, now));
             }
-            (Some(Err(Refusal { reason, id, removable })), _) => {
-                Opening::Ready(self.reject((reason, id), removable && cookies == 1, brought, now))
+            DeviceVerdict::Heals(key) => Some(key),
+            DeviceVerdict::Fine => None,
+        };
+        let known = self.core.known(&candidate, now);
+        if matches!(known, Known::Bound) && by != By::Device && heals.is_none() {
+            return Opening::Ready(self.unproven(candidate, None, brought, now));
+        }
+        let place = candidate.header.place;
+        let circumstances =
+            Circumstances { heals, brought, live: found.live, ambiguous: found.ambiguous, now };
+        match (known, place, &self.core.rows) {
+            (Known::Revoked, ..) => {
+                Opening::Ready(self.refuse(&candidate, circumstances, Rejection::Revoked))
             }
-            (None, _) => {
-                let state = State::new(Origin::New, &self.core.limits.terms, now);
-                Opening::Ready(self.session(state, brought))
+            (Known::Fine, Place::Cookie, _) => Opening::Ready(self.resume(candidate, circumstances, None)),
+            (_, Place::Store, None) => {
+                Opening::Ready(self.refuse(&candidate, circumstances, Rejection::Missing))
+            }
+            (Known::Unknown | Known::Bound, ..) | (_, Place::Store, _) => {
+                Opening::Referenced(Box::new(Reference { candidate, circumstances }))
             }
         }
     }
@@ -302,10 +314,10 @@ impl Sessions {
         cookie_headers: impl IntoIterator<Item = H>,
     ) -> Option<Opening> {
         let now = self.now();
-        let found = self.find(cookie_headers, now);
+        let mut found = self.find(cookie_headers, now);
         let Core { limits, guard, .. } = &*self.core;
         let Some(Foreign { reason, origin, host }) = guard.foreign(head) else {
-            return Some(self.take(found, now, By::Middleware));
+            return Some(self.take(&mut found, now, By::Middleware));
         };
         let named = found
             .outcome
@@ -322,8 +334,8 @@ impl Sessions {
         Some(Opening::Ready(self.session(state, Brought::default())))
     }
 
-    fn resume(&self, reference: Reference, row: Option<LiveRow>) -> Session {
-        let Reference { candidate, heals, brought, live, ambiguous, now } = reference;
+    fn resume(&self, candidate: Candidate, circumstances: Circumstances, row: Option<LiveRow>) -> Session {
+        let Circumstances { heals, brought, live, ambiguous, now } = circumstances;
         let Candidate { mut header, entries, due, key_id, retired_key } = candidate;
         let device = heals.map(Device::Bound);
         let id = header.id;
@@ -356,8 +368,8 @@ impl Sessions {
 
     /// A session that the store says is over. A late response to an older cookie must not remove a newer one, so the
     /// cookie stays in the browser.
-    fn refuse(&self, reference: Reference, reason: Rejection) -> Session {
-        let Reference { candidate, mut brought, now, .. } = reference;
+    fn refuse(&self, candidate: &Candidate, circumstances: Circumstances, reason: Rejection) -> Session {
+        let Circumstances { mut brought, now, .. } = circumstances;
         let id = candidate.header.id;
         brought.besides.get_or_insert_default().refused = Some(id.0.into());
         self.reject((reason, Some(id)), false, brought, now)
@@ -392,7 +404,7 @@ impl Sessions {
         self.session(state, brought)
     }
 
-    pub(crate) fn session(&self, mut state: State, brought: Brought) -> Session {
+    pub(crate) fn session(&self, mut state: Box<State>, brought: Brought) -> Session {
         state.can_offer = brought.by == By::Middleware;
         Brought { cookies: state.cookies, besides: state.besides, .. } = brought;
         let backend = Arc::clone(&self.core) as Arc<dyn Backend>;

@@ -146,7 +146,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(origin: Origin, terms: &Terms, now: Millis) -> Self {
+    /// Boxed where it is made, because what follows moves it, and it is large.
+    pub(crate) fn new(origin: Origin, terms: &Terms, now: Millis) -> Box<Self> {
         let header = Header {
             id: SessionId::NONE,
             counter: 0,
@@ -158,7 +159,7 @@ impl State {
             authenticated_at: Millis::ZERO,
             device: Device::Free,
         };
-        Self {
+        Box::new(Self {
             stage: Stage::Open,
             header,
             entries: Entries::default(),
@@ -176,14 +177,14 @@ impl State {
             ended: false,
             can_offer: false,
             renewal: Renewal::Auto,
-        }
+        })
     }
 
-    pub(crate) fn resumed(loaded: Loaded, entries: Entries, now: Millis) -> Self {
+    pub(crate) fn resumed(loaded: Loaded, entries: Entries, now: Millis) -> Box<Self> {
         // One that came empty was issued for its id alone, which is still good for something. In a row it was emptied.
         let (header, in_cookie) = (&loaded.header, loaded.header.place == Place::Cookie);
         let kept = in_cookie && entries.is_empty() && header.subject.is_none();
-        Self {
+        Box::new(Self {
             stage: Stage::Open,
             header: loaded.header.clone(),
             entries,
@@ -201,7 +202,7 @@ impl State {
             ended: false,
             can_offer: false,
             renewal: Renewal::Auto,
-        }
+        })
     }
 
     /// The session's id, drawn now if it has none yet: who reads from nothing, as most visitors do, needs none.

@@ -118,7 +118,7 @@ impl Sessions {
         let mut found = self.find(cookie_headers, now);
         let proofs = std::mem::take(&mut found.proofs);
         // Whether its device has proved itself is decided here.
-        let opening = self.take_as(DeviceVerdict::Fine, found, now, By::Device);
+        let opening = self.take_as(DeviceVerdict::Fine, &mut found, now, By::Device);
         let sessions = self.clone();
         Box::pin(async move {
             let Some(binder) = &sessions.core.device else { return DeviceAnswer::of(404) };

@@ -18,9 +18,12 @@ impl Sessions {
         self.fetch_now(reference).instrument(span).await
     }
 
-    async fn fetch_now(&self, mut reference: Reference) -> Result<Session, StoreError> {
-        let Reference { candidate, now, .. } = &reference;
-        let Some(rows) = &self.core.rows else { return Ok(self.refuse(reference, Rejection::Missing)) };
+    async fn fetch_now(&self, reference: Reference) -> Result<Session, StoreError> {
+        let Reference { candidate, mut circumstances } = reference;
+        let now = circumstances.now;
+        let Some(rows) = &self.core.rows else {
+            return Ok(self.refuse(&candidate, circumstances, Rejection::Missing));
+        };
         let deadline = rows.deadline();
         let (id, revoking) = (candidate.header.id, &self.core.revoking);
         let mut confirmed = true;
@@ -28,7 +31,7 @@ impl Sessions {
         let living = match (candidate.header.place, revoking) {
             (Place::Cookie, None) => Ok(Living::InCookie(None)),
             (Place::Cookie, Some(revoking)) => {
-                let asked = revoking.ask_session(rows, (id, bound.is_some()), *now, deadline).await;
+                let asked = revoking.ask_session(rows, (id, bound.is_some()), now, deadline).await;
                 confirmed &= asked.is_ok();
                 self.or_else(asked, Ok(Living::InCookie(None)), id, revoking)?
             }
@@ -39,32 +42,31 @@ impl Sessions {
         };
         let living = match living {
             Ok(living) => living,
-            Err(reason) => return Ok(self.refuse(reference, reason)),
+            Err(reason) => return Ok(self.refuse(&candidate, circumstances, reason)),
         };
         let elsewhere =
-            living.device().filter(|key| reference.heals.as_ref().or(bound) != Some(key)).cloned();
+            living.device().filter(|key| circumstances.heals.as_ref().or(bound) != Some(key)).cloned();
         let elsewhere = elsewhere.filter(|_| self.core.device.is_some());
-        if elsewhere.is_some() && reference.brought.by != By::Device {
-            let Reference { candidate, brought, now, .. } = reference;
-            return Ok(self.unproven(candidate, elsewhere, brought, now));
+        if elsewhere.is_some() && circumstances.brought.by != By::Device {
+            return Ok(self.unproven(candidate, elsewhere, circumstances.brought, now));
         }
         let subject = candidate.header.subject.as_deref();
         if let (Some(revoking), Some(subject)) = (revoking, subject)
             && let Some(place) = rows.sealer.subject_row(candidate.key_id, subject)
         {
-            let asked = revoking.is_subject_revoked(rows, &place, &candidate.header, *now, deadline).await;
+            let asked = revoking.is_subject_revoked(rows, &place, &candidate.header, now, deadline).await;
             confirmed &= asked.is_ok();
             if self.or_else(asked, false, id, revoking)? {
-                return Ok(self.refuse(reference, Rejection::Revoked));
+                return Ok(self.refuse(&candidate, circumstances, Rejection::Revoked));
             }
         }
-        let uses = reference.brought.by != By::Device;
-        if let Some(roster) = self.core.roster_at(*now).filter(|_| confirmed && uses) {
+        let uses = circumstances.brought.by != By::Device;
+        if let Some(roster) = self.core.roster_at(now).filter(|_| confirmed && uses) {
             roster.note(&candidate.header, None, deadline).await;
         }
         // A browser may be asked for another proof, and for no other key.
-        reference.heals = elsewhere.or(reference.heals);
-        Ok(self.resume(reference, living.row()))
+        circumstances.heals = elsewhere.or(circumstances.heals);
+        Ok(self.resume(candidate, circumstances, living.row()))
     }
 
     /// What replaces an answer that the store does not give.
