@@ -160,6 +160,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Removes all rows of this store, and nothing else.
     async fn clear(&self) -> Result<(), StoreError>;
+
+    /// Which part of the store this row is in, of those that can fail alone, such as the shards of a cluster. Whether a
+    /// session was revoked is not asked of a part that has just failed, but of the others it is. Parts may be finer than
+    /// what fails; their numbers have no other meaning, and those that are equal modulo 64 count as one. A store around
+    /// another one passes this on. Default: the store is one part, 0.
+    fn part(&self, key: &RowKey) -> u16 {
+        let _ = key;
+        0
+    }
 }
 
 #[async_trait]
@@ -195,5 +204,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     async fn clear(&self) -> Result<(), StoreError> {
         (**self).clear().await
+    }
+
+    fn part(&self, key: &RowKey) -> u16 {
+        (**self).part(key)
     }
 }

@@ -110,9 +110,9 @@ const STAGE: i64 = 60_000;
 ///   sessions.
 /// - **Permissions.** `+get +getrange +set +setrange +rename +pexpire +del +unlink +eval +evalsha +scan` on
 ///   `~prefix*`; a cluster's client also needs `+cluster`.
-/// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs only the sessions on it. While it is
-///   away, revocation checks for other sessions fail as well, for up to a second at a time and while a trial check is
-///   unanswered: each `Sessions` has one circuit breaker for all masters. `FailurePolicy` says what happens then.
+/// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs only the sessions on it, and the answers
+///   whether those in cookies were revoked that it would have given: a third of them, of three. `FailurePolicy` says what
+///   happens then.
 /// - **Repeated commands.** A cluster's driver repeats a command whose answer was lost, up to three times.
 /// - **TLS.** `rediss://` or `valkeys://`.
 ///
@@ -399,6 +399,13 @@ impl Store for RedisStore {
             }
         }
         Ok(())
+    }
+
+    fn part(&self, key: &RowKey) -> u16 {
+        let Servers::Cluster(_) = &self.servers else { return 0 };
+        let mut name = self.prefix.clone();
+        write!(name, "{key}").expect("a Vec grows");
+        cluster::part(&name)
     }
 }
 

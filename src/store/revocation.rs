@@ -164,7 +164,10 @@ impl Revoking {
             match known {
                 Some(true) => Ok(Err(Rejection::Revoked)),
                 Some(false) => Ok(Ok(Living::InCookie(None))),
-                None => self.breaker.guard(rows, self.load_session(rows, id, now, deadline)).await,
+                None => {
+                    let question = self.load_session(rows, id, now, deadline);
+                    self.breaker.guard((rows, &row_key(id)), question).await
+                }
             }
         };
         let answer = ask.await;
@@ -223,7 +226,7 @@ impl Revoking {
                 return Ok(known() == Some(true));
             }
             let question = self.load_subject(rows, place, now, deadline);
-            let present = self.breaker.guard(rows, question).await?;
+            let present = self.breaker.guard((rows, place), question).await?;
             let revoked = differs(present, *generation);
             if revoked {
                 self.ended(*id, now);
@@ -280,13 +283,13 @@ impl Revoking {
         self.sessions.forget(&id);
     }
 
-    /// Asks an optional question, so not while the breaker is open.
+    /// Asks an optional question about this session, so not while the breaker is open.
     pub(crate) async fn unless_down<T>(
         &self,
-        rows: &Rows,
+        (rows, id): (&Rows, SessionId),
         question: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.breaker.guard(rows, question).await
+        self.breaker.guard((rows, &row_key(id)), question).await
     }
 
     /// Gives the subject another generation under every key of the ring, and returns it, so that sessions of former ones

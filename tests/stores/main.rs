@@ -3,6 +3,7 @@
 #[macro_use]
 mod engines;
 
+mod cluster;
 mod conformance;
 mod dump;
 mod faulty;

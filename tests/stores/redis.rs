@@ -24,14 +24,14 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const LARGE: [u8; 5_000] = [7; 5_000];
 
 /// A server of this test's own.
-struct Server {
-    process: Child,
-    port: u16,
+pub(crate) struct Server {
+    pub(crate) process: Child,
+    pub(crate) port: u16,
     folder: PathBuf,
 }
 
 impl Server {
-    async fn start(more: &[&str]) -> Self {
+    pub(crate) async fn start(more: &[&str]) -> Self {
         let server = Self::bare(more);
         while server.ask(&["PING"]).await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -55,7 +55,7 @@ impl Server {
         Self { process, port, folder }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
@@ -63,7 +63,7 @@ impl Server {
         redis::Client::open(self.url())?.get_multiplexed_async_connection().await
     }
 
-    async fn ask(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+    pub(crate) async fn ask(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async(&mut self.connection().await?).await
@@ -77,7 +77,14 @@ impl Server {
         }
     }
 
-    async fn says(&self, words: &[&str], section: &str) -> bool {
+    /// What a setting is.
+    pub(crate) async fn setting(&self, name: &str) -> String {
+        let answer = self.ask(&["CONFIG", "GET", name]).await.unwrap();
+        let [_, value] = redis::from_redis_value::<[String; 2]>(answer).unwrap();
+        value
+    }
+
+    pub(crate) async fn says(&self, words: &[&str], section: &str) -> bool {
         let answer = self.ask(words).await.unwrap();
         redis::from_redis_value::<String>(answer).unwrap().contains(section)
     }
@@ -95,7 +102,7 @@ impl Drop for Server {
 }
 
 /// A port below those that connections and whoever asks for any port are given, which begin at 32768.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let is_free = |port: &u16| StdListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| rand::random_range(10_000..32_768)).find(is_free).unwrap()
 }

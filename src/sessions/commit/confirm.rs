@@ -29,10 +29,10 @@ impl Core {
         let moves_nothing = matches!(plan.row, RowStep::Leave | RowStep::Write | RowStep::Bind);
         let opener = work.loaded.as_ref().filter(|loaded| moves_nothing && is_mere_data(work, loaded));
         let opener = opener.map(|loaded| loaded.key_id);
-        let mut found = None;
+        let (mut found, id) = (None, work.header.id);
         let question = self.ask((revoking, rows), work, plan, (now, primary), &mut found);
         let answer = match mere || opener.is_some() {
-            true => revoking.unless_down(rows, question).await,
+            true => revoking.unless_down((rows, id), question).await,
             false => question.await,
         };
         let (key, cookie) = match (answer, opener) {

@@ -40,13 +40,14 @@ impl Core {
         now: Millis,
     ) -> Result<Confirmed, CommitError> {
         let protocol = RowProtocol { rows, limits: &self.limits, now };
+        let id = work.header.id;
         let bind = async {
             match protocol.bind(work).await {
                 Err(NotDone::Failed(CommitError::Store(error))) => Err(error),
                 other => Ok(other),
             }
         };
-        let failure = match revoking.unless_down(rows, bind).await {
+        let failure = match revoking.unless_down((rows, id), bind).await {
             Ok(Ok(true)) => {
                 revoking.bound(work.header.id, now);
                 return Ok(Ok((Plan { row: RowStep::Leave, ..plan }, key)));

@@ -12,6 +12,24 @@ use tokio::runtime::Handle;
 use super::request::{Request, is_unanswered};
 use crate::store::reach::{SharedConnect, Waiting};
 
+/// Of the parts that revocation tells apart each has so many slots, next to one another as masters have them.
+const SLOTS_OF_A_PART: u16 = 256;
+
+/// Which part of a cluster a key is in.
+pub(super) fn part(name: &[u8]) -> u16 {
+    slot(name) / SLOTS_OF_A_PART
+}
+
+/// The hash slot of a key (Redis Cluster specification, "Key distribution model" and "Hash tags").
+fn slot(name: &[u8]) -> u16 {
+    let position = |of: &[u8], brace| of.iter().position(|&byte| byte == brace);
+    let tag = position(name, b'{').and_then(|open| {
+        let rest = &name[open + 1..];
+        position(rest, b'}').filter(|&len| len > 0).map(|len| &rest[..len])
+    });
+    crc16::State::<crc16::XMODEM>::calculate(tag.unwrap_or(name)) % 16_384
+}
+
 #[derive(Clone)]
 pub(super) struct Cluster {
     /// Set by the first successful attempt. It reconnects by itself what breaks, but not what falls silent: then it is
@@ -93,5 +111,22 @@ impl Cluster {
     pub(super) fn at_if_unreached(&self) -> Option<&str> {
         let (_, at) = self.origin.as_ref()?;
         self.connection.load().is_none().then_some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        // Its reference value, and its examples of tags.
+        assert_eq!(slot(b"123456789"), 0x31c3);
+        assert_eq!(slot(b"{user1000}.following"), slot(b"user1000"));
+        assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
+        assert_eq!(slot(b"foo{bar}{zap}"), slot(b"bar"));
+        assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"), "an empty tag is none");
+        assert_ne!(slot(b"foo{bar"), slot(b"bar"), "nor is one that does not end");
+        assert_eq!((0..1_000_u32).map(|n| part(&n.to_be_bytes())).max(), Some(63));
     }
 }

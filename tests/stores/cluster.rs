@@ -1,0 +1,141 @@
+//! A cluster of Redis that has lost a master, as its sessions see it.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use sealed_session::store::{
+    Expected, NewRow, RedisStoreOptions, Revision, Row, RowKey, Store, StoreError, Written,
+};
+use sealed_session::{FailurePolicy, Key, KeyRing, Origin, Revocation, Sessions};
+use time::OffsetDateTime;
+
+use crate::redis::{Server, free_port};
+
+/// Keeps what was asked for.
+#[derive(Debug)]
+struct Asked<S> {
+    store: S,
+    keys: Mutex<Vec<RowKey>>,
+}
+
+impl<S> Asked<S> {
+    fn take(&self) -> Vec<RowKey> {
+        std::mem::take(&mut self.keys.lock().unwrap())
+    }
+}
+
+#[async_trait]
+impl<S: Store> Store for Asked<S> {
+    async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        self.keys.lock().unwrap().push(*key);
+        self.store.load(key).await
+    }
+
+    async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
+        self.store.write(key, row, expected).await
+    }
+
+    async fn extend(
+        &self,
+        key: &RowKey,
+        at: Revision,
+        expires_at: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        self.store.extend(key, at, expires_at).await
+    }
+
+    async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
+        self.store.delete(key).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<u64, StoreError> {
+        self.store.sweep(limit).await
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        self.store.count().await
+    }
+
+    async fn clear(&self) -> Result<(), StoreError> {
+        self.store.clear().await
+    }
+
+    fn part(&self, key: &RowKey) -> u16 {
+        self.store.part(key)
+    }
+}
+
+/// Three masters, of which the first has the slots below 4,096.
+async fn masters() -> [Server; 3] {
+    let node = || async {
+        let bus = free_port().to_string();
+        let partly = ["--cluster-require-full-coverage", "no", "--cluster-node-timeout", "60000"];
+        Server::start(&[&["--cluster-enabled", "yes", "--cluster-port", &bus], &partly[..]].concat()).await
+    };
+    let nodes = [node().await, node().await, node().await];
+    for (node, (epoch, first, last)) in
+        nodes.iter().zip([("1", "0", "4095"), ("2", "4096", "10000"), ("3", "10001", "16383")])
+    {
+        node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", epoch]).await.unwrap();
+        node.ask(&["CLUSTER", "ADDSLOTSRANGE", first, last]).await.unwrap();
+        let (port, bus) = (nodes[0].port.to_string(), nodes[0].setting("cluster-port").await);
+        node.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await.unwrap();
+    }
+    for node in &nodes {
+        while !node.says(&["CLUSTER", "INFO"], "cluster_slots_assigned:16384").await
+            || !node.says(&["CLUSTER", "INFO"], "cluster_state:ok").await
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    nodes
+}
+
+/// Whether sessions in cookies were revoked is not asked of the lost master more than it can bear, and of the others as
+/// ever: not one of their sessions fails, or goes on unconfirmed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_master_costs_no_session_of_the_others() {
+    let [mut lost, second, third] = masters().await;
+    let urls = [&lost, &second, &third].map(Server::url);
+    let store = RedisStoreOptions::new().connect_cluster(urls).await.unwrap();
+    let asked = Arc::new(Asked { store, keys: Mutex::default() });
+    let builder = Sessions::builder(KeyRing::new(Key::generate())).store(Arc::clone(&asked));
+    let sessions = builder
+        .revocation(Revocation::EveryRequest)
+        .revocation_failure(FailurePolicy::Closed)
+        .store_timeout(Duration::from_millis(300))
+        .build()
+        .unwrap();
+
+    let (mut theirs, mut others) = (Vec::new(), Vec::new());
+    while theirs.len() < 10 || others.len() < 30 {
+        let pair = sessions.issue(|session| session.insert("n", 1)).await.unwrap();
+        asked.take();
+        assert_eq!(sessions.load([&pair]).await.unwrap().origin(), Origin::Resumed);
+        let [key] = asked.take()[..] else { panic!("one question for each") };
+        let name = format!("session:{key}");
+        let slot = second.ask(&["CLUSTER", "KEYSLOT", &name]).await.unwrap();
+        let slot = redis::from_redis_value::<u16>(slot).unwrap();
+        assert_eq!(asked.part(&key), slot / 256, "{name}");
+        if slot < 4_096 { theirs.push(pair) } else { others.push(pair) }
+    }
+
+    lost.process.kill().unwrap();
+    lost.process.wait().unwrap();
+    let began = Instant::now();
+    let (mut rounds, mut refused) = (0, 0);
+    while began.elapsed() < Duration::from_secs(3) {
+        rounds += 1;
+        for pair in &theirs {
+            refused += usize::from(sessions.load([pair]).await.is_err());
+        }
+        for pair in &others {
+            let session = sessions.load([pair]).await.expect("another master answers for it");
+            assert_eq!(session.origin(), Origin::Resumed);
+        }
+    }
+    assert_eq!(refused, rounds * theirs.len());
+    let of_lost = asked.take().iter().filter(|key| asked.part(key) < 16).count();
+    assert!(of_lost < refused / 2, "{of_lost} questions in {rounds} rounds: it is left alone between trials");
+}
