@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -147,14 +145,6 @@ impl<'de> Visitor<'de> for ShownVisitor {
         Ok(Json::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Json, E> {
-        Ok(Json::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
         deserializer.deserialize_any(self)
     }
@@ -174,11 +164,6 @@ impl<'de> Visitor<'de> for ShownVisitor {
         }
         Ok(Json::Object(object))
     }
-
-    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Json, A::Error> {
-        let (Shown(variant), _) = data.variant_seed(ShownSeed)?;
-        Ok(variant)
-    }
 }
 
 /// A key as text, in which nothing is escaped: with maps as keys of maps that doubled the text with each level.
@@ -191,16 +176,6 @@ fn text(key: Json) -> String {
             format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
         }
         scalar => scalar.to_string(),
-    }
-}
-
-struct ShownSeed;
-
-impl<'de> DeserializeSeed<'de> for ShownSeed {
-    type Value = Shown;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Shown, D::Error> {
-        Shown::deserialize(deserializer)
     }
 }
 

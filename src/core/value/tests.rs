@@ -250,6 +250,7 @@ fn what_json_has_not_is_shown_as_near_as_it_gets() {
     shown(Shape::Tuple(-1, "x".into()), json!({ "Tuple": [-1, "x"] }));
     shown(Some(Shape::Unit), json!("Unit"));
     shown(json!({ "a": [1, null] }), json!({ "a": [1, null] }));
+    assert_eq!(to_json(&[0xd4, 5, 42]), json!([5, [42]]), "an extension: its type and its bytes");
     assert_eq!(to_json(b"\xc1"), Json::Null, "bytes that are no value do not panic");
     for byte in 0..=255 {
         _ = to_json(&[byte, byte, byte, byte, byte, byte]);
