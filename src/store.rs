@@ -163,7 +163,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Which part of the store this row is in, of those that can fail alone, such as the shards of a cluster. Whether a
     /// session was revoked is not asked of a part that has just failed, but of the others it is. Parts may be finer than
-    /// what fails; their numbers have no other meaning, and those that are equal modulo 64 count as one. A store around
+    /// what fails; their numbers have no other meaning, and those that are equal modulo 16 count as one. Called before
+    /// each such question, so it must neither wait nor change its answer while nothing else has changed. A store around
     /// another one passes this on. Default: the store is one part, 0.
     fn part(&self, key: &RowKey) -> u16 {
         let _ = key;

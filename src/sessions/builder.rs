@@ -238,7 +238,8 @@ impl SessionsBuilder {
     }
 
     /// What becomes of a session in a cookie when the store does not say whether it was revoked; the default is
-    /// [`FailurePolicy::Open`]. A second passes before the next request asks a store that failed.
+    /// [`FailurePolicy::Open`]. A second passes before the next request asks a store that failed, or a
+    /// [part](crate::store::Store::part) of it.
     pub fn revocation_failure(mut self, policy: FailurePolicy) -> Self {
         self.revocation_failure = Some(policy);
         self

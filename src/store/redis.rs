@@ -111,8 +111,7 @@ const STAGE: i64 = 60_000;
 /// - **Permissions.** `+get +getrange +set +setrange +rename +pexpire +del +unlink +eval +evalsha +scan` on
 ///   `~prefix*`; a cluster's client also needs `+cluster`.
 /// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs only the sessions on it, and the answers
-///   whether those in cookies were revoked that it would have given: a third of them, of three. `FailurePolicy` says what
-///   happens then.
+///   that it would have given, whether sessions and users were revoked; `FailurePolicy` says what happens then.
 /// - **Repeated commands.** A cluster's driver repeats a command whose answer was lost, up to three times.
 /// - **TLS.** `rediss://` or `valkeys://`.
 ///

@@ -61,6 +61,13 @@ enum CachedStatus {
     Ended,
 }
 
+/// Whether somebody can do without an answer, and does while that part of the store is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    Vital,
+    Optional,
+}
+
 /// Asks the store, and remembers.
 pub(crate) struct Revoking {
     every: Millis,
@@ -166,7 +173,7 @@ impl Revoking {
                 Some(false) => Ok(Ok(Living::InCookie(None))),
                 None => {
                     let question = self.load_session(rows, id, now, deadline);
-                    self.breaker.guard((rows, &row_key(id)), question).await
+                    self.breaker.guard((rows, &row_key(id)), deadline, question).await
                 }
             }
         };
@@ -178,11 +185,16 @@ impl Revoking {
     pub(crate) async fn ask_session_now(
         &self,
         rows: &Rows,
-        id: SessionId,
+        (id, need): (SessionId, Need),
         now: Millis,
         deadline: Deadline,
     ) -> Result<Result<Living, Rejection>, StoreError> {
-        counted(About::Session, false, self.load_session(rows, id, now, deadline).await)
+        let question = self.load_session(rows, id, now, deadline);
+        let answer = match need {
+            Need::Vital => question.await,
+            Need::Optional => self.breaker.guard((rows, &row_key(id)), deadline, question).await,
+        };
+        counted(About::Session, false, answer)
     }
 
     async fn load_session(
@@ -226,7 +238,7 @@ impl Revoking {
                 return Ok(known() == Some(true));
             }
             let question = self.load_subject(rows, place, now, deadline);
-            let present = self.breaker.guard((rows, place), question).await?;
+            let present = self.breaker.guard((rows, place), deadline, question).await?;
             let revoked = differs(present, *generation);
             if revoked {
                 self.ended(*id, now);
@@ -247,11 +259,16 @@ impl Revoking {
     pub(crate) async fn ask_subject_now(
         &self,
         rows: &Rows,
-        place: &RowKey,
+        (place, need): (&RowKey, Need),
         now: Millis,
         deadline: Deadline,
     ) -> Result<Option<u64>, StoreError> {
-        counted(About::Subject, false, self.load_subject(rows, place, now, deadline).await)
+        let question = self.load_subject(rows, place, now, deadline);
+        let answer = match need {
+            Need::Vital => question.await,
+            Need::Optional => self.breaker.guard((rows, place), deadline, question).await,
+        };
+        counted(About::Subject, false, answer)
     }
 
     async fn load_subject(
@@ -283,13 +300,13 @@ impl Revoking {
         self.sessions.forget(&id);
     }
 
-    /// Asks an optional question about this session, so not while the breaker is open.
+    /// Does something optional to the row of this session, so not while the breaker is open.
     pub(crate) async fn unless_down<T>(
         &self,
         (rows, id): (&Rows, SessionId),
-        question: impl Future<Output = Result<T, StoreError>>,
+        work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.breaker.guard((rows, &row_key(id)), question).await
+        self.breaker.guard((rows, &row_key(id)), rows.deadline(), work).await
     }
 
     /// Gives the subject another generation under every key of the ring, and returns it, so that sessions of former ones

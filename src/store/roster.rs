@@ -20,7 +20,7 @@ use crate::core::key::KeyId;
 use crate::core::lifetime;
 use crate::core::record::{HOUR, Header, Line, LogId, MAX_LINE, ROSTER_HEAD, SessionId, hour};
 use crate::core::state::Limits;
-use crate::store::revocation::{AnswerCache, Revoking};
+use crate::store::revocation::{AnswerCache, Need, Revoking};
 use crate::store::rows::{Deadline, RowLocks, Rows};
 use crate::store::stored::RowProtocol;
 
@@ -172,7 +172,8 @@ impl RosterProtocol<'_> {
         deadline: Deadline,
     ) {
         if let Ok(Enrolled::Added { .. }) = enrolled
-            && let Ok(Err(_)) = self.revoking.ask_session_now(self.rows, id, self.now, deadline).await
+            && let Ok(Err(_)) =
+                self.revoking.ask_session_now(self.rows, (id, Need::Vital), self.now, deadline).await
         {
             let _ = self.remove(subject, &[id], deadline).await;
         }

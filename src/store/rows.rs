@@ -153,6 +153,12 @@ pub(crate) enum Content<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline(Instant);
 
+impl Deadline {
+    pub(crate) fn is_over(self) -> bool {
+        Instant::now() >= self.0
+    }
+}
+
 impl Rows {
     pub(crate) fn deadline(&self) -> Deadline {
         Deadline(Instant::now() + self.timeout)

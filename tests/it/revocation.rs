@@ -242,6 +242,63 @@ async fn open_uses_what_the_store_does_not_answer_for_and_closed_refuses_it_and_
     }
 }
 
+/// Whether the session is prolonged by a request that may have to wait.
+async fn uses(bed: &Bed, jar: &mut Jar) -> bool {
+    bed.clock.advance(Duration::from_secs(1));
+    let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+    assert_eq!(session.origin(), Origin::Resumed);
+    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop();
+    let pair = line.as_ref().map(|line| line.split(';').next().unwrap().to_owned());
+    jar.0 = pair.or(jar.0.take());
+    line.is_some()
+}
+
+/// The rows of a session and of its subject are in two parts of the store, one of which falls silent.
+#[actix_web::test]
+async fn a_part_of_the_store_that_is_silent_costs_what_it_would_have_said_and_nothing_else() {
+    tokio::time::pause();
+    for of_subject in [true, false] {
+        let with = |b: SessionsBuilder| b.revocation(Revocation::EveryRequest).roster(false).rolling(true);
+        let (bed, spy) = guarded(with);
+        spy.falls_apart();
+        let (mut ada, mut bob) = (login(&bed, "ada").await, login(&bed, "bob").await);
+        let mut rows = Vec::new();
+        for jar in [&mut ada, &mut bob] {
+            spy.loaded();
+            // Asked before it is handled, and again before it is prolonged.
+            assert!(uses(&bed, jar).await);
+            let [session, subject, ..] = spy.loaded()[..] else { panic!("two questions") };
+            rows.push([session, subject]);
+        }
+        bed.events();
+        let silent = rows[0][usize::from(of_subject)];
+        spy.falls_silent(Some(silent));
+        let unconfirmed = || bed.events().iter().filter(|e| matches!(e, Event::Unconfirmed { .. })).count();
+
+        assert!(!uses(&bed, &mut ada).await, "it cannot be prolonged");
+        // The session's own part has used up the time, which is not the other's fault.
+        let asked = if of_subject { vec![rows[0][0], silent, rows[0][0]] } else { vec![silent] };
+        assert_eq!(spy.loaded(), asked);
+        assert!(unconfirmed() > 0);
+        for _ in 0..3 {
+            assert!(!uses(&bed, &mut ada).await);
+            let asked = spy.loaded();
+            assert!(!asked.contains(&silent), "it is left alone");
+            assert!(asked.contains(&rows[0][usize::from(!of_subject)]), "the other one is not");
+            assert!(unconfirmed() > 0);
+
+            assert!(uses(&bed, &mut bob).await);
+            let [session, subject] = rows[1];
+            assert_eq!(spy.loaded(), [session, subject, session, subject]);
+            assert_eq!(unconfirmed(), 0);
+        }
+        // After a second one question tries it again.
+        tokio::time::advance(Duration::from_secs(1)).await;
+        spy.falls_silent(None);
+        assert!(uses(&bed, &mut ada).await);
+    }
+}
+
 #[actix_web::test]
 async fn while_the_store_is_down_data_is_saved_and_nothing_is_prolonged_or_moved() {
     tokio::time::pause();

@@ -46,6 +46,10 @@ pub(crate) struct Spy {
     fates: Mutex<VecDeque<Fate>>,
     down: Mutex<bool>,
     keys: Mutex<BTreeSet<RowKey>>,
+    /// The rows that were asked for, in the order of the first time, if each is to be a part of the store.
+    parts: Mutex<Option<Vec<RowKey>>>,
+    loaded: Mutex<Vec<RowKey>>,
+    silent: Mutex<Option<RowKey>>,
     slow: AtomicBool,
     takes: Mutex<Duration>,
     ahead: AtomicBool,
@@ -69,6 +73,9 @@ impl Spy {
             fates: Mutex::default(),
             down: Mutex::default(),
             keys: Mutex::default(),
+            parts: Mutex::default(),
+            loaded: Mutex::default(),
+            silent: Mutex::default(),
             slow: AtomicBool::new(false),
             takes: Mutex::default(),
             ahead: AtomicBool::new(false),
@@ -99,6 +106,21 @@ impl Spy {
     /// Whether from now on each call gives way to others before it does anything.
     pub(crate) fn slowly(&self, slow: bool) {
         self.slow.store(slow, Ordering::SeqCst);
+    }
+
+    /// Takes the rows that were loaded since the last time.
+    pub(crate) fn loaded(&self) -> Vec<RowKey> {
+        std::mem::take(&mut self.loaded.lock().unwrap())
+    }
+
+    /// From now on each row is a part of the store.
+    pub(crate) fn falls_apart(&self) {
+        *self.parts.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// From now on this row's part does not answer.
+    pub(crate) fn falls_silent(&self, row: Option<RowKey>) {
+        *self.silent.lock().unwrap() = row;
     }
 
     /// From now on each call takes so long, by tokio's clock.
@@ -180,6 +202,11 @@ impl Spy {
 #[async_trait]
 impl Store for Spy {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        self.loaded.lock().unwrap().push(*key);
+        let is_silent = *self.silent.lock().unwrap() == Some(*key);
+        if is_silent {
+            return std::future::pending().await;
+        }
         self.pass("load", self.rows.load(key)).await
     }
 
@@ -224,6 +251,15 @@ impl Store for Spy {
 
     async fn clear(&self) -> Result<(), StoreError> {
         self.rows.clear().await
+    }
+
+    fn part(&self, key: &RowKey) -> u16 {
+        let Some(apart) = &mut *self.parts.lock().unwrap() else { return 0 };
+        let known = apart.iter().position(|other| other == key);
+        known.unwrap_or_else(|| {
+            apart.push(*key);
+            apart.len() - 1
+        }) as u16
     }
 }
 

@@ -17,8 +17,9 @@ const MOST_STRAYED: usize = 100;
 pub(crate) struct Bounds {
     /// How often another request may go first although the one before could go on; `None`: as often as it likes.
     pub(crate) preemptions: Option<usize>,
-    /// What may go wrong, once in a schedule.
+    /// What may go wrong, and how often in a schedule.
     pub(crate) faults: &'static [Verdict],
+    pub(crate) most_faults: usize,
     /// Whether schedules are left out that lead to nothing else.
     pub(crate) prunes: bool,
 }
@@ -59,10 +60,10 @@ struct Branch {
 }
 
 /// What may become of a step, in the order in which it is tried.
-fn verdicts(step: &Step, bounds: Bounds, faulted: bool) -> impl Iterator<Item = Verdict> {
+fn verdicts(step: &Step, bounds: Bounds, faults: usize) -> impl Iterator<Item = Verdict> {
     use Verdict::{Applied, DroppedAfter, DroppedBefore, Forgotten, Late, Lost, Refused, Repeated, Silent};
     let wrong: &[Verdict] = match step.kind {
-        _ if faulted || step.who == LATE => &[],
+        _ if faults >= bounds.most_faults || step.who == LATE => &[],
         // What was read and not heard of was not read.
         Kind::Acts { access: Access::Reads, .. } => &[Refused, Silent, DroppedBefore],
         // Nor was written what would not have been.
@@ -93,10 +94,10 @@ fn options(
         if preempts(point, who) && bounds.preemptions.is_some_and(|most| preemptions >= most) {
             continue;
         }
-        options.extend(verdicts(step, bounds, point.faulted).map(|verdict| Choice { who, verdict }));
+        options.extend(verdicts(step, bounds, point.faults).map(|verdict| Choice { who, verdict }));
         // It has waited for its turn, or for time to go by, and its client goes away.
         let waited = kind == Kind::GoesOn && who < LATE && world.gate.pending(who) == Pending::Nothing;
-        if waited && !point.faulted && bounds.faults.contains(&Verdict::DroppedBefore) {
+        if waited && point.faults < bounds.most_faults && bounds.faults.contains(&Verdict::DroppedBefore) {
             options.push(Choice { who, verdict: Verdict::DroppedBefore });
         }
     }
@@ -166,7 +167,7 @@ pub(crate) fn explore(
             Ran::Left => tally.pruned += 1,
             Ran::Whole(finished) => {
                 tally.schedules += 1;
-                tally.faulty += u64::from(finished.fault.is_some());
+                tally.faulty += u64::from(!finished.faults.is_empty());
                 if !check(&world, &finished) {
                     tally.failed += 1;
                 }

@@ -9,14 +9,14 @@ use crate::steps::Verdict;
 type Job = (Program, Bounds);
 
 /// Every order.
-const ORDERS: Bounds = Bounds { preemptions: None, faults: &[], prunes: true };
+const ORDERS: Bounds = Bounds { preemptions: None, faults: &[], most_faults: 0, prunes: true };
 
 const fn preempted(preemptions: usize, faults: &'static [Verdict]) -> Bounds {
-    Bounds { preemptions: Some(preemptions), faults, prunes: true }
+    Bounds { preemptions: Some(preemptions), faults, most_faults: 1, prunes: true }
 }
 
 const fn faulty(faults: &'static [Verdict]) -> Bounds {
-    Bounds { preemptions: None, faults, prunes: true }
+    Bounds { preemptions: None, faults, most_faults: 1, prunes: true }
 }
 
 /// What three requests are made of.
@@ -35,6 +35,9 @@ const OF_THREE_WITH_LISTS: &[Op] = &[
     Op::Label,
 ];
 
+/// Two faults, which have nothing to do with one another.
+const TWICE: Bounds = Bounds { most_faults: 2, ..preempted(0, COMMON) };
+
 fn pairs(setup: Setup, start: Start, bounds: &[Bounds]) -> Vec<Job> {
     let all = Program::pairs(setup, start, None);
     all.iter().flat_map(|program| bounds.iter().map(|bounds| (program.clone(), *bounds))).collect()
@@ -48,13 +51,16 @@ fn triples(setup: Setup, start: Start, of: &[Op], bounds: Bounds) -> Vec<Job> {
     Program::triples(setup, start, of).into_iter().map(|program| (program, bounds)).collect()
 }
 
-/// What is explored, and how far. A part of it by `ORDERS_ONLY`, which is a part of the program's name, or by
-/// `ORDERS_EVERY`, which takes one of so many.
+/// What is explored, and how far. A part of it by `ORDERS_ONLY`, which is a part of the program's name or of what the figures
+/// call it, or by `ORDERS_EVERY`, which takes one of so many.
 pub(crate) fn jobs(long: bool) -> Vec<Job> {
     let only = env::var("ORDERS_ONLY").unwrap_or_default();
     let every = env::var("ORDERS_EVERY").map_or(1, |every| every.parse().unwrap());
     let jobs = if long { self::long() } else { short() };
-    let jobs = jobs.into_iter().filter(|(program, _)| program.to_string().contains(&only));
+    let is_meant = |(program, bounds): &Job| {
+        program.to_string().contains(&only) || part(program, bounds).contains(&only)
+    };
+    let jobs = jobs.into_iter().filter(is_meant);
     jobs.step_by(every).collect()
 }
 
@@ -68,6 +74,7 @@ pub(crate) fn part(program: &Program, bounds: &Bounds) -> String {
     };
     let faults = match bounds.faults {
         [] => "",
+        _ if bounds.most_faults > 1 => ", two common faults",
         [Verdict::Late, ..] => ", rare faults",
         _ => ", common faults",
     };
@@ -99,6 +106,9 @@ fn short() -> Vec<Job> {
     for (setup, start) in [(TWO, Start::CookieOfAda), (TWO, Start::StoredOfAda), (ONE, Start::Stored)] {
         jobs.extend(pairs(setup, start, &[preempted(0, COMMON)]).into_iter().step_by(2));
         jobs.extend(pairs(setup, start, &[preempted(0, RARE)]).into_iter().step_by(3));
+    }
+    for (setup, start) in [(TWO, Start::CookieOfAda), (ONE, Start::StoredOfAda)] {
+        jobs.extend(pairs(setup, start, &[TWICE]).into_iter().step_by(15));
     }
     // Where others write over what a writer has not been told of.
     let writers = pairs(TWO, Start::StoredOfAda, &[preempted(1, RARE), preempted(1, COMMON)]);
@@ -156,6 +166,7 @@ fn long() -> Vec<Job> {
         }
     }
     for &start in TELLING {
+        jobs.extend([ONE, TWO].into_iter().flat_map(|setup| pairs(setup, start, &[TWICE])));
         jobs.extend(pairs(ONE, start, &[preempted(1, COMMON)]));
         jobs.extend(pairs(TWO, start, &[faulty(RARE)]));
         jobs.extend(pairs(Setup::of(2, Every, Special::Cold), start, &[faulty(COMMON)]));

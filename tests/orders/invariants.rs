@@ -71,7 +71,7 @@ pub(crate) fn broken(
     if finished.stuck {
         return vec!["a request never ends".to_owned()];
     }
-    if finished.fault.is_some() {
+    if !finished.faults.is_empty() {
         time.recover();
     }
     program.happening.iter().for_each(|what| world.mend(*what));
@@ -176,18 +176,18 @@ impl Case<'_> {
 
     /// Whether something went wrong that is no mere repetition, which is to be noticed by nobody.
     fn is_faulted(&self) -> bool {
-        self.finished.fault.is_some_and(|(_, verdict)| verdict != Verdict::Repeated)
+        self.finished.faults.iter().any(|(_, verdict)| *verdict != Verdict::Repeated)
     }
 
     /// Whether it was so on the node of this request, which leaves the store alone for a while then.
     fn is_faulted_near(&self, who: usize) -> bool {
         let node = self.program.node(who);
-        self.is_faulted() && self.finished.fault.is_some_and(|(faulty, _)| self.program.node(faulty) == node)
+        self.is_faulted() && self.finished.faults.iter().any(|(faulty, _)| self.program.node(*faulty) == node)
     }
 
     /// Whether the store has lost what it had acknowledged, so that nothing is promised but safety.
     fn is_forgetful(&self) -> bool {
-        self.finished.fault.is_some_and(|(_, verdict)| verdict == Verdict::Forgotten)
+        self.finished.faults.iter().any(|(_, verdict)| *verdict == Verdict::Forgotten)
     }
 
     /// Whether sessions end for other reasons than what requests do.
@@ -399,7 +399,12 @@ impl Case<'_> {
                 Op::Revoke | Op::RevokeSubject => began.is_some(),
                 _ => handled.is_some() && !self.off(),
             };
-            outcome.answer.is_none() && has_begun && self.may_end(who) && Some(cookie.id) == self.start.id
+            // Its end fails if its call does, or if it has waited too long for another one of its process.
+            let node = self.program.node(who);
+            let fails =
+                |&(faulty, verdict): &(usize, Verdict)| self.program.node(faulty) == node && !verdict.drops();
+            let can_end = has_begun && !self.finished.faults.iter().any(fails);
+            outcome.answer.is_none() && can_end && self.may_end(who) && Some(cookie.id) == self.start.id
         })
     }
 

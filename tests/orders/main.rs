@@ -109,14 +109,14 @@ fn what_is_pruned_leads_to_nothing_else() {
         let start = Beginnings::default().of(&program, &time);
         let outcomes = |prunes| {
             let (mut outcomes, mut tally) = (BTreeSet::new(), Tally::default());
-            let bounds = Bounds { preemptions, faults, prunes };
+            let bounds = Bounds { preemptions, faults, most_faults: 1, prunes };
             explore((&program, &start, &time), bounds, &mut tally, |_, finished| {
                 let told = finished.told.iter().map(|told| {
                     let Outcome { loaded, left, answer, .. } = &told.outcome;
                     let answer = answer.as_ref().map(std::mem::discriminant);
                     format!("{loaded:?} {left:?} {answer:?} {}", told.lost)
                 });
-                outcomes.insert((told.collect::<Vec<_>>(), finished.fault));
+                outcomes.insert((told.collect::<Vec<_>>(), finished.faults.clone()));
                 true
             });
             (outcomes, tally.schedules)

@@ -66,7 +66,7 @@ pub(crate) fn broken(
     if finished.stuck {
         return vec!["a request never ends".to_owned()];
     }
-    if finished.fault.is_some() {
+    if !finished.faults.is_empty() {
         time.recover();
     }
     let (node, held, failures) = (world.fresh(true), Vec::new(), Vec::new());
@@ -127,11 +127,11 @@ impl Case<'_> {
 
     /// Whether something went wrong that is no mere repetition, which is to be noticed by nobody.
     fn is_faulted(&self) -> bool {
-        self.finished.fault.is_some_and(|(_, verdict)| verdict != Verdict::Repeated)
+        self.finished.faults.iter().any(|(_, verdict)| *verdict != Verdict::Repeated)
     }
 
     fn is_forgetful(&self) -> bool {
-        self.finished.fault.is_some_and(|(_, verdict)| verdict == Verdict::Forgotten)
+        self.finished.faults.iter().any(|(_, verdict)| *verdict == Verdict::Forgotten)
     }
 
     /// The sessions that there were, and those that came of requests, each once.
@@ -481,7 +481,7 @@ impl Case<'_> {
         });
         let half_revoked = handles(&|held| has_failed && held.is_retired);
         // Their turn did not come in their time.
-        let is_silent = self.finished.fault.is_some_and(|(_, verdict)| verdict == Verdict::Silent);
+        let is_silent = self.finished.faults.iter().any(|(_, verdict)| *verdict == Verdict::Silent);
         let waited = |who: usize| is_silent && self.told(who).took >= PATIENCE;
         let waited = handles(&|held| spare > 0 && held.issuer.is_some_and(waited));
         let dead =

@@ -22,7 +22,8 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) struct Point {
     /// Who can go on, and how: requests in their order, then the store and the world.
     pub(crate) next: Vec<Step>,
-    pub(crate) faulted: bool,
+    /// How much has gone wrong.
+    pub(crate) faults: usize,
     /// The request that took the last step of one.
     pub(crate) last: Option<usize>,
     /// How much time has gone by.
@@ -45,9 +46,9 @@ pub(crate) struct Told {
 
 pub(crate) struct Finished {
     pub(crate) told: Vec<Told>,
-    /// Whose call or future it was that went wrong, and how.
-    pub(crate) fault: Option<(usize, Verdict)>,
-    /// The fault is that a write was applied, and the store did not say so. Nobody has ended the session since.
+    /// Whose calls or futures went wrong, and how.
+    pub(crate) faults: Vec<(usize, Verdict)>,
+    /// The only fault is that a write was applied, and the store did not say so. Nobody has ended the session since.
     pub(crate) loses_write: bool,
     /// The number of the step at which something happened to all nodes.
     pub(crate) happened: Option<usize>,
@@ -116,7 +117,7 @@ fn run_within(
             }
         })
         .collect();
-    let (mut fault, mut loses_write, mut last, mut waited) = (None, None, None, Duration::ZERO);
+    let (mut faults, mut loses_write, mut last, mut waited) = (Vec::new(), None, None, Duration::ZERO);
     let (mut choices, mut steps, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let mut happened = None;
     let stuck = loop {
@@ -150,7 +151,7 @@ fn run_within(
             });
             continue;
         }
-        let point = Point { next, faulted: fault.is_some(), last, waited };
+        let point = Point { next, faults: faults.len(), last, waited };
         let Some(choice @ Choice { who, verdict }) = choose(&point) else { return Ran::Left };
         let Some(&step) = point.next.iter().find(|step| step.who == who) else { return Ran::Strayed };
         let number = choices.len();
@@ -159,7 +160,7 @@ fn run_within(
             steps.push(describe(step, verdict, &mut rows));
         }
         if verdict != Verdict::Applied {
-            fault = Some((who, verdict));
+            faults.push((who, verdict));
         }
         match (who, step.kind) {
             (LATE, _) => world.gate.do_late(),
@@ -173,7 +174,7 @@ fn run_within(
                     loses_write = Some(key);
                 } else if (matches!(access, Access::Removes) || program.ops[who].ends())
                     && !matches!(access, Access::Reads)
-                    && fault.is_none_or(|(faulty, _)| faulty != who)
+                    && faults.iter().all(|(faulty, _)| *faulty != who)
                 {
                     loses_write = loses_write.filter(|written| *written != key);
                 }
@@ -198,8 +199,8 @@ fn run_within(
         Told { outcome: place.outcome.take(), lost, ..told }
     });
     let told = told.collect();
-    let loses_write = loses_write.is_some();
-    Ran::Whole(Finished { told, fault, loses_write, happened, choices, steps, stuck })
+    let loses_write = loses_write.is_some() && faults.len() == 1;
+    Ran::Whole(Finished { told, faults, loses_write, happened, choices, steps, stuck })
 }
 
 impl Request {

@@ -9,7 +9,7 @@ use crate::core::key::KeyId;
 use crate::core::record::{Device, Place, SessionId};
 use crate::core::state::{CookieStep, Loaded, Renewal, State};
 use crate::sessions::Core;
-use crate::store::revocation::Revoking;
+use crate::store::revocation::{Need, Revoking};
 use crate::store::rows::{LiveRow, Living, Rows};
 
 /// What is left of a plan, and the key for its cookie; or why the session is over.
@@ -29,12 +29,9 @@ impl Core {
         let moves_nothing = matches!(plan.row, RowStep::Leave | RowStep::Write | RowStep::Bind);
         let opener = work.loaded.as_ref().filter(|loaded| moves_nothing && is_mere_data(work, loaded));
         let opener = opener.map(|loaded| loaded.key_id);
-        let (mut found, id) = (None, work.header.id);
-        let question = self.ask((revoking, rows), work, plan, (now, primary), &mut found);
-        let answer = match mere || opener.is_some() {
-            true => revoking.unless_down((rows, id), question).await,
-            false => question.await,
-        };
+        let mut found = None;
+        let need = if mere || opener.is_some() { Need::Optional } else { Need::Vital };
+        let answer = self.ask((revoking, rows, need), work, plan, (now, primary), &mut found).await;
         let (key, cookie) = match (answer, opener) {
             (Ok(Err(over)), _) => return Ok(Err(over)),
             // Another key may have been all that was due.
@@ -93,7 +90,7 @@ impl Core {
     /// The key to seal under, or why the session is over.
     async fn ask(
         &self,
-        (revoking, rows): (&Revoking, &Rows),
+        (revoking, rows, need): (&Revoking, &Rows, Need),
         work: &mut State,
         plan: Plan,
         (now, primary): (Millis, KeyId),
@@ -102,14 +99,14 @@ impl Core {
         let deadline = rows.deadline();
         let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
         if same_id && plan.row == RowStep::Leave {
-            match revoking.ask_session_now(rows, work.header.id, now, deadline).await? {
+            match revoking.ask_session_now(rows, (work.header.id, need), now, deadline).await? {
                 Ok(living) if self.is_elsewhere(work, &living) => return Ok(Err(Rejection::Unproven)),
                 Ok(living) => *found = Some(living),
                 Err(over) => return Ok(Err(over)),
             }
         }
         if let (RowStep::Replace, Some(id)) = (plan.row, self.may_be_elsewhere(work))
-            && let Ok(living) = revoking.ask_session_now(rows, id, now, deadline).await?
+            && let Ok(living) = revoking.ask_session_now(rows, (id, need), now, deadline).await?
             && self.is_elsewhere(work, &living)
         {
             if !work.authenticated {
@@ -121,7 +118,7 @@ impl Core {
             work.loaded.take_if(|loaded| !is_theirs(loaded));
         }
         let generation = async |key: KeyId, subject: &str| match rows.sealer.subject_row(key, subject) {
-            Some(place) => revoking.ask_subject_now(rows, &place, now, deadline).await,
+            Some(place) => revoking.ask_subject_now(rows, (&place, need), now, deadline).await,
             None => Ok(None),
         };
         if let Some((loaded, former)) = former_subject(work) {

@@ -11,6 +11,7 @@ use crate::core::record::{Header, Line, Place, SessionId};
 use crate::core::session::Session;
 use crate::core::state::{Stage, State};
 use crate::sessions::Core;
+use crate::store::revocation::Need;
 use crate::store::roster::{Enrolled, Entry};
 use crate::store::stored::RowProtocol;
 
@@ -137,7 +138,8 @@ impl Core {
         }
         // Somebody who found it in the list may have ended it. One in the store has met its row.
         if session.with(|state| state.header.place == Place::Cookie)
-            && let Ok(Err(_)) = roster.revoking.ask_session_now(roster.rows, id, now, deadline).await
+            && let Ok(Err(_)) =
+                roster.revoking.ask_session_now(roster.rows, (id, Need::Vital), now, deadline).await
         {
             let _ = roster.remove(&subject, &[id], deadline).await;
             roster.revoking.ended(id, now);

@@ -13,7 +13,7 @@ use super::request::{Request, is_unanswered};
 use crate::store::reach::{SharedConnect, Waiting};
 
 /// Of the parts that revocation tells apart each has so many slots, next to one another as masters have them.
-const SLOTS_OF_A_PART: u16 = 256;
+const SLOTS_OF_A_PART: u16 = 1_024;
 
 /// Which part of a cluster a key is in.
 pub(super) fn part(name: &[u8]) -> u16 {
@@ -127,6 +127,6 @@ mod tests {
         assert_eq!(slot(b"foo{bar}{zap}"), slot(b"bar"));
         assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"), "an empty tag is none");
         assert_ne!(slot(b"foo{bar"), slot(b"bar"), "nor is one that does not end");
-        assert_eq!((0..1_000_u32).map(|n| part(&n.to_be_bytes())).max(), Some(63));
+        assert_eq!((0..1_000_u32).map(|n| part(&n.to_be_bytes())).max(), Some(15));
     }
 }

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use crate::core::error::StoreError;
 use crate::core::row_name::RowKey;
-use crate::store::rows::Rows;
+use crate::store::rows::{Deadline, Rows};
 
 /// While a part of the store fails, one query of it is risked in this time.
 const PAUSE: Duration = Duration::from_secs(1);
-/// So many parts are told apart.
-const PARTS: usize = 64;
+/// So many parts are told apart. Each learns of a failure by itself, and has a trial of its own.
+const PARTS: usize = 16;
 
 /// Keeps requests from queueing for a store that is down, by its parts: what is lost of a cluster costs only itself.
 pub(super) struct Breaker([Part; PARTS]);
@@ -32,8 +32,13 @@ impl Breaker {
     pub(super) async fn guard<T>(
         &self,
         (rows, place): (&Rows, &RowKey),
+        deadline: Deadline,
         question: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        if deadline.is_over() {
+            // That another part has taken all the time says nothing of this one.
+            return Err(StoreError::Timeout("no time was left to ask it".into()));
+        }
         let part = &self.0[usize::from(rows.store.part(place)) % PARTS];
         if !part.lets_through(rows.timeout) {
             return Err(StoreError::Unavailable(

@@ -9,6 +9,7 @@ use crate::core::error::StoreError;
 use crate::core::key::KeyId;
 use crate::core::lifetime::SKEW;
 use crate::core::record::{HOUR, Line, ROSTER_HEAD, SessionId, hour};
+use crate::store::revocation::Need;
 use crate::store::rows::{Deadline, RowLock};
 use crate::store::{Expected, Revision, RowKey};
 
@@ -299,7 +300,8 @@ impl RosterProtocol<'_> {
     ) -> Result<(), StoreError> {
         for row in kept.0.iter_mut().filter(|row| !row.lines.is_empty()) {
             let Some(place) = self.rows.sealer.subject_row(row.key, subject) else { continue };
-            let present = self.revoking.ask_subject_now(self.rows, &place, self.now, deadline).await?;
+            let present =
+                self.revoking.ask_subject_now(self.rows, (&place, Need::Vital), self.now, deadline).await?;
             if let Some(present) = present {
                 row.lines.retain(|line| line.generation == present);
             }
