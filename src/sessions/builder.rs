@@ -335,11 +335,7 @@ impl SessionsBuilder {
             sink: self.sink.clone(),
             writers: Writers::default(),
         });
-        let flash = CookieConfig {
-            name: format!("{}{FLASH}", self.cookie.name),
-            formerly: Vec::new(),
-            ..self.cookie.clone()
-        };
+        let flash = CookieConfig { name: format!("{}{FLASH}", self.cookie.name), ..self.cookie.clone() };
         let bounds = (Millis::span(FLASH_LIFETIME), MAX_FLASH_BYTES);
         let flash = ShortCookie::new(
             (self.engine, Purpose::Transient),

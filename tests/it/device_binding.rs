@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use sealed_session::{
-    DeviceBinding, DeviceRefusal, DeviceState, Event, Key, KeyRing, Lifetime, LoginGuard, ManualClock,
-    Origin, Rejection, Session, SessionsBuilder,
+    ConfigError, DeviceBinding, DeviceRefusal, DeviceState, Event, Key, KeyRing, Lifetime, LoginGuard,
+    ManualClock, Origin, Rejection, Session, Sessions, SessionsBuilder,
 };
 use serde_json::{Value, json};
 
@@ -838,6 +838,22 @@ async fn where_a_device_is_required_it_is_also_where_nobody_can_be_asked_for_it(
     assert_eq!(browser.sees(&bed).await.0, Origin::Resumed);
     bed.clock.advance(MS);
     assert_eq!(browser.sees(&bed).await.0, UNPROVEN, "nor does going on as somebody else free it");
+}
+
+#[actix_web::test]
+async fn a_setting_of_a_binding_that_is_off_is_refused_by_its_name() {
+    type Set = fn(SessionsBuilder) -> SessionsBuilder;
+    let settings: [(&str, Set); 2] = [
+        ("device_binding_path", |builder| builder.device_binding_path("/devices")),
+        ("proof_lifetime", |builder| builder.proof_lifetime(Duration::from_secs(600))),
+    ];
+    for (name, set) in settings {
+        let refused = set(Sessions::builder(KeyRing::new(Key::generate()))).build().unwrap_err();
+        assert!(
+            matches!(refused, ConfigError::NeedsDeviceBinding { setting } if setting == name),
+            "{refused}"
+        );
+    }
 }
 
 #[actix_web::test]

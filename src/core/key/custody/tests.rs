@@ -133,7 +133,7 @@ fn the_walk_comes_to_the_file_that_the_system_opens() {
     fs::write(&file, "").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     symlink("../session.keys", root.join("keys/inner/up")).unwrap();
-    symlink("keys/inner/../inner/up", root.join("round")).unwrap();
+    symlink(root.join("keys/inner/../inner/up"), root.join("round")).unwrap();
     symlink("keys/session.keys", root.join("link1")).unwrap();
     for n in 1..=LINKS {
         symlink(format!("link{n}"), root.join(format!("link{}", n + 1))).unwrap();
