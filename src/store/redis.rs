@@ -110,8 +110,9 @@ const STAGE: i64 = 60_000;
 ///   sessions.
 /// - **Permissions.** `+get +getrange +set +setrange +rename +pexpire +del +unlink +eval +evalsha +scan` on
 ///   `~prefix*`; a cluster's client also needs `+cluster`.
-/// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs only the sessions on it, and the answers
-///   that it would have given, whether sessions and users were revoked; `FailurePolicy` says what happens then.
+/// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs only the sessions on it, the answers
+///   that it would have given whether others and their users were revoked (`FailurePolicy` says what happens then), and the
+///   logins and logouts that have to write there.
 /// - **Repeated commands.** A cluster's driver repeats a command whose answer was lost, up to three times.
 /// - **TLS.** `rediss://` or `valkeys://`.
 ///

@@ -136,13 +136,13 @@ impl RosterProtocol<'_> {
         if label.is_none() && (is_noted || self.is_changing(subject)) {
             return;
         }
-        let (id, noted) = (line.id, Noted { key: primary, end: line.end });
         let tenth = Millis(header.times.duration.0 / 10);
         let slack = HOUR.min(self.limits.use_span(&header.times).max(tenth));
+        // If it fails, not again until it would have been moved again.
+        let (id, noted) = (line.id, Noted { key: primary, end: line.end.plus(slack) });
         let entry = Entry { line, label, replaces: None, counts: false, yields: false, slack };
         let enrolled = self.enroll(subject, entry, deadline).await;
         if enrolled.is_err() {
-            // Not again with each request.
             self.roster.noted.put(id, noted, self.now);
         }
         self.unless_ended(subject, id, enrolled, deadline).await;

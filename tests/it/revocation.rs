@@ -243,7 +243,7 @@ async fn open_uses_what_the_store_does_not_answer_for_and_closed_refuses_it_and_
 }
 
 /// Whether the session is prolonged by a request that may have to wait.
-async fn uses(bed: &Bed, jar: &mut Jar) -> bool {
+pub(crate) async fn uses(bed: &Bed, jar: &mut Jar) -> bool {
     bed.clock.advance(Duration::from_secs(1));
     let session = bed.sessions.load(jar.0.iter()).await.unwrap();
     assert_eq!(session.origin(), Origin::Resumed);

@@ -10,6 +10,7 @@ use sealed_session::{
     Rejection, Revocation, RevokeError, Session, SessionSummary, Sessions, SessionsBuilder,
 };
 
+use crate::revocation::uses;
 use crate::spy::{Fate, Spy, guarded, other_node, status};
 use crate::support::{Bed, Jar, MINUTE, MS, key, now, start};
 
@@ -1072,4 +1073,29 @@ async fn metrics_take_how_many_sessions_a_login_gives_its_subject() {
         }
     }
     assert_eq!((seen, displaced), (vec![1.0, 2.0, 2.0], Some(1)));
+}
+
+/// What is missing in the list then is back within an hour.
+#[actix_web::test]
+async fn a_list_that_is_silent_makes_one_request_of_a_session_wait_and_not_each() {
+    tokio::time::pause();
+    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest).rolling(true));
+    let mut jar = login(&bed, "ada").await;
+    bed.clock.advance(61 * MINUTE);
+    spy.loaded();
+    assert!(uses(&bed, &mut jar).await);
+    let [_session, _subject, list, ..] = spy.loaded()[..] else { panic!("its use is noted") };
+    bed.clock.advance(61 * MINUTE);
+    spy.falls_silent(Some(list));
+    assert!(uses(&bed, &mut jar).await, "it is prolonged all the same");
+    assert!(spy.loaded().contains(&list));
+    for _ in 0..5 {
+        bed.clock.advance(5 * MINUTE);
+        assert!(uses(&bed, &mut jar).await);
+        assert!(!spy.loaded().contains(&list));
+    }
+    spy.falls_silent(None);
+    bed.clock.advance(61 * MINUTE);
+    assert!(uses(&bed, &mut jar).await);
+    assert!(spy.loaded().contains(&list));
 }

@@ -36,7 +36,21 @@ const OF_THREE_WITH_LISTS: &[Op] = &[
 ];
 
 /// Two faults, which have nothing to do with one another.
-const TWICE: Bounds = Bounds { most_faults: 2, ..preempted(0, COMMON) };
+const fn twice(faults: &'static [Verdict]) -> Bounds {
+    Bounds { most_faults: 2, ..preempted(0, faults) }
+}
+
+/// All that may go wrong.
+const ANY: &[Verdict] = &[
+    Verdict::Refused,
+    Verdict::Lost,
+    Verdict::Silent,
+    Verdict::DroppedBefore,
+    Verdict::DroppedAfter,
+    Verdict::Late,
+    Verdict::Repeated,
+    Verdict::Forgotten,
+];
 
 fn pairs(setup: Setup, start: Start, bounds: &[Bounds]) -> Vec<Job> {
     let all = Program::pairs(setup, start, None);
@@ -74,7 +88,7 @@ pub(crate) fn part(program: &Program, bounds: &Bounds) -> String {
     };
     let faults = match bounds.faults {
         [] => "",
-        _ if bounds.most_faults > 1 => ", two common faults",
+        _ if bounds.most_faults > 1 => ", two faults",
         [Verdict::Late, ..] => ", rare faults",
         _ => ", common faults",
     };
@@ -108,7 +122,7 @@ fn short() -> Vec<Job> {
         jobs.extend(pairs(setup, start, &[preempted(0, RARE)]).into_iter().step_by(3));
     }
     for (setup, start) in [(TWO, Start::CookieOfAda), (ONE, Start::StoredOfAda)] {
-        jobs.extend(pairs(setup, start, &[TWICE]).into_iter().step_by(15));
+        jobs.extend(pairs(setup, start, &[twice(COMMON)]).into_iter().step_by(15));
     }
     // Where others write over what a writer has not been told of.
     let writers = pairs(TWO, Start::StoredOfAda, &[preempted(1, RARE), preempted(1, COMMON)]);
@@ -166,7 +180,7 @@ fn long() -> Vec<Job> {
         }
     }
     for &start in TELLING {
-        jobs.extend([ONE, TWO].into_iter().flat_map(|setup| pairs(setup, start, &[TWICE])));
+        jobs.extend([ONE, TWO].into_iter().flat_map(|setup| pairs(setup, start, &[twice(ANY)])));
         jobs.extend(pairs(ONE, start, &[preempted(1, COMMON)]));
         jobs.extend(pairs(TWO, start, &[faulty(RARE)]));
         jobs.extend(pairs(Setup::of(2, Every, Special::Cold), start, &[faulty(COMMON)]));

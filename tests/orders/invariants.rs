@@ -11,7 +11,7 @@
 //! | every reference that a browser holds leads to a live row or one that was ended; row and mark outlive every cookie of the id | `check_cookie`, the last time a moment before the cookie's end |
 //! | every request ends within its deadline, on every node | `stuck` and `LONGEST` |
 //! | no failure without a fault | `check_request` |
-//! | a commit that ends a session and has begun is carried to its end | `was_being_ended` |
+//! | a commit that ends a session and has begun is carried to its end, unless a call of its own fails | `was_being_ended` |
 //! | nothing leaves a request under a good key that a revoked one had sealed | `is_disowned` in `check_issued` |
 
 use std::time::Duration;
@@ -182,7 +182,8 @@ impl Case<'_> {
     /// Whether it was so on the node of this request, which leaves the store alone for a while then.
     fn is_faulted_near(&self, who: usize) -> bool {
         let node = self.program.node(who);
-        self.is_faulted() && self.finished.faults.iter().any(|(faulty, _)| self.program.node(*faulty) == node)
+        let faults = self.finished.faults.iter().filter(|(_, verdict)| *verdict != Verdict::Repeated);
+        faults.map(|(faulty, _)| *faulty).any(|faulty| self.program.node(faulty) == node)
     }
 
     /// Whether the store has lost what it had acknowledged, so that nothing is promised but safety.
@@ -399,10 +400,13 @@ impl Case<'_> {
                 Op::Revoke | Op::RevokeSubject => began.is_some(),
                 _ => handled.is_some() && !self.off(),
             };
-            // Its end fails if its call does, or if it has waited too long for another one of its process.
+            // Its end fails if its call does, or if it has waited too long for one of its process without an answer.
             let node = self.program.node(who);
-            let fails =
-                |&(faulty, verdict): &(usize, Verdict)| self.program.node(faulty) == node && !verdict.drops();
+            let fails = |&(faulty, verdict): &(usize, Verdict)| match verdict {
+                Verdict::Silent => self.program.node(faulty) == node,
+                Verdict::Repeated => false,
+                verdict => faulty == who && !verdict.drops(),
+            };
             let can_end = has_begun && !self.finished.faults.iter().any(fails);
             outcome.answer.is_none() && can_end && self.may_end(who) && Some(cookie.id) == self.start.id
         })

@@ -12,15 +12,15 @@ use time::OffsetDateTime;
 
 use crate::redis::{Server, free_port};
 
-/// Keeps what was asked for.
+/// Keeps what was asked for, and when.
 #[derive(Debug)]
 struct Asked<S> {
     store: S,
-    keys: Mutex<Vec<RowKey>>,
+    keys: Mutex<Vec<(RowKey, Instant)>>,
 }
 
 impl<S> Asked<S> {
-    fn take(&self) -> Vec<RowKey> {
+    fn take(&self) -> Vec<(RowKey, Instant)> {
         std::mem::take(&mut self.keys.lock().unwrap())
     }
 }
@@ -28,7 +28,7 @@ impl<S> Asked<S> {
 #[async_trait]
 impl<S: Store> Store for Asked<S> {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
-        self.keys.lock().unwrap().push(*key);
+        self.keys.lock().unwrap().push((*key, Instant::now()));
         self.store.load(key).await
     }
 
@@ -135,7 +135,7 @@ async fn a_lost_master_costs_no_session_that_only_the_others_know() {
         let pair = sessions.issue(user).await.unwrap();
         asked.take();
         assert_eq!(sessions.load([&pair]).await.unwrap().origin(), Origin::Resumed);
-        let keys = asked.take();
+        let keys: Vec<RowKey> = asked.take().into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys.len(), questions);
         let slots = slots(&second, &keys).await;
         for (key, slot) in keys.iter().zip(&slots) {
@@ -161,8 +161,16 @@ async fn a_lost_master_costs_no_session_that_only_the_others_know() {
             assert_eq!(lines.len(), 1, "it is prolonged");
         }
     }
-    let (keys, took) = (asked.take(), began.elapsed());
-    let of_lost = keys.iter().filter(|key| asked.part(key) < LOST / 1_024).count();
-    let bearable = usize::from(LOST / 1_024) * (took.as_secs() as usize + 2);
-    assert!(of_lost <= bearable, "{of_lost} questions in {took:?}, {rounds} rounds");
+    let questions = asked.take();
+    for part in 0..LOST / 1_024 {
+        let of_part = questions.iter().filter(|(key, _)| asked.part(key) == part).map(|(_, at)| *at);
+        let times: Vec<Instant> = of_part.collect();
+        for pair in times.windows(2) {
+            let between = pair[1] - pair[0];
+            assert!(
+                between >= Duration::from_secs(1),
+                "{between:?} after it was asked in vain, {rounds} rounds"
+            );
+        }
+    }
 }
