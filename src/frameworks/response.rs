@@ -308,3 +308,28 @@ pub(crate) fn remove_cookie<H: Headers>(error: &CommitError, headers: &mut H) {
         headers.replace(Field::CacheControl, H::fixed("no-store"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_as_large_as_the_server_makes_it() {
+        const DATE: &str = "date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+        for (body, line) in [
+            (Length::Said, String::new()),
+            (Length::Known(0), "content-length: 0\r\n".into()),
+            (Length::Known(9), "content-length: 9\r\n".into()),
+            (Length::Known(12_345), "content-length: 12345\r\n".into()),
+            (Length::Unknown, "transfer-encoding: chunked\r\n".into()),
+        ] {
+            let head = format!(
+                "HTTP/1.1 404 Not Found\r\n{line}connection: Upgrade, keep-alive\r\n{DATE}vary: Cookie\r\nx: \r\n\r\n"
+            );
+            let lines = [("vary".len(), "Cookie".len()), (1, 0)];
+            assert_eq!(head_bytes("Not Found", body, false, lines.into_iter()), head.len(), "{head}");
+            // Then it is one of the lines.
+            assert_eq!(head_bytes("Not Found", body, true, lines.into_iter()), head.len() - DATE.len());
+        }
+    }
+}

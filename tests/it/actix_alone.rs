@@ -54,10 +54,18 @@ async fn middleware_around_this_one_sees_a_response_where_the_session_could_not_
 #[std::prelude::v1::test]
 fn an_error_has_the_status_of_its_response() {
     use actix_web::ResponseError;
-    use sealed_session::{CommitError, InsertError, RevokeError, StoreError};
+    use sealed_session::{CommitError, CsrfError, InsertError, RevokeError, StoreError, TransientError};
 
     let store = || StoreError::Unavailable("connection refused".into());
-    let errors: [(Box<dyn ResponseError>, StatusCode); 7] = [
+    let session = now(Bed::new().sessions.load([""; 0])).unwrap();
+    session.insert("name", "ada").unwrap();
+    let another = session.get::<u32>("name").unwrap_err();
+    let suffix = "a b".to_owned();
+    let errors: [(Box<dyn ResponseError>, StatusCode); 11] = [
+        (Box::new(CsrfError::NoSession), StatusCode::FORBIDDEN),
+        (Box::new(TransientError::CrossSite), StatusCode::FORBIDDEN),
+        (Box::new(TransientError::Suffix { suffix }), StatusCode::INTERNAL_SERVER_ERROR),
+        (Box::new(another), StatusCode::INTERNAL_SERVER_ERROR),
         (Box::new(InsertError::CrossSite), StatusCode::FORBIDDEN),
         (Box::new(InsertError::Destroyed), StatusCode::INTERNAL_SERVER_ERROR),
         (Box::new(store()), StatusCode::SERVICE_UNAVAILABLE),

@@ -121,9 +121,8 @@ impl KeyFile {
         let write = failed("write", path);
         let draft = Draft::written(path, &members, file.metadata().ok().as_ref()).map_err(&write)?;
         fs::rename(&draft.0, path).map_err(&write)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Not every system lets folders be opened; there the rename is as safe as it gets.
-        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        let _ = path.parent().map(|folder| File::open(folder).and_then(|folder| folder.sync_all()));
         Ok((members, stamp(path).map_err(&write)?))
     }
 
