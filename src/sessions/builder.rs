@@ -237,7 +237,7 @@ impl SessionsBuilder {
         self
     }
 
-    /// What becomes of a session in a cookie when the store does not say whether it was revoked; the default is
+    /// What becomes of a session when the store does not say whether it, or its user, was revoked; the default is
     /// [`FailurePolicy::Open`]. A second passes before the next request asks a store that failed, or a
     /// [part](crate::store::Store::part) of it.
     pub fn revocation_failure(mut self, policy: FailurePolicy) -> Self {

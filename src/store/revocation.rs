@@ -41,7 +41,8 @@ pub enum Revocation {
     Every(Duration),
 }
 
-/// What happens to a session in a cookie if the store does not say whether it was revoked.
+/// What happens to a session if the store does not say whether it, or its user, was revoked: to one in a cookie, and to one in
+/// the store if only its user's row, in another part of it, cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailurePolicy {
