@@ -268,11 +268,21 @@ async fn a_failure_has_the_session_in_the_log_and_a_missing_middleware_is_told_t
     let told = format!(" session={} ", sessions.inspect(&cookie[2..]).unwrap().id.log_id());
     let taken = || std::mem::take(&mut *log.0.lock().unwrap());
 
+    let layered = |router: axum::Router| router.layer(SessionLayer::new(sessions.clone()));
+    let inner = layered(axum::Router::new().route("/", get(reads)));
     let app = axum::Router::new()
         .route("/reads", get(reads))
         .route("/late", get(writes_late))
-        .layer(SessionLayer::new(sessions.clone()));
-    for path in ["/reads", "/late"] {
+        // A request within the request that is of the same session.
+        .route(
+            "/within",
+            get(|_: Session, mut request: axum::extract::Request| {
+                *request.uri_mut() = "/".parse().unwrap();
+                inner.oneshot(request)
+            }),
+        );
+    let app = layered(app);
+    for path in ["/reads", "/late", "/within"] {
         let request =
             axum::http::Request::get(path).header("cookie", &cookie).body(axum::body::Body::empty());
         assert_eq!(app.clone().oneshot(request.unwrap()).await.unwrap().status(), 500);

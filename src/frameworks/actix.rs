@@ -248,11 +248,7 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let slot = match this.waiting {
-            Waiting::Commit(committing) => Some(&committing.slot),
-            _ => this.slot.as_ref(),
-        };
-        let loaded = slot.and_then(|slot| slot.loaded.get());
+        let loaded = this.slot.as_ref().and_then(|slot| slot.loaded.get());
         let _turn = current::turn(loaded.map(|loaded| &loaded.session));
         let committing = match this.waiting {
             Waiting::Commit(committing) => committing,
@@ -270,8 +266,8 @@ where
                 let response_head_bytes = flash
                     + match &response {
                         Ok(response) if counted => head_of(response),
-                        Err(_) if counted => UNKNOWN_HEAD,
-                        _ => 0,
+                        Ok(_) => 0,
+                        Err(_) => UNKNOWN_HEAD,
                     };
                 let commit = CommitContext { response_head_bytes, secure: loaded.secure };
                 if let Some(outcome) = slot.sessions.try_conclude(&loaded.session, commit) {

@@ -69,9 +69,10 @@ impl<S> fmt::Debug for Scoped<S> {
 /// ```
 /// use sealed_session::Subject;
 ///
-/// async fn account(Subject(user): Subject) -> String {
+/// async fn account(user: Subject) -> String {
 ///     format!("the account of {user}")
 /// }
+/// # assert_eq!(Subject("ada".into()).to_string(), "ada");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject(pub String);

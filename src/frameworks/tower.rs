@@ -340,11 +340,7 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let slot = match this.waiting {
-            Waiting::Commit(committing) => Some(&committing.slot),
-            _ => this.slot.as_ref(),
-        };
-        let loaded = slot.and_then(|slot| slot.loaded.get());
+        let loaded = this.slot.as_ref().and_then(|slot| slot.loaded.get());
         let _turn = current::turn(loaded.map(|loaded| &loaded.session));
         let committing = match this.waiting {
             Waiting::Commit(committing) => committing,

@@ -1,13 +1,13 @@
 //! What is possible with actix-web alone.
 
-use actix_web::dev::ServiceResponse;
+use actix_web::dev::{Service as _, ServiceResponse};
 use actix_web::error::ErrorImATeapot;
 use actix_web::http::StatusCode;
 use actix_web::http::header::SET_COOKIE;
 use actix_web::middleware::DefaultHeaders;
 use actix_web::{App, HttpResponse, test, web};
 use sealed_session::actix::SessionExt as _;
-use sealed_session::{Session, SessionMiddleware};
+use sealed_session::{CommitContext, Session, SessionMiddleware};
 
 use crate::support::{Bed, now};
 
@@ -30,6 +30,38 @@ async fn the_session_is_committed_when_an_inner_middleware_returns_an_error() {
     assert_eq!(response.headers().get("cache-control").unwrap(), "no-store");
 }
 
+/// Its response, and so the size of its head, is made only later: 512 bytes are left to it.
+#[actix_web::test]
+async fn a_session_beside_an_error_leaves_room_for_the_head_that_the_error_will_have() {
+    let (bed, _) = crate::spy::stored(|builder| builder.response_head_budget(2_000));
+    let error = async |len: usize| {
+        let app = App::new()
+            .wrap_fn(move |request, _| {
+                now(request.session()).unwrap().insert("text", "x".repeat(len)).unwrap();
+                async { Err::<ServiceResponse, _>(ErrorImATeapot("")) }
+            })
+            .wrap(SessionMiddleware::new(bed.sessions.clone()))
+            .default_service(web::to(HttpResponse::Ok));
+        let app = test::init_service(app).await;
+        let error = test::try_call_service(&app, test::TestRequest::get().to_request()).await.unwrap_err();
+        error.error_response().headers().get(SET_COOKIE).unwrap().to_str().unwrap().to_owned()
+    };
+    let response = async |len: usize| {
+        let session = bed.sessions.load(["a=1"]).await.unwrap();
+        session.insert("text", "x".repeat(len)).unwrap();
+        let context = CommitContext { response_head_bytes: 512, secure: true };
+        bed.sessions.commit(&session, context).await.unwrap().pop().unwrap()
+    };
+    let (mut stays, mut spills) = (0, 2_000);
+    while stays + 1 < spills {
+        let len = (stays + spills) / 2;
+        if error(len).await.len() < 400 { spills = len } else { stays = len }
+    }
+    assert!(stays > 500, "{stays}");
+    assert!(response(stays).await.len() > 400, "a response of that size has the same room");
+    assert!(response(spills).await.len() < 400);
+}
+
 /// As `actix-cors` does it: headers for a response, and none for an error.
 #[actix_web::test]
 async fn middleware_around_this_one_sees_a_response_where_the_session_could_not_be_saved() {
@@ -48,6 +80,25 @@ async fn middleware_around_this_one_sees_a_response_where_the_session_could_not_
     assert_eq!(response.headers().get("retry-after").unwrap(), "1");
     assert!(response.response().error().is_some(), "loggers may ask what went wrong");
     assert!(test::read_body(response).await.is_empty());
+}
+
+/// Middleware around the route asks the request that it is given, not the one that handlers get.
+#[actix_web::test]
+async fn a_service_request_knows_its_session_once_it_is_loaded() {
+    let bed = Bed::new();
+    let app = App::new()
+        .wrap_fn(|request, service| {
+            assert!(request.try_session().is_none(), "nobody has asked for it");
+            let session = now(request.session()).unwrap();
+            assert_eq!(request.try_session().unwrap().id(), session.id());
+            session.insert("n", 1).unwrap();
+            assert!(request.try_session().unwrap().contains_key("n"), "it is the same one");
+            service.call(request)
+        })
+        .wrap(SessionMiddleware::new(bed.sessions.clone()))
+        .default_service(web::to(HttpResponse::Ok));
+    let app = test::init_service(app).await;
+    assert_eq!(test::call_service(&app, test::TestRequest::get().to_request()).await.status(), 200);
 }
 
 /// Loggers and other middleware ask an error for its status, not for its response.

@@ -83,6 +83,56 @@ async fn a_store_that_fails_is_503_also_for_who_asks_for_an_optional_subject() {
     assert_eq!(reply.status, 503);
 }
 
+/// Bodies of a service that is not axum's.
+#[cfg(feature = "device-binding")]
+#[derive(Default)]
+struct Text(Option<axum::body::Bytes>);
+
+#[cfg(feature = "device-binding")]
+impl http_body::Body for Text {
+    type Data = axum::body::Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Infallible>>> {
+        std::task::Poll::Ready(self.0.take().map(|bytes| Ok(http_body::Frame::data(bytes))))
+    }
+}
+
+/// What a browser is told of its device is a body that only the service can make.
+#[cfg(feature = "device-binding")]
+#[tokio::test]
+async fn a_service_with_bodies_of_its_own_says_how_to_make_one_for_a_device() {
+    use crate::device_binding::{Browser, Device, REGISTRATION, quoted};
+    use sealed_session::DeviceBinding;
+
+    let bed = Bed::with(|builder| builder.device_binding(DeviceBinding::WhereOffered));
+    let mut browser = Browser::default();
+    let reply = browser.log_in(&bed, "ada").await;
+    let proof = Device::new(1).registration(quoted(reply.all(REGISTRATION)[0], "challenge="));
+    let ask = async |layer: SessionLayer| {
+        let nothing =
+            service_fn(async |_: Request| Ok::<_, Infallible>(http::Response::new(Text::default())));
+        let mut request = visit(&browser.session);
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = "/device-binding/s".parse().unwrap();
+        request.headers_mut().insert("secure-session-response", proof.parse().unwrap());
+        layer.layer(nothing).oneshot(request).await.unwrap()
+    };
+    let layer = SessionLayer::new(bed.sessions.clone());
+    let untold = ask(layer.clone()).await;
+    assert_eq!((untold.status(), untold.body().0.is_none()), (StatusCode::INTERNAL_SERVER_ERROR, true));
+    let told = ask(layer.device_body(|json| Text(Some(json.into())))).await;
+    assert_eq!(
+        (told.status(), &told.headers()["content-type"]),
+        (StatusCode::OK, &"application/json".parse().unwrap())
+    );
+    let json: serde_json::Value = serde_json::from_slice(told.body().0.as_ref().unwrap()).unwrap();
+    assert_eq!(json["refresh_url"], "/device-binding/s");
+}
+
 #[test]
 fn errors_are_responses_with_an_empty_body() {
     let store = || StoreError::Unavailable("refused".into());

@@ -131,6 +131,9 @@ impl Browser {
 
     pub(crate) async fn register_with(&mut self, bed: &Bed, proof: &str) -> Reply {
         let reply = self.post(bed, &[("secure-session-response", proof)]).await;
+        // Only a body has a type.
+        let types = if reply.body.is_empty() { vec![] } else { vec!["application/json"] };
+        assert_eq!(reply.all(CONTENT_TYPE), types);
         self.keep(&reply);
         if reply.status == StatusCode::OK {
             let body: Value = serde_json::from_slice(&reply.body).unwrap();
