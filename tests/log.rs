@@ -277,7 +277,7 @@ async fn a_failure_has_the_session_in_the_log_and_a_missing_middleware_is_told_t
         .route(
             "/within",
             get(|_: Session, outer: axum::extract::Request| {
-                let mut request = axum::extract::Request::default();
+                let mut request = axum::extract::Request::new(axum::body::Body::empty());
                 *request.headers_mut() = outer.headers().clone();
                 inner.oneshot(request)
             }),
