@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bincode::Encode;
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
-use bincode::{Decode, Encode};
 
 pub use self::device::DeviceState;
 pub(crate) use self::device::{DEVICE_KEY_LEN, Device, DeviceKey};
@@ -45,10 +45,11 @@ pub(crate) const SESSION_ID_LEN: usize = 16;
 const MILLIS_LEN: usize = 6;
 const MAX_MILLIS: i64 = (1 << (8 * MILLIS_LEN)) - 1;
 /// The fixed part of a record in bytes.
-const HEADER_LEN: usize = SESSION_ID_LEN + 4 + 6 * MILLIS_LEN + GENERATION_LEN + 2;
+const HEADER_LEN: usize = SESSION_ID_LEN + COUNTER_LEN + 6 * MILLIS_LEN + GENERATION_LEN + FLAGS_LEN;
+const COUNTER_LEN: usize = 4;
 const GENERATION_LEN: usize = 8;
-/// More entries than this cannot stand in a record of the permitted size.
-const DECODE_LIMIT: usize = 16 << 20;
+/// Of the flags, with a byte behind them that is reserved.
+const FLAGS_LEN: usize = 2;
 
 /// Identifies a session: 16 random bytes, the same in every re-issue of its cookie, changed by
 /// [`renew`](crate::Session::renew).
@@ -149,27 +150,8 @@ const PERSISTENT: u8 = 1 << 3;
 const OFFERED: u8 = 1 << 4;
 const ALL_FLAGS: u8 = OWN_DURATION | IN_STORE | OWN_PERSISTENCE | PERSISTENT | OFFERED;
 
-/// The header as it stands on the wire. Byte arrays have no length prefix; numbers in them are little-endian.
-#[derive(Encode, Decode)]
-struct Wire {
-    id: [u8; SESSION_ID_LEN],
-    counter: [u8; 4],
-    created_at: [u8; MILLIS_LEN],
-    anchor: [u8; MILLIS_LEN],
-    sealed_at: [u8; MILLIS_LEN],
-    duration: [u8; MILLIS_LEN],
-    horizon: [u8; MILLIS_LEN],
-    authenticated_at: [u8; MILLIS_LEN],
-    generation: [u8; GENERATION_LEN],
-    flags: u8,
-    reserved: u8,
-}
-
-const _: () = assert!(size_of::<Wire>() == HEADER_LEN);
-
-fn config() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<DECODE_LIMIT>()
-}
+/// Without a limit, because nothing is copied out of what is decoded.
+const CONFIG: bincode::config::Configuration = bincode::config::standard();
 
 /// Why authentic bytes are no record: they come from another version of this library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,13 +183,8 @@ fn length_prefix(len: usize) -> usize {
     }
 }
 
-/// Appends the record to `out`. The entries come in strictly ascending order of their keys.
-pub(crate) fn encode<'a>(
-    header: &Header,
-    count: usize,
-    entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>,
-    out: &mut Vec<u8>,
-) {
+/// What a record begins with: no lengths, and numbers are little-endian.
+fn fixed_part(header: &Header) -> [u8; HEADER_LEN] {
     let mut flags = 0;
     for (set, flag) in [
         (header.times.own, OWN_DURATION),
@@ -218,20 +195,31 @@ pub(crate) fn encode<'a>(
     ] {
         flags |= if set { flag } else { 0 };
     }
-    let wire = Wire {
-        id: header.id.0,
-        counter: header.counter.to_le_bytes(),
-        created_at: pack(header.times.created_at),
-        anchor: pack(header.times.anchor),
-        sealed_at: pack(header.times.sealed_at),
-        duration: pack(header.times.duration),
-        horizon: pack(header.times.horizon),
-        authenticated_at: pack(header.authenticated_at),
-        generation: header.generation.to_le_bytes(),
-        flags,
-        reserved: 0,
+    let (mut fixed, mut len) = ([0; HEADER_LEN], 0);
+    let mut put = |bytes: &[u8]| {
+        fixed[len..len + bytes.len()].copy_from_slice(bytes);
+        len += bytes.len();
     };
-    put(&wire, out);
+    let Times { created_at, anchor, sealed_at, duration, horizon, .. } = header.times;
+    put(&header.id.0);
+    put(&header.counter.to_le_bytes());
+    for at in [created_at, anchor, sealed_at, duration, horizon, header.authenticated_at] {
+        put(&pack(at));
+    }
+    put(&header.generation.to_le_bytes());
+    put(&[flags, 0]);
+    debug_assert_eq!(len, HEADER_LEN);
+    fixed
+}
+
+/// Appends the record to `out`. The entries come in strictly ascending order of their keys.
+pub(crate) fn encode<'a>(
+    header: &Header,
+    count: usize,
+    entries: impl Iterator<Item = (&'a str, impl AsRef<[u8]>)>,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(&fixed_part(header));
     put(header.subject.as_deref().unwrap_or(""), out);
     put(header.device.key(), out);
     put_entries(count, entries, out);
@@ -250,7 +238,7 @@ fn put_entries<'a>(
 }
 
 fn put<T: Encode + ?Sized>(item: &T, out: &mut Vec<u8>) {
-    bincode::encode_into_writer(item, Appender(out), config()).expect("appending to a Vec does not fail");
+    bincode::encode_into_writer(item, Appender(out), CONFIG).expect("appending to a Vec does not fail");
 }
 
 /// Reads a record out of an opened envelope, whose buffer the entries keep.
@@ -259,14 +247,14 @@ pub(crate) fn decode(opened: Opened) -> Result<(Header, Packed), NotARecord> {
     let mut at = plaintext.start;
     let text = &buf[..plaintext.end];
 
-    let wire: Wire =
-        bincode::decode_from_slice(&text[at..], config()).map(|(wire, read)| advance(&mut at, read, wire))?;
+    let fixed: [u8; HEADER_LEN] = take(text, &mut at)?;
     let subject: &str = borrow(text, &mut at)?;
     let subject = (!subject.is_empty()).then(|| Arc::from(subject));
-    let device = Device::read(wire.flags & OFFERED != 0, borrow(text, &mut at)?)?;
+    let device = borrow(text, &mut at)?;
+    let header = read_fixed_part(&fixed, subject, device)?;
     let places = Places::read(text, &mut at)?;
     check_padding(text, at)?;
-    Ok((wire.into_header(subject, device)?, Packed::new(buf, places)))
+    Ok((header, Packed::new(buf, places)))
 }
 
 /// Exact length: whatever follows is padding, and less of it than would have made another block.
@@ -283,7 +271,7 @@ fn take<const N: usize>(text: &[u8], at: &mut usize) -> Result<[u8; N], NotAReco
 }
 
 fn borrow<'a, T: bincode::BorrowDecode<'a, ()>>(text: &'a [u8], at: &mut usize) -> Result<T, NotARecord> {
-    let (item, read) = bincode::borrow_decode_from_slice(&text[*at..], config())?;
+    let (item, read) = bincode::borrow_decode_from_slice(&text[*at..], CONFIG)?;
     Ok(advance(at, read, item))
 }
 
@@ -298,31 +286,34 @@ impl From<bincode::error::DecodeError> for NotARecord {
     }
 }
 
-impl Wire {
-    fn into_header(self, subject: Option<Arc<str>>, device: Device) -> Result<Header, NotARecord> {
-        let has = |flag| self.flags & flag != 0;
-        if self.flags & !ALL_FLAGS != 0 || self.reserved != 0 || (has(PERSISTENT) && !has(OWN_PERSISTENCE)) {
-            return Err(NotARecord);
-        }
-        Ok(Header {
-            id: SessionId(self.id),
-            counter: u32::from_le_bytes(self.counter),
-            times: Times {
-                created_at: unpack(self.created_at),
-                anchor: unpack(self.anchor),
-                sealed_at: unpack(self.sealed_at),
-                duration: unpack(self.duration),
-                own: has(OWN_DURATION),
-                horizon: unpack(self.horizon),
-            },
-            persistent: has(OWN_PERSISTENCE).then(|| has(PERSISTENT)),
-            place: if has(IN_STORE) { Place::Store } else { Place::Cookie },
-            subject,
-            generation: u64::from_le_bytes(self.generation),
-            authenticated_at: unpack(self.authenticated_at),
-            device,
-        })
+fn read_fixed_part(
+    fixed: &[u8; HEADER_LEN],
+    subject: Option<Arc<str>>,
+    device: &[u8],
+) -> Result<Header, NotARecord> {
+    let at = &mut 0;
+    let id = SessionId(take(fixed, at)?);
+    let counter = u32::from_le_bytes(take(fixed, at)?);
+    let mut moment = || take(fixed, at).map(unpack);
+    let (created_at, anchor, sealed_at) = (moment()?, moment()?, moment()?);
+    let (duration, horizon, authenticated_at) = (moment()?, moment()?, moment()?);
+    let generation = u64::from_le_bytes(take(fixed, at)?);
+    let [flags, reserved] = take(fixed, at)?;
+    let has = |flag| flags & flag != 0;
+    if flags & !ALL_FLAGS != 0 || reserved != 0 || (has(PERSISTENT) && !has(OWN_PERSISTENCE)) {
+        return Err(NotARecord);
     }
+    Ok(Header {
+        id,
+        counter,
+        times: Times { created_at, anchor, sealed_at, duration, own: has(OWN_DURATION), horizon },
+        persistent: has(OWN_PERSISTENCE).then(|| has(PERSISTENT)),
+        place: if has(IN_STORE) { Place::Store } else { Place::Cookie },
+        subject,
+        generation,
+        authenticated_at,
+        device: Device::read(has(OFFERED), device)?,
+    })
 }
 
 fn pack(at: Millis) -> [u8; MILLIS_LEN] {

@@ -162,8 +162,8 @@ fn items<H: Headers>(headers: &H, field: Field) -> impl Iterator<Item = &str> {
 }
 
 fn vary_by_cookie<H: Headers>(headers: &mut H) {
-    let told = items(headers, Field::Vary).any(|item| item == "*" || item.eq_ignore_ascii_case("cookie"));
-    if !told {
+    let tells = |item: &str| item == "*" || item.eq_ignore_ascii_case("cookie");
+    if !headers.contains(Field::Vary) || !items(headers, Field::Vary).any(tells) {
         headers.append(Field::Vary, H::fixed("Cookie"));
     }
 }

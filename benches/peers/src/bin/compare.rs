@@ -7,6 +7,8 @@
 //! `--json` prints the same for a script, `--check` fails if a ratio, a count or a size got worse. Run it by
 //! `benches/peers/run`, which adds the peers of other frameworks.
 
+#[path = "../least.rs"]
+mod least;
 #[path = "../payload.rs"]
 mod payload;
 
@@ -163,6 +165,7 @@ mod bare {
 
 handlers!(ours, ours_of);
 handlers!(theirs, theirs_of);
+handlers!(at_least, least::Session::of);
 
 const NAME: &str = "__Host-Http-session";
 /// Suite, key id and nonce.
@@ -385,6 +388,8 @@ async fn main() {
     let key = actix_web::cookie::Key::generate();
     let middleware = actix_session::SessionMiddleware::new(CookieSessionStore::default(), key);
     let theirs = test::init_service(App::new().wrap(middleware).configure(theirs::routes)).await;
+    let least = App::new().wrap(least::Middleware::new()).configure(at_least::routes);
+    let least = test::init_service(least).await;
     let bare = test::init_service(App::new().configure(bare::routes)).await;
 
     let mut rows: Vec<Value> = Vec::new();
@@ -392,9 +397,10 @@ async fn main() {
         let our = Cookies::of(&ours, payload).await;
         let plains = Cookies::of(&plain, payload).await;
         let their = Cookies::of(&theirs, payload).await;
+        let leasts = Cookies::of(&least, payload).await;
         for (at, case) in CASES.into_iter().enumerate() {
-            let mut best = [f64::MAX; 5];
-            let mut allocations = [0.0; 5];
+            let mut best = [f64::MAX; 6];
+            let mut allocations = [0.0; 6];
             for _ in 0..ROUNDS {
                 let found = [
                     round(&bare, case, payload, &our.header).await,
@@ -402,19 +408,20 @@ async fn main() {
                     round(&plain, case, payload, &plains.header).await,
                     round(&theirs, case, payload, &their.header).await,
                     round(&aws_lc, case, payload, &our.header).await,
+                    round(&least, case, payload, &leasts.header).await,
                 ];
                 for (n, (nanos, count)) in found.into_iter().enumerate() {
                     best[n] = best[n].min(nanos);
                     allocations[n] = count;
                 }
             }
-            let [bare, ours, plain, theirs, aws_lc] = best;
+            let [bare, ours, plain, theirs, aws_lc, least] = best;
             let floor = match case {
                 "untouched" => 0.0,
                 _ => floor(payload, our.received, our.set[at]),
             };
             rows.push(json!({
-                "payload": payload, "case": case, "bare": bare, "floor": floor,
+                "payload": payload, "case": case, "bare": bare, "floor": floor, "least": least - bare,
                 "ours": ours - bare, "aws_lc": aws_lc - bare, "plain": plain - bare, "actix_session": theirs - bare,
                 "ours_allocations": allocations[1] - allocations[0],
                 "plain_allocations": allocations[2] - allocations[0],
@@ -434,18 +441,19 @@ async fn main() {
         return;
     }
     println!(
-        "payload  request        bare    ours  aws-lc   floor   plain  actix-s.  ratio aws-lc  allocations      cookie, bytes"
+        "payload  request        bare    ours  aws-lc   floor   least   plain  actix-s.  ratio aws-lc  allocations      cookie, bytes"
     );
     for row in rows {
         let number = |name: &str| row[name].as_f64().unwrap();
         println!(
-            "{:<8} {:<13} {:>5.0} {:>+7.0} {:>+7.0} {:>7.0} {:>+7.0} {:>+9.0} {:>6.1} {:>6.1} {:>4.0} {:>2.0} {:>3.0} {:>8} {:>5} {:>5}",
+            "{:<8} {:<13} {:>5.0} {:>+7.0} {:>+7.0} {:>7.0} {:>+7.0} {:>+7.0} {:>+9.0} {:>6.1} {:>6.1} {:>4.0} {:>2.0} {:>3.0} {:>8} {:>5} {:>5}",
             row["payload"].as_str().unwrap(),
             row["case"].as_str().unwrap(),
             number("bare"),
             number("ours"),
             number("aws_lc"),
             number("floor"),
+            number("least"),
             number("plain"),
             number("actix_session"),
             number("actix_session") / number("ours").max(1.0),
