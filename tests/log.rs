@@ -248,11 +248,14 @@ async fn a_failed_login_has_its_session_in_the_log() {
 async fn a_failure_has_the_session_in_the_log_and_a_missing_middleware_is_told_to_whoever_asks() {
     use actix_web::{App, test, web};
     use axum::routing::get;
-    use sealed_session::{InsertError, SessionLayer, SessionMiddleware, Subject, ValueError};
+    use sealed_session::{CsrfError, InsertError, SessionLayer, SessionMiddleware, Subject, ValueError};
     use tower::ServiceExt as _;
 
     async fn reads(session: Session) -> Result<&'static str, ValueError> {
         session.get::<u32>("name").map(|_| "")
+    }
+    async fn refuses(_: Session) -> Result<&'static str, CsrfError> {
+        Err(CsrfError::NoSession)
     }
     async fn writes_late(session: Session) -> Result<&'static str, InsertError> {
         // The request's work goes on in another turn by then.
@@ -273,6 +276,7 @@ async fn a_failure_has_the_session_in_the_log_and_a_missing_middleware_is_told_t
     let app = axum::Router::new()
         .route("/reads", get(reads))
         .route("/late", get(writes_late))
+        .route("/refuses", get(refuses))
         // A request within the request that is of the same session.
         .route(
             "/within",
@@ -283,25 +287,27 @@ async fn a_failure_has_the_session_in_the_log_and_a_missing_middleware_is_told_t
             }),
         );
     let app = layered(app);
-    for path in ["/reads", "/late", "/within"] {
-        let request =
-            axum::http::Request::get(path).header("cookie", &cookie).body(axum::body::Body::empty());
-        assert_eq!(app.clone().oneshot(request.unwrap()).await.unwrap().status(), 500);
-        let text = String::from_utf8(taken()).unwrap();
+    let said = |status: u16, text: &str| {
         let lines: Vec<&str> = text.lines().collect();
         assert!(!lines.is_empty() && lines.iter().all(|line| line.contains(&told)), "{told} in {text}");
+        assert!(text.contains(&format!("answered with {status}")), "{text}");
+    };
+    for (path, status) in [("/reads", 500), ("/late", 500), ("/refuses", 403), ("/within", 500)] {
+        let request =
+            axum::http::Request::get(path).header("cookie", &cookie).body(axum::body::Body::empty());
+        assert_eq!(app.clone().oneshot(request.unwrap()).await.unwrap().status(), status);
+        said(status, &String::from_utf8(taken()).unwrap());
     }
     let app = App::new()
         .route("/reads", web::get().to(reads))
         .route("/late", web::get().to(writes_late))
+        .route("/refuses", web::get().to(refuses))
         .wrap(SessionMiddleware::new(sessions.clone()));
     let app = test::init_service(app).await;
-    for path in ["/reads", "/late"] {
+    for (path, status) in [("/reads", 500), ("/late", 500), ("/refuses", 403)] {
         let request = test::TestRequest::get().uri(path).insert_header(("cookie", cookie.as_str()));
-        assert_eq!(test::call_service(&app, request.to_request()).await.status(), 500);
-        let text = String::from_utf8(taken()).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        assert!(!lines.is_empty() && lines.iter().all(|line| line.contains(&told)), "{told} in {text}");
+        assert_eq!(test::call_service(&app, request.to_request()).await.status(), status);
+        said(status, &String::from_utf8(taken()).unwrap());
     }
     // A task that outlives its request, or goes on beside it, leaves nothing behind for the next one in its thread; and of two
     // sessions of one request none is told, rather than the wrong one.
