@@ -276,10 +276,45 @@ with SecantusDBServer(storage_path=sys.argv[1], port=int(sys.argv[3]), ttl_sweep
         return f"mongodb://127.0.0.1:{self.port}/test?heartbeatFrequencyMS=500"
 
 
+class Certificates:
+    """A folder with an authority, ca.pem, and what it has signed, for servers at 127.0.0.1 and for clients; and another authority."""
+
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sealed-session-tls-"))
+        self.folder.chmod(0o755)
+        atexit.register(self.stop)
+        for name in ("ca", "other"):
+            self.make(name, ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign"])
+        by_ca = ["-CA", str(self.folder / "ca.pem"), "-CAkey", str(self.folder / "ca.key")]
+        self.make("server", ["basicConstraints=critical,CA:FALSE", "subjectAltName=IP:127.0.0.1"], by_ca)
+        self.make("client", ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=clientAuth"], by_ca)
+
+    def make(self, name, extensions, more=()):
+        command = [program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                   "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN=test {name}", *more]
+        command += [word for extension in extensions for word in ("-addext", extension)]
+        made = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60)
+        if made.returncode != 0:
+            sys.exit(f"openssl failed:\n{made.stderr}")
+
+    def lend(self, folder):
+        """Copies the server's into a database's folder, whose user alone may read the key."""
+        for name in ("server.pem", "server.key"):
+            path = folder / name
+            shutil.copyfile(self.folder / name, path)
+            path.chmod(0o600)
+            if os.getuid() == 0:
+                shutil.chown(path, "nobody", "nogroup")
+
+    def stop(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 class Postgres(Server):
-    def __init__(self, durable=False, standby_of=None, host="127.0.0.1"):
+    def __init__(self, durable=False, standby_of=None, host="127.0.0.1", tls=None):
         super().__init__()
         self.fsync, self.standby_of, self.host = "on" if durable else "off", standby_of, host
+        self.tls = tls
 
     def start(self):
         data = self.folder / "data"
@@ -297,12 +332,16 @@ class Postgres(Server):
             if self.host != "127.0.0.1":
                 with open(data / "pg_hba.conf", "a") as allowed:
                     allowed.write("host all all samenet trust\n")
+        if self.tls is not None:
+            self.tls.lend(self.folder)
         return super().start()
 
     def command(self):
-        return unprivileged([program("postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), "-k",
-                             str(self.folder), "-h", self.host, "-c", f"fsync={self.fsync}",
-                             "-c", "max_connections=200"])
+        command = [program("postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), "-k", str(self.folder),
+                   "-h", self.host, "-c", f"fsync={self.fsync}", "-c", "max_connections=200"]
+        if self.tls is not None:
+            command += ["-c", "ssl=on", "-c", f"ssl_cert_file={self.folder}/server.pem", "-c", f"ssl_key_file={self.folder}/server.key"]
+        return unprivileged(command)
 
     def client(self):
         return [program("psql"), "-h", self.host, "-p", str(self.port), "-U", "test", "-At", "postgres"]
@@ -333,9 +372,9 @@ class Postgres(Server):
 class MariaDb(Server):
     """Its temporary tables have to be in a folder of its own: one that starts removes those that it finds, also those of others."""
 
-    def __init__(self, durable=False):
+    def __init__(self, durable=False, tls=None):
         super().__init__()
-        self.flush = "1" if durable else "0"
+        self.flush, self.tls = "1" if durable else "0", tls
 
     def start(self):
         if not (self.folder / "data").exists():
@@ -346,6 +385,8 @@ class MariaDb(Server):
                 done = subprocess.run(unprivileged(install), stdout=log, stderr=log, timeout=120, cwd=self.folder)
             if done.returncode != 0:
                 sys.exit(f"{install[0]} failed:\n{(self.folder / 'log').read_text()[:3000]}")
+        if self.tls is not None:
+            self.tls.lend(self.folder)
         super().start()
         subprocess.run([*self.client(), "-e", "create database if not exists t"], check=True, timeout=20)
         return self
@@ -354,18 +395,20 @@ class MariaDb(Server):
         return [program("mariadb"), "--no-defaults", "-h", "127.0.0.1", "-P", str(self.port), "-u", "root"]
 
     def command(self):
-        return unprivileged([program("mariadbd"), "--no-defaults", f"--datadir={self.folder}/data",
-                             f"--tmpdir={self.folder}", f"--socket={self.folder}/s.sock",
-                             f"--pid-file={self.folder}/pid", f"--port={self.port}",
-                             "--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-buffer-pool-size=32M",
-                             f"--innodb-flush-log-at-trx-commit={self.flush}", "--max-connections=200"])
+        command = [program("mariadbd"), "--no-defaults", f"--datadir={self.folder}/data", f"--tmpdir={self.folder}",
+                   f"--socket={self.folder}/s.sock", f"--pid-file={self.folder}/pid", f"--port={self.port}",
+                   "--bind-address=127.0.0.1", "--skip-name-resolve", "--innodb-buffer-pool-size=32M",
+                   f"--innodb-flush-log-at-trx-commit={self.flush}", "--max-connections=200"]
+        if self.tls is not None:
+            command += [f"--ssl-cert={self.folder}/server.pem", f"--ssl-key={self.folder}/server.key"]
+        return unprivileged(command)
 
     def ready(self):
         return answers([*self.client(), "-e", "select 1"])
 
     @property
     def url(self):
-        return f"mysql://root@127.0.0.1:{self.port}/t"
+        return f"mysql://root@127.0.0.1:{self.port}/t?ssl-mode=DISABLED"
 
 
 class Forwarder:
@@ -439,13 +482,15 @@ class Forwarder:
 
 
 def main():
+    tls = Certificates()
     servers = {"TEST_REDIS": Redis(), "TEST_REDIS_CLUSTER": RedisCluster(), "TEST_MONGODB": Mongo(),
-               "TEST_POSTGRES": Postgres(), "TEST_MYSQL": MariaDb()}
+               "TEST_POSTGRES": Postgres(tls=tls), "TEST_MYSQL": MariaDb(tls=tls)}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         for server in servers.values():
             server.start()
         environment = os.environ | {name: server.url for name, server in servers.items()}
+        environment["TEST_TLS"] = str(tls.folder)
         sys.exit(subprocess.run(sys.argv[1:], env=environment).returncode)
     finally:
         for server in servers.values():

@@ -12,7 +12,7 @@ use super::{Store, StoreError};
 pub enum OpenError {
     /// The address begins with none of the schemes, or has no path where there must be one.
     #[error(
-        "a store's address begins with memory, redb:PATH, redis://, rediss://, redis-cluster://HOST:PORT,.. (or valkey for redis), mongodb://, mongodb+srv://, postgres://, mysql://, mariadb:// or sqlite:PATH, and not with {scheme:?}"
+        "a store's address begins with memory, redb:PATH, redis://, rediss://, redis-cluster://HOST:PORT,.., rediss-cluster://HOST:PORT,.. (or valkey for redis), mongodb://, mongodb+srv://, postgres://, mysql://, mariadb:// or sqlite:PATH, and not with {scheme:?}"
     )]
     Scheme {
         /// What stands before the first colon.
@@ -41,9 +41,11 @@ crate::core::error::debug_in_full!(OpenError);
 /// | `memory` | `MemoryStore` |
 /// | `redb:PATH` | `RedbStore` |
 /// | `redis://..`, `rediss://..`, `valkey://..`, `valkeys://..` | `RedisStore` |
-/// | `redis-cluster://HOST:PORT,HOST:PORT`, `valkey-cluster://..` | `RedisStore` |
+/// | `redis-cluster://HOST:PORT,HOST:PORT`, `rediss-cluster://..`, `valkey-cluster://..`, `valkeys-cluster://..` | `RedisStore` |
 /// | `mongodb://..`, `mongodb+srv://..` | `MongoStore` |
 /// | `postgres://..`, `mysql://..`, `mariadb://..`, `sqlite:PATH` | `SqlStore` |
+///
+/// A cluster's user and password stand before its first node, as in `rediss-cluster://user:password@HOST:PORT,HOST:PORT`.
 ///
 /// # Errors
 /// [`OpenError`]; no message contains the address, which may have a password in it.
@@ -55,8 +57,8 @@ pub async fn open(address: &str) -> Result<Arc<dyn Store>, OpenError> {
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "valkey" | "valkeys" => Ok(Arc::new(super::RedisStore::connect(address).await?)),
         #[cfg(feature = "redis")]
-        "redis-cluster" | "valkey-cluster" => {
-            Ok(Arc::new(super::RedisStoreOptions::new().connect_cluster(nodes(rest)).await?))
+        scheme if is_cluster(scheme) => {
+            Ok(Arc::new(super::RedisStoreOptions::new().connect_cluster(nodes(scheme, rest)).await?))
         }
         #[cfg(feature = "mongodb")]
         "mongodb" | "mongodb+srv" => Ok(Arc::new(super::MongoStore::connect(address).await?)),
@@ -92,8 +94,8 @@ pub async fn open_lazy(address: &str) -> Result<Arc<dyn Store>, OpenError> {
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "valkey" | "valkeys" => Ok(Arc::new(super::RedisStore::connect_lazy(address)?)),
         #[cfg(feature = "redis")]
-        "redis-cluster" | "valkey-cluster" => {
-            Ok(Arc::new(super::RedisStoreOptions::new().connect_cluster_lazy(nodes(rest))?))
+        scheme if is_cluster(scheme) => {
+            Ok(Arc::new(super::RedisStoreOptions::new().connect_cluster_lazy(nodes(scheme, rest))?))
         }
         #[cfg(feature = "mongodb")]
         "mongodb" | "mongodb+srv" => Ok(Arc::new(super::MongoStore::connect_lazy(address)?)),
@@ -109,9 +111,24 @@ fn split(address: &str) -> (&str, &str) {
     address.split_once(':').unwrap_or((address, ""))
 }
 
+fn is_cluster(scheme: &str) -> bool {
+    matches!(scheme, "redis-cluster" | "rediss-cluster" | "valkey-cluster" | "valkeys-cluster")
+}
+
+/// The addresses of a cluster's nodes: user and password are of all, and so is what stands behind a `?`.
 #[cfg(feature = "redis")]
-fn nodes(rest: &str) -> impl Iterator<Item = String> {
-    rest.trim_start_matches('/').split(',').map(|node| format!("redis://{node}/"))
+fn nodes(scheme: &str, rest: &str) -> Vec<String> {
+    let scheme = scheme.trim_end_matches("-cluster");
+    let (nodes, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let nodes = nodes.trim_matches('/');
+    let user = nodes.split(',').next().and_then(|first| first.rsplit_once('@')).map_or("", |(user, _)| user);
+    let address = |node: &str| {
+        let (user, node) = node.rsplit_once('@').unwrap_or((user, node));
+        let at = if user.is_empty() { "" } else { "@" };
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{scheme}://{user}{at}{node}/{mark}{query}")
+    };
+    nodes.split(',').map(address).collect()
 }
 
 /// Those without a server.
@@ -142,7 +159,8 @@ fn lacking(scheme: &str) -> OpenError {
     let feature = match scheme {
         "memory" => "memory",
         "redb" => "redb",
-        "redis" | "rediss" | "redis-cluster" | "valkey" | "valkeys" | "valkey-cluster" => "redis",
+        "redis" | "rediss" | "valkey" | "valkeys" => "redis",
+        scheme if is_cluster(scheme) => "redis",
         "mongodb" | "mongodb+srv" => "mongodb",
         "postgres" | "postgresql" => "postgres",
         "mysql" | "mariadb" => "mysql",

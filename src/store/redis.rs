@@ -5,6 +5,7 @@ mod connections;
 mod options;
 mod request;
 mod scan;
+mod tls;
 
 use std::fmt;
 use std::io::Write as _;
@@ -114,7 +115,8 @@ const STAGE: i64 = 60_000;
 ///   that it would have given whether others and their users were revoked (`FailurePolicy` says what happens then), and the
 ///   logins and logouts that have to write there.
 /// - **Repeated commands.** A cluster's driver repeats a command whose answer was lost, up to three times.
-/// - **TLS.** `rediss://` or `valkeys://`.
+/// - **TLS.** `rediss://` or `valkeys://`; with an authority of your own
+///   [`root_certificates`](RedisStoreOptions::root_certificates), or `?ssl_ca_certs=/path/ca.pem` in the address.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -361,6 +361,25 @@ async fn of_files() -> Vec<String> {
     vec![twice, foreign, nowhere]
 }
 
+/// Each is the cause of a `StoreError`, which the first line of its section has.
+#[cfg(feature = "redis")]
+async fn of_certificates() -> Vec<String> {
+    use sealed_session::store::RedisStoreOptions;
+    let cause =
+        |message: String| message.strip_prefix("the session store cannot be reached: ").unwrap().to_owned();
+    let opened = async |parameters: &str| {
+        message(open(&format!("rediss://127.0.0.1:1/?{parameters}")).await.map(drop))
+    };
+    let options = || RedisStoreOptions::new().root_certificates("none");
+    let messages = [
+        opened("ssl_certfile=/app/client.pem").await,
+        opened("ssl_ca_certs=/nowhere/ca.pem").await,
+        message(options().connect_lazy("rediss://127.0.0.1:1/")),
+        message(options().connect_lazy("redis://127.0.0.1:1/")),
+    ];
+    messages.map(cause).to_vec()
+}
+
 #[tokio::test]
 async fn every_message_is_in_the_book_and_the_book_has_no_other() {
     let _ = (Revocation::Off, Overflow::Refuse);
@@ -380,6 +399,8 @@ async fn every_message_is_in_the_book_and_the_book_has_no_other() {
     messages.extend(with_a_store().await);
     #[cfg(feature = "redb")]
     messages.extend(of_files().await);
+    #[cfg(feature = "redis")]
+    messages.extend(of_certificates().await);
 
     let page = include_str!("../../docs/errors.md");
     // A message stands in a line of its own, indented as code.
@@ -387,7 +408,13 @@ async fn every_message_is_in_the_book_and_the_book_has_no_other() {
     let said: BTreeSet<&str> = messages.iter().map(String::as_str).collect();
     let missing: Vec<_> = said.difference(&book).collect();
     assert!(missing.is_empty(), "not in docs/errors.md:\n    {}", join(&missing));
-    if cfg!(all(feature = "axum", feature = "device-binding", feature = "memory", feature = "redb")) {
+    if cfg!(all(
+        feature = "axum",
+        feature = "device-binding",
+        feature = "memory",
+        feature = "redb",
+        feature = "redis"
+    )) {
         let unknown: Vec<_> = book.difference(&said).collect();
         assert!(unknown.is_empty(), "only in docs/errors.md:\n    {}", join(&unknown));
     }

@@ -15,5 +15,6 @@ mod revocation;
 mod shared;
 mod sql;
 mod sweep;
+mod tls;
 mod trips;
 mod unreachable;

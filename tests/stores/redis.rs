@@ -70,7 +70,7 @@ impl Server {
     }
 
     /// A cluster of this node alone.
-    async fn form_cluster(&self) {
+    pub(crate) async fn form_cluster(&self) {
         self.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
         while !self.says(&["CLUSTER", "INFO"], "cluster_state:ok").await {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -136,8 +136,8 @@ impl Clock for At {
 /// The store.
 #[derive(Debug, Args)]
 pub(crate) struct Address {
-    /// The store: redb:PATH, redis://.., redis-cluster://HOST:PORT,.., mongodb://.., postgres://.., mysql://.. or
-    /// sqlite:PATH. An address with a password belongs into the environment variable.
+    /// The store: redb:PATH, redis://.. or rediss://.., redis-cluster://HOST:PORT,.. or rediss-cluster://..,
+    /// mongodb://.., postgres://.., mysql://.. or sqlite:PATH. An address with a password belongs into the environment variable.
     #[arg(long, env = "SEALED_SESSION_STORE", hide_env_values = true, value_name = "ADDRESS")]
     store: String,
 }

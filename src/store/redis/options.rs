@@ -6,11 +6,12 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, Script};
+use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo as _, Script};
 use time::OffsetDateTime;
 
 use super::cluster::Cluster;
 use super::connections::Connections;
+use super::tls::Tls;
 use super::{EXTEND, RedisStore, Servers, WRITE, failure};
 use crate::core::clock::{Clock, SystemClock};
 use crate::core::error::StoreError;
@@ -74,12 +75,14 @@ pub struct RedisStoreOptions {
     prefix: String,
     timeout: Duration,
     clock: Box<dyn Clock>,
+    tls: Tls,
 }
 
 impl RedisStoreOptions {
     /// The defaults.
     pub fn new() -> Self {
-        Self { prefix: "session:".into(), timeout: STORE_TIMEOUT, clock: Box::new(SystemClock) }
+        let (timeout, clock) = (STORE_TIMEOUT, Box::new(SystemClock));
+        Self { prefix: "session:".into(), timeout, clock, tls: Tls::default() }
     }
 
     /// What the names of all keys start with; the default is `session:`. Stores do not see each other's rows if neither's
@@ -99,6 +102,23 @@ impl RedisStoreOptions {
     /// Where the time comes from; the default is [`SystemClock`]. Redis gets time spans, so its own clock may differ.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Box::new(clock);
+        self
+    }
+
+    /// The authorities, as certificates in PEM, that servers' certificates are checked against, instead of those of
+    /// `webpki-roots`: for an authority of your own. Only for addresses with TLS, which can also name a file with them:
+    /// `rediss://host/?ssl_ca_certs=/path/ca.pem`, which goes before this.
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.roots = Some(pem.into());
+        self
+    }
+
+    /// The certificate that servers are shown, with those between it and their authority, and its private key, both in PEM.
+    /// A Redis server with TLS asks for one unless it is told `tls-auth-clients no`. Only for addresses with TLS, which
+    /// can also name files with them: `?ssl_certfile=/path/client.pem&ssl_keyfile=/path/client.key`, which go before this.
+    pub fn client_certificate(mut self, chain_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
+        let (client_cert, client_key) = (chain_pem.into(), key_pem.into());
+        self.tls.client = Some(ClientTlsConfig { client_cert, client_key });
         self
     }
 
@@ -155,8 +175,13 @@ impl RedisStoreOptions {
     }
 
     fn connections(&self, url: &str) -> Result<Connections, StoreError> {
-        install_crypto(url);
-        let client = Client::open(url).map_err(|error| failure(error, None))?;
+        let mut tls = self.tls.clone();
+        let url = tls.take_from(url)?;
+        let client = match tls.certificates()? {
+            Some(certificates) => Client::build_with_tls(url, certificates),
+            None => Client::open(url),
+        };
+        let client = client.map_err(|error| failure(error, None))?;
         // Retrying in vain would take longer than anybody waits.
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(self.timeout))
@@ -166,14 +191,18 @@ impl RedisStoreOptions {
     }
 
     fn cluster(&self, urls: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Cluster, StoreError> {
+        let mut tls = self.tls.clone();
         let infos = urls.into_iter().map(|url| {
-            install_crypto(url.as_ref());
-            url.as_ref().into_connection_info()
+            let info = tls.take_from(url.as_ref())?.into_connection_info();
+            info.map_err(|error| failure(error, None))
         });
-        let infos: Vec<ConnectionInfo> =
-            infos.collect::<Result<_, _>>().map_err(|error| failure(error, None))?;
+        let infos: Vec<ConnectionInfo> = infos.collect::<Result<_, _>>()?;
         let at: Vec<_> = infos.iter().map(|info| info.addr().to_string()).collect();
-        let client = ClusterClient::builder(infos)
+        let mut builder = ClusterClient::builder(infos);
+        if let Some(certificates) = tls.certificates()? {
+            builder = builder.certs(certificates);
+        }
+        let client = builder
             .retries(CLUSTER_RETRIES)
             .min_retry_wait(20)
             .max_retry_wait(200)
@@ -205,14 +234,5 @@ impl Default for RedisStoreOptions {
 impl fmt::Debug for RedisStoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStoreOptions").field("prefix", &self.prefix).finish_non_exhaustive()
-    }
-}
-
-/// rustls needs one crypto provider for the whole process, or an address with TLS panics.
-fn install_crypto(url: &str) {
-    let tls = ["rediss:", "valkeys:"].iter().any(|scheme| url.starts_with(scheme));
-    if tls && rustls::crypto::CryptoProvider::get_default().is_none() {
-        // An error means that another thread was faster, which is fine.
-        let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
