@@ -322,21 +322,23 @@ impl Session {
     /// be written with the response, so for it this does nothing, even if it moves into the store then.
     ///
     /// # Errors
-    /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`], [`CommitError::Store`]. The
-    /// session keeps its changes.
+    /// [`CommitError::Ended`] if another request has ended it, or if its user or the key of its cookie has been revoked, as
+    /// far as [`Revocation`](crate::Revocation) has it asked; [`CommitError::Conflict`], [`CommitError::Store`]. The session
+    /// keeps its changes.
     pub async fn save(&self) -> Result<(), CommitError> {
         self.inner.backend.save(self).await
     }
 
-    /// Reads a session that is in the store again and applies this request's own changes to it. A session in its cookie
-    /// was read when the request arrived, so for it this does nothing.
+    /// Reads a session that is in the store again and applies this request's own changes to it. What is in its cookie
+    /// was read when the request arrived; of such a session this only asks whether it is over, as a request would.
     ///
     /// After the response, in a websocket or a stream, it makes the session's entries writable again: change them and
     /// [`save`](Self::save). What would have to go into the cookie can no longer be changed.
     ///
     /// # Errors
-    /// [`CommitError::Ended`] if another request has ended it, [`CommitError::Conflict`] if another request's changes
-    /// conflict with this one's, [`CommitError::Store`].
+    /// [`CommitError::Ended`] if another request has ended it, or if its user or the key of its cookie has been revoked, as
+    /// far as [`Revocation`](crate::Revocation) has it asked; [`CommitError::Conflict`] if another request's changes conflict
+    /// with this one's, [`CommitError::Store`]. Without a store there is nothing to ask, and never an error.
     pub async fn reload(&self) -> Result<(), CommitError> {
         self.inner.backend.reload(self).await
     }

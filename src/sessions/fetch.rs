@@ -2,7 +2,7 @@
 
 use tracing::Instrument as _;
 
-use super::{By, Reference, Sessions};
+use super::{By, Core, Reference, Sessions};
 use crate::core::error::{Rejection, StoreError};
 use crate::core::event::Event;
 use crate::core::record::{Place, SessionId};
@@ -33,7 +33,7 @@ impl Sessions {
             (Place::Cookie, Some(revoking)) => {
                 let asked = revoking.ask_session(rows, (id, bound.is_some()), now, deadline).await;
                 confirmed &= asked.is_ok();
-                self.or_else(asked, Ok(Living::InCookie(None)), id, revoking)?
+                self.core.or_else(asked, Ok(Living::InCookie(None)), id, revoking)?
             }
             (Place::Store, _) => match rows.load(id, deadline).await?.living() {
                 Ok(Living::InCookie(_)) => Err(Rejection::Missing),
@@ -56,7 +56,7 @@ impl Sessions {
         {
             let asked = revoking.is_subject_revoked(rows, &place, &candidate.header, now, deadline).await;
             confirmed &= asked.is_ok();
-            if self.or_else(asked, false, id, revoking)? {
+            if self.core.or_else(asked, false, id, revoking)? {
                 return Ok(self.refuse(&candidate, circumstances, Rejection::Revoked));
             }
         }
@@ -68,9 +68,11 @@ impl Sessions {
         circumstances.heals = elsewhere.or(circumstances.heals);
         Ok(self.resume(candidate, circumstances, living.row()))
     }
+}
 
+impl Core {
     /// What replaces an answer that the store does not give.
-    fn or_else<T>(
+    pub(super) fn or_else<T>(
         &self,
         asked: Result<T, StoreError>,
         assumed: T,
@@ -79,7 +81,7 @@ impl Sessions {
     ) -> Result<T, StoreError> {
         match (asked, revoking.on_failure) {
             (Err(_), FailurePolicy::Open) => {
-                self.tell(&Event::Unconfirmed { id });
+                self.sink.tell(&Event::Unconfirmed { id });
                 Ok(assumed)
             }
             (answer, _) => answer,

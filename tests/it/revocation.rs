@@ -49,6 +49,132 @@ fn settings_that_contradict_each_other_are_errors() {
     }
 }
 
+/// A session in the store of this subject, as a stream holds it: its response has left, and what it saves goes on.
+async fn stream(bed: &Bed, subject: &'static str) -> (Session, Jar) {
+    let mut jar = login(bed, subject).await;
+    bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+    session.reload().await.unwrap();
+    bed.events();
+    (session, jar)
+}
+
+async fn is_over(bed: &Bed, stream: &Session, reason: Rejection) {
+    assert!(matches!(stream.reload().await, Err(CommitError::Ended)));
+    stream.insert("secret", 1).unwrap();
+    assert!(matches!(stream.save().await, Err(CommitError::Ended)));
+    let lost = Event::Lost { id: stream.id(), reason };
+    assert_eq!(bed.events().into_iter().filter(|event| *event == lost).count(), 2);
+}
+
+/// It asks for no other session that would be refused.
+#[actix_web::test]
+async fn a_stream_hears_that_its_user_was_revoked_or_its_key() {
+    let every = |builder: SessionsBuilder| builder.revocation(Revocation::Every(MINUTE));
+    let (bed, spy) = guarded(every);
+    let (ada, of_ada) = stream(&bed, "ada").await;
+    let (bob, _) = stream(&bed, "bob").await;
+    spy.calls();
+    ada.reload().await.unwrap();
+    ada.insert("n", 2).unwrap();
+    ada.save().await.unwrap();
+    assert_eq!(spy.calls(), ["load", "write"], "the answer of the last question is good for a minute");
+
+    // Here at once.
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    is_over(&bed, &ada, Rejection::Revoked).await;
+    assert_eq!(origin(&bed, &of_ada).await, REVOKED);
+    // Elsewhere within the minute.
+    other_node(&bed, &spy, every).sessions.revoke_subject("bob").await.unwrap();
+    bob.reload().await.unwrap();
+    bed.clock.advance(MINUTE);
+    is_over(&bed, &bob, Rejection::Revoked).await;
+
+    // Who says "everywhere but here" goes on.
+    let (eve, of_eve) = stream(&bed, "eve").await;
+    let mut here = of_eve.clone();
+    let sessions = bed.sessions.clone();
+    let session = sessions.load([here.0.as_ref().unwrap()]).await.unwrap();
+    sessions.revoke_subject("eve").await.unwrap();
+    session.renew();
+    let line = sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap();
+    here.0 = Some(line.split(';').next().unwrap().to_owned());
+    assert_eq!(bed.see(&here, Session::subject).await.as_deref(), Some("eve"));
+    is_over(&bed, &eve, Rejection::Revoked).await;
+
+    let (nobodys, _) = {
+        let mut jar = bed.logged_in().await;
+        bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+        (bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap(), jar)
+    };
+    let key = bed.sessions.inspect(of_eve.value()).unwrap().key_id;
+    let ring = bed.sessions.keys();
+    ring.rotate(Key::generate()).unwrap();
+    ring.revoke(key).unwrap();
+    bed.events();
+    is_over(&bed, &nobodys, Rejection::RevokedKey(key)).await;
+}
+
+/// The same of a session in its cookie: there is no row of it that would be read.
+#[actix_web::test]
+async fn a_stream_of_a_session_in_a_cookie_hears_that_it_is_over() {
+    let every = |builder: SessionsBuilder| builder.revocation(Revocation::Every(MINUTE));
+    let (bed, spy) = guarded(every);
+    let open = async |subject: &'static str| {
+        let jar = login(&bed, subject).await;
+        let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+        bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+        assert!(session.reload().await.is_ok());
+        (session, jar)
+    };
+    let is_over = async |session: &Session, reason: Rejection| {
+        bed.events();
+        assert!(matches!(session.reload().await, Err(CommitError::Ended)));
+        assert_eq!(bed.events(), [Event::Lost { id: session.id(), reason }]);
+        assert!(session.insert("n", 2).is_err(), "what is in a cookie cannot be changed any more");
+    };
+    let (ada, _) = open("ada").await;
+    spy.calls();
+    ada.reload().await.unwrap();
+    assert_eq!(spy.calls(), [""; 0], "the answers of the last question are good for a minute");
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    is_over(&ada, Rejection::Revoked).await;
+
+    let (bob, mut of_bob) = open("bob").await;
+    let other = other_node(&bed, &spy, every);
+    other.visit(&mut of_bob, Session::destroy).await;
+    bob.reload().await.unwrap();
+    bed.clock.advance(MINUTE);
+    is_over(&bob, Rejection::Revoked).await;
+
+    let (eve, _) = open("eve").await;
+    spy.go_down(true);
+    eve.reload().await.unwrap();
+    bed.clock.advance(MINUTE);
+    bed.events();
+    eve.reload().await.unwrap();
+    assert!(bed.events().contains(&Event::Unconfirmed { id: eve.id() }), "as for a request, by default");
+}
+
+/// What is not known is not permitted, unless that was asked for.
+#[actix_web::test]
+async fn a_stream_whose_user_cannot_be_asked_about_goes_on_only_where_failures_are_open() {
+    for policy in [FailurePolicy::Closed, FailurePolicy::Open] {
+        let (bed, spy) =
+            guarded(|builder| builder.revocation(Revocation::Every(MINUTE)).revocation_failure(policy));
+        let (session, _) = stream(&bed, "ada").await;
+        bed.clock.advance(MINUTE);
+        spy.next([Fate::Fails]);
+        let reloaded = session.reload().await;
+        let unconfirmed = bed.events().contains(&Event::Unconfirmed { id: session.id() });
+        match policy {
+            FailurePolicy::Open => assert!(reloaded.is_ok() && unconfirmed),
+            _ => assert!(matches!(reloaded, Err(CommitError::Store(_))) && !unconfirmed),
+        }
+    }
+}
+
 #[actix_web::test]
 async fn revoking_while_it_is_off_is_an_error_that_says_what_to_add() {
     let off = Sessions::builder(KeyRing::new(key(1))).store(MemoryStore::new()).revocation(Revocation::Off);

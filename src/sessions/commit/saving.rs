@@ -5,13 +5,14 @@ use async_trait::async_trait;
 
 use crate::core::clock::Millis;
 use crate::core::csrf::{self, Binding};
-use crate::core::error::{CommitError, CsrfError};
+use crate::core::error::{CommitError, CsrfError, Rejection, StoreError};
 use crate::core::event::Event;
 use crate::core::record::SessionId;
 use crate::core::session::{Backend, Session};
-use crate::core::state::{Limits, Stage, State};
+use crate::core::state::{Limits, Loaded, Stage, State};
 use crate::sessions::Core;
 use crate::store::roster::handles;
+use crate::store::rows::{Living, Rows};
 use crate::store::stored::{NotDone, RowProtocol};
 
 #[async_trait]
@@ -55,7 +56,10 @@ impl Backend for Core {
         });
         let Some(mut work) = work else { return Ok(()) };
         let (id, now, before) = (work.header.id, self.now(), work.clone());
-        let saved = RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await;
+        let saved = match self.may_still(rows, &work, now).await {
+            Ok(()) => RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await,
+            over => over,
+        };
         let bytes = work.row_len();
         session.with(|state| match saved {
             Ok(()) => {
@@ -82,17 +86,25 @@ impl Backend for Core {
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
         let _access = session.lock_store_access().await;
-        let work = session.with(|state| {
+        let (work, in_cookie) = session.with(|state| {
             let reads = state.stage != Stage::Destroyed && is_in_row(state);
             if reads && state.stage == Stage::Committed {
                 // Its changes are in the row.
                 state.entries = state.entries.settled();
             }
-            reads.then(|| checkpoint(state))
+            let in_cookie = state.row.is_none() && state.stage != Stage::Destroyed && !state.is_renewed();
+            (reads.then(|| checkpoint(state)), in_cookie.then(|| state.loaded.clone()).flatten())
         });
+        let now = self.now();
+        if let Some(loaded) = in_cookie {
+            return self.over(loaded.header.id, self.may_go_on(rows, &loaded, false, now).await);
+        }
         let Some(mut work) = work else { return Ok(()) };
-        let (id, now, before) = (work.header.id, self.now(), work.clone());
-        let found = RowProtocol { rows, limits: &self.limits, now }.reload(&mut work).await;
+        let (id, before) = (work.header.id, work.clone());
+        let found = match self.may_still(rows, &work, now).await {
+            Ok(()) => RowProtocol { rows, limits: &self.limits, now }.reload(&mut work).await,
+            over => over,
+        };
         session.with(|state| match found {
             Ok(()) => {
                 merge_since(state, work);
@@ -129,6 +141,45 @@ fn merge_since(state: &mut State, became: State) {
 }
 
 impl Core {
+    /// Whether what was in the store when the request came may go on there.
+    async fn may_still(&self, rows: &Rows, work: &State, now: Millis) -> Result<(), NotDone> {
+        match &work.loaded {
+            Some(loaded) => self.may_go_on(rows, loaded, true, now).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a session that was loaded before is still what its cookie said. A stream has no other request that would be
+    /// told that it was ended, or its user revoked, or the key. A row that is there is asked anyway.
+    async fn may_go_on(
+        &self,
+        rows: &Rows,
+        Loaded { header, key_id, .. }: &Loaded,
+        in_row: bool,
+        now: Millis,
+    ) -> Result<(), NotDone> {
+        let ring = self.sealer.ring();
+        if ring.has_revoked(*key_id) {
+            return Err(NotDone::Lost(Rejection::RevokedKey(*key_id)));
+        }
+        let Some(revoking) = &self.revoking else { return Ok(()) };
+        let (id, deadline) = (header.id, rows.deadline());
+        let failed = |error: StoreError| NotDone::Failed(error.into());
+        if !in_row {
+            let bound = header.device.bound().is_some();
+            let asked = revoking.ask_session(rows, (id, bound), now, deadline).await;
+            let living = self.or_else(asked, Ok(Living::InCookie(None)), id, revoking).map_err(failed)?;
+            living.map_err(NotDone::Lost)?;
+        }
+        let Some(subject) = header.subject.as_deref() else { return Ok(()) };
+        // A stream may outlast the key of its cookie, and revoking a subject reaches every key of the ring.
+        let of = |key| rows.sealer.subject_row(key, subject);
+        let Some(place) = of(*key_id).or_else(|| of(ring.primary())) else { return Ok(()) };
+        let asked = revoking.is_subject_revoked(rows, &place, header, now, deadline).await;
+        let is_revoked = self.or_else(asked, false, id, revoking).map_err(failed)?;
+        if is_revoked { Err(NotDone::Lost(Rejection::Revoked)) } else { Ok(()) }
+    }
+
     fn over(&self, id: SessionId, outcome: Result<(), NotDone>) -> Result<(), CommitError> {
         outcome.map_err(|not_done| match not_done {
             NotDone::Lost(reason) => {
