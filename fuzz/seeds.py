@@ -132,7 +132,6 @@ def main():
         "bound": altered(more_flags=16, device_key=wire.DEVICE_KEY),
         # Refused.
         "flags": altered(more_flags=8),
-        "reserved": altered(reserved=1),
         "device_key": altered(device_key=b"\x02" + bytes(range(32))),
         "device_key_cut": altered(more_flags=16, device_key=b"\x02" + bytes(range(31))),
         "order": wire.pad(wire.encode(headers["plain"], [["b", "01"], ["a", "01"]])),

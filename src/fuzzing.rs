@@ -227,7 +227,7 @@ impl Life {
             _ => self.times,
         };
         if touches || writes || found != Use::Live {
-            self.times = lifetime::covered(&lifetime::reseal(&used, &self.terms, now));
+            self.times = lifetime::sealed(&lifetime::reseal(&used, &self.terms, now), &self.terms);
         }
         found
     }
@@ -236,7 +236,7 @@ impl Life {
     pub fn set_duration(&mut self, now: i64, own: i64) {
         let (now, duration) = (Millis(now), Millis(own));
         let times = Times { anchor: now, duration, own: true, ..self.times };
-        self.times = lifetime::covered(&lifetime::reseal(&times, &self.terms, now));
+        self.times = lifetime::sealed(&lifetime::reseal(&times, &self.terms, now), &self.terms);
     }
 
     /// When it ends if nobody uses it, and until when a mark would have to last.

@@ -234,7 +234,16 @@ class Reader:
 MOMENTS = ("created_at", "anchor", "sealed_at", "duration", "horizon", "authenticated_at")
 
 
-def encode(header, entries, more_flags=0, reserved=0, device_key=None):
+def given(milliseconds):
+    """How long a cookie was given, as its record says it."""
+    seconds = milliseconds // 1000
+    if seconds < 1:
+        return 1
+    exponent = seconds.bit_length() - 1
+    return min(8 * exponent + (seconds * 8 >> exponent) % 8 + 2, 255)
+
+
+def encode(header, entries, more_flags=0, device_key=None):
     device = header["device"]
     if device_key is None:
         device_key = bytes.fromhex(device) if device not in (None, "offered") else b""
@@ -250,7 +259,7 @@ def encode(header, entries, more_flags=0, reserved=0, device_key=None):
     out = unb64(header["id"]) + header["counter"].to_bytes(4, "little")
     for moment in MOMENTS:
         out += header[moment].to_bytes(6, "little")
-    out += header["generation"].to_bytes(8, "little") + bytes([flags, reserved])
+    out += header["generation"].to_bytes(8, "little") + bytes([flags, header["given"]])
     out += put_length(len(subject)) + subject + put_length(len(device_key)) + device_key
     return out + encode_entries(entries)
 
@@ -309,8 +318,8 @@ def decode(plaintext):
     for moment in MOMENTS:
         header[moment] = reader.integer(6)
     header["generation"] = reader.integer(8)
-    flags, reserved = reader.integer(1), reader.integer(1)
-    if flags & ~31 or flags & 12 == 8 or reserved:
+    flags, header["given"] = reader.integer(1), reader.integer(1)
+    if flags & ~31 or flags & 12 == 8:
         raise Refused("malformed")
     header["own_duration"] = bool(flags & 1)
     header["in_store"] = bool(flags & 2)
@@ -444,6 +453,7 @@ def header(**changes):
         "sealed_at": 1767225601000,
         "duration": 86400000,
         "horizon": 1767312000123,
+        "given": given(86399123),
         "authenticated_at": 0,
         "own_duration": False,
         "persistent": None,
@@ -615,6 +625,8 @@ def generate_cookies():
     add("own duration, not persistent", header(own_duration=True, persistent=False, duration=1), [["n", NUMBER]])
     add("persistent", header(persistent=True, counter=2**32 - 1), [["n", NUMBER]])
     add("a reference to a row", header(in_store=True), [])
+    add("given nobody knows what", header(given=0), [["n", NUMBER]])
+    add("given as long as can be", header(given=255), [["n", NUMBER]])
     add("moments at their ends", header(**{moment: 2**48 - 1 for moment in MOMENTS} | {"created_at": 0}), [])
     add("sealed by a retired key", header(), [["n", NUMBER]], keys=(TWO, ONE), sealed_by=1)
     add("another name and key", header(), [["n", NUMBER]], keys=(TWO,), name="s")
@@ -696,7 +708,6 @@ def generate_cookies():
     record("a block of padding too many", pad(plain) + bytes(BLOCK))
     record("an unknown flag", altered(more_flags=128))
     record("persistent without the wish", altered(more_flags=8))
-    record("a reserved byte that is not 0", altered(reserved=1))
     record("a device key without its flag", altered(device_key=DEVICE_KEY))
     record("a device key of 32 bytes", altered(more_flags=16, device_key=DEVICE_KEY[:32]))
     record("a device key of 34 bytes", altered(more_flags=16, device_key=DEVICE_KEY + b"\0"))

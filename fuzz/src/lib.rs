@@ -498,7 +498,7 @@ mod tests {
             &[
                 (true, &["plain", "subject", "authenticated", "own", "reference", "old"]),
                 (true, &["long", "many", "found_long_length", "offered", "bound"]),
-                (false, &["flags", "reserved", "device_key", "device_key_cut", "order", "padding", "short"]),
+                (false, &["flags", "device_key", "device_key_cut", "order", "padding", "short"]),
             ],
         );
     }

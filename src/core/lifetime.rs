@@ -253,7 +253,7 @@ pub(crate) enum Verdict {
 pub(crate) enum Due {
     /// Less than `active` remains of the duration.
     Extend,
-    /// The cookie is older than a tenth of the idle limit.
+    /// The cookie is older than a tenth of the idle limit, or of before the limits were raised.
     Refresh,
 }
 
@@ -270,10 +270,20 @@ pub(crate) fn judge(times: &Times, terms: &Terms, now: Millis) -> Verdict {
     if duration_end(times, terms, now).minus(now) < active(times, terms) {
         return Verdict::Due(Due::Extend);
     }
-    match terms.idle {
-        Some(idle) if now.minus(times.sealed_at).0 > idle.0 / IDLE_RESEAL_PART => Verdict::Due(Due::Refresh),
-        _ => Verdict::Live,
-    }
+    let is_old = |idle: Millis| now.minus(times.sealed_at).0 > idle.0 / IDLE_RESEAL_PART;
+    let has_more_by_now = times.given != 0 && given(times, terms) > times.given;
+    let due = terms.idle.is_some_and(is_old) || has_more_by_now;
+    if due { Verdict::Due(Due::Refresh) } else { Verdict::Live }
+}
+
+/// How long a cookie with these times, and its row, last from when it was sealed: seconds as a number with three bits behind
+/// the leading one, rounded down. Kept in the cookie so that one that was made under shorter limits is told from one that
+/// was not: its browser will drop it, and its store the row, as they were told then.
+pub(crate) fn given(times: &Times, terms: &Terms) -> u8 {
+    let span = first_end(times, terms, times.sealed_at).0.minus(times.sealed_at);
+    let Some(exponent) = (span.0.max(0) as u64 / 1_000).checked_ilog2() else { return 1 };
+    let mantissa = ((span.0 as u64 / 1_000) << 3 >> exponent) & 7;
+    u8::try_from(8 * u64::from(exponent) + mantissa + 2).unwrap_or(u8::MAX)
 }
 
 /// The moment at which the session ends if nobody uses it, and by which limit.
@@ -296,6 +306,7 @@ pub(crate) fn birth(terms: &Terms, now: Millis) -> Times {
         duration: terms.duration,
         own: false,
         horizon: Millis::ZERO,
+        given: 0,
     }
 }
 
@@ -314,6 +325,11 @@ pub(crate) fn touch(times: &Times, now: Millis) -> Times {
 pub(crate) fn reseal(times: &Times, terms: &Terms, now: Millis) -> Times {
     let duration = if times.own { times.duration } else { terms.duration };
     Times { sealed_at: now, duration, ..*times }
+}
+
+/// The times as they go into a cookie: with the horizon that covers them, and how long they give it.
+pub(crate) fn sealed(times: &Times, terms: &Terms) -> Times {
+    Times { given: given(times, terms), ..covered(times) }
 }
 
 /// The times with the horizon that covers them.

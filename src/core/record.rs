@@ -48,7 +48,7 @@ const MAX_MILLIS: i64 = (1 << (8 * MILLIS_LEN)) - 1;
 const HEADER_LEN: usize = SESSION_ID_LEN + COUNTER_LEN + 6 * MILLIS_LEN + GENERATION_LEN + FLAGS_LEN;
 const COUNTER_LEN: usize = 4;
 const GENERATION_LEN: usize = 8;
-/// Of the flags, with a byte behind them that is reserved.
+/// Of the flags, and of how long the cookie was given.
 const FLAGS_LEN: usize = 2;
 
 /// Identifies a session: 16 random bytes, the same in every re-issue of its cookie, changed by
@@ -116,6 +116,10 @@ pub(crate) struct Times {
     /// No cookie of this id that led to this one was sealed with a later end, so one that is to stop them all has to
     /// last until then.
     pub(crate) horizon: Millis,
+    /// How long this cookie and its row were made to last when it was sealed; see [`lifetime::given`]. 0: unknown.
+    ///
+    /// [`lifetime::given`]: crate::core::lifetime::given
+    pub(crate) given: u8,
 }
 
 /// Where the entries are.
@@ -200,15 +204,15 @@ fn fixed_part(header: &Header) -> [u8; HEADER_LEN] {
         fixed[len..len + bytes.len()].copy_from_slice(bytes);
         len += bytes.len();
     };
-    let Times { created_at, anchor, sealed_at, duration, horizon, .. } = header.times;
+    let Times { created_at, anchor, sealed_at, duration, own: _, horizon, given } = header.times;
     put(&header.id.0);
     put(&header.counter.to_le_bytes());
     for at in [created_at, anchor, sealed_at, duration, horizon, header.authenticated_at] {
         put(&pack(at));
     }
     put(&header.generation.to_le_bytes());
-    put(&[flags, 0]);
-    debug_assert_eq!(len, HEADER_LEN);
+    put(&[flags, given]);
+    assert_eq!(len, HEADER_LEN);
     fixed
 }
 
@@ -298,15 +302,15 @@ fn read_fixed_part(
     let (created_at, anchor, sealed_at) = (moment()?, moment()?, moment()?);
     let (duration, horizon, authenticated_at) = (moment()?, moment()?, moment()?);
     let generation = u64::from_le_bytes(take(fixed, at)?);
-    let [flags, reserved] = take(fixed, at)?;
+    let [flags, given] = take(fixed, at)?;
     let has = |flag| flags & flag != 0;
-    if flags & !ALL_FLAGS != 0 || reserved != 0 || (has(PERSISTENT) && !has(OWN_PERSISTENCE)) {
+    if flags & !ALL_FLAGS != 0 || (has(PERSISTENT) && !has(OWN_PERSISTENCE)) {
         return Err(NotARecord);
     }
     Ok(Header {
         id,
         counter,
-        times: Times { created_at, anchor, sealed_at, duration, own: has(OWN_DURATION), horizon },
+        times: Times { created_at, anchor, sealed_at, duration, own: has(OWN_DURATION), horizon, given },
         persistent: has(OWN_PERSISTENCE).then(|| has(PERSISTENT)),
         place: if has(IN_STORE) { Place::Store } else { Place::Cookie },
         subject,
@@ -350,6 +354,7 @@ mod tests {
                 duration: Millis(86_400_000),
                 own: true,
                 horizon: Millis(1_767_312_000_001),
+                given: 132,
             },
             persistent: Some(true),
             place: Place::Cookie,
@@ -438,12 +443,10 @@ mod tests {
         assert!(decoded(whole_blocks.clone()).is_ok());
         whole_blocks.extend_from_slice(&[0; 32]);
         assert!(decoded(whole_blocks).is_err(), "not even a block of nothing but padding");
-        // Each flag that means nothing yet, and the reserved byte.
-        let meaningless = (5..8).map(|bit| (HEADER_LEN - 2, 1 << bit)).chain([(HEADER_LEN - 1, 1)]);
-        for (at, bit) in meaningless {
+        for bit in 5..8 {
             let mut unknown = good.clone();
-            unknown[at] |= bit;
-            assert!(decoded(unknown).is_err(), "{bit} at {at}");
+            unknown[HEADER_LEN - 2] |= 1 << bit;
+            assert!(decoded(unknown).is_err(), "flag {bit} means nothing yet");
         }
         let device_key_at = HEADER_LEN + prefixed_len("ada".len());
         for (offered, len, first, fine) in [

@@ -276,7 +276,7 @@ impl State {
     pub(crate) fn sealed_times(&self, limits: &Limits, now: Millis) -> Times {
         let times = &self.header.times;
         let used = match (self.renewal, &self.loaded) {
-            (Renewal::Skip, _) => return lifetime::covered(times),
+            (Renewal::Skip, _) => return lifetime::sealed(times, &limits.terms),
             (Renewal::Touch, _) => lifetime::touch(times, self.now),
             (Renewal::Auto, _) if limits.rolling => lifetime::touch(times, self.now),
             (Renewal::Auto, Some(Loaded { header, due: Some(Due::Extend), .. }))
@@ -286,7 +286,7 @@ impl State {
             }
             (Renewal::Auto, _) => *times,
         };
-        lifetime::covered(&lifetime::reseal(&used, &limits.terms, now))
+        lifetime::sealed(&lifetime::reseal(&used, &limits.terms, now), &limits.terms)
     }
 
     /// What the session asks of its cookie.

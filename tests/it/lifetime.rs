@@ -5,6 +5,7 @@ use std::time::Duration;
 use sealed_session::{End, InsertError, KeyRing, Lifetime, Origin, Rejection, Session};
 use time::OffsetDateTime;
 
+use crate::spy::stored;
 use crate::support::{Bed, DAY, Jar, MINUTE, MS, key, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -196,6 +197,41 @@ async fn lowering_the_duration_shortens_live_sessions_and_raising_it_acts_at_the
     assert_eq!(origin_after(&long, &jar, HOUR).await, over, "nothing is revived");
     long.visit(&mut jar, write).await;
     assert_eq!(origin_after(&long, &jar, 2 * HOUR - MS).await, Origin::Resumed);
+}
+
+/// Browsers go by `Max-Age`, and stores by the row's end, as they were told before the deploy.
+#[actix_web::test]
+async fn whoever_raises_the_idle_or_the_absolute_limit_logs_nobody_out_who_goes_on() {
+    let day = || Lifetime::new(DAY).fixed();
+    for (before, after, end) in [
+        (day().idle(HOUR / 2), day(), DAY),
+        (day().idle(HOUR / 2), day().idle(10 * HOUR), 10 * HOUR),
+        (day().absolute(HOUR), day().absolute(2 * HOUR), 2 * HOUR),
+    ] {
+        for large in [false, true] {
+            let (bed, spy) = stored(|builder| builder.lifetime(before));
+            let mut jar = bed.logged_in().await;
+            if large {
+                bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+            }
+            let store = std::sync::Arc::clone(&spy);
+            let later = Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |builder| {
+                builder.lifetime(after).store(store).revocation(sealed_session::Revocation::Off)
+            });
+            bed.clock.advance(MS);
+            let reads = |session: &Session| assert_eq!(session.origin(), Origin::Resumed);
+            assert_eq!(bed.visit(&mut jar.clone(), reads).await.set_cookie(), None, "it is new");
+            let reply = later.visit(&mut jar, reads).await;
+            let line = reply.set_cookie().expect("it was made under shorter limits");
+            let max_age = format!("Max-Age={}", end.as_secs());
+            assert!(line.split("; ").any(|attribute| attribute == max_age), "{line}");
+            assert_eq!(later.visit(&mut jar, reads).await.set_cookie(), None, "once");
+            // And on a node that has not been deployed yet, nothing comes of that.
+            assert_eq!(bed.visit(&mut jar.clone(), reads).await.set_cookie(), None);
+            bed.clock.advance(end - MS - MS);
+            assert_eq!(later.see(&jar, Session::origin).await, Origin::Resumed, "its row is there as well");
+        }
+    }
 }
 
 #[actix_web::test]

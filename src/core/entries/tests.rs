@@ -12,6 +12,7 @@ fn loaded(entries: &BTreeMap<String, Vec<u8>>) -> Entries {
         duration: Millis(1),
         own: false,
         horizon: Millis(1),
+        given: 0,
     };
     let header = Header {
         id: SessionId([0; 16]),

@@ -185,6 +185,7 @@ fn spelled(header: &Header) -> Json {
         "sealed_at": header.times.sealed_at.0,
         "duration": header.times.duration.0,
         "horizon": header.times.horizon.0,
+        "given": header.times.given,
         "own_duration": header.times.own,
         "persistent": header.persistent,
         "in_store": header.place == Place::Store,

@@ -119,13 +119,65 @@ fn sealed_moments_at_the_rim_of_what_a_record_holds_are_judged_without_overflow(
     for (created_at, anchor) in rim.into_iter().flat_map(|c| rim.map(|a| (Millis(c), Millis(a)))) {
         for (sealed_at, duration) in rim.into_iter().flat_map(|s| rim.map(|d| (Millis(s), Millis(d)))) {
             for (own, now) in [false, true].into_iter().flat_map(|own| rim.map(|now| (own, Millis(now)))) {
-                let times = Times { created_at, anchor, sealed_at, duration, own, horizon: duration };
+                let times =
+                    Times { created_at, anchor, sealed_at, duration, own, horizon: duration, given: 1 };
                 let (end, _) = first_end(&extend(&touch(&times, now), &all, now), &all, now);
                 assert!((0..=34_560_000).contains(&max_age(end, now)));
                 _ = judge(&times, &all, now);
             }
         }
     }
+}
+
+#[test]
+fn what_a_cookie_was_given_grows_with_the_span_by_an_eighth_of_it_at_least() {
+    let of = |millis: i64| {
+        let terms = Lifetime::new(MAX_SPAN).without_absolute().terms(MAX_SPAN).unwrap();
+        let times = Times { own: true, duration: Millis(millis), ..born(0, &terms) };
+        given(&times, &Terms { active: Millis::ZERO, ..terms })
+    };
+    let mut spans = vec![0, 999, 1_000, 1_999, 2_000, 3_000, 4_000];
+    spans.extend((3..=26).flat_map(|exponent| (8..16).map(move |eighths| (eighths << exponent) / 8 * 1_000)));
+    let given: Vec<u8> = spans.iter().map(|span| of(*span)).collect();
+    assert_eq!(given[..7], [1, 1, 2, 2, 10, 14, 18]);
+    assert!(
+        given[7..].windows(2).all(|pair| pair[0] < pair[1] || pair[0] == pair[1] && pair[0] == 0),
+        "{given:?}"
+    );
+    assert_eq!(of(86_400_000), 132, "a day");
+    assert!(of(MAX_SPAN.as_millis() as i64) < u8::MAX);
+}
+
+/// Seals a session under these limits, and judges it under those.
+fn judged_after(before: Lifetime, after: Lifetime, seconds: i64) -> Verdict {
+    let [before, after] = [before, after].map(|lifetime| lifetime.terms(MAX_SPAN).unwrap());
+    let times = sealed(&reseal(&born(0, &before), &before, Millis(0)), &before);
+    judged(&times, &after, seconds * 1_000)
+}
+
+/// Its browser has `Max-Age`, and its store the row's end, by the former limits.
+#[test]
+fn a_session_of_before_the_limits_were_raised_is_issued_again() {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let day = || Lifetime::new(DAY).active(minutes(5));
+    let refresh = Verdict::Due(Due::Refresh);
+    let idle = |span| day().idle(minutes(span));
+    assert_eq!(judged_after(idle(30), day(), 1), refresh, "the limit is gone");
+    assert_eq!(judged_after(idle(30), idle(480), 1), refresh, "it is longer");
+    assert_eq!(judged_after(idle(480), idle(30), 1), Verdict::Live, "it is shorter");
+    assert_eq!(judged_after(idle(30), idle(30), 1), Verdict::Live);
+    assert_eq!(judged_after(idle(30), idle(30), 181), refresh, "a tenth of it is over");
+    let absolute = |span| day().absolute(minutes(span));
+    assert_eq!(judged_after(absolute(60), day(), 1), refresh);
+    assert_eq!(judged_after(absolute(60), absolute(120), 1), refresh);
+    assert_eq!(judged_after(absolute(120), absolute(60), 1), Verdict::Live);
+    assert_eq!(judged_after(day(), day(), 1), Verdict::Live);
+    // A raised duration comes with the next issue, and says so in the guide.
+    assert_eq!(judged_after(day(), Lifetime::new(2 * DAY), 1), Verdict::Live);
+    // Of other makers' cookies it is not known.
+    let terms = day().terms(MAX_SPAN).unwrap();
+    let unknown = Times { given: 0, ..sealed(&born(0, &idle(30).terms(MAX_SPAN).unwrap()), &terms) };
+    assert_eq!(judged(&unknown, &terms, 1_000), Verdict::Live);
 }
 
 #[test]
@@ -423,6 +475,7 @@ impl Model {
             duration: Millis(self.sealed_duration),
             own: self.own,
             horizon: Millis::ZERO,
+            given: 0,
         }
     }
 

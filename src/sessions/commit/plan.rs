@@ -203,7 +203,8 @@ impl Core {
     fn moves(&self, state: &State, now: Millis, primary: KeyId) -> bool {
         let Some(loaded) = &state.loaded else { return state.header.subject.is_some() };
         let (before, after) = (&loaded.header.times, state.sealed_times(&self.limits, now));
-        let refreshed = self.limits.terms.idle.is_some() && state.use_prolongs(&self.limits);
+        let last_longer = self.limits.terms.idle.is_some() || after.given > before.given;
+        let refreshed = last_longer && state.use_prolongs(&self.limits);
         state.renewal == Renewal::Touch
             || loaded.header.id != state.header.id
             || loaded.key_id != primary
