@@ -257,7 +257,8 @@ impl Session {
     /// # Security
     /// With a store the session is ended for good, in other processes within [`Revocation`](crate::Revocation)'s time.
     /// Without one, or with [`Revocation::Off`](crate::Revocation::Off) for a cookie that holds data, even if its session
-    /// has since moved into the store, a copy of the cookie stays valid until it expires.
+    /// has since moved into the store, a copy of the cookie stays valid until it expires. So does a session that is bound to a
+    /// device, if the request has no proof of that: a thief could log its owner out. This browser forgets it all the same.
     pub fn destroy(&self) {
         self.if_open("destroy", |state| {
             state.stage = Stage::Destroyed;

@@ -100,6 +100,10 @@ impl Core {
                 challenge: None,
             });
         }
+        let ended = lines.own.as_ref().is_some_and(|own| own.removes());
+        if ended && unproven.is_some() {
+            return Some(DeviceLines { proof: Some(binder.remove_proof()), ..DeviceLines::default() });
+        }
         if let Some(Unproven { session, key }) = unproven {
             let id = session.header.id;
             let challenge = |key: &_| binder.challenge(id, key, &binder.identifier(id, key), now);
@@ -107,7 +111,6 @@ impl Core {
             return Some(DeviceLines { proof: Some(binder.remove_proof()), registration: None, challenge });
         }
         let loaded = &state.loaded.as_ref()?.header;
-        let ended = lines.own.as_ref().is_some_and(|own| own.removes());
         let removes = ended && loaded.device != Device::Free;
         removes.then(|| DeviceLines { proof: Some(binder.remove_proof()), ..DeviceLines::default() })
     }

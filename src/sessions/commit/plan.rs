@@ -54,6 +54,10 @@ impl Plan {
         let ends_others = || state.others().iter().any(|other| core.can_end(other));
         match state.stage {
             Stage::Committed | Stage::Detached | Stage::Foreign => return Self::NOTHING,
+            // It may be a thief's request, who must not log the owner out; but this browser forgets it, if that is asked.
+            Stage::Destroyed if state.is_unproven() => {
+                return Self::new(RowStep::Leave, CookieStep::Remove);
+            }
             _ if state.is_unproven() => return Self::NOTHING,
             Stage::Destroyed if has_end || ends_others() => {
                 return Self::new(RowStep::End, CookieStep::Remove);
