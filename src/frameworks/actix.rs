@@ -322,19 +322,36 @@ fn finish<B>(
 }
 
 /// Replaces a response whose session could not be saved. The result is a response, no error, so that middleware around
-/// this one, such as CORS, treats it as one.
+/// this one, such as CORS, treats it as one; unless there was none, but an error.
 fn replace<B>(
     outcome: Result<ServiceResponse<B>, Error>,
     error: CommitError,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let Ok(response) = outcome else { return Err(error.into()) };
-    let mut failure = HttpResponse::from_error(error);
-    for (name, value) in response.headers() {
-        if outlives_failure(name.as_str()) {
-            failure.headers_mut().append(name.clone(), value.clone());
+    match outcome {
+        Ok(response) => {
+            let mut failure = HttpResponse::from_error(error);
+            outlive(response.headers(), failure.headers_mut());
+            Ok(response.into_response(failure).map_into_right_body())
+        }
+        Err(before) => {
+            let before = before.error_response();
+            let mut failure = Error::from(error);
+            failure.add_response_mapper(move |mut response| {
+                outlive(before.headers(), response.headers_mut());
+                response
+            });
+            Err(failure)
         }
     }
-    Ok(response.into_response(failure).map_into_right_body())
+}
+
+/// Copies what stays of the response before.
+fn outlive(before: &HeaderMap, after: &mut HeaderMap) {
+    for (name, value) in before {
+        if outlives_failure(name.as_str()) {
+            after.append(name.clone(), value.clone());
+        }
+    }
 }
 
 /// The size of a response's head.

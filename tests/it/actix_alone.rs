@@ -101,6 +101,32 @@ async fn a_service_request_knows_its_session_once_it_is_loaded() {
     assert_eq!(test::call_service(&app, test::TestRequest::get().to_request()).await.status(), 200);
 }
 
+/// What an inner scope has done is done, and its browser has to know.
+#[actix_web::test]
+async fn the_cookie_of_an_inner_scope_outlives_an_error_beside_which_the_outer_one_fails() {
+    enum Admin {}
+    let inner = Bed::new();
+    let (outer, spy) = crate::spy::stored(|builder| builder.cookie_name("admin"));
+    let app = App::new()
+        .wrap_fn(|request, _| {
+            now(request.session()).unwrap().authenticate("ada").unwrap();
+            let admin = now(request.scoped_session::<Admin>()).unwrap();
+            admin.insert("large", "x".repeat(5_000)).unwrap();
+            async { Err::<ServiceResponse, _>(ErrorImATeapot("")) }
+        })
+        .wrap(SessionMiddleware::new(inner.sessions.clone()))
+        .wrap(SessionMiddleware::scoped::<Admin>(outer.sessions.clone()))
+        .default_service(web::to(HttpResponse::Ok));
+    let app = test::init_service(app).await;
+    spy.go_down(true);
+    let error = test::try_call_service(&app, test::TestRequest::get().to_request()).await.unwrap_err();
+    let response = error.error_response();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let cookies: Vec<_> = response.headers().get_all(SET_COOKIE).collect();
+    assert_eq!(cookies.len(), 1);
+    assert!(cookies[0].to_str().unwrap().starts_with("s="));
+}
+
 /// Loggers and other middleware ask an error for its status, not for its response.
 #[std::prelude::v1::test]
 fn an_error_has_the_status_of_its_response() {

@@ -1,13 +1,15 @@
-//! The least middleware for actix-web that keeps a session in a cookie as sealed-session does: the same name, attributes
-//! and headers, a header of the same length with the times that it judges, the same cipher, encoding and libraries.
-//! It has one key and no epochs, wipes nothing, limits nothing, tells nothing, merges no headers, cannot renew, and knows no
-//! store. What it costs is what no library with such a cookie can go below.
+//! A middleware for actix-web that does little more than keep a session in a cookie of sealed-session's size: the same name,
+//! as many attributes, the same headers, a header of the same length, the same cipher, encoding and libraries, each used as
+//! sealed-session uses it. It has one key, no epochs and one limit of time, and that is all: it checks neither where a request
+//! comes from nor what a key or a padding should be, compares nothing to find what has changed, wipes nothing, tells nobody,
+//! merges no headers, cannot renew, and knows no store. What it costs is about what the cookie alone costs.
 
 use std::cell::RefCell;
 use std::future::{Future, Ready, ready};
 use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -39,6 +41,8 @@ const NONCE: std::ops::Range<usize> = 17..29;
 const HEADER_LEN: usize = 66;
 const ID_LEN: usize = 16;
 const LIFETIME: u64 = 86_400_000;
+
+static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::url_safe(NO_PAD));
 
 type Cipher = AesGcm<aes::Aes256Enc, U12>;
 
@@ -86,9 +90,15 @@ impl Data {
 
     fn opened(cipher: &Cipher, request: &HttpRequest) -> Option<Self> {
         let cookies = request.headers().get_all(COOKIE);
-        let mut pairs = cookies.flat_map(|line| line.as_bytes().split(|&byte| byte == b';'));
-        let value = pairs.find_map(|pair| pair.trim_ascii_start().strip_prefix(NAME.as_bytes()))?;
-        let mut message = Simd::url_safe(NO_PAD).decode(value).ok()?;
+        let value = cookies.map(HeaderValue::as_bytes).find_map(|line| {
+            let ends = memchr::memchr_iter(b';', line).chain([line.len()]);
+            let starts = std::iter::once(0).chain(memchr::memchr_iter(b';', line).map(|at| at + 1));
+            let mut pairs = starts.zip(ends).map(|(start, end)| line[start..end].trim_ascii_start());
+            pairs.find_map(|pair| pair.strip_prefix(NAME.as_bytes()))
+        })?;
+        let mut message = vec![0; value.len() * 3 / 4];
+        let len = BASE64.decode_slice(value, &mut message).ok()?;
+        message.truncate(len);
         let end = message.len().checked_sub(TAG_LEN)?;
         let (head, rest) = message.split_at_mut_checked(HEAD_LEN)?;
         let (body, tag) = rest.split_at_mut_checked(end - HEAD_LEN)?;
@@ -136,10 +146,12 @@ impl Data {
         let nonce = Nonce::<U12>::try_from(&head[NONCE]).unwrap();
         let tag = cipher.encrypt_inout_detached(&nonce, &head[..AAD_LEN], InOutBuf::from(body)).unwrap();
         message.extend_from_slice(&tag);
-        let mut line = String::with_capacity(NAME.len() + message.len().div_ceil(3) * 4 + ATTRIBUTES.len());
-        line.push_str(NAME);
-        Simd::url_safe(NO_PAD).encode_string(&message, &mut line);
-        line.push_str(ATTRIBUTES);
+        let value = (message.len() * 4).div_ceil(3);
+        let mut line = Vec::with_capacity(NAME.len() + value + ATTRIBUTES.len());
+        line.extend_from_slice(NAME.as_bytes());
+        line.resize(NAME.len() + value, 0);
+        BASE64.encode_slice(&message, &mut line[NAME.len()..]).unwrap();
+        line.extend_from_slice(ATTRIBUTES.as_bytes());
         HeaderValue::try_from(line).unwrap()
     }
 }

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use super::{NotARecord, borrow, length_prefix, prefixed_len};
 
+/// Two lengths, each of nothing.
+const MIN_ENTRY: usize = 2;
+
 /// How much a record takes for its entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Extent {
@@ -61,7 +64,8 @@ impl Places {
     /// Reads entries, checks their order, and leaves `at` behind them.
     pub(super) fn read(text: &[u8], at: &mut usize) -> Result<Self, NotARecord> {
         let count: u64 = borrow(text, at)?;
-        let mut ranges: Vec<(Range<usize>, _)> = Vec::with_capacity(text.len().min(count as usize));
+        let mut ranges: Vec<(Range<usize>, _)> =
+            Vec::with_capacity((text.len() / MIN_ENTRY).min(count as usize));
         let mut extent = Extent::default();
         for _ in 0..count {
             let name: &str = borrow(text, at)?;

@@ -1,8 +1,9 @@
 //! sealed-session beside actix-session's cookie store and bare actix-web: the same application, the same payloads, one
 //! process, in turns. Prints nanoseconds and allocations per request above bare, and the size of the cookie.
 //!
-//! "AWS-LC" is sealed-session with its feature `aws-lc-rs`. "Plain" is sealed-session again, sending what actix-session sends by default: the cookie `id` without `Max-Age`, and
-//! no headers for caches.
+//! "AWS-LC" is sealed-session with its feature `aws-lc-rs`. "Plain" is sealed-session again, sending what actix-session sends
+//! by default: the cookie `id` without `Max-Age`, and no headers for caches. "Least" is a middleware that does little more than
+//! keep such a cookie (`least.rs`).
 //!
 //! `--json` prints the same for a script, `--check` fails if a ratio, a count or a size got worse. Run it by
 //! `benches/peers/run`, which adds the peers of other frameworks.
