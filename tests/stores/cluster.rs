@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sealed_session::store::{
-    Expected, NewRow, RedisStoreOptions, Revision, Row, RowKey, Store, StoreError, Written,
+    Expected, NewRow, ROW_KEY_LEN, RedisStoreOptions, Revision, Row, RowKey, Store, StoreError, Written,
 };
 use sealed_session::{CommitContext, FailurePolicy, Key, KeyRing, Origin, Revocation, Session, Sessions};
 use time::OffsetDateTime;
@@ -172,5 +172,50 @@ async fn a_lost_master_costs_no_session_that_only_the_others_know() {
                 "{between:?} after it was asked in vain, {rounds} rounds"
             );
         }
+    }
+}
+
+/// The driver connects to a node that does not answer again and again, and holds up all requests meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_master_holds_up_what_the_others_are_asked_for_less_than_anybody_waits() {
+    // Longer than the default, and all else with it: these machines have other things to do.
+    let timeout = Duration::from_millis(4_500);
+    let [silent, second, third] = masters().await;
+    let urls = [&silent, &second, &third].map(Server::url);
+    let store = Arc::new(RedisStoreOptions::new().timeout(timeout).connect_cluster(urls).await.unwrap());
+    let (mut its, mut others) = (Vec::new(), Vec::new());
+    while its.is_empty() || others.len() < 20 {
+        let mut bytes = [0; ROW_KEY_LEN];
+        bytes[..16].copy_from_slice(Revision::random().as_bytes());
+        let key = RowKey::from_bytes(bytes);
+        if slots(&second, &[key]).await[0] < LOST { its.push(key) } else { others.push(key) }
+    }
+    silent.signal("STOP");
+    let until = Instant::now() + 5 * timeout;
+    let asked: Vec<_> = (0..4)
+        .map(|n| {
+            let (store, keys) = (Arc::clone(&store), others.clone());
+            tokio::spawn(async move {
+                for key in keys.iter().cycle().skip(n) {
+                    if Instant::now() > until {
+                        break;
+                    }
+                    store.load(key).await.expect("its master is there");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+        })
+        .collect();
+    while Instant::now() < until {
+        store.load(&its[0]).await.expect_err("nobody answers for it");
+        // As often as revocation would.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    for asked in asked {
+        asked.await.unwrap();
+    }
+    silent.signal("CONT");
+    while store.load(&its[0]).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -77,6 +77,12 @@ impl Server {
         }
     }
 
+    /// Tells the process, by the name of a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// What a setting is.
     pub(crate) async fn setting(&self, name: &str) -> String {
         let answer = self.ask(&["CONFIG", "GET", name]).await.unwrap();

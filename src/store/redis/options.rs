@@ -92,8 +92,9 @@ impl RedisStoreOptions {
         self
     }
 
-    /// How long to wait for a connection, and for an answer; the default is 1.5 s. The builder's `store_timeout` still
-    /// applies, but cannot tell the cause, so this should be shorter.
+    /// How long to wait for a connection, and for an answer; the default is 1.5 s. With a cluster a connection has to be
+    /// there in a third of it, so that a node that is silent does not hold up what others are asked for longer than that
+    /// waits. The builder's `store_timeout` still applies, but cannot tell the cause, so this should be shorter.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -206,7 +207,8 @@ impl RedisStoreOptions {
             .retries(CLUSTER_RETRIES)
             .min_retry_wait(20)
             .max_retry_wait(200)
-            .connection_timeout(self.timeout)
+            // All requests wait while it connects to a node, twice in a row to one that is silent.
+            .connection_timeout(self.timeout / 3)
             .response_timeout(self.timeout)
             .build()
             .map_err(|error| failure(error, None))?;
