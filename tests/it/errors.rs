@@ -371,11 +371,26 @@ async fn of_certificates() -> Vec<String> {
         message(open(&format!("rediss://127.0.0.1:1/?{parameters}")).await.map(drop))
     };
     let options = || RedisStoreOptions::new().root_certificates("none");
+    let showing = |chain: &str, key: &str| {
+        message(RedisStoreOptions::new().client_certificate(chain, key).connect_lazy("rediss://127.0.0.1:1/"))
+    };
+    // Whatever is in the place of a key, nothing of it is told.
+    let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for key in [
+        "-----BEGIN PRIVATE KEY-----\\ns3cret",
+        "-----BEGIN PRIVATE KEY----- s3cret -----END PRIVATE KEY-----",
+        "s3cret",
+    ] {
+        assert_eq!(showing(certificate, key), showing(certificate, "none"));
+    }
     let messages = [
         opened("ssl_certfile=/app/client.pem").await,
         opened("ssl_ca_certs=/nowhere/ca.pem").await,
         message(options().connect_lazy("rediss://127.0.0.1:1/")),
         message(options().connect_lazy("redis://127.0.0.1:1/")),
+        showing("none", "none"),
+        showing(certificate, "none"),
+        opened("tls=true").await,
     ];
     messages.map(cause).to_vec()
 }

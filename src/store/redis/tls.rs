@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use redis::{ClientTlsConfig, TlsCertificates};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::core::error::StoreError;
 
@@ -18,6 +18,8 @@ const KEY: &str = "ssl_keyfile";
 pub(super) struct Tls {
     pub(super) roots: Option<Vec<u8>>,
     pub(super) client: Option<ClientTlsConfig>,
+    /// The scheme of an address without TLS.
+    in_the_clear: Option<String>,
 }
 
 impl Tls {
@@ -35,6 +37,11 @@ impl Tls {
                 ROOTS => roots = Some(PathBuf::from(&*value)),
                 CHAIN => chain = Some(PathBuf::from(&*value)),
                 KEY => key = Some(PathBuf::from(&*value)),
+                other if other.starts_with("ssl") || other.starts_with("tls") => {
+                    return Err(unusable(format!(
+                        "`{other}` in the address means nothing to Redis, where rediss:// alone says TLS"
+                    )));
+                }
                 _ => others.push((name.into_owned(), value.into_owned())),
             }
         }
@@ -52,12 +59,8 @@ impl Tls {
                 return Err(unusable(format!("`{said}` in the address needs `{missing}` beside it")));
             }
         };
-        if !is_encrypted && (self.roots.is_some() || self.client.is_some()) {
-            let scheme = url.scheme();
-            return Err(unusable(format!(
-                "{scheme}:// is not encrypted, so certificates are of no use there; with them it is rediss://"
-            )));
-        }
+        self.in_the_clear =
+            self.in_the_clear.take().or_else(|| (!is_encrypted).then(|| url.scheme().to_owned()));
         if says_nothing {
             return Ok(address.to_owned());
         }
@@ -71,12 +74,33 @@ impl Tls {
 
     /// As the driver wants it; `None`: as it does by default.
     pub(super) fn certificates(self) -> Result<Option<TlsCertificates>, StoreError> {
-        let Self { roots, client } = self;
-        // The driver would trust nobody, and say so of each connection.
-        if roots.as_deref().is_some_and(|pem| CertificateDer::pem_slice_iter(pem).next().is_none()) {
-            return Err(unusable("the root certificates are no certificates in PEM".into()));
-        }
+        let Self { roots, client, in_the_clear } = self;
         let any = roots.is_some() || client.is_some();
+        if let (true, Some(scheme)) = (any, in_the_clear) {
+            return Err(unusable(format!(
+                "{scheme}:// is not encrypted, so certificates are of no use there; with them it is rediss://"
+            )));
+        }
+        // The driver would say so of each connection, and with a key that it cannot read show that.
+        let are_certificates = |pem: &[u8]| {
+            let found: Option<Vec<_>> = CertificateDer::pem_slice_iter(pem).map(Result::ok).collect();
+            found.is_some_and(|found| !found.is_empty())
+        };
+        let whats_wrong = match (&roots, &client) {
+            (Some(roots), _) if !are_certificates(roots) => {
+                Some("the root certificates are no certificates in PEM")
+            }
+            (_, Some(client)) if !are_certificates(&client.client_cert) => {
+                Some("the client's certificates are no certificates in PEM")
+            }
+            (_, Some(client)) if PrivateKeyDer::from_pem_slice(&client.client_key).is_err() => {
+                Some("the client's key is no private key in PEM")
+            }
+            _ => None,
+        };
+        if let Some(what) = whats_wrong {
+            return Err(unusable(what.into()));
+        }
         Ok(any.then_some(TlsCertificates { client_tls: client, root_cert: roots }))
     }
 }
