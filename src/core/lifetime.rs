@@ -286,6 +286,13 @@ pub(crate) fn given(times: &Times, terms: &Terms) -> u8 {
     u8::try_from(8 * u64::from(exponent) + mantissa + 2).unwrap_or(u8::MAX)
 }
 
+/// How long a cookie was [`given`] at least; `None`: unknown.
+pub(crate) fn told(times: &Times) -> Option<Millis> {
+    let code = times.given.checked_sub(1)?;
+    let Some(code) = code.checked_sub(1) else { return Some(Millis::ZERO) };
+    Some(Millis((i64::from(8 + code % 8) << (code / 8) >> 3) * 1_000))
+}
+
 /// The moment at which the session ends if nobody uses it, and by which limit.
 pub(crate) fn first_end(times: &Times, terms: &Terms, now: Millis) -> (Millis, End) {
     let duration = (duration_end(times, terms, now), End::Duration);

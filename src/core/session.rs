@@ -322,6 +322,9 @@ impl Session {
     /// have written meanwhile; this request's later changes are applied to the result. A session in its cookie can only
     /// be written with the response, so for it this does nothing, even if it moves into the store then.
     ///
+    /// Before that the store is asked about the session's user, if it has one and the last answer is older than
+    /// [`Revocation`](crate::Revocation) has it: one more round trip.
+    ///
     /// # Errors
     /// [`CommitError::Ended`] if another request has ended it, or if its user or the key of its cookie has been revoked, as
     /// far as [`Revocation`](crate::Revocation) has it asked; [`CommitError::Conflict`], [`CommitError::Store`]. The session
@@ -331,7 +334,8 @@ impl Session {
     }
 
     /// Reads a session that is in the store again and applies this request's own changes to it. What is in its cookie
-    /// was read when the request arrived; of such a session this only asks whether it is over, as a request would.
+    /// was read when the request arrived; of such a session this only asks whether it is over, as a request with that cookie
+    /// would: a stream has to be opened again by the end of the cookie that it came with.
     ///
     /// After the response, in a websocket or a stream, it makes the session's entries writable again: change them and
     /// [`save`](Self::save). What would have to go into the cookie can no longer be changed.

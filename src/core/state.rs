@@ -3,10 +3,12 @@
 //! No method sets a "changed" flag. What has to be done follows from comparing the header and the entries now with
 //! those loaded.
 
+mod brought;
 mod limits;
 
 use std::sync::Arc;
 
+pub(crate) use self::brought::{Besides, Loaded, LoadedRow, Unproven};
 pub(crate) use self::limits::{Limits, StoreLimits};
 use crate::core::clock::Millis;
 use crate::core::csrf::Binding;
@@ -16,7 +18,6 @@ use crate::core::error::{CsrfError, InsertError, Rejection};
 use crate::core::key::KeyId;
 use crate::core::lifetime::{self, Due, SKEW, Terms};
 use crate::core::record::{self, Device, DeviceKey, Header, Place, SessionId, Times};
-use crate::core::row_name::{Ancestry, Revision};
 
 /// Where a session comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,31 +54,6 @@ pub(crate) enum Renewal {
     Touch,
 }
 
-/// What was loaded from the request's cookie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Loaded {
-    pub(crate) header: Header,
-    pub(crate) due: Option<Due>,
-    /// The key that had sealed it.
-    pub(crate) key_id: KeyId,
-    /// Whether that key is retired.
-    pub(crate) retired_key: bool,
-}
-
-/// The row of a session, as it was when last seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LoadedRow {
-    pub(crate) revision: Revision,
-    pub(crate) ancestry: Ancestry,
-    pub(crate) expires_at: Millis,
-    /// The highest counter of a cookie that is known to have led to it.
-    pub(crate) counter: u32,
-    /// The device that the session is bound to, as far as the row says.
-    pub(crate) device: Option<Arc<DeviceKey>>,
-    /// Whether a retired key had sealed it.
-    pub(crate) retired_key: bool,
-}
-
 /// What becomes of the cookie in the browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CookieStep {
@@ -89,27 +65,6 @@ pub(crate) enum CookieStep {
     Issue,
     /// The browser forgets it.
     Remove,
-}
-
-/// The cookies of our name that a request carries beside the one that is taken.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Besides {
-    /// Live ones, of other sessions.
-    pub(crate) others: Vec<Header>,
-    /// A refused one that stays in the browser: its value, or the id of the session that is over.
-    pub(crate) refused: Option<Box<[u8]>>,
-    /// What the session is to be called in the list of its subject's.
-    pub(crate) label: Option<Box<str>>,
-    /// The session that is bound to a device of which there was no proof.
-    pub(crate) unproven: Option<Unproven>,
-}
-
-/// A session whose device did not prove itself.
-#[derive(Debug, Clone)]
-pub(crate) struct Unproven {
-    pub(crate) session: Loaded,
-    /// None: it was to have one by now, or it is not known which.
-    pub(crate) key: Option<Arc<DeviceKey>>,
 }
 
 /// A session's state, reached only through [`Session::with`].
@@ -134,6 +89,8 @@ pub(crate) struct State {
     pub(crate) saved: bool,
     /// Whether the refused cookie is to be removed from the browser.
     pub(crate) remove_refused: bool,
+    /// The key of the cookie that was issued without asking the store, so that `loaded` is no longer what the browser has.
+    pub(crate) issued_under: Option<KeyId>,
     /// Whether this request authenticated the subject, so that the session is a new one whatever became of the former.
     pub(crate) authenticated: bool,
     /// Whether it is worth a cookie though it holds nothing: something was made of its id.
@@ -176,6 +133,7 @@ impl State {
             kept: false,
             ended: false,
             can_offer: false,
+            issued_under: None,
             renewal: Renewal::Auto,
         })
     }
@@ -201,6 +159,7 @@ impl State {
             kept,
             ended: false,
             can_offer: false,
+            issued_under: None,
             renewal: Renewal::Auto,
         })
     }
@@ -211,6 +170,20 @@ impl State {
             self.header.id = SessionId::random();
         }
         self.header.id
+    }
+
+    /// The session as the browser has it, with the device as this request proved it; `None`: it has none yet, or will have
+    /// another.
+    pub(crate) fn in_browser(&self) -> Option<Loaded> {
+        let mut known = match (self.issued_under, &self.loaded) {
+            (Some(key_id), _) => {
+                Loaded { header: self.header.clone(), due: None, key_id, retired_key: false }
+            }
+            (None, Some(loaded)) if !self.is_renewed() => loaded.clone(),
+            _ => return None,
+        };
+        known.header.device = self.header.device.clone();
+        Some(known)
     }
 
     /// The other sessions whose cookies the request carries.
@@ -224,7 +197,7 @@ impl State {
     }
 
     /// Whether the request's session is bound to a device, and there was no proof of that. It stays in the browser as it is,
-    /// whatever the handler does but log in.
+    /// whatever the handler does but log in, or out.
     pub(crate) fn is_unproven(&self) -> bool {
         self.origin == Origin::Rejected(Rejection::Unproven) && !self.authenticated
     }

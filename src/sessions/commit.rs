@@ -144,6 +144,7 @@ impl Core {
                 }
                 step @ (CookieStep::Prolong | CookieStep::Issue) => {
                     self.stamp(state, now);
+                    state.issued_under = Some(primary);
                     let (line, bytes) = self.seal(state, (now, now), context.secure, primary);
                     let lines = self.issue(state, line, context.secure);
                     let [change, resealed, bound] = self.issued(state, step, bytes, primary);

@@ -592,6 +592,40 @@ async fn a_stream_of_a_copy_reads_nothing_that_came_after_the_binding() {
     assert_eq!(stream.keys(), ["large"]);
 }
 
+/// Nobody ends a session whose device is not there; what else the browser has is over.
+#[actix_web::test]
+async fn a_logout_without_a_proof_ends_the_other_sessions_of_the_browser() {
+    let (bed, _, _) = nodes();
+    let other = bed.logged_in().await;
+    bed.clock.advance(MS);
+    let browser = Browser::bound(&bed, "ada", &Device::new(1)).await;
+    let mut late = copy(&browser);
+    late.session.0 = Some(format!("{}; {}", late.session.0.unwrap(), other.0.as_ref().unwrap()));
+    let reply = late.visit(&bed, Session::destroy).await;
+    assert!(reply.removes());
+    assert_eq!(bed.see(&other, Session::origin).await, Origin::Rejected(Rejection::Revoked));
+    assert_eq!(browser.sees(&bed).await.1.as_deref(), Some("ada"));
+}
+
+/// The same where the session is in its cookie.
+#[actix_web::test]
+async fn a_stream_of_a_copy_hears_of_the_binding() {
+    let (bed, node, _) = nodes();
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let before = copy(&browser);
+    let [stream, here] = [&node, &bed].map(|at| at.sessions.load(before.cookies()));
+    let (stream, here) = (stream.await.unwrap(), here.await.unwrap());
+    for (at, session) in [(&node, &stream), (&bed, &here)] {
+        at.sessions.commit(session, CommitContext::default()).await.unwrap();
+        session.reload().await.unwrap();
+    }
+    browser.visit(&bed, |_| ()).await;
+    assert_eq!(browser.sees(&bed).await.2, DeviceState::Bound);
+    assert!(matches!(here.reload().await, Err(CommitError::Ended)), "at once");
+    bed.clock.advance(MINUTE);
+    assert!(matches!(stream.reload().await, Err(CommitError::Ended)));
+}
+
 #[actix_web::test]
 async fn the_key_that_had_sealed_the_row_may_go_once_the_session_has_another() {
     let (bed, node, _) = nodes();

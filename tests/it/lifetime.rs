@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealed_session::{End, InsertError, KeyRing, Lifetime, Origin, Rejection, Session};
+use sealed_session::{CommitContext, End, InsertError, KeyRing, Lifetime, Origin, Rejection, Session};
 use time::OffsetDateTime;
 
 use crate::spy::stored;
@@ -231,6 +231,30 @@ async fn whoever_raises_the_idle_or_the_absolute_limit_logs_nobody_out_who_goes_
             bed.clock.advance(end - MS - MS);
             assert_eq!(later.see(&jar, Session::origin).await, Origin::Resumed, "its row is there as well");
         }
+    }
+}
+
+/// An answer that took long leaves a mere prolongation to the next one, but not for longer than the cookie lasts.
+#[actix_web::test]
+async fn where_every_answer_is_slow_a_raised_limit_arrives_before_the_browser_drops_the_cookie() {
+    let day = || Lifetime::new(DAY).fixed();
+    for (before, after) in [
+        (day().idle(HOUR / 2), day()),
+        (day().idle(HOUR / 2), day().idle(10 * HOUR)),
+        (day().absolute(HOUR / 2), day().absolute(2 * HOUR)),
+    ] {
+        let bed = Bed::with(|builder| builder.lifetime(before));
+        let jar = bed.logged_in().await;
+        let later = Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |b| b.lifetime(after));
+        let slowly = async |jar: &Jar| {
+            let session = later.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+            bed.clock.advance(600 * MS);
+            later.sessions.commit(&session, CommitContext::default()).await.unwrap().len()
+        };
+        bed.clock.advance(10 * MINUTE);
+        assert_eq!(slowly(&jar).await, 0, "the next one will do");
+        bed.clock.advance(10 * MINUTE);
+        assert_eq!(slowly(&jar).await, 1);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use sealed_session::store::{Expected, MemoryStore, NewRow, Revision, Store};
 use sealed_session::{
-    CommitContext, CommitError, ConfigError, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock,
+    CommitContext, CommitError, ConfigError, End, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock,
     Origin, Placement, Rejection, Revocation, RevokeError, Session, Sessions, SessionsBuilder,
 };
 
@@ -148,6 +148,21 @@ async fn a_stream_of_a_session_in_a_cookie_hears_that_it_is_over() {
     bed.clock.advance(MINUTE);
     is_over(&bob, Rejection::Revoked).await;
 
+    // As a request with its cookie would.
+    let (sue, _) = open("sue").await;
+    bed.clock.advance(DAY - MS);
+    sue.reload().await.unwrap();
+    bed.clock.advance(MS);
+    is_over(&sue, Rejection::Expired(End::Duration)).await;
+
+    // One that began in the request that opened the stream.
+    let new = bed.sessions.load([""; 0]).await.unwrap();
+    new.insert("n", 1).unwrap();
+    bed.sessions.commit(&new, CommitContext::default()).await.unwrap();
+    new.reload().await.unwrap();
+    bed.sessions.revoke(new.id()).await.unwrap();
+    is_over(&new, Rejection::Revoked).await;
+
     let (eve, _) = open("eve").await;
     spy.go_down(true);
     eve.reload().await.unwrap();
@@ -155,6 +170,38 @@ async fn a_stream_of_a_session_in_a_cookie_hears_that_it_is_over() {
     bed.events();
     eve.reload().await.unwrap();
     assert!(bed.events().contains(&Event::Unconfirmed { id: eve.id() }), "as for a request, by default");
+}
+
+/// The request that opened the stream has sealed it under the new key.
+#[actix_web::test]
+async fn a_stream_outlasts_the_key_that_its_session_has_left() {
+    let (bed, _) = guarded(|builder| builder.revocation(Revocation::Off));
+    let jar = bed.logged_in().await;
+    let old = bed.sessions.inspect(jar.value()).unwrap().key_id;
+    bed.sessions.keys().rotate(Key::generate()).unwrap();
+    let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap().len(), 1);
+    bed.sessions.keys().revoke(old).unwrap();
+    session.reload().await.unwrap();
+}
+
+/// Whoever stops waiting for the question has lost nothing.
+#[actix_web::test]
+async fn a_save_that_is_given_up_while_it_asks_leaves_the_changes_to_the_response() {
+    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::Every(MINUTE)));
+    let mut jar = login(&bed, "ada").await;
+    bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    session.insert("n", 7).unwrap();
+    bed.clock.advance(MINUTE);
+    spy.next([Fate::Hangs]);
+    {
+        let save = std::pin::pin!(session.save());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(save.poll(&mut context).is_pending());
+    }
+    bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+    assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(7));
 }
 
 /// What is not known is not permitted, unless that was asked for.

@@ -145,6 +145,12 @@ fn what_a_cookie_was_given_grows_with_the_span_by_an_eighth_of_it_at_least() {
         "{given:?}"
     );
     assert_eq!(of(86_400_000), 132, "a day");
+    for (given, span) in given.into_iter().zip(spans) {
+        let told = told(&Times { given, ..born(0, &Lifetime::default().terms(MAX_SPAN).unwrap()) }).unwrap();
+        let eighth = (span / 8).max(1_000);
+        assert!(told.0 <= span && told.0 >= span - eighth, "{told:?} of {span}");
+    }
+    assert_eq!(told(&born(0, &Lifetime::default().terms(MAX_SPAN).unwrap())), None);
     assert!(of(MAX_SPAN.as_millis() as i64) < u8::MAX);
 }
 

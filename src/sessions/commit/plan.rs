@@ -3,7 +3,7 @@
 use crate::core::clock::Millis;
 use crate::core::device::Binder;
 use crate::core::key::KeyId;
-use crate::core::lifetime;
+use crate::core::lifetime::{self, Due};
 use crate::core::record::{Header, Place};
 use crate::core::state::{CookieStep, Renewal, Stage, State};
 use crate::sessions::{CommitContext, Core};
@@ -54,16 +54,14 @@ impl Plan {
         let ends_others = || state.others().iter().any(|other| core.can_end(other));
         match state.stage {
             Stage::Committed | Stage::Detached | Stage::Foreign => return Self::NOTHING,
-            // It may be a thief's request, who must not log the owner out; but this browser forgets it, if that is asked.
-            Stage::Destroyed if state.is_unproven() => {
-                return Self::new(RowStep::Leave, CookieStep::Remove);
-            }
-            _ if state.is_unproven() => return Self::NOTHING,
+            // Of a session without a proof nothing was loaded, so it is not ended, which could be a thief's wish; but this
+            // browser forgets it.
             Stage::Destroyed if has_end || ends_others() => {
                 return Self::new(RowStep::End, CookieStep::Remove);
             }
             Stage::Destroyed if state.cookies > 0 => return Self::new(RowStep::Leave, CookieStep::Remove),
             Stage::Destroyed => return Self::NOTHING,
+            _ if state.is_unproven() => return Self::NOTHING,
             Stage::Open => {}
         }
         // A user who has authenticated gets a session without anything that was loaded.
@@ -207,8 +205,8 @@ impl Core {
     fn moves(&self, state: &State, now: Millis, primary: KeyId) -> bool {
         let Some(loaded) = &state.loaded else { return state.header.subject.is_some() };
         let (before, after) = (&loaded.header.times, state.sealed_times(&self.limits, now));
-        let last_longer = self.limits.terms.idle.is_some() || after.given > before.given;
-        let refreshed = last_longer && state.use_prolongs(&self.limits);
+        let lasts_longer = self.limits.terms.idle.is_some() || loaded.due == Some(Due::Refresh);
+        let refreshed = lasts_longer && state.use_prolongs(&self.limits);
         state.renewal == Renewal::Touch
             || loaded.header.id != state.header.id
             || loaded.key_id != primary
@@ -224,11 +222,15 @@ impl Core {
         let times = &state.header.times;
         let span = self.limits.use_span(times);
         let absolute = lifetime::absolute_end(times, terms).map_or(span, |end| end.minus(times.created_at));
-        let spare = Millis(span.min(absolute).0 / 2);
+        // Of a cookie from before the limits were raised, what it was told then counts.
+        let told = lifetime::told(times).filter(|_| lifetime::given(times, terms) > times.given);
+        let end = told.map_or(end, |span| end.min(times.sealed_at.plus(span)));
+        let spare = Millis(told.unwrap_or(span.min(absolute)).0 / 2);
         let name_value = self.limits.name_value(state.plaintext_len(&self.limits));
         let is_late = now.minus(state.now) > SLOW;
         // Near the absolute end a cookie no longer moves anything.
-        let gains = lifetime::first_end(&state.sealed_times(&self.limits, now), terms, now).0 > end;
+        let gains =
+            told.is_some() || lifetime::first_end(&state.sealed_times(&self.limits, now), terms, now).0 > end;
         (end.minus(now) > spare || !gains)
             && (is_late || self.head_overrun(state, name_value, context).is_some())
     }

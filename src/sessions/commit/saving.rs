@@ -7,6 +7,7 @@ use crate::core::clock::Millis;
 use crate::core::csrf::{self, Binding};
 use crate::core::error::{CommitError, CsrfError, Rejection, StoreError};
 use crate::core::event::Event;
+use crate::core::lifetime::{self, Verdict};
 use crate::core::record::SessionId;
 use crate::core::session::{Backend, Session};
 use crate::core::state::{Limits, Loaded, Stage, State};
@@ -50,16 +51,21 @@ impl Backend for Core {
     async fn save(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
         let _access = session.lock_store_access().await;
-        let work = session.with(|state| {
-            let writes = matches!(state.stage, Stage::Open | Stage::Detached) && state.differs_from_row();
-            (writes && is_in_row(state)).then(|| checkpoint(state))
-        });
-        let Some(mut work) = work else { return Ok(()) };
-        let (id, now, before) = (work.header.id, self.now(), work.clone());
-        let saved = match self.may_still(rows, &work, now).await {
-            Ok(()) => RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await,
-            over => over,
+        let writes = |state: &State| {
+            let open = matches!(state.stage, Stage::Open | Stage::Detached);
+            open && state.differs_from_row() && is_in_row(state)
         };
+        let Some(known) = session.with(|state| writes(state).then(|| state.in_browser())) else {
+            return Ok(());
+        };
+        let now = self.now();
+        // Before anything is moved: whoever stops waiting here has lost nothing.
+        self.still_is(rows, known, true, now).await?;
+        let Some(mut work) = session.with(|state| writes(state).then(|| checkpoint(state))) else {
+            return Ok(());
+        };
+        let (id, before) = (work.header.id, work.clone());
+        let saved = RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await;
         let bytes = work.row_len();
         session.with(|state| match saved {
             Ok(()) => {
@@ -86,25 +92,23 @@ impl Backend for Core {
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
         let _access = session.lock_store_access().await;
-        let (work, in_cookie) = session.with(|state| {
-            let reads = state.stage != Stage::Destroyed && is_in_row(state);
-            if reads && state.stage == Stage::Committed {
+        let reads = |state: &State| state.stage != Stage::Destroyed && is_in_row(state);
+        let (known, in_row) = session.with(|state| {
+            let lives = state.stage != Stage::Destroyed && (reads(state) || state.row.is_none());
+            (lives.then(|| state.in_browser()).flatten(), reads(state))
+        });
+        let now = self.now();
+        self.still_is(rows, known, in_row, now).await?;
+        let work = session.with(|state| {
+            if reads(state) && state.stage == Stage::Committed {
                 // Its changes are in the row.
                 state.entries = state.entries.settled();
             }
-            let in_cookie = state.row.is_none() && state.stage != Stage::Destroyed && !state.is_renewed();
-            (reads.then(|| checkpoint(state)), in_cookie.then(|| state.loaded.clone()).flatten())
+            reads(state).then(|| checkpoint(state))
         });
-        let now = self.now();
-        if let Some(loaded) = in_cookie {
-            return self.over(loaded.header.id, self.may_go_on(rows, &loaded, false, now).await);
-        }
         let Some(mut work) = work else { return Ok(()) };
         let (id, before) = (work.header.id, work.clone());
-        let found = match self.may_still(rows, &work, now).await {
-            Ok(()) => RowProtocol { rows, limits: &self.limits, now }.reload(&mut work).await,
-            over => over,
-        };
+        let found = RowProtocol { rows, limits: &self.limits, now }.reload(&mut work).await;
         session.with(|state| match found {
             Ok(()) => {
                 merge_since(state, work);
@@ -141,16 +145,19 @@ fn merge_since(state: &mut State, became: State) {
 }
 
 impl Core {
-    /// Whether what was in the store when the request came may go on there.
-    async fn may_still(&self, rows: &Rows, work: &State, now: Millis) -> Result<(), NotDone> {
-        match &work.loaded {
-            Some(loaded) => self.may_go_on(rows, loaded, true, now).await,
-            None => Ok(()),
-        }
+    /// Whether a session is still what the browser has of it. A stream has no other request that would be told that it is
+    /// over, or its user revoked, or the key.
+    async fn still_is(
+        &self,
+        rows: &Rows,
+        known: Option<Loaded>,
+        in_row: bool,
+        now: Millis,
+    ) -> Result<(), CommitError> {
+        let Some(known) = known else { return Ok(()) };
+        self.over(known.header.id, self.may_go_on(rows, &known, in_row, now).await)
     }
 
-    /// Whether a session that was loaded before is still what its cookie said. A stream has no other request that would be
-    /// told that it was ended, or its user revoked, or the key. A row that is there is asked anyway.
     async fn may_go_on(
         &self,
         rows: &Rows,
@@ -158,18 +165,26 @@ impl Core {
         in_row: bool,
         now: Millis,
     ) -> Result<(), NotDone> {
-        let ring = self.sealer.ring();
+        let (ring, id, deadline) = (self.sealer.ring(), header.id, rows.deadline());
         if ring.has_revoked(*key_id) {
             return Err(NotDone::Lost(Rejection::RevokedKey(*key_id)));
         }
+        if let (false, Verdict::Over { end, .. }) =
+            (in_row, lifetime::judge(&header.times, &self.limits.terms, now))
+        {
+            return Err(NotDone::Lost(Rejection::Expired(end)));
+        }
         let Some(revoking) = &self.revoking else { return Ok(()) };
-        let (id, deadline) = (header.id, rows.deadline());
         let failed = |error: StoreError| NotDone::Failed(error.into());
+        // A row that is there is asked anyway.
         if !in_row {
-            let bound = header.device.bound().is_some();
-            let asked = revoking.ask_session(rows, (id, bound), now, deadline).await;
+            let bound = header.device.bound();
+            let asked = revoking.ask_session(rows, (id, bound.is_some()), now, deadline).await;
             let living = self.or_else(asked, Ok(Living::InCookie(None)), id, revoking).map_err(failed)?;
-            living.map_err(NotDone::Lost)?;
+            let living = living.map_err(NotDone::Lost)?;
+            if self.device.is_some() && living.device().is_some_and(|key| bound != Some(key)) {
+                return Err(NotDone::Lost(Rejection::Unproven));
+            }
         }
         let Some(subject) = header.subject.as_deref() else { return Ok(()) };
         // A stream may outlast the key of its cookie, and revoking a subject reaches every key of the ring.

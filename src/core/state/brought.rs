@@ -1,0 +1,55 @@
+//! What a request brings: the session of the cookie that is taken, its row, and the cookies beside it.
+
+use std::sync::Arc;
+
+use crate::core::clock::Millis;
+use crate::core::key::KeyId;
+use crate::core::lifetime::Due;
+use crate::core::record::{DeviceKey, Header};
+use crate::core::row_name::{Ancestry, Revision};
+
+/// What was loaded from the request's cookie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    pub(crate) header: Header,
+    pub(crate) due: Option<Due>,
+    /// The key that had sealed it.
+    pub(crate) key_id: KeyId,
+    /// Whether that key is retired.
+    pub(crate) retired_key: bool,
+}
+
+/// The row of a session, as it was when last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LoadedRow {
+    pub(crate) revision: Revision,
+    pub(crate) ancestry: Ancestry,
+    pub(crate) expires_at: Millis,
+    /// The highest counter of a cookie that is known to have led to it.
+    pub(crate) counter: u32,
+    /// The device that the session is bound to, as far as the row says.
+    pub(crate) device: Option<Arc<DeviceKey>>,
+    /// Whether a retired key had sealed it.
+    pub(crate) retired_key: bool,
+}
+
+/// The cookies of our name that a request carries beside the one that is taken.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Besides {
+    /// Live ones, of other sessions.
+    pub(crate) others: Vec<Header>,
+    /// A refused one that stays in the browser: its value, or the id of the session that is over.
+    pub(crate) refused: Option<Box<[u8]>>,
+    /// What the session is to be called in the list of its subject's.
+    pub(crate) label: Option<Box<str>>,
+    /// The session that is bound to a device of which there was no proof.
+    pub(crate) unproven: Option<Unproven>,
+}
+
+/// A session whose device did not prove itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Unproven {
+    pub(crate) session: Loaded,
+    /// None: it was to have one by now, or it is not known which.
+    pub(crate) key: Option<Arc<DeviceKey>>,
+}
