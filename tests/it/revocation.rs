@@ -172,6 +172,25 @@ async fn a_stream_of_a_session_in_a_cookie_hears_that_it_is_over() {
     assert!(bed.events().contains(&Event::Unconfirmed { id: eve.id() }), "as for a request, by default");
 }
 
+/// A cookie that is issued again for a raised limit could come after the logout's, or the next user's.
+#[actix_web::test]
+async fn a_raised_limit_is_given_to_nobody_who_has_logged_out_elsewhere() {
+    let with = |lifetime: Lifetime| {
+        move |builder: SessionsBuilder| builder.revocation(Revocation::Every(MINUTE)).lifetime(lifetime)
+    };
+    let (bed, spy) = guarded(with(Lifetime::new(DAY).fixed().idle(30 * MINUTE)));
+    let later = other_node(&bed, &spy, with(Lifetime::new(DAY).fixed()));
+    let mut jar = bed.logged_in().await;
+    // Near its end, so that what is given then is less than what it was given.
+    bed.clock.advance(29 * MINUTE);
+    let session = later.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    assert_eq!(session.origin(), Origin::Resumed, "and for a minute this is known here");
+    let before = jar.clone();
+    bed.visit(&mut jar, Session::destroy).await;
+    assert!(later.sessions.commit(&session, CommitContext::default()).await.unwrap().is_empty());
+    assert_eq!(later.peek(&before, |_| ()).await.set_cookie(), None);
+}
+
 /// The request that opened the stream has sealed it under the new key.
 #[actix_web::test]
 async fn a_stream_outlasts_the_key_that_its_session_has_left() {
