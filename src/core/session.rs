@@ -323,7 +323,8 @@ impl Session {
     /// be written with the response, so for it this does nothing, even if it moves into the store then.
     ///
     /// Before that the store is asked about the session's user, if it has one and the last answer is older than
-    /// [`Revocation`](crate::Revocation) has it: one more round trip.
+    /// [`Revocation`](crate::Revocation) has it: one more round trip. A future that is dropped leaves the changes to the next
+    /// `save` or to the response.
     ///
     /// # Errors
     /// [`CommitError::Ended`] if another request has ended it, or if its user or the key of its cookie has been revoked, as
@@ -342,8 +343,9 @@ impl Session {
     ///
     /// # Errors
     /// [`CommitError::Ended`] if another request has ended it, or if its user or the key of its cookie has been revoked, as
-    /// far as [`Revocation`](crate::Revocation) has it asked; [`CommitError::Conflict`] if another request's changes conflict
-    /// with this one's, [`CommitError::Store`]. Without a store there is nothing to ask, and never an error.
+    /// far as [`Revocation`](crate::Revocation) has it asked, or if its data is in its cookie and that is over;
+    /// [`CommitError::Conflict`] if another request's changes conflict with this one's, [`CommitError::Store`]. Without a
+    /// store there is nothing to ask, and never an error.
     pub async fn reload(&self) -> Result<(), CommitError> {
         self.inner.backend.reload(self).await
     }

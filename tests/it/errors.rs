@@ -392,6 +392,8 @@ async fn of_certificates() -> Vec<String> {
         showing(certificate, "none"),
         opened("tls=true").await,
     ];
+    let missing = opened(&format!("ssl_certfile={}&ssl_keyfile=s3cret", file!())).await;
+    assert!(missing.contains("`ssl_keyfile`") && !missing.contains("s3cret"), "{missing}");
     messages.map(cause).to_vec()
 }
 

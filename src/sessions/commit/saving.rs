@@ -64,17 +64,14 @@ impl Backend for Core {
         let Some(mut work) = session.with(|state| writes(state).then(|| checkpoint(state))) else {
             return Ok(());
         };
-        let (id, before) = (work.header.id, work.clone());
+        let id = work.header.id;
+        let taken = Taken::by(session, &work);
         let saved = RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await;
         let bytes = work.row_len();
-        session.with(|state| match saved {
-            Ok(()) => {
-                work.entries = work.entries.settled();
-                merge_since(state, work);
-                state.saved = true;
-            }
-            Err(_) => merge_since(state, before),
-        });
+        if saved.is_ok() {
+            work.entries = work.entries.settled();
+            taken.became(work, |state| state.saved = true);
+        }
         self.over(id, saved)?;
         self.sink.tell(&Event::Written { id, bytes });
         Ok(())
@@ -107,17 +104,16 @@ impl Backend for Core {
             reads(state).then(|| checkpoint(state))
         });
         let Some(mut work) = work else { return Ok(()) };
-        let (id, before) = (work.header.id, work.clone());
+        let id = work.header.id;
+        let taken = Taken::by(session, &work);
         let found = RowProtocol { rows, limits: &self.limits, now }.reload(&mut work).await;
-        session.with(|state| match found {
-            Ok(()) => {
-                merge_since(state, work);
+        if found.is_ok() {
+            taken.became(work, |state| {
                 if state.stage == Stage::Committed {
                     state.stage = Stage::Detached;
                 }
-            }
-            Err(_) => merge_since(state, before),
-        });
+            });
+        }
         self.over(id, found)
     }
 }
@@ -144,6 +140,35 @@ fn merge_since(state: &mut State, became: State) {
     state.row = became.row;
 }
 
+/// What a [`checkpoint`] has taken along. It is put back unless the store has answered: also where nobody waits for that any
+/// more, and the future is dropped.
+struct Taken<'s> {
+    session: &'s Session,
+    before: Option<State>,
+}
+
+impl<'s> Taken<'s> {
+    fn by(session: &'s Session, work: &State) -> Self {
+        Self { session, before: Some(work.clone()) }
+    }
+
+    fn became(mut self, state: State, and: impl FnOnce(&mut State)) {
+        self.before = None;
+        self.session.with(|now| {
+            merge_since(now, state);
+            and(now);
+        });
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take() {
+            self.session.with(|state| merge_since(state, before));
+        }
+    }
+}
+
 impl Core {
     /// Whether a session is still what the browser has of it. A stream has no other request that would be told that it is
     /// over, or its user revoked, or the key.
@@ -155,7 +180,11 @@ impl Core {
         now: Millis,
     ) -> Result<(), CommitError> {
         let Some(known) = known else { return Ok(()) };
-        self.over(known.header.id, self.may_go_on(rows, &known, in_row, now).await)
+        match self.may_go_on(rows, &known, in_row, now).await {
+            // What is in its cookie cannot be changed any more, so nothing is lost.
+            Err(NotDone::Lost(_)) if !in_row => Err(CommitError::Ended),
+            outcome => self.over(known.header.id, outcome),
+        }
     }
 
     async fn may_go_on(
