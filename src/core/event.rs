@@ -142,7 +142,8 @@ pub enum Event {
     Lost {
         /// The session.
         id: SessionId,
-        /// [`Rejection::Missing`] or [`Rejection::Revoked`].
+        /// [`Rejection::Missing`], [`Rejection::Revoked`], or [`Rejection::Unproven`] if it was bound to another device meanwhile;
+        /// in a stream also [`Rejection::RevokedKey`].
         reason: Rejection,
     },
     /// Other requests changed the session in the store at the same time, and again at each retry, or their changes

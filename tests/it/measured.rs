@@ -11,12 +11,13 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use sealed_session::{
-    CommitContext, FailurePolicy, Key, KeyRing, KeySource, Lifetime, ManualClock, Overflow, Revocation,
-    Session, Source,
+    CommitContext, DeviceBinding, FailurePolicy, Key, KeyRing, KeySource, Lifetime, ManualClock, Overflow,
+    Revocation, Session, SessionsBuilder, Source,
 };
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::device_binding::{Browser, Device};
 use crate::framework;
 use crate::spy::{Fate, guarded, other_node, status, stored};
 use crate::stored::spilled;
@@ -265,6 +266,27 @@ async fn keys_that_change() {
     }
 }
 
+/// Streams whose key is revoked, and whose session is bound to a device meanwhile.
+async fn streams() {
+    let (bed, _) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    let stream = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    bed.sessions.keys().revoke(key(1).id()).unwrap();
+    stream.reload().await.unwrap_err();
+
+    let offered = |builder: SessionsBuilder| builder.device_binding(DeviceBinding::WhereOffered);
+    let (bed, spy) = guarded(offered);
+    let node = other_node(&bed, &spy, offered);
+    let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+    let mut unbound = Browser { session: browser.session.clone(), ..Browser::default() };
+    unbound.visit(&bed, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    browser.session = unbound.session.clone();
+    let stream = node.sessions.load(unbound.cookies()).await.unwrap();
+    browser.visit(&bed, |_| ()).await;
+    stream.reload().await.unwrap_err();
+}
+
 async fn every_kind_of_traffic() {
     for (bed, jar, _) in refused().await {
         bed.peek(&jar, |_| ()).await;
@@ -275,6 +297,7 @@ async fn every_kind_of_traffic() {
     a_store_that_fails().await;
     too_many_and_too_large().await;
     keys_that_change().await;
+    streams().await;
     crate::device_binding::traffic().await;
 }
 

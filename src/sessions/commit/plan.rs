@@ -54,8 +54,8 @@ impl Plan {
         let ends_others = || state.others().iter().any(|other| core.can_end(other));
         match state.stage {
             Stage::Committed | Stage::Detached | Stage::Foreign => return Self::NOTHING,
-            // Of a session without a proof nothing was loaded, so it is not ended, which could be a thief's wish; but this
-            // browser forgets it.
+            // Of a session without a proof nothing was loaded, unless a login took it over. So it is not ended, which could be a
+            // thief's wish; but this browser forgets it.
             Stage::Destroyed if has_end || ends_others() => {
                 return Self::new(RowStep::End, CookieStep::Remove);
             }
