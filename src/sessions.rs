@@ -404,7 +404,8 @@ impl Sessions {
         self.session(state, brought)
     }
 
-    pub(crate) fn session(&self, mut state: Box<State>, brought: Brought) -> Session {
+    #[inline]
+    pub(crate) fn session(&self, mut state: State, brought: Brought) -> Session {
         state.can_offer = brought.by == By::Middleware;
         Brought { cookies: state.cookies, besides: state.besides, .. } = brought;
         let backend = Arc::clone(&self.core) as Arc<dyn Backend>;

@@ -72,7 +72,7 @@ pub struct Session {
 type Gate = tokio::sync::Mutex<()>;
 
 struct Inner {
-    state: Mutex<Box<State>>,
+    state: Mutex<State>,
     backend: Arc<dyn Backend>,
     /// With a store: one use of it at a time, or two saves of one session would conflict. Boxed, because a session is
     /// moved when it is made, and most have no gate.
@@ -80,7 +80,8 @@ struct Inner {
 }
 
 impl Session {
-    pub(crate) fn new(state: Box<State>, backend: Arc<dyn Backend>, has_store: bool) -> Self {
+    #[inline]
+    pub(crate) fn new(state: State, backend: Arc<dyn Backend>, has_store: bool) -> Self {
         let gate = has_store.then(|| Box::new(Gate::new(())));
         Self { inner: Arc::new(Inner { state: Mutex::new(state), backend, gate }) }
     }

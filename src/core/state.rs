@@ -103,8 +103,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Boxed where it is made, because what follows moves it, and it is large.
-    pub(crate) fn new(origin: Origin, terms: &Terms, now: Millis) -> Box<Self> {
+    #[inline]
+    pub(crate) fn new(origin: Origin, terms: &Terms, now: Millis) -> Self {
         let header = Header {
             id: SessionId::NONE,
             counter: 0,
@@ -116,7 +116,7 @@ impl State {
             authenticated_at: Millis::ZERO,
             device: Device::Free,
         };
-        Box::new(Self {
+        Self {
             stage: Stage::Open,
             header,
             entries: Entries::default(),
@@ -135,14 +135,15 @@ impl State {
             can_offer: false,
             issued_under: None,
             renewal: Renewal::Auto,
-        })
+        }
     }
 
-    pub(crate) fn resumed(loaded: Loaded, entries: Entries, now: Millis) -> Box<Self> {
+    #[inline]
+    pub(crate) fn resumed(loaded: Loaded, entries: Entries, now: Millis) -> Self {
         // One that came empty was issued for its id alone, which is still good for something. In a row it was emptied.
         let (header, in_cookie) = (&loaded.header, loaded.header.place == Place::Cookie);
         let kept = in_cookie && entries.is_empty() && header.subject.is_none();
-        Box::new(Self {
+        Self {
             stage: Stage::Open,
             header: loaded.header.clone(),
             entries,
@@ -161,7 +162,7 @@ impl State {
             can_offer: false,
             issued_under: None,
             renewal: Renewal::Auto,
-        })
+        }
     }
 
     /// The session's id, drawn now if it has none yet: who reads from nothing, as most visitors do, needs none.
