@@ -169,6 +169,11 @@ impl Core {
         now
     }
 
+    /// The same, where that takes no code of the application.
+    fn own_now(&self) -> Option<Millis> {
+        self.clock.own().filter(|&now| !self.sealer.ring().has_to_look(now))
+    }
+
     /// The lists of subjects' sessions, if there are any.
     pub(crate) fn roster_at(&self, now: Millis) -> Option<RosterProtocol<'_>> {
         let Self { roster, rows, revoking, limits, .. } = self;

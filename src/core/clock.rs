@@ -32,12 +32,21 @@ pub(crate) enum ClockSource {
 impl ClockSource {
     pub(crate) fn now(&self) -> Millis {
         match self {
-            Self::System => match SystemTime::now().duration_since(UNIX_EPOCH) {
-                Ok(since) => Millis::span(since),
-                Err(before) => Millis(-Millis::span(before.duration()).0),
-            },
+            Self::System => of_computer(),
             Self::Given(clock) => Millis::of(clock.now()),
         }
+    }
+
+    /// The same, unless an application's code would be asked.
+    pub(crate) fn own(&self) -> Option<Millis> {
+        matches!(self, Self::System).then(of_computer)
+    }
+}
+
+fn of_computer() -> Millis {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => Millis::span(since),
+        Err(before) => Millis(-Millis::span(before.duration()).0),
     }
 }
 

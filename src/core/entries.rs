@@ -44,13 +44,24 @@ pub(crate) struct Entries {
 pub(crate) enum Encoded {
     Loaded(Arc<Packed>, Range<usize>),
     Own(Vec<u8>),
+    /// Copying so few bytes costs less than counting who uses them.
+    Short([u8; SHORT], u8),
 }
 
+const SHORT: usize = 32;
+
 impl Encoded {
+    fn short(value: &[u8]) -> Option<Self> {
+        let mut bytes = [0; SHORT];
+        bytes.get_mut(..value.len())?.copy_from_slice(value);
+        Some(Self::Short(bytes, value.len() as u8))
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Loaded(packed, range) => packed.bytes(range.clone()),
             Self::Own(bytes) => bytes,
+            Self::Short(bytes, len) => &bytes[..usize::from(*len)],
         }
     }
 }
@@ -74,12 +85,16 @@ impl Entries {
 
     pub(crate) fn get(&self, key: &str) -> Option<Encoded> {
         match self.delta.changes.get(key) {
-            Some(Change::Set(bytes)) => Some(Encoded::Own(bytes.clone())),
+            Some(Change::Set(bytes)) => {
+                Some(Encoded::short(bytes).unwrap_or_else(|| Encoded::Own(bytes.clone())))
+            }
             Some(Change::Unset) => None,
             Some(Change::Add(by)) => Some(Encoded::Own(sum(self.loaded(key), *by))),
             None => {
                 let range = self.visible(key)?;
-                self.base.as_ref().map(|base| Encoded::Loaded(Arc::clone(base), range))
+                let base = self.base.as_ref()?;
+                let short = Encoded::short(base.bytes(range.clone()));
+                Some(short.unwrap_or_else(|| Encoded::Loaded(Arc::clone(base), range)))
             }
         }
     }

@@ -72,6 +72,8 @@ pub struct Session {
 type Gate = tokio::sync::Mutex<()>;
 
 struct Inner {
+    /// The id that it was loaded with, which the log can name without the lock.
+    first_id: SessionId,
     state: Mutex<State>,
     backend: Arc<dyn Backend>,
     /// With a store: one use of it at a time, or two saves of one session would conflict. Boxed, because a session is
@@ -83,11 +85,16 @@ impl Session {
     #[inline]
     pub(crate) fn new(state: State, backend: Arc<dyn Backend>, has_store: bool) -> Self {
         let gate = has_store.then(|| Box::new(Gate::new(())));
-        Self { inner: Arc::new(Inner { state: Mutex::new(state), backend, gate }) }
+        let first_id = state.header.id;
+        Self { inner: Arc::new(Inner { first_id, state: Mutex::new(state), backend, gate }) }
     }
 
     pub(crate) fn gate(&self) -> Option<&Gate> {
         self.inner.gate.as_deref()
+    }
+
+    pub(crate) fn first_id(&self) -> SessionId {
+        self.inner.first_id
     }
 
     /// Waits for its turn with the store, if there is one.

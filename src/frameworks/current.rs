@@ -21,8 +21,8 @@ thread_local! {
 }
 
 impl Current {
-    fn and(self, session: &Session) -> Self {
-        match (self, session.with(|state| state.header.id)) {
+    fn and(self, id: SessionId) -> Self {
+        match (self, id) {
             (_, SessionId::NONE) => self,
             (Self::None | Self::Nobody, id) => Self::One(id),
             (Self::One(known), id) if known == id => self,
@@ -38,22 +38,26 @@ pub(crate) struct Turn(Current);
 pub(crate) fn turn(loaded: Option<&Session>) -> Turn {
     let before = CURRENT.get();
     let around = if before == Current::None { Current::Nobody } else { before };
-    CURRENT.set(loaded.map_or(around, |session| around.and(session)));
+    CURRENT.set(loaded.map_or(around, |session| around.and(present_id(session))));
     Turn(before)
 }
 
-/// Notes a session of the request whose turn it is. Outside of a turn, as in a task, it is nobody's.
+fn present_id(session: &Session) -> SessionId {
+    session.with(|state| state.header.id)
+}
+
+/// Notes a session that was loaded by the request whose turn it is. Outside of a turn, as in a task, it is nobody's.
 pub(crate) fn note(session: &Session) {
     let current = CURRENT.get();
     if current != Current::None {
-        CURRENT.set(current.and(session));
+        CURRENT.set(current.and(session.first_id()));
     }
 }
 
 /// What is answered next is this session's failure, whatever else the request has. After a login it has another id than
 /// before: the one that the events of its commit have.
 pub(crate) fn fails(session: &Session) {
-    CURRENT.set(Current::Nobody.and(session));
+    CURRENT.set(Current::Nobody.and(present_id(session)));
 }
 
 /// What the log calls the session, if there is one that has an id already.

@@ -110,56 +110,65 @@ impl Core {
         context: &CommitContext,
         plan: impl Fn(&State) -> Plan,
     ) -> Option<SetCookies> {
-        // Where something was written there will be something to do, and the plan below says what.
-        let keeps = session.with(|state| {
+        let mut events = [None, None, None, None];
+        let closed = session.with(|state| {
             self.leave_behind(state);
-            let keeps = !state.entries.touched() && plan(state) == Plan::NOTHING && !self.is_named(state);
-            if keeps {
+            // Where something was written there will be something to do, and the plan says what.
+            if !state.entries.touched() && plan(state) == Plan::NOTHING && !self.is_named(state) {
                 state.stage = Stage::Committed;
+                return Some(Some(SetCookies::default()));
             }
-            keeps
+            Some(self.close_at(self.own_now()?, state, context, &plan, &mut events))
         });
-        if keeps {
-            return Some(SetCookies::default());
-        }
-        // The clock may be any code, so it is read without the lock; and the keys with it, which decide again.
-        let now = self.now();
-        let primary = self.sealer.ring().primary();
-        let (lines, events) = session.with(|state| {
-            self.leave_behind(state);
-            let plan = plan(state);
-            if plan.needs_store(self, state, now, primary) {
-                return None;
-            }
-            let destroyed = std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed;
-            Some(match plan.in_time(self, state, context, now).cookie {
-                // Its key was revoked, so what was written is lost.
-                CookieStep::Leave if self.is_disowned(state) || state.is_unproven() => {
-                    (SetCookies::lost(), [None, None, None, None])
-                }
-                CookieStep::Leave => (SetCookies::default(), [None, None, None, None]),
-                CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state) => {
-                    let lost = Event::Lost { id: state.header.id, reason: Rejection::Revoked };
-                    (SetCookies::lost(), [Some(lost), None, None, None])
-                }
-                step @ (CookieStep::Prolong | CookieStep::Issue) => {
-                    self.stamp(state, now);
-                    state.issued_under = Some(primary);
-                    let (line, bytes) = self.seal(state, (now, now), context.secure, primary);
-                    let lines = self.issue(state, line, context.secure);
-                    let [change, resealed, bound] = self.issued(state, step, bytes, primary);
-                    (lines, [change, resealed, bound, Self::authentication(state)])
-                }
-                CookieStep::Remove => {
-                    state.ended = true;
-                    let id = state.loaded.as_ref().map(|loaded| loaded.header.id);
-                    let ended = id.map(|id| Event::Ended { id, destroyed });
-                    (self.remove(context.secure), [ended, None, None, None])
-                }
+        // A clock and a source of keys may be any code, so they are asked without the lock, and then it is decided again.
+        let closed = closed.unwrap_or_else(|| {
+            let now = self.now();
+            session.with(|state| {
+                self.leave_behind(state);
+                self.close_at(now, state, context, plan, &mut events)
             })
-        })?;
+        });
         events.iter().flatten().for_each(|event| self.sink.tell(event));
-        Some(lines)
+        closed
+    }
+
+    fn close_at(
+        &self,
+        now: Millis,
+        state: &mut State,
+        context: &CommitContext,
+        plan: impl Fn(&State) -> Plan,
+        events: &mut [Option<Event>; 4],
+    ) -> Option<SetCookies> {
+        let primary = self.sealer.ring().primary();
+        let plan = plan(state);
+        if plan.needs_store(self, state, now, primary) {
+            return None;
+        }
+        let destroyed = std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed;
+        Some(match plan.in_time(self, state, context, now).cookie {
+            // Its key was revoked, so what was written is lost.
+            CookieStep::Leave if self.is_disowned(state) || state.is_unproven() => SetCookies::lost(),
+            CookieStep::Leave => SetCookies::default(),
+            CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state) => {
+                events[0] = Some(Event::Lost { id: state.header.id, reason: Rejection::Revoked });
+                SetCookies::lost()
+            }
+            step @ (CookieStep::Prolong | CookieStep::Issue) => {
+                self.stamp(state, now);
+                state.issued_under = Some(primary);
+                let (line, bytes) = self.seal(state, (now, now), context.secure, primary);
+                let [change, resealed, bound] = self.issued(state, step, bytes, primary);
+                *events = [change, resealed, bound, Self::authentication(state)];
+                self.issue(state, line, context.secure)
+            }
+            CookieStep::Remove => {
+                state.ended = true;
+                let id = state.loaded.as_ref().map(|loaded| loaded.header.id);
+                events[0] = id.map(|id| Event::Ended { id, destroyed });
+                self.remove(context.secure)
+            }
+        })
     }
 
     /// Drops what a key that is revoked by now had sealed, where a login makes it another session.

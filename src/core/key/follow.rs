@@ -1,6 +1,6 @@
 //! How a ring follows the time and its source: which keys there are, and what each may do by now.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +18,9 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Shared {
     current: ArcSwap<Snapshot>,
-    /// Which snapshot that is, and whether any key is revoked in it: cheaper to look at than the snapshot.
+    /// Which snapshot that is, its primary, and whether any key is revoked in it: cheaper to look at than the snapshot.
     edition: AtomicU64,
+    primary: AtomicU32,
     revokes: AtomicBool,
     /// The moment from which on [`KeyRing::tick`] has something to do, in milliseconds.
     next: AtomicI64,
@@ -85,14 +86,23 @@ impl KeyRing {
         self.shared.edition.load(Ordering::Acquire)
     }
 
+    pub(super) fn primary_id(&self) -> KeyId {
+        KeyId(self.shared.primary.load(Ordering::Acquire).to_be_bytes())
+    }
+
     pub(crate) fn has_revoked(&self, id: KeyId) -> bool {
         self.shared.revokes.load(Ordering::Acquire) && self.snapshot().revoked.contains(&id)
     }
 
+    /// Whether [`tick`](Self::tick) has anything to do at this moment.
+    pub(crate) fn has_to_look(&self, now: Millis) -> bool {
+        let was_set_back = now.0 < self.shared.seen.load(Ordering::Relaxed);
+        now.0 >= self.shared.next.load(Ordering::Relaxed) || was_set_back
+    }
+
     /// Tells the ring what time it is: keys begin to seal and cease to open by it, and the source is looked at by it.
     pub(crate) fn tick(&self, now: Millis) -> Option<Reload> {
-        let was_set_back = now.0 < self.shared.seen.load(Ordering::Relaxed);
-        if now.0 < self.shared.next.load(Ordering::Relaxed) && !was_set_back {
+        if !self.has_to_look(now) {
             return None;
         }
         // Whoever comes meanwhile goes on with the keys that there are.
@@ -134,6 +144,7 @@ impl KeyRing {
         let snapshot = Snapshot::of(&members, now);
         let shared = Shared {
             edition: AtomicU64::new(0),
+            primary: AtomicU32::new(snapshot.primary()),
             revokes: AtomicBool::new(!snapshot.revoked.is_empty()),
             is_file: matches!(backing, KeyBacking::File { .. }),
             current: ArcSwap::from_pointee(snapshot),
@@ -199,7 +210,9 @@ impl KeyRing {
         if !snapshot.is_like(&former) {
             snapshot.edition = former.edition + 1;
             let (edition, revokes) = (snapshot.edition, !snapshot.revoked.is_empty());
+            let primary = snapshot.primary();
             self.shared.current.store(Arc::new(snapshot));
+            self.shared.primary.store(primary, Ordering::Release);
             self.shared.revokes.store(revokes, Ordering::Release);
             self.shared.edition.store(edition, Ordering::Release);
         }
@@ -249,6 +262,10 @@ pub(super) fn asked(source: &dyn KeySource) -> Result<Vec<Member>, KeyError> {
 }
 
 impl Snapshot {
+    fn primary(&self) -> u32 {
+        u32::from_be_bytes(self.keys[0].id().0)
+    }
+
     fn of(members: &[Member], now: Millis) -> Self {
         let mut members = members.to_vec();
         document::settle(&mut members, now);

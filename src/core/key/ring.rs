@@ -305,7 +305,7 @@ impl KeyRing {
     /// The id of the key that seals.
     #[must_use]
     pub fn primary(&self) -> KeyId {
-        self.snapshot().keys[0].id()
+        self.primary_id()
     }
 
     /// The ids of the keys that open, the primary first.
