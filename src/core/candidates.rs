@@ -159,7 +159,9 @@ fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal
         Verdict::Live => None,
         Verdict::Due(due) => Some(due),
         Verdict::Over { end, at } => {
-            let refusal = refuse(now.minus(at) > SKEW)(Rejection::Expired(end));
+            // A node with longer limits may take it, so that one may remove it.
+            let removable = now.minus(at) > SKEW && !lifetime::was_given_more(&header.times, terms);
+            let refusal = refuse(removable)(Rejection::Expired(end));
             return Err(Refusal { id: Some(header.id), ..refusal });
         }
         Verdict::Future => return Err(Refusal { id: Some(header.id), ..refuse(false)(Rejection::Future) }),

@@ -267,13 +267,30 @@ pub(crate) fn judge(times: &Times, terms: &Terms, now: Millis) -> Verdict {
     if now >= at {
         return Verdict::Over { end, at };
     }
+    let has_more_by_now = has_more_by_now(times, terms);
+    // A browser has dropped it by then, and what others kept is over as it was told.
+    if let Some(at) = told_at_most(times).map(|span| times.sealed_at.plus(span))
+        && has_more_by_now
+        && now >= at
+    {
+        return Verdict::Over { end: End::Idle, at };
+    }
     if duration_end(times, terms, now).minus(now) < active(times, terms) {
         return Verdict::Due(Due::Extend);
     }
     let is_old = |idle: Millis| now.minus(times.sealed_at).0 > idle.0 / IDLE_RESEAL_PART;
-    let has_more_by_now = times.given != 0 && given(times, terms) > times.given;
     let due = terms.idle.is_some_and(is_old) || has_more_by_now;
     if due { Verdict::Due(Due::Refresh) } else { Verdict::Live }
+}
+
+/// Whether the limits have been raised since this cookie was sealed, or the node that judges it has others.
+fn has_more_by_now(times: &Times, terms: &Terms) -> bool {
+    times.given != 0 && given(times, terms) > times.given
+}
+
+/// Whether another node, or an earlier release of the application, gave this cookie longer than these terms do.
+pub(crate) fn was_given_more(times: &Times, terms: &Terms) -> bool {
+    given(times, terms) < times.given
 }
 
 /// How long a cookie with these times, and its row, last from when it was sealed: seconds as a number with three bits behind
@@ -291,6 +308,14 @@ pub(crate) fn told(times: &Times) -> Option<Millis> {
     let code = times.given.checked_sub(1)?;
     let Some(code) = code.checked_sub(1) else { return Some(Millis::ZERO) };
     Some(Millis((i64::from(8 + code % 8) << (code / 8) >> 3) * 1_000))
+}
+
+/// How long a cookie was [`given`] at most, exclusively; `None`: unknown.
+fn told_at_most(times: &Times) -> Option<Millis> {
+    let code = times.given.checked_sub(1)?;
+    let Some(code) = code.checked_sub(1) else { return Some(Millis(1_000)) };
+    let eighths = i64::from(9 + code % 8) << (code / 8);
+    Some(Millis((eighths + 7) / 8 * 1_000))
 }
 
 /// The moment at which the session ends if nobody uses it, and by which limit.
@@ -321,6 +346,20 @@ pub(crate) fn birth(terms: &Terms, now: Millis) -> Times {
 pub(crate) fn extend(times: &Times, terms: &Terms, now: Millis) -> Times {
     let latest = latest_end(times, terms, now).minus(duration(times, terms));
     Times { anchor: times.anchor.plus(active(times, terms)).min(latest), ..*times }
+}
+
+/// The times with a duration of its own, counted from now. Where the default absolute limit follows the duration, a session
+/// that has outlived the limit of a shorter one keeps what the longer one gave it.
+pub(crate) fn with_own_duration(times: &Times, terms: &Terms, span: Millis, now: Millis) -> Times {
+    let plain = Times { anchor: now, duration: span, own: true, ..*times };
+    let wished = now.plus(span);
+    match (absolute_end(&plain, terms), absolute_end(times, terms)) {
+        (Some(limit), Some(former)) if limit < wished.min(former) => {
+            let duration = wished.min(former).minus(times.created_at);
+            Times { anchor: times.created_at, duration, ..plain }
+        }
+        _ => plain,
+    }
 }
 
 /// The times after `touch`, or after any use of a rolling session.

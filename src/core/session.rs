@@ -9,16 +9,18 @@ mod login;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::MutexGuard;
+use tokio::time::timeout;
 
 pub use self::key::SessionKey;
 use crate::core::clock::Millis;
 use crate::core::csrf::Binding;
-use crate::core::entries::NotCountable;
+use crate::core::entries::{Encoded, NotCountable};
 use crate::core::error::{CommitError, CsrfError, InsertError, ValueError};
 use crate::core::record::{LogId, Place, SessionId};
 use crate::core::state::{Limits, Origin, Stage, State};
@@ -46,7 +48,7 @@ pub(crate) trait Backend: Send + Sync {
     fn limits(&self) -> &Limits;
     fn csrf_token(&self, of: &Binding) -> String;
     fn verify_csrf(&self, of: &[Binding], token: &str) -> Result<(), CsrfError>;
-    async fn save(&self, session: &Session) -> Result<(), CommitError>;
+    async fn save(self: Arc<Self>, session: &Session) -> Result<(), CommitError>;
     async fn reload(&self, session: &Session) -> Result<(), CommitError>;
     /// The name of a session of this subject where its id must not be revealed; `None` without a list of sessions.
     fn handle(&self, subject: &str, id: SessionId) -> Option<String>;
@@ -89,6 +91,15 @@ impl Session {
         Self { inner: Arc::new(Inner { first_id, state: Mutex::new(state), backend, gate }) }
     }
 
+    /// For a session that is asked for when the response has left: nothing that is done to it would come of it.
+    pub(crate) fn close(&self) {
+        self.with(|state| {
+            if state.stage == Stage::Open {
+                state.stage = Stage::Committed;
+            }
+        });
+    }
+
     pub(crate) fn gate(&self) -> Option<&Gate> {
         self.inner.gate.as_deref()
     }
@@ -97,12 +108,14 @@ impl Session {
         self.inner.first_id
     }
 
-    /// Waits for its turn with the store, if there is one.
-    pub(crate) async fn lock_store_access(&self) -> Option<MutexGuard<'_, ()>> {
-        match self.gate() {
-            Some(gate) => Some(gate.lock().await),
-            None => None,
-        }
+    /// Waits for its turn with the store, if there is one, but not for ever: whoever has it may be a future that nobody polls.
+    pub(crate) async fn lock_store_access(
+        &self,
+        patience: Duration,
+    ) -> Result<Option<MutexGuard<'_, ()>>, CommitError> {
+        let Some(gate) = self.gate() else { return Ok(None) };
+        let turn = timeout(patience, gate.lock()).await;
+        turn.map(Some).map_err(|_| CommitError::Conflict)
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -124,11 +137,7 @@ impl Session {
     ) -> Result<Option<T>, ValueError> {
         let key = key.into().name();
         let Some(encoded) = self.with(|state| state.entries.get(key)) else { return Ok(None) };
-        value::decode(encoded.bytes()).map(Some).map_err(|source| ValueError {
-            key: key.to_owned(),
-            expected: std::any::type_name::<T>(),
-            source,
-        })
+        decode(key, &encoded).map(Some)
     }
 
     /// Sets the value at `key`. Setting the value it already has is no change, and issues no cookie.
@@ -213,10 +222,24 @@ impl Session {
         key: impl Into<SessionKey<'k, T>>,
     ) -> Result<Option<T>, InsertError> {
         let key = key.into();
-        self.with(|state| state.check_writable())?;
-        let value = self.get(key)?;
-        self.with(|state| state.entries.remove(key.name()));
-        Ok(value)
+        loop {
+            let encoded = self.with(|state| {
+                state.check_writable()?;
+                Ok::<_, InsertError>(state.entries.get(key.name()))
+            })?;
+            let Some(encoded) = encoded else { return Ok(None) };
+            let value = decode(key.name(), &encoded)?;
+            // Decoding runs without the lock. Of several clones, one takes what was read.
+            let taken = self.with(|state| {
+                state.check_writable()?;
+                let is_there =
+                    state.entries.get(key.name()).is_some_and(|now| now.bytes() == encoded.bytes());
+                Ok::<_, InsertError>(is_there && state.entries.remove(key.name()))
+            })?;
+            if taken {
+                return Ok(Some(value));
+            }
+        }
     }
 
     /// Whether there is a value at `key`, of whatever type.
@@ -331,15 +354,15 @@ impl Session {
     /// be written with the response, so for it this does nothing, even if it moves into the store then.
     ///
     /// Before that the store is asked about the session's user, if it has one and the last answer is older than
-    /// [`Revocation`](crate::Revocation) has it: one more round trip. A future that is dropped leaves the changes to the next
-    /// `save` or to the response.
+    /// [`Revocation`](crate::Revocation) has it: one more round trip. If this future is dropped, it goes on in a tokio task, for
+    /// which the next `save` and the response wait; do not keep it without polling it.
     ///
     /// # Errors
     /// [`CommitError::Ended`] if another request has ended it, or if its user or the key of its cookie has been revoked, as
     /// far as [`Revocation`](crate::Revocation) has it asked; [`CommitError::Conflict`], [`CommitError::Store`]. The session
     /// keeps its changes.
     pub async fn save(&self) -> Result<(), CommitError> {
-        self.inner.backend.save(self).await
+        Arc::clone(&self.inner.backend).save(self).await
     }
 
     /// Reads a session that is in the store again and applies this request's own changes to it. What is in its cookie
@@ -360,25 +383,35 @@ impl Session {
 
     /// Runs `f` on a session that is not over; otherwise logs that `method` had no effect.
     fn if_writable<R>(&self, method: &'static str, f: impl FnOnce(&mut State) -> R) -> Option<R> {
-        self.with(|state| match state.check_writable() {
-            Ok(()) => Some(f(state)),
-            Err(reason) => {
-                no_effect(state.header.id, method, &reason);
-                None
-            }
-        })
+        self.if_able(method, State::check_writable, f)
     }
 
     /// Runs `f` on an open session; otherwise logs that `method` had no effect.
     fn if_open<R>(&self, method: &'static str, f: impl FnOnce(&mut State) -> R) -> Option<R> {
-        self.with(|state| match state.check_open() {
-            Ok(()) => Some(f(state)),
-            Err(reason) => {
-                no_effect(state.header.id, method, &reason);
-                None
-            }
-        })
+        self.if_able(method, State::check_open, f)
     }
+
+    fn if_able<R>(
+        &self,
+        method: &'static str,
+        check: impl FnOnce(&State) -> Result<(), InsertError>,
+        f: impl FnOnce(&mut State) -> R,
+    ) -> Option<R> {
+        let done = self.with(|state| match check(state) {
+            Ok(()) => Ok(f(state)),
+            Err(reason) => Err((state.header.id, reason)),
+        });
+        // Whoever receives the log may ask the session.
+        done.map_err(|(id, reason)| no_effect(id, method, &reason)).ok()
+    }
+}
+
+fn decode<T: DeserializeOwned>(key: &str, encoded: &Encoded) -> Result<T, ValueError> {
+    value::decode(encoded.bytes()).map_err(|source| ValueError {
+        key: key.to_owned(),
+        expected: std::any::type_name::<T>(),
+        source,
+    })
 }
 
 fn no_effect(id: SessionId, method: &'static str, reason: &InsertError) {

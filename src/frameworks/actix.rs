@@ -260,7 +260,10 @@ where
                 };
                 let response = poll_ready!(inner.poll(context));
                 let Some(slot) = this.slot.take() else { return Poll::Ready(unchanged(response)) };
-                let Some(loaded) = slot.loaded.get() else { return Poll::Ready(unchanged(response)) };
+                let Some(loaded) = slot.loaded.get() else {
+                    slot.answered.set(true);
+                    return Poll::Ready(unchanged(response));
+                };
                 let counted = slot.sessions.counts_response_head();
                 let flash = slot.flash.get().map_or(0, |flash| flash.head_bytes(loaded.secure));
                 let response_head_bytes = flash

@@ -99,6 +99,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use http::header::{CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
@@ -352,7 +353,10 @@ where
                 };
                 let response = ready!(inner.poll(context))?;
                 let Some(slot) = this.slot.take() else { return Poll::Ready(Ok(response)) };
-                let Some(loaded) = slot.loaded.get() else { return Poll::Ready(Ok(response)) };
+                let Some(loaded) = slot.loaded.get() else {
+                    slot.answered.store(true, Ordering::Release);
+                    return Poll::Ready(Ok(response));
+                };
                 let counted = slot.sessions.counts_response_head();
                 let flash = slot.flash.get().map_or(0, |flash| flash.head_bytes(loaded.secure));
                 let response_head_bytes = if counted { head_of(&response) + flash } else { 0 };

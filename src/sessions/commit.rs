@@ -13,17 +13,22 @@ mod sealing;
 mod settle;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::issue::Outcome;
 use self::plan::{Plan, RowStep};
 use crate::core::clock::Millis;
 use crate::core::cookie::SetCookies;
-use crate::core::error::{CommitError, Rejection};
+use crate::core::error::{CommitError, End, Rejection};
 use crate::core::event::Event;
-use crate::core::record::Device;
+use crate::core::lifetime;
+use crate::core::record::{Device, Times};
 use crate::core::session::Session;
 use crate::core::state::{CookieStep, Stage, State};
 use crate::sessions::{CommitContext, Core, Sessions};
+
+/// So many calls of the store one use of it may take.
+const PATIENCE: u32 = 4;
 
 impl Sessions {
     /// Ends the session's part in the request. Returns the values of the `Set-Cookie` headers to send, each in a header
@@ -55,7 +60,7 @@ impl Sessions {
         context: CommitContext,
     ) -> Result<SetCookies, CommitError> {
         self.check_owner(session)?;
-        let _access = session.lock_store_access().await;
+        let _access = session.lock_store_access(self.core.patience()).await?;
         let outcome =
             self.core.carry_out(session, &context, |state| Plan::of(&self.core, state, &context)).await;
         Ok(self.core.with_device(session, outcome?))
@@ -155,7 +160,13 @@ impl Core {
                 SetCookies::lost()
             }
             step @ (CookieStep::Prolong | CookieStep::Issue) => {
-                self.stamp(state, now);
+                let times = state.sealed_times(&self.limits, now);
+                if let Some(end) = self.would_be_over(state, &times, now) {
+                    let lost = Event::Lost { id: state.identify(), reason: Rejection::Expired(end) };
+                    events[0] = (step == CookieStep::Issue).then_some(lost);
+                    return Some(SetCookies { lost: step == CookieStep::Issue, ..SetCookies::default() });
+                }
+                self.stamp(state, times);
                 state.issued_under = Some(primary);
                 let (line, bytes) = self.seal(state, (now, now), context.secure, primary);
                 let [change, resealed, bound] = self.issued(state, step, bytes, primary);
@@ -171,6 +182,11 @@ impl Core {
         })
     }
 
+    /// How long one use of the store by a session waits for another.
+    fn patience(&self) -> Duration {
+        self.rows.as_ref().map_or(Duration::MAX, |rows| rows.timeout.saturating_mul(PATIENCE))
+    }
+
     /// Drops what a key that is revoked by now had sealed, where a login makes it another session.
     fn leave_behind(&self, state: &mut State) {
         if state.authenticated && self.is_disowned(state) {
@@ -178,13 +194,20 @@ impl Core {
         }
     }
 
-    /// Gives the session the times and the counter that are about to be sealed.
-    fn stamp(&self, state: &mut State, now: Millis) {
+    /// By which limit a cookie with these times would be over as it goes out. An answer that comes so late would make the
+    /// browser drop a newer one. Where the session's former id is ended, there is none.
+    fn would_be_over(&self, state: &State, times: &Times, now: Millis) -> Option<End> {
+        let (at, end) = lifetime::first_end(times, &self.limits.terms, now);
+        (now >= at && !state.is_renewed()).then_some(end)
+    }
+
+    /// Gives the session the times that are about to be sealed, and their counter.
+    fn stamp(&self, state: &mut State, times: Times) {
         state.identify();
         if self.marks_offered(state) {
             state.header.device = Device::Offered;
         }
-        state.header.times = state.sealed_times(&self.limits, now);
+        state.header.times = times;
         state.header.counter = state.header.counter.saturating_add(1);
     }
 }

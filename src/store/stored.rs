@@ -177,7 +177,7 @@ impl RowProtocol<'_> {
         let Some((old, ended_until)) = self.old(work) else { return Err(NotDone::Lost(Rejection::Missing)) };
         let in_cookie = work.row.is_none();
         let deadline = self.rows.deadline();
-        let mut former = self.rows.writer(old, work.row.as_ref(), deadline).await?;
+        let mut former = self.rows.ender(old, work.row.as_ref(), deadline).await?;
         // Only somebody who found it in the list can know its new id, and may have ended it before its row is there. It
         // is the same session, so the former id is over as well.
         let mut new = self.rows.writer(work.header.id, None, deadline).await?;
@@ -268,7 +268,7 @@ impl RowProtocol<'_> {
         may_end: impl Fn(&Arc<DeviceKey>) -> bool,
         deadline: Deadline,
     ) -> Result<Ending, StoreError> {
-        let mut row = self.rows.writer(id, loaded, deadline).await.map_err(out_of_time)?;
+        let mut row = self.rows.ender(id, loaded, deadline).await.map_err(out_of_time)?;
         loop {
             match row.take_observed() {
                 // It lived only there, and has gone.

@@ -234,6 +234,100 @@ async fn whoever_raises_the_idle_or_the_absolute_limit_logs_nobody_out_who_goes_
     }
 }
 
+/// Browsers drop a cookie as they were told, but for copies and those that are to last until the browser is closed.
+#[actix_web::test]
+async fn what_was_over_as_it_was_told_stays_over_when_a_limit_is_raised() {
+    let day = || Lifetime::new(DAY).fixed();
+    for (before, after) in [
+        (day().idle(HOUR / 2), day()),
+        (day().idle(HOUR / 2), day().idle(10 * HOUR)),
+        (day().absolute(HOUR / 2), day().absolute(2 * HOUR)),
+    ] {
+        let bed = Bed::with(|builder| builder.lifetime(before));
+        let jar = bed.logged_in().await;
+        let later = Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |b| b.lifetime(after));
+        assert_eq!(origin_after(&later, &jar, HOUR / 2 - MS).await, Origin::Resumed);
+        // It is told to an eighth.
+        assert_eq!(origin_after(&later, &jar, 32 * MINUTE - MS).await, Origin::Resumed);
+        let over = Origin::Rejected(Rejection::Expired(End::Idle));
+        assert_eq!(origin_after(&later, &jar, 32 * MINUTE).await, over);
+        assert_eq!(origin_after(&later, &jar, 40 * MINUTE).await, over);
+    }
+}
+
+/// In a rolling deploy some nodes still have the former limits.
+#[actix_web::test]
+async fn a_node_with_shorter_limits_leaves_the_cookie_of_one_with_longer_limits_in_the_browser() {
+    let day = || Lifetime::new(DAY).fixed();
+    for (short, long, end) in [
+        (day().idle(HOUR / 2), day().idle(10 * HOUR), End::Idle),
+        (day().absolute(HOUR / 2), day(), End::Absolute),
+        (Lifetime::new(HOUR / 2).fixed(), day(), End::Duration),
+    ] {
+        let new = Bed::with(|builder| builder.lifetime(long));
+        let old = Bed::on(new.sessions.keys().clone(), new.clock.clone(), |b| b.lifetime(short));
+        let mut jar = new.logged_in().await;
+        new.clock.advance(40 * MINUTE);
+        let refused = move |session: &Session| {
+            assert_eq!(session.origin(), Origin::Rejected(Rejection::Expired(end)));
+        };
+        assert_eq!(old.visit(&mut jar, refused).await.set_cookie(), None);
+        assert_eq!(new.see(&jar, Session::origin).await, Origin::Resumed);
+        // What it has issued itself it removes.
+        let mut jar = old.logged_in().await;
+        new.clock.advance(40 * MINUTE);
+        assert!(old.visit(&mut jar, refused).await.removes());
+    }
+}
+
+/// `Max-Age=0` would take the newer one out of the browser, and with it the user's login.
+#[actix_web::test]
+async fn an_answer_that_comes_after_its_sessions_end_leaves_a_newer_cookie_alone() {
+    let idle = Lifetime::new(12 * HOUR).fixed().idle(15 * MINUTE);
+    for (lifetime, begins, writes, large) in [
+        (idle, 13 * MINUTE, true, false),
+        (idle, 13 * MINUTE, true, true),
+        (idle, 13 * MINUTE, false, false),
+        (Lifetime::new(DAY), DAY - 4 * MINUTE, false, false),
+        (Lifetime::new(DAY), DAY - 4 * MINUTE, true, false),
+        (Lifetime::new(DAY), DAY - 4 * MINUTE, false, true),
+        (Lifetime::new(DAY), DAY - 4 * MINUTE, true, true),
+    ] {
+        let bed =
+            Bed::stored(|builder| builder.lifetime(lifetime).revocation(sealed_session::Revocation::Off));
+        let mut jar = bed.logged_in().await;
+        if large {
+            bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+        }
+        bed.clock.advance(begins);
+        let slow = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+        if lifetime == idle {
+            slow.skip_renewal();
+        }
+        if writes {
+            slow.increment("n", 10).unwrap();
+        }
+        for pause in [1, 4] {
+            bed.clock.advance(pause * MINUTE);
+            bed.visit(&mut jar, |session| {
+                session.increment("n", 1).unwrap();
+            })
+            .await;
+        }
+        bed.clock.advance(5 * MINUTE);
+        bed.events();
+        let lines = bed.sessions.commit(&slow, CommitContext::default()).await.unwrap();
+        assert_eq!(lines, [""; 0], "{lifetime:?} {writes} {large}");
+        let lost = bed
+            .events()
+            .iter()
+            .any(|event| matches!(event, sealed_session::Event::Lost { reason: Rejection::Expired(_), .. }));
+        assert_eq!(lost, writes && !large, "what went into the row is not lost");
+        let n = bed.see(&jar, |session| session.get::<i64>("n").unwrap()).await;
+        assert_eq!(n, Some(if writes && large { 13 } else { 3 }));
+    }
+}
+
 /// An answer that took long leaves a mere prolongation to the next one, but not for longer than the cookie lasts.
 #[actix_web::test]
 async fn where_every_answer_is_slow_a_raised_limit_arrives_before_the_browser_drops_the_cookie() {
@@ -391,6 +485,26 @@ async fn a_short_own_duration_on_an_old_session_counts_from_now_and_never_kills_
     assert_eq!(bed.see(&jar, Session::remaining).await, MINUTE);
     let born = bed.see(&jar, Session::created_at).await;
     assert_eq!(sealed_session::Clock::now(&bed.clock) - born, DAY / 2, "the birth stays");
+}
+
+/// The default limit follows the duration, and a session may be older than that of the shorter one.
+#[actix_web::test]
+async fn a_short_own_duration_on_a_session_that_is_older_than_its_limit_does_not_kill_it_either() {
+    for (configured, age, own, left) in
+        [(90, 40, 1, 1), (90, 40, 60, 50), (60, 50, 40, 10), (60, 29, 1, 1), (60, 29, 2, 2), (90, 10, 1, 1)]
+    {
+        let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(configured * DAY).fixed()));
+        let mut jar = bed.logged_in().await;
+        bed.clock.advance(age * DAY);
+        let reply = bed.visit(&mut jar, move |session| session.set_duration(own * DAY).unwrap()).await;
+        assert_eq!(reply.attribute("Max-Age"), Some(&*(left * DAY).as_secs().to_string()));
+        assert_eq!(bed.see(&jar, Session::remaining).await, left * DAY, "{configured} {age} {own}");
+        bed.clock.advance(left * DAY - MINUTE);
+        bed.visit(&mut jar, Session::touch).await;
+        let is_at_the_limit = age + left >= 30;
+        let left = if is_at_the_limit { MINUTE } else { own * DAY };
+        assert_eq!(bed.see(&jar, Session::remaining).await, left, "{configured} {age} {own}");
+    }
 }
 
 #[actix_web::test]

@@ -37,9 +37,12 @@ async fn every_reason_is_told_by_the_origin_and_by_exactly_one_event_and_only_so
         (now, altered(&good, |b| *b.last_mut().unwrap() ^= 1), Rejection::Tampered, true),
         (now - 2 * MINUTE, good.clone(), Rejection::Future, false),
     ];
-    for (end, _) in lifetimes {
-        cases.push((now + 2 * MINUTE, good.clone(), Rejection::Expired(end), false));
-        cases.push((now + 2 * MINUTE + MS, good.clone(), Rejection::Expired(end), true));
+    for (end, lifetime) in lifetimes {
+        let own = Bed::on(ring(), bed.clock.clone(), |b| b.lifetime(lifetime)).logged_in().await.0.unwrap();
+        cases.push((now + 2 * MINUTE, own.clone(), Rejection::Expired(end), false));
+        cases.push((now + 2 * MINUTE + MS, own, Rejection::Expired(end), true));
+        // A node that gives longer has issued it, and may go on with it.
+        cases.push((now + 2 * MINUTE + MS, good.clone(), Rejection::Expired(end), false));
     }
     for (at, cookie, reason, removed) in cases {
         let lifetime = match reason {

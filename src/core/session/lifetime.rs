@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use super::Session;
 use crate::core::clock::Millis;
 use crate::core::error::InsertError;
+use crate::core::lifetime;
 use crate::core::record::Times;
 use crate::core::state::Renewal;
 
@@ -31,7 +32,8 @@ impl Session {
     ///
     /// Other limits still apply. Only the default absolute limit gives way to a duration of more than 30 days, but it is
     /// counted from the birth of the session's id ([`Lifetime::absolute`](crate::Lifetime::absolute)). So call this at
-    /// login, next to [`authenticate`](Self::authenticate).
+    /// login, next to [`authenticate`](Self::authenticate). A duration that is shorter than the session is old ends it that
+    /// long from now, or at the limit that the longer one gave it, and no use moves that end.
     ///
     /// # Errors
     /// [`InsertError::Duration`] below 1 ms or above the builder's `max_duration`; [`InsertError::Destroyed`],
@@ -44,9 +46,8 @@ impl Session {
             if span == Millis::ZERO || span > max {
                 return Err(InsertError::Duration { duration, max: max.to_duration() });
             }
-            let now = state.now;
             let times = &mut state.header.times;
-            *times = Times { anchor: now, duration: span, own: true, ..*times };
+            *times = lifetime::with_own_duration(times, &self.limits().terms, span, state.now);
             Ok(())
         })
     }

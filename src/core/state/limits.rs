@@ -90,7 +90,8 @@ impl Limits {
     pub(crate) fn use_span(&self, times: &Times) -> Millis {
         match (self.rolling, self.terms.idle) {
             (true, idle) => lifetime::duration(times, &self.terms).min(idle.unwrap_or(Millis(i64::MAX))),
-            (false, idle) => lifetime::active(times, &self.terms).max(idle.unwrap_or(Millis::ZERO)),
+            (false, Some(idle)) => idle,
+            (false, None) => lifetime::active(times, &self.terms),
         }
     }
 

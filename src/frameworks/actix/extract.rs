@@ -33,6 +33,8 @@ pub(super) struct SlotInner {
     pub(super) loaded: OnceCell<Loaded>,
     /// Whether the request was found to be another site's, and gets no session.
     refused: Cell<bool>,
+    /// Whether the response was there before anybody had asked for the session.
+    pub(super) answered: Cell<bool>,
     /// For loading from the store, one at a time.
     loading: Mutex<()>,
     /// The flash messages, once somebody has asked for them.
@@ -52,6 +54,7 @@ impl SlotInner {
             sessions,
             loaded: OnceCell::new(),
             refused: Cell::new(false),
+            answered: Cell::new(false),
             loading: Mutex::const_new(()),
             flash: OnceCell::new(),
         }
@@ -61,6 +64,9 @@ impl SlotInner {
     fn keep(&self, session: Session, secure: bool) -> Session {
         let kept = &self.loaded.get_or_init(|| Loaded { session, secure }).session;
         current::note(kept);
+        if self.answered.get() {
+            kept.close();
+        }
         kept.clone()
     }
 

@@ -48,6 +48,8 @@ pub(super) struct SlotInner {
     pub(super) loaded: OnceLock<Loaded>,
     /// Whether the request was found to be another site's, and gets no session.
     refused: AtomicBool,
+    /// Whether the response was there before anybody had asked for the session.
+    pub(super) answered: AtomicBool,
     /// For loading from the store, one at a time.
     loading: Mutex<()>,
     /// The flash messages, once somebody has asked for them.
@@ -68,6 +70,7 @@ impl SlotInner {
             sessions,
             loaded: OnceLock::new(),
             refused: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             loading: Mutex::const_new(()),
             flash: OnceLock::new(),
             path_bytes,
@@ -78,6 +81,9 @@ impl SlotInner {
     fn keep(&self, session: Session, secure: bool) -> Session {
         let kept = &self.loaded.get_or_init(|| Loaded { session, secure }).session;
         current::note(kept);
+        if self.answered.load(Ordering::Acquire) {
+            kept.close();
+        }
         kept.clone()
     }
 

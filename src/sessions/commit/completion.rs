@@ -1,4 +1,4 @@
-//! What runs to completion once begun, even if nobody waits for it any more: the end of a session.
+//! What runs to completion once begun, even if nobody waits for it any more: the end of a session, and a `save`.
 //!
 //! Frameworks drop the future of a request whose client has gone. A session that was half-way to its end by then would
 //! go on, although its owner has logged out.

@@ -1,8 +1,11 @@
 //! What a session asks of its `Sessions`: `save` and `reload`, which access its row outside of the response, for streams
 //! and websockets; and what needs the keys.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
+use super::completion::run_to_completion;
 use crate::core::clock::Millis;
 use crate::core::csrf::{self, Binding};
 use crate::core::error::{CommitError, CsrfError, Rejection, StoreError};
@@ -48,33 +51,14 @@ impl Backend for Core {
         }
     }
 
-    async fn save(&self, session: &Session) -> Result<(), CommitError> {
-        let Some(rows) = &self.rows else { return Ok(()) };
-        let _access = session.lock_store_access().await;
-        let writes = |state: &State| {
-            let open = matches!(state.stage, Stage::Open | Stage::Detached);
-            open && state.differs_from_row() && is_in_row(state)
-        };
-        let Some(known) = session.with(|state| writes(state).then(|| state.in_browser())) else {
+    async fn save(self: Arc<Self>, session: &Session) -> Result<(), CommitError> {
+        if self.rows.is_none() {
             return Ok(());
-        };
-        let now = self.now();
-        // Before anything is moved: whoever stops waiting here has lost nothing.
-        self.still_is(rows, known, true, now).await?;
-        let Some(mut work) = session.with(|state| writes(state).then(|| checkpoint(state))) else {
-            return Ok(());
-        };
-        let id = work.header.id;
-        let taken = Taken::by(session, &work);
-        let saved = RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await;
-        let bytes = work.row_len();
-        if saved.is_ok() {
-            work.entries = work.entries.settled();
-            taken.became(work, |state| state.saved = true);
         }
-        self.over(id, saved)?;
-        self.sink.tell(&Event::Written { id, bytes });
-        Ok(())
+        // A write that was begun may be carried out whoever waits for it, so somebody has to learn of it, or increments would
+        // be made twice.
+        let session = session.clone();
+        run_to_completion(async move { self.save_now(&session).await }).await
     }
 
     fn handle(&self, subject: &str, id: SessionId) -> Option<String> {
@@ -88,7 +72,7 @@ impl Backend for Core {
 
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
-        let _access = session.lock_store_access().await;
+        let _access = session.lock_store_access(self.patience()).await?;
         let reads = |state: &State| state.stage != Stage::Destroyed && is_in_row(state);
         let (known, in_row) = session.with(|state| {
             let lives = state.stage != Stage::Destroyed && (reads(state) || state.row.is_none());
@@ -170,6 +154,34 @@ impl Drop for Taken<'_> {
 }
 
 impl Core {
+    async fn save_now(&self, session: &Session) -> Result<(), CommitError> {
+        let Some(rows) = &self.rows else { return Ok(()) };
+        let _access = session.lock_store_access(self.patience()).await?;
+        let writes = |state: &State| {
+            let open = matches!(state.stage, Stage::Open | Stage::Detached);
+            open && state.differs_from_row() && is_in_row(state)
+        };
+        let Some(known) = session.with(|state| writes(state).then(|| state.in_browser())) else {
+            return Ok(());
+        };
+        let now = self.now();
+        self.still_is(rows, known, true, now).await?;
+        let Some(mut work) = session.with(|state| writes(state).then(|| checkpoint(state))) else {
+            return Ok(());
+        };
+        let id = work.header.id;
+        let taken = Taken::by(session, &work);
+        let saved = RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await;
+        let bytes = work.row_len();
+        if saved.is_ok() {
+            work.entries = work.entries.settled();
+            taken.became(work, |state| state.saved = true);
+        }
+        self.over(id, saved)?;
+        self.sink.tell(&Event::Written { id, bytes });
+        Ok(())
+    }
+
     /// Whether a session is still what the browser has of it. A stream has no other request that would be told that it is
     /// over, or its user revoked, or the key.
     async fn still_is(

@@ -70,6 +70,16 @@ impl Core {
         let id = work.loaded.as_ref().map_or(work.header.id, |loaded| loaded.header.id);
         let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
         let mut plan = plan.in_time(self, &work, context, now);
+        if plan.issues()
+            && let Some(end) = self.would_be_over(&work, &work.sealed_times(&self.limits, now), now)
+        {
+            let is_lost = plan.cookie == CookieStep::Issue && plan.row != RowStep::Write;
+            if is_lost {
+                lost(Rejection::Expired(end));
+                return Ok(SetCookies::lost());
+            }
+            plan = plan.without_cookie(&work);
+        }
         if matches!(plan.row, RowStep::Leave | RowStep::Extend | RowStep::Bind)
             && self.is_known_to_be_over(&work)
         {
@@ -106,7 +116,8 @@ impl Core {
         // So far it is the session that was loaded.
         let binds_alone = work.changes_device_alone();
         if plan.issues() {
-            self.stamp(&mut work, now);
+            let times = work.sealed_times(&self.limits, now);
+            self.stamp(&mut work, times);
         }
         let listing = self.enroll(&work, plan, asks.is_some(), now).await?;
         let before = work.loaded.as_ref().map(|loaded| loaded.header.clone());

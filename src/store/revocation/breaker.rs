@@ -40,34 +40,56 @@ impl Breaker {
             return Err(StoreError::Timeout("no time was left to ask it".into()));
         }
         let part = &self.0[usize::from(rows.store.part(place)) % PARTS];
-        if !part.lets_through(rows.timeout) {
+        let Some(trial) = part.lets_through(rows.timeout) else {
             return Err(StoreError::Unavailable(
                 "it failed a moment ago and is left alone for a second".into(),
             ));
-        }
+        };
         let answer = question.await;
         let failed = matches!(answer, Err(StoreError::Unavailable(_) | StoreError::Timeout(_)));
-        part.set(failed.then(|| Instant::now() + PAUSE));
+        trial.ends(failed.then(|| Instant::now() + PAUSE));
         answer
     }
 }
 
 impl Part {
     /// After a failure one caller is let through, alone until there is an answer.
-    fn lets_through(&self, timeout: Duration) -> bool {
+    fn lets_through(&self, timeout: Duration) -> Option<Trial<'_>> {
         let mut until = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *until {
-            None => true,
-            Some(moment) if Instant::now() < moment => false,
+            None => Some(Trial { part: self, is_alone: false }),
+            Some(moment) if Instant::now() < moment => None,
             Some(_) => {
                 *until = Some(Instant::now() + timeout + PAUSE);
-                true
+                Some(Trial { part: self, is_alone: true })
             }
         }
     }
 
     fn set(&self, until: Option<Instant>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+}
+
+/// A question that is asked.
+struct Trial<'p> {
+    part: &'p Part,
+    is_alone: bool,
+}
+
+impl Trial<'_> {
+    fn ends(mut self, until: Option<Instant>) {
+        self.is_alone = false;
+        self.part.set(until);
+    }
+}
+
+impl Drop for Trial<'_> {
+    /// Nobody waits for the answer any more, so it says nothing: the next caller tries.
+    fn drop(&mut self) {
+        if self.is_alone {
+            self.part.set(Some(Instant::now()));
+        }
     }
 }
 
@@ -78,20 +100,33 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_a_failure_one_question_at_a_time_is_risked() {
         let (breaker, timeout) = (Part::default(), Duration::from_secs(5));
-        assert!(breaker.lets_through(timeout) && breaker.lets_through(timeout));
+        let lets_through = || breaker.lets_through(timeout).map(std::mem::forget).is_some();
+        assert!(lets_through() && lets_through());
         breaker.set(Some(Instant::now() + PAUSE));
-        assert!(!breaker.lets_through(timeout));
+        assert!(!lets_through());
         tokio::time::advance(PAUSE).await;
         for _ in 0..2 {
-            assert!(breaker.lets_through(timeout));
+            assert!(lets_through());
             tokio::time::advance(timeout + PAUSE - Duration::from_millis(1)).await;
-            assert!(
-                !breaker.lets_through(timeout),
-                "until there is an answer, or there can be none any more"
-            );
+            assert!(!lets_through(), "until there is an answer, or there can be none any more");
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         breaker.set(None);
-        assert!(breaker.lets_through(timeout) && breaker.lets_through(timeout));
+        assert!(lets_through() && lets_through());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_nobody_waits_for_any_more_leaves_the_trial_to_the_next() {
+        let (breaker, timeout) = (Part::default(), Duration::from_secs(5));
+        breaker.set(Some(Instant::now() + PAUSE));
+        tokio::time::advance(PAUSE).await;
+        let trial = breaker.lets_through(timeout);
+        assert!(trial.is_some() && breaker.lets_through(timeout).is_none());
+        drop(trial);
+        let next = breaker.lets_through(timeout).unwrap();
+        next.ends(None);
+        // One of many that asked while all was well is no trial.
+        drop(breaker.lets_through(timeout));
+        assert!(breaker.lets_through(timeout).is_some_and(|question| !question.is_alone));
     }
 }

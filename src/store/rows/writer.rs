@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::lock::{RowLock, RowLocks};
+use super::lock::{RowLock, RowLocks, Turn};
 use super::{BoundRow, Content, Deadline, Found, LiveRow, Rows, row_key};
 use crate::core::clock::Millis;
 use crate::core::error::{CommitError, StoreError};
@@ -80,7 +80,27 @@ impl Rows {
         loaded: Option<&LoadedRow>,
         deadline: Deadline,
     ) -> Result<RowWriter<'_>, CommitError> {
-        let lock = self.writers.lock(row_key(id), deadline).await.ok_or(CommitError::Conflict)?;
+        self.writer_at(Turn::InOrder, id, loaded, deadline).await
+    }
+
+    /// The same for one that ends the session, and goes first.
+    pub(crate) async fn ender(
+        &self,
+        id: SessionId,
+        loaded: Option<&LoadedRow>,
+        deadline: Deadline,
+    ) -> Result<RowWriter<'_>, CommitError> {
+        self.writer_at(Turn::First, id, loaded, deadline).await
+    }
+
+    async fn writer_at(
+        &self,
+        turn: Turn,
+        id: SessionId,
+        loaded: Option<&LoadedRow>,
+        deadline: Deadline,
+    ) -> Result<RowWriter<'_>, CommitError> {
+        let lock = self.writers.lock_at(turn, row_key(id), deadline).await.ok_or(CommitError::Conflict)?;
         let mut writer = RowWriter {
             rows: self,
             id,
