@@ -358,3 +358,38 @@ async fn a_failure_has_the_session_in_the_log_and_a_missing_middleware_is_told_t
     assert_eq!(response.status(), 500);
     assert_eq!(String::from_utf8(taken()).unwrap().lines().count(), 1, "told once");
 }
+
+/// A subscriber is the application's code, and may add the session's id to each line.
+#[test]
+fn whoever_receives_the_log_may_ask_the_session() {
+    struct Asks(Session);
+
+    impl tracing::Subscriber for Asks {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+            tracing::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+        fn event(&self, _: &tracing::Event<'_>) {
+            let _ = self.0.log_id();
+        }
+        fn enter(&self, _: &tracing::Id) {}
+        fn exit(&self, _: &tracing::Id) {}
+    }
+
+    let (done, waits) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let sessions = Sessions::builder(KeyRing::new(Key::generate())).build().unwrap();
+        let session = runtime.block_on(sessions.load([""])).unwrap();
+        session.destroy();
+        let _guard = tracing::subscriber::set_default(Asks(session.clone()));
+        session.touch();
+        session.remove("n");
+        done.send(()).unwrap();
+    });
+    waits.recv_timeout(std::time::Duration::from_secs(10)).expect("it waits for itself");
+}

@@ -1,10 +1,12 @@
 //! The session is committed with every response, and only once.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
-use sealed_session::{CommitContext, CommitError, InsertError, Scoped, Session, Subject};
+use sealed_session::{CommitContext, CommitError, InsertError, Origin, Scoped, Session, Subject};
 
 use crate::framework::ask;
 use crate::support::{Admin, Answer, Bed, Failure, Jar, Request, Wrapped, futures_of};
@@ -94,6 +96,39 @@ async fn a_method_that_comes_too_late_is_named_in_the_log() {
         line.contains("WARN") && line.contains("method=\"renew\"") && line.contains("committed"),
         "{line}"
     );
+}
+
+/// A task, or a middleware around the session's, that asks first when the response has left.
+#[actix_web::test]
+async fn a_session_that_is_first_asked_for_after_the_response_says_that_it_is_too_late() {
+    for large in [false, true] {
+        let bed = Bed::stored(|builder| builder);
+        let mut jar = bed.logged_in().await;
+        if large {
+            bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+        }
+        let kept = Rc::new(RefCell::new(None));
+        let out = Rc::clone(&kept);
+        let cookies: Vec<&[u8]> = jar.0.iter().map(String::as_bytes).collect();
+        bed.call(&cookies, move |request| {
+            out.replace(Some(request));
+            Ok(Answer::ok())
+        })
+        .await;
+        let request = kept.take().unwrap();
+        let session = request.session().await.unwrap();
+        assert_eq!((session.origin(), session.get("n").unwrap()), (Origin::Resumed, Some(1)));
+        assert!(matches!(session.insert("n", 2), Err(InsertError::Committed)));
+        assert!(matches!(session.authenticate("ada"), Err(InsertError::Committed)));
+        if large {
+            // As in any stream.
+            session.reload().await.unwrap();
+            session.insert("n", 2).unwrap();
+            session.save().await.unwrap();
+        }
+        let n = bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await;
+        assert_eq!(n, Some(if large { 2 } else { 1 }));
+    }
 }
 
 #[actix_web::test]

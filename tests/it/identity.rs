@@ -1,5 +1,7 @@
 //! Renewal, emptying, destruction, subjects.
 
+use std::cell::RefCell;
+
 use sealed_session::{Event, InsertError, Origin, Session};
 
 use crate::support::{Bed, Jar, MINUTE};
@@ -181,4 +183,36 @@ async fn every_changing_method_reaches_the_next_request() {
         assert!(bed.visit(&mut jar, change).await.set_cookie().is_some(), "{method}");
         assert!(bed.see(&jar, seen).await, "{method}");
     }
+}
+
+/// A one-time value, of which a clone of the session takes its own while it is read.
+#[actix_web::test]
+async fn of_two_clones_that_take_a_value_at_once_one_gets_it() {
+    thread_local! {
+        static OTHER: RefCell<Option<(Session, Option<u8>)>> = const { RefCell::new(None) };
+    }
+
+    struct Slow(u8);
+
+    impl<'de> serde::Deserialize<'de> for Slow {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            OTHER.with_borrow_mut(|other| {
+                if let Some((session, took @ None)) = other {
+                    *took = session.take("n").unwrap();
+                }
+            });
+            u8::deserialize(from).map(Self)
+        }
+    }
+
+    let bed = Bed::new();
+    let mut jar = bed.logged_in().await;
+    bed.visit(&mut jar, |session| {
+        OTHER.set(Some((session.clone(), None)));
+        assert!(session.take::<Slow>("n").unwrap().is_none());
+        assert_eq!(OTHER.take().unwrap().1, Some(1));
+        session.insert("n", 2).unwrap();
+        assert_eq!(session.take::<Slow>("n").unwrap().map(|slow| slow.0), Some(2), "once nobody else does");
+    })
+    .await;
 }

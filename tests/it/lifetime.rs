@@ -328,6 +328,18 @@ async fn an_answer_that_comes_after_its_sessions_end_leaves_a_newer_cookie_alone
     }
 }
 
+/// However long a use may prolong, the idle limit is all that it lets the next one wait.
+#[actix_web::test]
+async fn a_late_answer_leaves_out_the_prolongation_also_where_the_idle_limit_is_shorter_than_active() {
+    let bed = Bed::with(|b| b.lifetime(Lifetime::new(8 * HOUR).active(8 * HOUR).idle(HOUR / 2)));
+    let mut jar = bed.logged_in().await;
+    bed.clock.advance(5 * MINUTE);
+    let slow = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    bed.visit(&mut jar, |session| session.insert("n", 2).unwrap()).await;
+    bed.clock.advance(600 * MS);
+    assert_eq!(bed.sessions.commit(&slow, CommitContext::default()).await.unwrap(), [""; 0]);
+}
+
 /// An answer that took long leaves a mere prolongation to the next one, but not for longer than the cookie lasts.
 #[actix_web::test]
 async fn where_every_answer_is_slow_a_raised_limit_arrives_before_the_browser_drops_the_cookie() {

@@ -12,6 +12,7 @@ use sealed_session::{
 };
 
 use crate::spy::{Fate, Spy, guarded, other_node, status};
+use crate::stored::spilled;
 use crate::support::{Answer, Bed, DAY, Jar, MINUTE, MS, key, start};
 
 const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
@@ -211,7 +212,9 @@ async fn what_is_given_up_leaves_the_changes_to_the_response() {
         .into_iter()
         .flat_map(|n| [(n, true, true), (n, true, false), (n, false, true), (n, false, false)])
     {
-        let (bed, spy) = guarded(|builder| builder.revocation(Revocation::Every(MINUTE)));
+        let (bed, spy) = guarded(|builder| {
+            builder.revocation(Revocation::Every(MINUTE)).store_timeout(Duration::from_millis(50))
+        });
         let mut jar = login(&bed, "ada").await;
         bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
         let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
@@ -233,6 +236,103 @@ async fn what_is_given_up_leaves_the_changes_to_the_response() {
         let seen =
             bed.see(&jar, |session| (session.get::<u8>("n").unwrap(), session.get::<u8>("since").unwrap()));
         assert_eq!(seen.await, (Some(7), goes_on.then_some(1)), "{passes} {saves} {goes_on}");
+    }
+}
+
+/// What it does while it is asked once.
+async fn once<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> bool {
+    let mut future = future;
+    std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context).is_ready())).await
+}
+
+/// The store may carry out a write for which nobody waits any more, and the next one must not do it again.
+#[actix_web::test]
+async fn what_a_save_increments_that_is_given_up_counts_once() {
+    for (goes_on, saves_again) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (bed, spy) = guarded(|builder| builder);
+        let jar = spilled(&bed).await;
+        let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+        session.increment("n", 10).unwrap();
+        spy.next([Fate::AppliedThenTakes(5)]);
+        {
+            let save = std::pin::pin!(session.save());
+            assert!(!once(save).await, "it is given up");
+        }
+        if goes_on {
+            session.increment("n", 100).unwrap();
+        }
+        if saves_again {
+            session.save().await.unwrap();
+        }
+        bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+        let n = bed.see(&jar, |session| session.get::<i64>("n").unwrap()).await;
+        assert_eq!(n, Some(if goes_on { 111 } else { 11 }), "{goes_on} {saves_again}");
+    }
+}
+
+/// One arm of a `select!` waits while the other asks again.
+#[actix_web::test]
+async fn a_reload_that_nobody_polls_holds_up_no_save_and_no_response_for_ever() {
+    let (bed, spy) = guarded(|builder| builder.store_timeout(Duration::from_millis(20)));
+    let jar = spilled(&bed).await;
+    let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    session.insert("n", 2).unwrap();
+    spy.next([Fate::Hangs]);
+    let mut reload = std::pin::pin!(session.reload());
+    assert!(!once(reload.as_mut()).await);
+    const WHILE: Duration = Duration::from_secs(5);
+    let saved = tokio::time::timeout(WHILE, session.save()).await;
+    assert!(matches!(saved, Ok(Err(CommitError::Conflict))));
+    let commit = bed.sessions.commit(&session, CommitContext::default());
+    assert!(matches!(tokio::time::timeout(WHILE, commit).await, Ok(Err(CommitError::Conflict))));
+    assert!(reload.await.is_err(), "it had its time as well");
+    session.save().await.unwrap();
+    assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(2));
+}
+
+/// One thief with a copy of the cookie needs no more than many requests at once to be ahead of the owner in each queue.
+#[actix_web::test]
+async fn who_writes_a_session_without_a_pause_cannot_keep_it_from_being_ended() {
+    for renews in [false, true] {
+        let (bed, spy) = guarded(|builder| builder.store_timeout(Duration::from_millis(200)));
+        let jar = spilled(&bed).await;
+        spy.takes(Duration::from_millis(5));
+        let over = std::cell::Cell::new(false);
+        let thief = async || {
+            let mut writes = 0;
+            while !over.get() {
+                let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+                if session.origin() != Origin::Resumed || session.increment("n", 1).is_err() {
+                    break;
+                }
+                writes += u32::from(bed.sessions.commit(&session, CommitContext::default()).await.is_ok());
+            }
+            writes
+        };
+        let owner = async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+            if renews {
+                session.renew()
+            } else {
+                session.destroy()
+            }
+            let outcome = bed.sessions.commit(&session, CommitContext::default()).await;
+            over.set(true);
+            outcome.map(|lines| lines.len())
+        };
+        let thieves = async {
+            let mut all: Vec<_> = (0..200).map(|_| Box::pin(thief())).collect();
+            std::future::poll_fn(|context| {
+                all.retain_mut(|one| one.as_mut().poll(context).is_pending());
+                if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            })
+            .await;
+        };
+        let ((), ended) = tokio::join!(thieves, owner);
+        assert_eq!(ended.unwrap(), 1, "{renews}");
+        spy.takes(Duration::ZERO);
+        assert_eq!(origin(&bed, &jar).await, REVOKED);
     }
 }
 

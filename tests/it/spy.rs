@@ -35,6 +35,8 @@ pub(crate) enum Fate {
     Corrupts,
     /// It passes, after so many turns of others.
     Takes(usize),
+    /// It passes, and the answer comes after so many turns of others.
+    AppliedThenTakes(usize),
     /// It never answers.
     Hangs,
 }
@@ -193,6 +195,13 @@ impl Spy {
                     tokio::task::yield_now().await;
                 }
                 inner.await
+            }
+            Fate::AppliedThenTakes(turns) => {
+                let answer = inner.await;
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                answer
             }
             Fate::Hangs => std::future::pending().await,
         }
