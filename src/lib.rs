@@ -65,13 +65,13 @@
 //! |---|---|---|
 //! | `actix` | yes | for actix-web 4: `SessionMiddleware`, the extractors `Session`, `Scoped` and `Subject`, `LoginGuard`, the module `actix` |
 //! | `axum` | no | for axum 0.8: `SessionLayer`, the same extractors, `LoginGuard`, the module `tower` |
-//! | `tower` | no | `SessionLayer` and `LoginGuard` without the extractors, for tonic and other services of tower |
+//! | `tower` | no | `SessionLayer` and `LoginGuard` without the extractors, around tonic's and other services of tower |
 //! | `memory`, `redb`, `redis`, `mongodb`, `postgres`, `mysql`, `sqlite` | no | the [`store`] of that name |
 //! | `conformance` | no | `store::conformance`, the tests that every store has to pass |
 //! | `metrics` | no | counters and histograms of what happens, see [`Event`] and `docs/metrics.md` |
 //! | `device-binding` | no | sessions that are bound to the device of their browser, see [stolen cookies](guide::device_binding) |
 //! | `cli` | no | the command line tool `sealed-session` |
-//! | `aws-lc-rs` | no | AES-256-GCM by AWS-LC: the same cookies, sealed in two thirds of the time or less; needs a C compiler |
+//! | `aws-lc-rs` | no | AES-256-GCM by AWS-LC: the same cookies; with AVX-512 288 bytes are sealed in two thirds of the time, 3,000 in half; needs a C compiler |
 //!
 //! Without any of the first three [`Sessions::load`] and [`Sessions::commit`] serve any framework.
 //!

@@ -108,6 +108,9 @@ pub enum Written {
 
 /// Keeps rows. Object-safe; `Arc<dyn Store>` is a store as well.
 ///
+/// To implement it, `cargo add async-trait time`: its methods are async by the attribute `#[async_trait]`, and moments are
+/// `time::OffsetDateTime`, of version 0.3.
+///
 /// Each method is one atomic step that all users of the store see in one order, that of real time (linearizable). A row
 /// that has expired is treated as if it were not there, swept or not.
 ///

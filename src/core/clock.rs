@@ -7,6 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 
 /// Tells the time. [`SystemClock`] is the default; tests use [`ManualClock`].
+///
+/// `OffsetDateTime`, here and wherever else a moment is given or taken, is that of the crate `time`, version 0.3:
+/// `cargo add time`.
 pub trait Clock: Send + Sync + 'static {
     /// The present moment. Only milliseconds count.
     fn now(&self) -> OffsetDateTime;

@@ -20,7 +20,7 @@ pub(crate) fn scope_name<S: 'static>() -> &'static str {
 pub enum Site {}
 
 /// The extractor of an independent session: that of `SessionMiddleware::scoped` or `SessionLayer::scoped` with the same
-/// type. Derefs to [`Session`].
+/// type. Derefs to [`Session`]. [`Subject`] and [`Flash`](crate::Flash) are of the session without a scope.
 pub struct Scoped<S> {
     session: Session,
     scope: PhantomData<fn() -> S>,
@@ -65,6 +65,8 @@ impl<S> fmt::Debug for Scoped<S> {
 /// `Option<Subject>` is for handlers that serve both. On axum it is `None` only if nobody has logged in; on actix-web,
 /// where an `Option` turns every error into `None`, also if the session's store fails, and for another site's page that
 /// is refused.
+///
+/// It is that of the session without a scope: in a scope ask [`Scoped`] for its [`subject`](Session::subject).
 ///
 /// ```
 /// use sealed_session::Subject;

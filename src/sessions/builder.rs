@@ -143,7 +143,8 @@ impl SessionsBuilder {
     }
 
     /// The most that `set_duration` may give a session, and `duration` may be; from 1 ms to 10 years, the default is
-    /// 400 days, for which browsers keep cookies at most.
+    /// 400 days, for which browsers keep cookies at most (draft RFC 6265bis, section 5.5). A longer session loses its cookie
+    /// then, unless a use has issued it again: [`active`](Lifetime::active) has to be longer than what is above 400 days.
     pub fn max_duration(mut self, max_duration: Duration) -> Self {
         self.max_duration = max_duration;
         self

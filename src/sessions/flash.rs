@@ -89,9 +89,13 @@ struct Content {
 
 /// The extractor of a request's flash messages: what an earlier response left for the next page, and what this one leaves.
 ///
-/// They travel in a cookie of their own, sealed, named like the session's with `-flash` behind it. So a message never
-/// re-issues the session, and costs neither the store nor responses without messages anything. They last for five
-/// minutes. What was [taken](Self::take) is removed from the browser; what was not stays for the page after that.
+/// They travel in a cookie of their own, sealed, named like the session's with `-flash` behind it, so a message never
+/// re-issues the session. They last for five minutes. What was [taken](Self::take) is removed from the browser; what was
+/// not stays for the page after that.
+///
+/// The extractor asks for the [`Session`], to know whose messages they are: that is a use of it, which prolongs one that is
+/// due, costs one in the store its round trip, and adds `Vary: Cookie`. It is the session without a scope; for one of a
+/// scope call [`Sessions::flash`] and [`commit`](Self::commit).
 ///
 /// A message is shown only to the user for whom it was written: one for a subject is dropped where another subject, or
 /// nobody, takes it. One written while nobody was logged in is shown to whoever logs in next. So authenticate first, and

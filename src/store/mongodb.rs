@@ -47,7 +47,9 @@ const INDEX_PAUSE: Duration = Duration::from_secs(60);
 ///
 /// # In production
 /// - **Durability.** Reads and writes go to the primary with `majority`, so that a failover brings no ended session back.
-///   For that to survive the loss of a member, a replica set needs at least three.
+///   For that to survive the loss of a member, a replica set needs at least three. A primary that is cut off from the
+///   others answers reads with what was true before, until it steps down: some 10 s by default. To a node that still
+///   reaches it, sessions that were ended meanwhile look alive for as long.
 /// - **Permissions.** `readWrite` on the database, which includes `createIndex`. Without it the log says each minute that
 ///   the TTL index was not made; make it yourself, `db.sessions.createIndex({ e: 1 }, { expireAfterSeconds: 0 })`, and
 ///   set [`create_index(false)`](MongoStoreOptions::create_index).

@@ -48,8 +48,10 @@ pub enum Revocation {
 pub enum FailurePolicy {
     /// 503: no session is used that might have been revoked.
     Closed,
-    /// It is used. A store that is down costs nobody their session, but lets revoked ones go on for as long. What ends a
-    /// session, gives it another id or subject, or changes its times by `touch` or `set_duration`, still gets 503.
+    /// It is used. A store that is down ends nobody's session, but lets revoked ones go on for as long. Use prolongs none
+    /// meanwhile: with a short idle limit, or in its last 5 minutes ([`Lifetime::active`](crate::Lifetime::active)), a session
+    /// ends although it is used. What ends a session, gives it another id or subject, or changes its times by `touch` or
+    /// `set_duration`, still gets 503.
     Open,
 }
 

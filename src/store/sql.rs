@@ -60,7 +60,8 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 /// - **Size.** `max_stored_bytes` and a little more has to fit into `max_allowed_packet` (MySQL).
 /// - **Clocks.** The table keeps expiries in milliseconds since 1970, by the clock of the nodes.
 /// - **MySQL 8** needs TLS for `caching_sha2_password`. The tests run against MariaDB.
-/// - **PgBouncer** in transaction mode needs version 1.21 or later, for prepared statements.
+/// - **PgBouncer** needs `ignore_startup_parameters = extra_float_digits`, a parameter that `sqlx` sends; in transaction
+///   mode also version 1.21 or later with `max_prepared_statements` above 0.
 /// - **SQLite** is for the processes of one machine; it is opened in WAL mode with `synchronous = FULL`.
 ///
 /// ```no_run

@@ -20,8 +20,8 @@ pub(crate) enum Keys {
     List(File),
     /// Makes a fresh key the primary, or plans to; the former primary is retired.
     ///
-    /// Servers that share the file follow at once. Where each has a file of its own, plan it with --in, for as long as
-    /// it takes to bring the key to all of them.
+    /// Servers that share the file follow at once. Where each has a file of its own, this would make another key for each:
+    /// make one with keygen, and give it to all of them with --key-stdin and the same --at.
     ///
     /// Example: sealed-session keys rotate --file session.keys --in 15m
     Rotate(Rotate),

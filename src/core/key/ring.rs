@@ -53,9 +53,8 @@ pub struct KeyInfo {
 /// answer at once: from memory, or from a local file. Fetch what is far away in a task of your own.
 ///
 /// ```
-/// use sealed_session::{Key, KeyRing, KeySource, Source};
+/// use sealed_session::{Key, KeyRing, KeySource, Source, Zeroizing};
 /// use std::sync::{Arc, RwLock};
-/// use zeroize::Zeroizing;
 ///
 /// struct Fetched(Arc<RwLock<String>>);
 ///

@@ -170,7 +170,8 @@ impl<T> fmt::Debug for Loading<T> {
     }
 }
 
-/// The session of a request, where there is no extractor: in middleware, and in services of tonic.
+/// The session of a request, where there is no extractor: in middleware, and in layers around tonic's services. Such a service
+/// gets no `http::Request`: let the layer insert the [`Session`] into the request's extensions, which tonic hands on.
 ///
 /// ```
 /// use http::Request;

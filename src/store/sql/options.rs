@@ -113,7 +113,8 @@ impl SqlStoreOptions {
 
     /// Whether the store makes its table and index if they are missing: `connect` at once, the others before their first
     /// statement, and again with the next ones until it succeeds. The default is false; the user has to be allowed to,
-    /// unless the table exists already. A table without its index works, but is slow to sweep.
+    /// unless the table exists already. A table without its index works, but is slow to sweep. In MySQL it needs the index:
+    /// without it a sweep locks the rows that it looks at, and this does not add it to a table that is there.
     pub fn create_table(mut self, create: bool) -> Self {
         self.create_table = create;
         self
