@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use sealed_session::store::{RedbStore, Store as _};
 use sealed_session::{CommitContext, Key, KeyRing, Lifetime, ManualClock, Secure, Session, Sessions};
@@ -248,6 +249,37 @@ fn sessions_are_revoked_counted_and_swept_in_the_store() {
     drop(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
 }
 
+/// Support asks it about a cookie that is over by now, as of a moment before the user had logged in again.
+#[test]
+fn asking_why_changes_nothing_in_the_store() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let folder = Folder::new();
+    let path = folder.file("sessions.redb");
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let phone = runtime.block_on(async {
+        let clock = ManualClock::at(now - 3 * HOUR);
+        let builder =
+            Sessions::builder(KeyRing::new(key(1))).clock(clock.clone()).lifetime(Lifetime::new(HOUR));
+        let sessions = builder.store(RedbStore::open(Path::new(&path)).unwrap()).build().unwrap();
+        let login = |session: &Session| session.authenticate("ada").unwrap();
+        let phone = cookie(&sessions, login).await;
+        clock.set(now);
+        cookie(&sessions, login).await;
+        phone
+    });
+    let text = key(1).export();
+    let store = format!("redb:{path}");
+    let env = [("SESSION_KEYS", text.as_str()), ("SEALED_SESSION_STORE", store.as_str())];
+    let listed = || done(&["list", "--subject", "ada", "--json"], &env, "");
+    let before = listed();
+    assert_eq!(before.matches("handle").count(), 1, "{before}");
+    let at = (now - 3 * HOUR + HOUR / 2).format(&Rfc3339).unwrap();
+    let told = run(&["why", "--duration", "1h", "--at", &at], &env, &phone);
+    assert!(told.out.starts_with("It would be accepted"), "{} {}", told.out, told.err);
+    assert_eq!(listed(), before);
+}
+
 #[test]
 fn the_sessions_of_a_subject_are_listed_and_ended_one_by_one() {
     // Whatever a terminal obeys, or shows in another order.
@@ -374,19 +406,21 @@ fn why_knows_the_limit_of_thirty_days_and_what_may_be_said_otherwise_and_reads_q
     });
     let text = key(1).export();
     let env = [("SESSION_KEYS", text.as_str())];
-    for (more, until) in [
-        (&[][..], None),
-        (&["--absolute", "45d"], Some("2026-02-15T00:00:00Z")),
-        (&["--without-absolute"], Some("2026-02-20T00:00:00Z")),
-        (&["--without-absolute", "--active", "0s"], Some("2026-02-20T00:00:00Z")),
+    let (before, after) = ("2026-01-30T12:00:00Z", "2026-02-01T00:00:00Z");
+    for (at, more, right) in [
+        (before, &[][..], "accepted, until 2026-01-31T00:00:00Z"),
+        (after, &[], "counted from the session's birth"),
+        (before, &["--absolute", "45d"], "accepted, until 2026-02-15T00:00:00Z"),
+        (before, &["--without-absolute"], "accepted, until 2026-02-20T00:00:00Z"),
+        (before, &["--without-absolute", "--active", "0s"], "accepted, until 2026-02-20T00:00:00Z"),
+        // It was over before the limit was raised.
+        (after, &["--absolute", "45d"], "they have been raised since"),
     ] {
-        let args = [&["why", "--duration", "30d", "--at", "2026-02-01T00:00:00Z"], more].concat();
+        let args = [&["why", "--duration", "30d", "--at", at], more].concat();
         for input in [value.clone(), format!("Cookie: a=b; {NAME}=\"{value}\"")] {
             let told = run(&args, &env, &input);
-            let right =
-                until.map_or("counted from the session's birth".into(), |at| format!("accepted, until {at}"));
-            assert!(told.out.contains(&right), "{more:?}: {} {}", told.out, told.err);
-            assert_eq!(told.code, i32::from(until.is_none()));
+            assert!(told.out.contains(right), "{more:?}: {} {}", told.out, told.err);
+            assert_eq!(told.code, i32::from(!right.starts_with("accepted")));
         }
     }
     let told = run(&["why", "--absolute", "45d", "--without-absolute"], &env, &value);

@@ -181,6 +181,8 @@ pub enum End {
     Absolute,
     /// `idle` after the last sealing.
     Idle,
+    /// What its cookie was given when it was sealed, under limits that have been raised since, or by a node with shorter ones.
+    Given,
 }
 
 /// Why a cookie was refused. The request goes on with a new session whose
@@ -424,6 +426,7 @@ impl fmt::Display for End {
             Self::Duration => "duration",
             Self::Absolute => "absolute",
             Self::Idle => "idle",
+            Self::Given => "former",
         })
     }
 }

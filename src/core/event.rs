@@ -137,13 +137,13 @@ pub enum Event {
         /// Name + value of its cookie in bytes.
         bytes: usize,
     },
-    /// A session in the store was gone, or had been ended by another request, when it was to be written. The changes are
-    /// lost too, and the response carried no cookie.
+    /// A session was over, or gone from the store, when what a request had changed was to be saved. The changes are lost too,
+    /// and the response carried no cookie.
     Lost {
         /// The session.
         id: SessionId,
-        /// [`Rejection::Missing`], [`Rejection::Revoked`], or [`Rejection::Unproven`] if it was bound to another device meanwhile;
-        /// in a stream also [`Rejection::RevokedKey`].
+        /// [`Rejection::Missing`], [`Rejection::Revoked`], [`Rejection::Expired`] if the response came after its end, or
+        /// [`Rejection::Unproven`] if it was bound to another device meanwhile; in a stream also [`Rejection::RevokedKey`].
         reason: Rejection,
     },
     /// Other requests changed the session in the store at the same time, and again at each retry, or their changes

@@ -273,7 +273,7 @@ pub(crate) fn judge(times: &Times, terms: &Terms, now: Millis) -> Verdict {
         && has_more_by_now
         && now >= at
     {
-        return Verdict::Over { end: End::Idle, at };
+        return Verdict::Over { end: End::Given, at };
     }
     if duration_end(times, terms, now).minus(now) < active(times, terms) {
         return Verdict::Due(Due::Extend);

@@ -81,7 +81,7 @@ const EVENTS: [(&str, &[&str]); 29] = [
     ("spilled", &[""]),
     ("written", &[""]),
     ("returned", &[""]),
-    ("lost", &["missing", "revoked", "revoked_key", "unproven"]),
+    ("lost", &["missing", "revoked", "revoked_key", "unproven", "expired"]),
     ("conflicted", &[""]),
     ("head_over_budget", &[""]),
     ("store_failed", &["unavailable", "timeout", "full", "corrupt"]),

@@ -131,14 +131,16 @@ async fn the_cookie_of_an_inner_scope_outlives_an_error_beside_which_the_outer_o
 #[std::prelude::v1::test]
 fn an_error_has_the_status_of_its_response() {
     use actix_web::ResponseError;
-    use sealed_session::{CommitError, CsrfError, InsertError, RevokeError, StoreError, TransientError};
+    use sealed_session::{
+        CommitError, CsrfError, InsertError, IssueError, RevokeError, StoreError, TransientError,
+    };
 
     let store = || StoreError::Unavailable("connection refused".into());
     let session = now(Bed::new().sessions.load([""; 0])).unwrap();
     session.insert("name", "ada").unwrap();
     let another = session.get::<u32>("name").unwrap_err();
     let suffix = "a b".to_owned();
-    let errors: [(Box<dyn ResponseError>, StatusCode); 11] = [
+    let errors: [(Box<dyn ResponseError>, StatusCode); 14] = [
         (Box::new(CsrfError::NoSession), StatusCode::FORBIDDEN),
         (Box::new(TransientError::CrossSite), StatusCode::FORBIDDEN),
         (Box::new(TransientError::Suffix { suffix }), StatusCode::INTERNAL_SERVER_ERROR),
@@ -149,6 +151,9 @@ fn an_error_has_the_status_of_its_response() {
         (Box::new(CommitError::Conflict), StatusCode::SERVICE_UNAVAILABLE),
         (Box::new(CommitError::Foreign), StatusCode::INTERNAL_SERVER_ERROR),
         (Box::new(RevokeError::Off), StatusCode::INTERNAL_SERVER_ERROR),
+        (Box::new(IssueError::Insert(InsertError::CrossSite)), StatusCode::FORBIDDEN),
+        (Box::new(IssueError::Commit(store().into())), StatusCode::SERVICE_UNAVAILABLE),
+        (Box::new(IssueError::Destroyed), StatusCode::INTERNAL_SERVER_ERROR),
         (Box::new(RevokeError::Store(store())), StatusCode::SERVICE_UNAVAILABLE),
     ];
     for (error, status) in errors {

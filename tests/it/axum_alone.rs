@@ -8,7 +8,9 @@ use axum::http::StatusCode;
 use axum::http::header::{COOKIE, SET_COOKIE, VARY};
 use axum::response::{IntoResponse as _, Response};
 use sealed_session::tower::{SessionExt as _, SessionRejection};
-use sealed_session::{CommitError, Origin, RevokeError, Session, SessionLayer, StoreError, ValueError};
+use sealed_session::{
+    CommitError, InsertError, IssueError, Origin, RevokeError, Session, SessionLayer, StoreError, ValueError,
+};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
 use crate::spy::stored;
@@ -151,6 +153,9 @@ fn errors_are_responses_with_an_empty_body() {
         (CommitError::NotEnded { set_cookies: removal(), source: store() }.into_response(), 503),
         (CommitError::Foreign.into_response(), 500),
         (RevokeError::Off.into_response(), 500),
+        (IssueError::Insert(InsertError::CrossSite).into_response(), 403),
+        (IssueError::Commit(store().into()).into_response(), 503),
+        (IssueError::Destroyed.into_response(), 500),
         (RevokeError::Store(store()).into_response(), 503),
         (wrong().into_response(), 500),
         (sealed_session::InsertError::from(wrong()).into_response(), 500),

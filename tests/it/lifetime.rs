@@ -249,7 +249,7 @@ async fn what_was_over_as_it_was_told_stays_over_when_a_limit_is_raised() {
         assert_eq!(origin_after(&later, &jar, HOUR / 2 - MS).await, Origin::Resumed);
         // It is told to an eighth.
         assert_eq!(origin_after(&later, &jar, 32 * MINUTE - MS).await, Origin::Resumed);
-        let over = Origin::Rejected(Rejection::Expired(End::Idle));
+        let over = Origin::Rejected(Rejection::Expired(End::Given));
         assert_eq!(origin_after(&later, &jar, 32 * MINUTE).await, over);
         assert_eq!(origin_after(&later, &jar, 40 * MINUTE).await, over);
     }

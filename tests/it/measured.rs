@@ -266,6 +266,16 @@ async fn keys_that_change() {
     }
 }
 
+/// An answer that is there when its session is over.
+async fn too_late() {
+    let bed = Bed::new();
+    let jar = bed.logged_in().await;
+    let slow = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    slow.insert("n", 2).unwrap();
+    bed.clock.advance(DAY);
+    assert!(bed.sessions.commit(&slow, CommitContext::default()).await.unwrap().is_empty());
+}
+
 /// Streams whose key is revoked, and whose session is bound to a device meanwhile.
 async fn streams() {
     let (bed, _) = stored(|builder| builder);
@@ -297,6 +307,7 @@ async fn every_kind_of_traffic() {
     a_store_that_fails().await;
     too_many_and_too_large().await;
     keys_that_change().await;
+    too_late().await;
     streams().await;
     crate::device_binding::traffic().await;
 }

@@ -205,7 +205,9 @@ impl Why {
                 builder = builder
                     .store(open(address).await?)
                     .revocation(Revocation::EveryRequest)
-                    .revocation_failure(FailurePolicy::Closed);
+                    .revocation_failure(FailurePolicy::Closed)
+                    // Whoever asks has not used the session, so its line in the user's list stays as it is.
+                    .roster(false);
             }
             let sessions = build(builder)?;
             let told = match sessions.inspect(&found.value) {
@@ -273,6 +275,7 @@ fn because(found: &Found, reason: Rejection) -> String {
             "It would be rejected as expired: the {end} limit has passed{}.",
             match end {
                 End::Idle => ", because nobody used it for too long",
+                End::Given => ", which the limits were when it was sealed; they have been raised since",
                 End::Absolute => ", which is counted from the session's birth and which no use postpones",
                 _ => ", counted from its last extension",
             }

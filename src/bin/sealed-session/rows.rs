@@ -49,7 +49,7 @@ pub(crate) struct Revoke {
     name: Name,
     #[command(flatten)]
     store: Address,
-    /// The servers' `max_duration`: how long the mark has to last.
+    /// The servers' `max_duration`. The mark lasts twice as long, as cookies may where `active` is as long as that.
     #[arg(long, value_parser = span, default_value = "400d", value_name = "SPAN")]
     max_duration: std::time::Duration,
 }
@@ -132,7 +132,8 @@ impl Revoke {
             let sessions = sessions(ring, &self.name, &self.store)
                 .await?
                 .max_duration(self.max_duration)
-                .lifetime(sealed_session::Lifetime::new(self.max_duration))
+                // Of servers whose `active` is as long as their duration cookies last twice as long.
+                .lifetime(sealed_session::Lifetime::new(self.max_duration).active(self.max_duration))
                 .build()
                 .map_err(|error| Failure::given(&error))?;
             match (id, &self.subject, &self.handle) {

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::{Error, HttpResponse, ResponseError};
 
 use crate::core::error::{
-    CommitError, CsrfError, InsertError, RevokeError, StoreError, TransientError, ValueError,
+    CommitError, CsrfError, InsertError, IssueError, RevokeError, StoreError, TransientError, ValueError,
 };
 use crate::frameworks::extract::scope_name;
 use crate::frameworks::response::{Failure, fail, failure_of, refuse, remove_cookie};
@@ -113,6 +113,24 @@ impl ResponseError for RevokeError {
 
     fn error_response(&self) -> HttpResponse {
         failure(self, kind_of(self))
+    }
+}
+
+impl ResponseError for IssueError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Insert(error) => error.status_code(),
+            Self::Commit(error) => error.status_code(),
+            Self::Destroyed => status(Failure::Internal),
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        match self {
+            Self::Insert(error) => error.error_response(),
+            Self::Commit(error) => error.error_response(),
+            Self::Destroyed => failure(self, Failure::Internal),
+        }
     }
 }
 

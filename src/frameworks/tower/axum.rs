@@ -11,7 +11,7 @@ use http::request::Parts;
 use super::extract::flash;
 use super::{SessionExt, SessionRejection, failure};
 use crate::core::error::{
-    CommitError, CsrfError, InsertError, RevokeError, StoreError, TransientError, ValueError,
+    CommitError, CsrfError, InsertError, IssueError, RevokeError, StoreError, TransientError, ValueError,
 };
 use crate::core::session::Session;
 use crate::core::state::Origin;
@@ -98,6 +98,16 @@ impl IntoResponse for RevokeError {
         match self {
             Self::Off | Self::Unlisted => failure(&self, Failure::Internal),
             Self::Store(_) => failure(&self, Failure::Unavailable),
+        }
+    }
+}
+
+impl IntoResponse for IssueError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Insert(error) => error.into_response(),
+            Self::Commit(error) => error.into_response(),
+            Self::Destroyed => failure(&self, Failure::Internal),
         }
     }
 }

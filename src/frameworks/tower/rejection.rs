@@ -7,7 +7,7 @@ use crate::core::error::StoreError;
 use crate::frameworks::response::Failure;
 
 /// Why an extractor, or [`SessionExt`](super::SessionExt), has no session to give. As a response each has an empty body.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionRejection {
     /// No layer provides the session; answered with 500. The log names the scope.
@@ -32,6 +32,8 @@ pub enum SessionRejection {
     #[error("nobody has logged in to this session")]
     NotAuthenticated,
 }
+
+crate::core::error::debug_in_full!(SessionRejection);
 
 impl SessionRejection {
     /// The status that it is answered with.

@@ -16,8 +16,8 @@ impl Sessions {
     /// clones from now on, by others within [`Revocation`](crate::Revocation)'s time. An id that never existed is no
     /// error.
     ///
-    /// It leaves a mark in the store that lasts for `max_duration`, because only the session's id is known. Once begun
-    /// this runs to completion, even if this future is dropped: then in a tokio task.
+    /// It leaves a mark in the store that lasts for `max_duration`, or twice `active` where that is longer, because only
+    /// the session's id is known. Once begun this runs to completion, even if this future is dropped: then in a tokio task.
     ///
     /// # Errors
     /// [`RevokeError::Off`] without a store or with [`Revocation::Off`](crate::Revocation::Off);
@@ -46,8 +46,8 @@ impl Sessions {
     /// `Sessions`, already under way, renews afterwards. With [`max_sessions`](crate::SessionsBuilder::max_sessions) a
     /// session whose place a login has taken since is not kept: [`CommitError::Ended`](crate::CommitError::Ended).
     ///
-    /// It leaves one small row per key of the ring in the store, for `max_duration`. Once begun this runs to completion
-    /// like [`revoke`](Self::revoke).
+    /// It leaves one small row per key of the ring in the store, for `max_duration`, or twice `active` where that is
+    /// longer. Once begun this runs to completion like [`revoke`](Self::revoke).
     ///
     /// # Errors
     /// Like [`revoke`](Self::revoke); after [`RevokeError::Store`] some sessions may have ended. Until it is called again
