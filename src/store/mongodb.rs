@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::core::clock::{Clock, Millis, SystemClock};
 use crate::core::error::StoreError;
+use crate::store::background;
 use crate::store::reach::{STORE_TIMEOUT, SharedConnect};
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
@@ -237,7 +238,7 @@ impl Place {
         let rows = timeout(self.origin.patience(), self.reach()).await;
         let rows = rows.unwrap_or_else(|late| Err(io::Error::from(late).into()))?;
         if self.create_index && !timeout(INDEX_AT_ONCE, make_index(rows)).await.unwrap_or(false) {
-            tokio::spawn(make_index_later(rows.clone(), Arc::downgrade(&self)));
+            background::spawn(make_index_later(rows.clone(), Arc::downgrade(&self)));
         }
         self.ready.get_or_init(|| ());
         Ok(())

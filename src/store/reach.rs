@@ -8,6 +8,8 @@ use std::{fmt, io};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
+use super::background;
+
 /// How long stores with a server wait for it by default. Requests give up after 2 s by default, and then nobody would
 /// learn what they waited for.
 pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -116,7 +118,8 @@ impl<E: Clone + From<io::Error> + Send + Sync + 'static> SharedConnect<E> {
     }
 
     /// Joins the attempt under way, or else begins this one; within the pause after a failed one, returns its failure. An
-    /// attempt is a task, so that it completes even if its caller is gone.
+    /// attempt is a task, so that it completes even if its caller is gone, and even if the caller's runtime is: what the
+    /// driver spawns lives where the attempt does.
     pub(super) async fn join<F>(&self, attempt: impl FnOnce() -> F) -> Result<(), E>
     where
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -153,7 +156,7 @@ impl<E: Clone + From<io::Error> + Send + Sync + 'static> SharedConnect<E> {
 
     fn begin(&self, attempt: impl Future<Output = Result<(), E>> + Send + 'static) -> Attempt<E> {
         let state = Arc::clone(&self.state);
-        let task = tokio::spawn(async move {
+        let task = background::spawn(async move {
             let outcome = attempt.await;
             let mut state = lock(&state);
             state.running = None;

@@ -371,11 +371,36 @@ fn a_lazy_store_is_made_without_a_runtime_and_used_in_another_than_it_began_in()
             engine => address(engine),
         };
         let store = lazy(engine, &place.name, &url).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            assert_eq!(create(&*store, 1).await.unwrap(), Written::Done, "{engine:?}");
-            assert!(store.load(&key(1)).await.unwrap().is_some(), "{engine:?}");
-        });
+        // Each with a runtime of its own, which ends. The connections of SQL stores end with it.
+        let runtimes = if matches!(engine, Engine::Postgres | Engine::MariaDb) { 1 } else { 3 };
+        for n in 1..=runtimes {
+            one_threaded().block_on(async {
+                assert_eq!(create(&*store, n).await.unwrap(), Written::Done, "{engine:?} {n}");
+                assert!(store.load(&key(1)).await.unwrap().is_some(), "{engine:?} {n}");
+            });
+        }
+    }
+}
+
+fn one_threaded() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// As a handler that hashes a password does, in the worker that was the first to ask.
+#[test]
+fn a_runtime_that_is_blocked_holds_up_no_other_that_uses_the_same_store() {
+    for engine in [Engine::Redis, Engine::RedisCluster, Engine::Mongo] {
+        let place = engine.place();
+        let store = lazy(engine, &place.name, &address(engine)).unwrap();
+        let (one, other) = (one_threaded(), one_threaded());
+        one.block_on(create(&*store, 1)).unwrap();
+        // From here on nobody drives the first one.
+        let within = Duration::from_secs(1);
+        for n in 2..=20 {
+            let created = other.block_on(async { tokio::time::timeout(within, create(&*store, n)).await });
+            assert!(matches!(created, Ok(Ok(Written::Done))), "{engine:?} {n}: {created:?}");
+        }
+        drop(one);
     }
 }
 
