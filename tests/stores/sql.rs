@@ -288,6 +288,31 @@ async fn who_may_create_nothing_in_mariadb_needs_nothing_but_the_table() {
     assert!(told.contains("denied"), "{told}");
 }
 
+/// Where an index belongs to its table's schema, that is said before its own name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_in_a_schema_is_made_with_its_index() {
+    let (file, place) = (Engine::Sqlite.place(), Engine::Postgres.place());
+    let sqlite = format!("sqlite:{}", file.file().display());
+    let main =
+        SqlStoreOptions::new().table("main.sessions").create_table(true).connect(&sqlite).await.unwrap();
+    write(&main, later()).await.unwrap();
+    main.create_table().await.unwrap();
+    let pool = sqlx::SqlitePool::connect(&sqlite).await.unwrap();
+    let index = "SELECT name FROM main.sqlite_schema WHERE type = 'index' AND tbl_name = 'sessions' AND sql IS NOT NULL";
+    let indexes: Vec<String> = sqlx::query_scalar(index).fetch_all(&pool).await.unwrap();
+    assert_eq!(indexes, ["sessions_expires_at"]);
+    let table = format!("public.{}", place.name);
+    let public = SqlStoreOptions::new().table(&table).create_table(true);
+    write(&public.connect(&server("TEST_POSTGRES")).await.unwrap(), later()).await.unwrap();
+    let pool = PgPool::connect(&server("TEST_POSTGRES")).await.unwrap();
+    let index = format!(
+        "SELECT indexname FROM pg_indexes WHERE tablename = '{}' AND indexname LIKE '%expires%'",
+        place.name
+    );
+    let indexes: Vec<String> = sqlx::query_scalar(AssertSqlSafe(index)).fetch_all(&pool).await.unwrap();
+    assert_eq!(indexes, [format!("public_{}_expires_at", place.name)]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sweep_goes_on_after_a_server_that_has_fallen_silent() {
     let (url, place) = (server("TEST_POSTGRES"), Engine::Postgres.place());
