@@ -197,6 +197,14 @@ struct Job {
     answer: oneshot::Sender<Result<u64, StoreError>>,
 }
 
+impl Job {
+    /// Whether nobody waits for it any more. Then it is not carried out: its request was told that it failed, and after a
+    /// disk that stood still those who wait would come after all who did.
+    fn is_given_up(&self) -> bool {
+        self.answer.is_closed()
+    }
+}
+
 enum Task {
     Write { key: RowKey, data: Vec<u8>, revision: Revision, expires_at: Millis, expected: Expected },
     Extend { key: RowKey, at: Revision, expires_at: Millis },
@@ -218,18 +226,19 @@ impl Shared {
         loop {
             let mut batch = Vec::new();
             match jobs.recv_timeout(sweep_every) {
+                Ok(job) if job.is_given_up() => continue,
                 Ok(job) => batch.push(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            batch.extend(jobs.try_iter().take(BATCH - 1));
+            batch.extend(jobs.try_iter().filter(|job| !job.is_given_up()).take(BATCH - 1));
             let done = self.transact(&batch);
             for (at, job) in batch.into_iter().enumerate() {
                 let answer = match &done {
                     Ok(answers) => Ok(answers[at]),
                     Err(error) => Err(again(error)),
                 };
-                // Nobody waits any more where the request was given up.
+                // Nobody waits any more where the request was given up meanwhile.
                 let _ = job.answer.send(answer);
             }
         }
@@ -432,3 +441,6 @@ fn failure(error: impl Into<redb::Error>) -> StoreError {
         error => StoreError::Unavailable(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
