@@ -1,10 +1,14 @@
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use futures_util::FutureExt as _;
+use redb::StorageBackend;
+use redb::backends::FileBackend;
 
 use super::*;
+
+const LONG: Duration = Duration::from_secs(20);
 
 /// A file of its own, with its folder.
 struct Place(PathBuf);
@@ -73,4 +77,99 @@ async fn what_nobody_waits_for_any_more_is_not_carried_out() {
     assert_eq!(waits.await.unwrap(), Written::Done);
     assert_eq!(last.await.unwrap(), Written::Done, "nobody else has written it");
     assert_eq!(store.count().await.unwrap(), 2);
+}
+
+/// A file on a disk that has room up to a place in it.
+#[derive(Debug)]
+struct Disk {
+    file: FileBackend,
+    room: Arc<AtomicU64>,
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if offset + data.len() as u64 > self.room.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+}
+
+#[tokio::test]
+async fn after_a_full_disk_rows_are_read_and_once_there_is_room_they_are_written() {
+    let (place, room) = (Place::new("full"), Arc::new(AtomicU64::new(u64::MAX)));
+    let (path, of_disk) = (place.file(), Arc::clone(&room));
+    let opened = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&opened);
+    let opens = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        let file = std::fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = FileBackend::new(file.unwrap()).map_err(failure)?;
+        // Nothing is kept in memory.
+        file::database(Disk { file, room: Arc::clone(&of_disk) }, 0)
+    };
+    let store = RedbStoreOptions::new().start(Box::new(opens)).unwrap();
+    assert_eq!(create(&store, 1, b"data").await.unwrap(), Written::Done);
+    room.store(std::fs::metadata(place.file()).unwrap().len(), Ordering::SeqCst);
+    let (mut written, before) = (Vec::new(), opened.load(Ordering::SeqCst));
+    let full = loop {
+        let n = 2 + written.len() as u8;
+        match create(&store, n, &[n; 200_000]).await {
+            Ok(_) => written.push(n),
+            Err(error) => break (n, error),
+        }
+    };
+    assert!(matches!(full.1, StoreError::Full(_)), "{full:?}");
+    // Nothing can be written any more but what redb writes whenever it opens a file: where that begins.
+    room.store(4_096, Ordering::SeqCst);
+    for times in 1..=2 {
+        let began = Instant::now();
+        while opened.load(Ordering::SeqCst) < before + times {
+            let again = create(&store, full.0, b"data").await;
+            assert!(matches!(again, Err(StoreError::Full(_))), "{again:?}");
+            assert!(began.elapsed() < LONG);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(store.load(&key(1)).await.unwrap().unwrap().data, b"data");
+        for n in &written {
+            assert_eq!(store.load(&key(*n)).await.unwrap().unwrap().data, [*n; 200_000]);
+        }
+        assert!(store.load(&key(full.0)).await.unwrap().is_none());
+    }
+    // Not even that, so it cannot be opened again for a while.
+    room.store(0, Ordering::SeqCst);
+    let began = Instant::now();
+    while store.load(&key(1)).await.is_ok() {
+        create(&store, full.0, b"data").await.unwrap_err();
+        assert!(began.elapsed() < LONG);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    room.store(u64::MAX, Ordering::SeqCst);
+    let began = Instant::now();
+    while create(&store, full.0, &[9; 200_000]).await.is_err() {
+        assert!(began.elapsed() < LONG);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(store.load(&key(full.0)).await.unwrap().unwrap().data, [9; 200_000]);
+    assert_eq!(store.count().await.unwrap(), 2 + written.len() as u64);
 }
