@@ -14,6 +14,9 @@ use crate::engines::{Engine, Place, server};
 use crate::gate::{Gate, in_full};
 
 const LONG: Duration = Duration::from_secs(30);
+/// As many connections as a store here has.
+const FEW: u32 = 4;
+
 fn key() -> RowKey {
     RowKey::from_bytes([1; ROW_KEY_LEN])
 }
@@ -61,7 +64,7 @@ impl Limited {
     }
 
     fn store(&self) -> SqlStore {
-        SqlStoreOptions::new().table(&self.place.name).max_connections(4).connect_lazy(&self.url).unwrap()
+        SqlStoreOptions::new().table(&self.place.name).max_connections(FEW).connect_lazy(&self.url).unwrap()
     }
 
     /// The connections on which the store has run statements.
@@ -143,8 +146,6 @@ async fn a_slow_statement_that_is_given_up_costs_no_other_connection() {
     assert!(before.difference(&after).count() <= 1, "{before:?}, {after:?}");
     other.commit().await.unwrap();
 }
-
-const FEW: u32 = 4;
 
 /// Calls that are given up, before and after silence is certain, while something on the server holds all up.
 async fn is_given_up_for(duration: Duration, store: &SqlStore) {
@@ -240,15 +241,16 @@ async fn a_postgresql_that_falls_silent_on_all_connections_is_left_on_all() {
     let store = options.connect(&gate.url(&url)).await.unwrap();
     write(&store, later()).await.unwrap();
     let one = key();
-    let loads = || (0..FEW).map(|_| tokio::time::timeout(Duration::from_millis(700), store.load(&one)));
-    for load in futures_util::future::join_all(loads()).await {
+    let load = async |patience| tokio::time::timeout(patience, store.load(&one)).await;
+    let all = async |patience| futures_util::future::join_all((0..FEW).map(|_| load(patience))).await;
+    for load in all(LONG).await {
         assert!(load.unwrap().unwrap().is_some());
     }
     gate.hush();
-    for load in futures_util::future::join_all(loads()).await {
+    for load in all(Duration::from_millis(700)).await {
         assert!(load.is_err(), "it is silent on this one");
     }
-    let row = tokio::time::timeout(Duration::from_millis(500), store.load(&one)).await;
+    let row = tokio::time::timeout(Duration::from_secs(2), store.load(&one)).await;
     assert!(row.expect("it is answered by another").unwrap().is_some());
 }
 
