@@ -108,7 +108,7 @@ impl RedbStoreOptions {
     pub fn open(self, path: impl AsRef<Path>) -> Result<RedbStore, StoreError> {
         let path = std::path::absolute(path.as_ref()).unwrap_or_else(|_| path.as_ref().into());
         let (at, cache_bytes) = (path.clone(), self.cache_bytes);
-        self.start(Box::new(move || file::open(&at, cache_bytes))).map_err(|error| {
+        self.start(Box::new(move || file::open(&at, cache_bytes)), REST).map_err(|error| {
             let at = |source: Source| format!("{}: {source}", path.display()).into();
             match error {
                 StoreError::Unavailable(source) => StoreError::Unavailable(at(source)),
@@ -119,14 +119,14 @@ impl RedbStoreOptions {
         })
     }
 
-    fn start(self, opens: Box<Opens>) -> Result<RedbStore, StoreError> {
+    fn start(self, opens: Box<Opens>, rest: Duration) -> Result<RedbStore, StoreError> {
         let database = RwLock::new(Some(opens()?));
         let shared = Arc::new(Shared { database, opens, clock: self.clock });
         let (sender, jobs) = channel();
         let of_writer = Arc::clone(&shared);
         let writer = thread::Builder::new()
             .name("session-store".into())
-            .spawn(move || of_writer.work(&jobs, self.sweep_every))
+            .spawn(move || of_writer.work(&jobs, self.sweep_every, rest))
             .map_err(|error| StoreError::Unavailable(error.into()))?;
         Ok(RedbStore { shared, writer: Some((sender, writer)) })
     }
@@ -197,7 +197,7 @@ impl Job {
 
 impl Shared {
     /// The writer's life: takes what waits, does it in one transaction, answers.
-    fn work(&self, jobs: &Receiver<Job>, sweep_every: Duration) {
+    fn work(&self, jobs: &Receiver<Job>, sweep_every: Duration, rest: Duration) {
         let mut failed: Option<(Instant, Arc<redb::Error>)> = None;
         loop {
             let mut batch = Vec::new();
@@ -209,7 +209,7 @@ impl Shared {
             }
             batch.extend(jobs.try_iter().filter(|job| !job.is_given_up()).take(BATCH - 1));
             let done = match &failed {
-                Some((at, error)) if at.elapsed() < REST => Err(Arc::clone(error)),
+                Some((at, error)) if at.elapsed() < rest => Err(Arc::clone(error)),
                 _ => {
                     let done = self.attempt(&batch).map_err(Arc::new);
                     failed = done.as_ref().err().map(|error| (Instant::now(), Arc::clone(error)));

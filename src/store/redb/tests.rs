@@ -8,8 +8,6 @@ use redb::backends::FileBackend;
 
 use super::*;
 
-const LONG: Duration = Duration::from_secs(20);
-
 /// A file of its own, with its folder.
 struct Place(PathBuf);
 
@@ -115,12 +113,16 @@ impl StorageBackend for Disk {
     }
 }
 
-#[tokio::test]
-async fn after_a_full_disk_rows_are_read_and_once_there_is_room_they_are_written() {
-    let (place, room) = (Place::new("full"), Arc::new(AtomicU64::new(u64::MAX)));
-    let (path, of_disk) = (place.file(), Arc::clone(&room));
-    let opened = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&opened);
+struct OnDisk {
+    store: RedbStore,
+    room: Arc<AtomicU64>,
+    /// How often the file was.
+    opened: Arc<AtomicU32>,
+}
+
+fn on_disk(place: &Place, rest: Duration) -> OnDisk {
+    let (room, opened) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(AtomicU32::new(0)));
+    let (path, of_disk, count) = (place.file(), Arc::clone(&room), Arc::clone(&opened));
     let opens = move || {
         count.fetch_add(1, Ordering::SeqCst);
         let file = std::fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
@@ -128,7 +130,14 @@ async fn after_a_full_disk_rows_are_read_and_once_there_is_room_they_are_written
         // Nothing is kept in memory.
         file::database(Disk { file, room: Arc::clone(&of_disk) }, 0)
     };
-    let store = RedbStoreOptions::new().start(Box::new(opens)).unwrap();
+    let store = RedbStoreOptions::new().start(Box::new(opens), rest).unwrap();
+    OnDisk { store, room, opened }
+}
+
+#[tokio::test]
+async fn after_a_full_disk_rows_are_read_and_once_there_is_room_they_are_written() {
+    let place = Place::new("full");
+    let OnDisk { store, room, opened } = on_disk(&place, Duration::ZERO);
     assert_eq!(create(&store, 1, b"data").await.unwrap(), Written::Done);
     room.store(std::fs::metadata(place.file()).unwrap().len(), Ordering::SeqCst);
     let (mut written, before) = (Vec::new(), opened.load(Ordering::SeqCst));
@@ -143,33 +152,36 @@ async fn after_a_full_disk_rows_are_read_and_once_there_is_room_they_are_written
     // Nothing can be written any more but what redb writes whenever it opens a file: where that begins.
     room.store(4_096, Ordering::SeqCst);
     for times in 1..=2 {
-        let began = Instant::now();
-        while opened.load(Ordering::SeqCst) < before + times {
-            let again = create(&store, full.0, b"data").await;
-            assert!(matches!(again, Err(StoreError::Full(_))), "{again:?}");
-            assert!(began.elapsed() < LONG);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        assert_eq!(opened.load(Ordering::SeqCst), before + times);
         assert_eq!(store.load(&key(1)).await.unwrap().unwrap().data, b"data");
         for n in &written {
             assert_eq!(store.load(&key(*n)).await.unwrap().unwrap().data, [*n; 200_000]);
         }
         assert!(store.load(&key(full.0)).await.unwrap().is_none());
+        let again = create(&store, full.0, b"data").await;
+        assert!(matches!(again, Err(StoreError::Full(_))), "{again:?}");
     }
     // Not even that, so it cannot be opened again for a while.
     room.store(0, Ordering::SeqCst);
-    let began = Instant::now();
-    while store.load(&key(1)).await.is_ok() {
-        create(&store, full.0, b"data").await.unwrap_err();
-        assert!(began.elapsed() < LONG);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    create(&store, full.0, b"data").await.unwrap_err();
+    assert!(matches!(store.load(&key(1)).await, Err(StoreError::Unavailable(_))));
     room.store(u64::MAX, Ordering::SeqCst);
-    let began = Instant::now();
-    while create(&store, full.0, &[9; 200_000]).await.is_err() {
-        assert!(began.elapsed() < LONG);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    assert_eq!(create(&store, full.0, &[9; 200_000]).await.unwrap(), Written::Done);
     assert_eq!(store.load(&key(full.0)).await.unwrap().unwrap().data, [9; 200_000]);
     assert_eq!(store.count().await.unwrap(), 2 + written.len() as u64);
+}
+
+/// Because each opening may read all of the file.
+#[tokio::test]
+async fn after_a_full_disk_nothing_is_tried_for_a_while() {
+    let place = Place::new("pause");
+    let OnDisk { store, room, opened } = on_disk(&place, Duration::MAX);
+    room.store(4_096, Ordering::SeqCst);
+    for _ in 0..3 {
+        let full = create(&store, 1, b"data").await;
+        assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+        assert_eq!(opened.load(Ordering::SeqCst), 2);
+        room.store(u64::MAX, Ordering::SeqCst);
+    }
+    assert!(store.load(&key(1)).await.unwrap().is_none());
 }
