@@ -1,35 +1,34 @@
 //! Rows in one file, by redb.
 
+mod file;
+mod tables;
+
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
+use redb::{Database, ReadTransaction, ReadableDatabase as _};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
+use self::tables::{EXPIRIES, ROWS, Tables, Task, split};
 use crate::core::clock::{Clock, Millis, SystemClock};
 use crate::core::error::{Source, StoreError};
-use crate::store::{Expected, NewRow, REVISION_LEN, ROW_KEY_LEN, Revision, Row, RowKey, Store, Written};
+use crate::store::{Expected, NewRow, ROW_KEY_LEN, Revision, Row, RowKey, Store, Written};
 
-/// Key → revision, expiry (milliseconds, big-endian), data.
-const ROWS: TableDefinition<'_, &[u8; ROW_KEY_LEN], &[u8]> = TableDefinition::new("rows");
-/// (expiry, key): which rows expire when.
-const EXPIRIES: TableDefinition<'_, (i64, &[u8; ROW_KEY_LEN]), ()> = TableDefinition::new("expiries");
 const OPEN_ELSEWHERE: &str = "another process has the file open, or another `RedbStore` of this one; open it once, \
                               outside of the closure of `HttpServer::new`, and clone `Sessions` into that";
-const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
 /// The most that one transaction does.
 const BATCH: usize = 256;
 /// Expired rows that a transaction drops beside its work.
 const SWEPT_PER_BATCH: usize = 64;
+/// After a transaction that failed, so long none is tried, because opening the file again may mean to read all of it.
+const REST: Duration = Duration::from_secs(2);
 
 /// Keeps rows in one file: the store of a single process that has no database server.
 ///
@@ -43,7 +42,10 @@ const SWEPT_PER_BATCH: usize = 64;
 ///   machine the old process has to close it first.
 /// - **Permissions.** The file is made with mode 0600. Its content is sealed, but who can write it can end sessions.
 /// - **Size.** The space of dropped rows is used again; the file does not shrink.
-/// - **A failed disk.** After an I/O error the file is not written again before the process is restarted.
+/// - **A full disk.** Writes fail with [`StoreError::Full`], those of the next 2 seconds as well, and then they are tried
+///   again. Meanwhile the file is opened again, as after a crash: redb reads it through, for which reads wait.
+/// - **A failed disk.** After another I/O error, redb neither writes nor reads what it has not in memory before the process
+///   is restarted: after a failed `fsync`, nobody knows what is on the disk.
 ///
 /// ```no_run
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,9 +60,13 @@ pub struct RedbStore {
 }
 
 struct Shared {
-    database: Database,
+    /// `None` if it could not be opened again.
+    database: RwLock<Option<Database>>,
+    opens: Box<Opens>,
     clock: Box<dyn Clock>,
 }
+
+type Opens = dyn Fn() -> Result<Database, StoreError> + Send + Sync;
 
 /// How a [`RedbStore`] works.
 #[must_use]
@@ -101,7 +107,8 @@ impl RedbStoreOptions {
     /// it is no such file. Each names the file.
     pub fn open(self, path: impl AsRef<Path>) -> Result<RedbStore, StoreError> {
         let path = std::path::absolute(path.as_ref()).unwrap_or_else(|_| path.as_ref().into());
-        self.open_at(&path).map_err(|error| {
+        let (at, cache_bytes) = (path.clone(), self.cache_bytes);
+        self.start(Box::new(move || file::open(&at, cache_bytes)), REST).map_err(|error| {
             let at = |source: Source| format!("{}: {source}", path.display()).into();
             match error {
                 StoreError::Unavailable(source) => StoreError::Unavailable(at(source)),
@@ -112,23 +119,14 @@ impl RedbStoreOptions {
         })
     }
 
-    fn open_at(self, path: &Path) -> Result<RedbStore, StoreError> {
-        let file = private(path).map_err(|error| StoreError::Unavailable(error.into()))?;
-        let mut builder = Database::builder();
-        builder.set_cache_size(self.cache_bytes);
-        let backend = FileBackend::new(file).map_err(failure)?;
-        let database = builder.create_with_backend(backend).map_err(failure)?;
-        let begin = database.begin_write().map_err(failure)?;
-        begin.open_table(ROWS).map_err(failure)?;
-        begin.open_table(EXPIRIES).map_err(failure)?;
-        begin.commit().map_err(failure)?;
-
-        let shared = Arc::new(Shared { database, clock: self.clock });
+    fn start(self, opens: Box<Opens>, rest: Duration) -> Result<RedbStore, StoreError> {
+        let database = RwLock::new(Some(opens()?));
+        let shared = Arc::new(Shared { database, opens, clock: self.clock });
         let (sender, jobs) = channel();
         let of_writer = Arc::clone(&shared);
         let writer = thread::Builder::new()
             .name("session-store".into())
-            .spawn(move || of_writer.work(&jobs, self.sweep_every))
+            .spawn(move || of_writer.work(&jobs, self.sweep_every, rest))
             .map_err(|error| StoreError::Unavailable(error.into()))?;
         Ok(RedbStore { shared, writer: Some((sender, writer)) })
     }
@@ -144,14 +142,6 @@ impl fmt::Debug for RedbStoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedbStoreOptions").field("cache_bytes", &self.cache_bytes).finish_non_exhaustive()
     }
-}
-
-fn private(path: &Path) -> io::Result<std::fs::File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 impl RedbStore {
@@ -197,47 +187,78 @@ struct Job {
     answer: oneshot::Sender<Result<u64, StoreError>>,
 }
 
-enum Task {
-    Write { key: RowKey, data: Vec<u8>, revision: Revision, expires_at: Millis, expected: Expected },
-    Extend { key: RowKey, at: Revision, expires_at: Millis },
-    Delete { key: RowKey },
-    Sweep { limit: usize },
-    Clear,
-}
-
-/// The tables of one transaction.
-struct Tables<'t> {
-    rows: redb::Table<'t, &'static [u8; ROW_KEY_LEN], &'static [u8]>,
-    expiries: redb::Table<'t, (i64, &'static [u8; ROW_KEY_LEN]), ()>,
-    now: Millis,
+impl Job {
+    /// Whether nobody waits for it any more. Then it is not carried out: its request was told that it failed, and after a
+    /// disk that stood still those who wait would come after all who did.
+    fn is_given_up(&self) -> bool {
+        self.answer.is_closed()
+    }
 }
 
 impl Shared {
     /// The writer's life: takes what waits, does it in one transaction, answers.
-    fn work(&self, jobs: &Receiver<Job>, sweep_every: Duration) {
+    fn work(&self, jobs: &Receiver<Job>, sweep_every: Duration, rest: Duration) {
+        let mut failed: Option<(Instant, Arc<redb::Error>)> = None;
         loop {
             let mut batch = Vec::new();
             match jobs.recv_timeout(sweep_every) {
+                Ok(job) if job.is_given_up() => continue,
                 Ok(job) => batch.push(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            batch.extend(jobs.try_iter().take(BATCH - 1));
-            let done = self.transact(&batch);
+            batch.extend(jobs.try_iter().filter(|job| !job.is_given_up()).take(BATCH - 1));
+            let done = match &failed {
+                Some((at, error)) if at.elapsed() < rest => Err(Arc::clone(error)),
+                _ => {
+                    let done = self.attempt(&batch).map_err(Arc::new);
+                    failed = done.as_ref().err().map(|error| (Instant::now(), Arc::clone(error)));
+                    done
+                }
+            };
             for (at, job) in batch.into_iter().enumerate() {
                 let answer = match &done {
                     Ok(answers) => Ok(answers[at]),
                     Err(error) => Err(again(error)),
                 };
-                // Nobody waits any more where the request was given up.
+                // Nobody waits any more where the request was given up meanwhile.
                 let _ = job.answer.send(answer);
+            }
+        }
+    }
+
+    /// A transaction. After a full disk, redb does nothing with a file before it is opened again.
+    fn attempt(&self, batch: &[Job]) -> Result<Vec<u64>, redb::Error> {
+        let is_closed = self.database.read().unwrap_or_else(PoisonError::into_inner).is_none();
+        if is_closed {
+            self.open_again();
+        }
+        let done = self.transact(batch);
+        if let Err(redb::Error::Io(error)) = &done
+            && is_full(error)
+        {
+            self.open_again();
+        }
+        done
+    }
+
+    fn open_again(&self) {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // It has the file's lock until it is dropped.
+        *database = None;
+        match (self.opens)() {
+            Ok(opened) => *database = Some(opened),
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(tracing::field::display);
+                tracing::warn!(target: "sealed_session", %error, source, "after a full disk the store's file cannot be opened again yet");
             }
         }
     }
 
     fn transact(&self, batch: &[Job]) -> Result<Vec<u64>, redb::Error> {
         let now = Millis::of(self.clock.now());
-        let transaction = self.database.begin_write()?;
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let transaction = database.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_write()?;
         let mut answers = Vec::with_capacity(batch.len());
         {
             let rows = transaction.open_table(ROWS)?;
@@ -252,108 +273,20 @@ impl Shared {
         Ok(answers)
     }
 
+    fn begin_read(&self) -> Result<ReadTransaction, redb::Error> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(database.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)
+    }
+
     fn live(&self, key: &RowKey) -> Result<Option<Row>, redb::Error> {
         let now = Millis::of(self.clock.now());
-        let transaction = self.database.begin_read()?;
+        let transaction = self.begin_read()?;
         let rows = transaction.open_table(ROWS)?;
         let Some(stored) = rows.get(key.as_bytes())? else { return Ok(None) };
         let (revision, expires_at, data) = split(stored.value())?;
         let row = Row { data: data.to_vec(), revision, expires_at: expires_at.to_datetime() };
         Ok((expires_at > now).then_some(row))
     }
-}
-
-impl Tables<'_> {
-    fn carry_out(&mut self, task: &Task) -> Result<u64, StorageError> {
-        match task {
-            Task::Write { key, data, revision, expires_at, expected } => {
-                let present = self.live(key)?;
-                let expires_at = match (expected, present) {
-                    (Expected::Absent, None) => *expires_at,
-                    (Expected::At(expected), Some((present, before))) if present == *expected => {
-                        before.max(*expires_at)
-                    }
-                    _ => return Ok(0),
-                };
-                self.put(key, *revision, expires_at, data)?;
-                Ok(1)
-            }
-            Task::Extend { key, at, expires_at } => match self.live(key)? {
-                Some((present, before)) if present == *at => {
-                    if before < *expires_at {
-                        let data = self.rows.get(key.as_bytes())?.map(|row| row.value()[HEAD_LEN..].to_vec());
-                        self.put(key, present, *expires_at, &data.unwrap_or_default())?;
-                    }
-                    Ok(1)
-                }
-                _ => Ok(0),
-            },
-            Task::Delete { key } => {
-                let was_live = self.live(key)?.is_some();
-                self.remove(key)?;
-                Ok(u64::from(was_live))
-            }
-            Task::Sweep { limit } => self.sweep(*limit),
-            Task::Clear => {
-                self.rows.retain(|_, _| false)?;
-                self.expiries.retain(|_, ()| false)?;
-                Ok(0)
-            }
-        }
-    }
-
-    fn live(&self, key: &RowKey) -> Result<Option<(Revision, Millis)>, StorageError> {
-        let Some(stored) = self.rows.get(key.as_bytes())? else { return Ok(None) };
-        let (revision, expires_at, _) = split(stored.value())?;
-        Ok((expires_at > self.now).then_some((revision, expires_at)))
-    }
-
-    fn put(
-        &mut self,
-        key: &RowKey,
-        revision: Revision,
-        expires_at: Millis,
-        data: &[u8],
-    ) -> Result<(), StorageError> {
-        self.remove(key)?;
-        let stored = [&revision.as_bytes()[..], &expires_at.0.to_be_bytes(), data].concat();
-        self.rows.insert(key.as_bytes(), &stored[..])?;
-        self.expiries.insert((expires_at.0, key.as_bytes()), ())?;
-        Ok(())
-    }
-
-    fn remove(&mut self, key: &RowKey) -> Result<(), StorageError> {
-        let before = match self.rows.remove(key.as_bytes())? {
-            Some(stored) => split(stored.value())?.1,
-            None => return Ok(()),
-        };
-        self.expiries.remove((before.0, key.as_bytes()))?;
-        Ok(())
-    }
-
-    fn sweep(&mut self, limit: usize) -> Result<u64, StorageError> {
-        let mut expired = Vec::new();
-        for entry in self.expiries.iter()?.take(limit) {
-            let (entry, _) = entry?;
-            let (expires_at, key) = entry.value();
-            if expires_at > self.now.0 {
-                break;
-            }
-            expired.push(RowKey::from_bytes(*key));
-        }
-        for key in &expired {
-            self.remove(key)?;
-        }
-        Ok(expired.len() as u64)
-    }
-}
-
-/// Revision, expiry and data of what was stored.
-fn split(stored: &[u8]) -> Result<(Revision, Millis, &[u8]), StorageError> {
-    let corrupted = || StorageError::Corrupted("a row is shorter than its head".into());
-    let (revision, rest) = stored.split_first_chunk().ok_or_else(corrupted)?;
-    let (expires_at, data) = rest.split_first_chunk().ok_or_else(corrupted)?;
-    Ok((Revision::from_bytes(*revision), Millis(i64::from_be_bytes(*expires_at)), data))
 }
 
 #[async_trait]
@@ -390,7 +323,7 @@ impl Store for RedbStore {
     async fn count(&self) -> Result<u64, StoreError> {
         let count = |shared: &Shared| -> Result<u64, redb::Error> {
             let now = Millis::of(shared.clock.now());
-            let transaction = shared.database.begin_read()?;
+            let transaction = shared.begin_read()?;
             let expiries = transaction.open_table(EXPIRIES)?;
             let first = (now.0 + 1, &[0; ROW_KEY_LEN]);
             Ok(expiries.range(first..)?.count() as u64)
@@ -418,11 +351,13 @@ fn again(error: &redb::Error) -> StoreError {
     }
 }
 
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn failure(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-            StoreError::Full(error.into())
-        }
+        redb::Error::Io(error) if is_full(&error) => StoreError::Full(error.into()),
         // What redb says of a file that does not begin as its own do.
         redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
             StoreError::Corrupt("it is no file of redb".into())
@@ -432,3 +367,6 @@ fn failure(error: impl Into<redb::Error>) -> StoreError {
         error => StoreError::Unavailable(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ use self::cluster::Cluster;
 use self::connections::Connections;
 pub use self::options::{RedisConnection, RedisStoreOptions};
 use self::request::Request;
-use self::scan::Scan;
+use self::scan::{Scan, is_row, is_stage};
 use crate::core::clock::{Clock, Millis};
 use crate::core::error::StoreError;
 use crate::store::reach::Unreached;
@@ -382,10 +382,8 @@ impl Store for RedisStore {
 
     async fn count(&self) -> Result<u64, StoreError> {
         let (mut scan, mut count) = (Scan::begin(self).await?, 0);
-        let row_name_len = self.prefix.len() + (4 * ROW_KEY_LEN).div_ceil(3);
         while let Some(keys) = scan.next(self).await? {
-            // What a connection that broke has left staged is no row.
-            count += keys.iter().filter(|key| key.len() == row_name_len).count() as u64;
+            count += keys.iter().filter(|key| is_row(key, &self.prefix)).count() as u64;
         }
         Ok(count)
     }
@@ -393,8 +391,9 @@ impl Store for RedisStore {
     async fn clear(&self) -> Result<(), StoreError> {
         let mut scan = Scan::begin(self).await?;
         while let Some(keys) = scan.next(self).await? {
-            // One by one: a cluster's keys lie in different slots.
-            for key in keys {
+            // What others keep under the prefix stays. One by one: a cluster's keys lie in different slots.
+            for key in keys.into_iter().filter(|key| is_row(key, &self.prefix) || is_stage(key, &self.prefix))
+            {
                 let mut command = cmd("UNLINK");
                 command.arg(key);
                 self.query::<i64>(command).await?;

@@ -525,6 +525,18 @@ async fn the_documented_permissions_are_enough() {
     assert!(store.load(&key(2)).await.unwrap().is_none());
 }
 
+#[tokio::test]
+async fn keys_of_others_under_the_prefix_are_neither_counted_nor_cleared() {
+    let server = Server::start(&[]).await;
+    let store = Arc::new(RedisStore::connect(&server.url()).await.unwrap());
+    put(&store, &key(1), b"data", Expected::Absent).await.unwrap().unwrap();
+    server.ask(&["SET", "session:42", "of another"]).await.unwrap();
+    assert_eq!(store.count().await.unwrap(), 1);
+    store.clear().await.unwrap();
+    assert!(store.load(&key(1)).await.unwrap().is_none());
+    assert!(server.says(&["GET", "session:42"], "of another").await);
+}
+
 /// Where the two keys cannot be brought together, large rows are written all the same, and nothing stays beside them.
 #[tokio::test]
 async fn a_server_that_refuses_what_is_staged_gets_the_row_through_the_script() {

@@ -14,6 +14,9 @@ use crate::engines::{Engine, Place, server};
 use crate::gate::{Gate, in_full};
 
 const LONG: Duration = Duration::from_secs(30);
+/// As many connections as a store here has.
+const FEW: u32 = 4;
+
 fn key() -> RowKey {
     RowKey::from_bytes([1; ROW_KEY_LEN])
 }
@@ -61,7 +64,7 @@ impl Limited {
     }
 
     fn store(&self) -> SqlStore {
-        SqlStoreOptions::new().table(&self.place.name).max_connections(4).connect_lazy(&self.url).unwrap()
+        SqlStoreOptions::new().table(&self.place.name).max_connections(FEW).connect_lazy(&self.url).unwrap()
     }
 
     /// The connections on which the store has run statements.
@@ -144,6 +147,113 @@ async fn a_slow_statement_that_is_given_up_costs_no_other_connection() {
     other.commit().await.unwrap();
 }
 
+/// Calls that are given up, before and after silence is certain, while something on the server holds all up.
+async fn is_given_up_for(duration: Duration, store: &SqlStore) {
+    let until = Instant::now() + duration;
+    let callers = (0..16_u8).map(|n| async move {
+        let patience = Duration::from_millis(if n % 2 == 0 { 700 } else { 300 });
+        while Instant::now() < until {
+            let revision = Revision::random();
+            let row = NewRow { data: b"data", revision, expires_at: later() };
+            let answer =
+                tokio::time::timeout(patience, store.write(&key(), row, Expected::At(revision))).await;
+            assert!(!matches!(answer, Ok(Ok(_))), "it is held up");
+        }
+    });
+    futures_util::future::join_all(callers).await;
+}
+
+/// The server does not notice that its client is gone while a statement waits for a lock there.
+async fn what_is_held_up_is_bounded(
+    store: &SqlStore,
+    count: impl AsyncFn() -> i64,
+    release: impl AsyncFnOnce(),
+) {
+    is_given_up_for(Duration::from_secs(4), store).await;
+    let most = count().await;
+    // One connection may be there to see whether the server lives.
+    assert!(most <= i64::from(2 * FEW + 1), "{most} connections");
+    assert!(most > i64::from(FEW), "others are tried, because the server may have been replaced: {most}");
+    release().await;
+    let row = tokio::time::timeout(Duration::from_secs(2), store.load(&key())).await;
+    assert!(row.expect("it is back at once").unwrap().is_some());
+    until("what was left has ended", async || count().await <= i64::from(FEW + 1)).await;
+    // And may be left again.
+    futures_util::future::join_all(
+        (0..16).map(async |_| assert!(store.load(&key()).await.unwrap().is_some())),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_in_postgresql_holds_up_a_bounded_number_of_connections() {
+    for (user, is_shared) in [("held_up", false), ("held_up_in_a_pool", true)] {
+        let it = Limited::new(user).await;
+        let store = if is_shared {
+            let options = sqlx::postgres::PgPoolOptions::new().max_connections(FEW);
+            let pool = options.acquire_timeout(Duration::from_secs(1)).connect(&it.url).await.unwrap();
+            SqlStoreOptions::new().table(&it.place.name).with_pool(pool).unwrap()
+        } else {
+            it.store()
+        };
+        write(&store, later()).await.unwrap();
+        let mut other = it.pool.begin().await.unwrap();
+        let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", it.place.name);
+        other.execute(AssertSqlSafe(lock)).await.unwrap();
+        let count = format!("SELECT COUNT(*) FROM pg_stat_activity WHERE usename = '{user}'");
+        let count =
+            async || sqlx::query_scalar(AssertSqlSafe(count.clone())).fetch_one(&it.pool).await.unwrap();
+        what_is_held_up_is_bounded(&store, count, async || other.commit().await.unwrap()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_in_mariadb_holds_up_a_bounded_number_of_connections() {
+    let (url, place) = (server("TEST_MYSQL"), Engine::MariaDb.place());
+    let pool = MySqlPool::connect(&url).await.unwrap();
+    let options = || SqlStoreOptions::new().table(&place.name).max_connections(FEW);
+    options().create_table(true).connect(&url).await.unwrap();
+    for statement in [
+        "CREATE USER 'held_up'@'127.0.0.1'".to_owned(),
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO 'held_up'@'127.0.0.1'", place.name),
+    ] {
+        pool.execute(AssertSqlSafe(statement)).await.unwrap();
+    }
+    let store = options().connect_lazy(&url.replace("root@", "held_up@")).unwrap();
+    write(&store, later()).await.unwrap();
+    let mut other = pool.begin().await.unwrap();
+    let lock = format!("SELECT * FROM {} FOR UPDATE", place.name);
+    other.execute(AssertSqlSafe(lock)).await.unwrap();
+    let count = async || {
+        let count = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'held_up'";
+        sqlx::query_scalar(count).fetch_one(&pool).await.unwrap()
+    };
+    what_is_held_up_is_bounded(&store, count, async || other.commit().await.unwrap()).await;
+}
+
+/// Then nothing says that the server is there, and others are tried at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgresql_that_falls_silent_on_all_connections_is_left_on_all() {
+    let (url, place) = (server("TEST_POSTGRES"), Engine::Postgres.place());
+    let mut gate = Gate::before(&url);
+    gate.open();
+    let options = SqlStoreOptions::new().table(&place.name).create_table(true).max_connections(FEW);
+    let store = options.connect(&gate.url(&url)).await.unwrap();
+    write(&store, later()).await.unwrap();
+    let one = key();
+    let load = async |patience| tokio::time::timeout(patience, store.load(&one)).await;
+    let all = async |patience| futures_util::future::join_all((0..FEW).map(|_| load(patience))).await;
+    for load in all(LONG).await {
+        assert!(load.unwrap().unwrap().is_some());
+    }
+    gate.hush();
+    for load in all(Duration::from_millis(700)).await {
+        assert!(load.is_err(), "it is silent on this one");
+    }
+    let row = tokio::time::timeout(Duration::from_secs(2), store.load(&one)).await;
+    assert!(row.expect("it is answered by another").unwrap().is_some());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_create_nothing_in_postgresql_needs_nothing_but_the_table() {
     let it = Limited::new("limited").await;
@@ -178,6 +288,31 @@ async fn who_may_create_nothing_in_mariadb_needs_nothing_but_the_table() {
     assert!(made(&place.name).connect(&url).await.unwrap().load(&key()).await.unwrap().is_some());
     let told = in_full(&made("not_there").connect_lazy(&url).unwrap().load(&key()).await.unwrap_err());
     assert!(told.contains("denied"), "{told}");
+}
+
+/// Where an index belongs to its table's schema, that is said before its own name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_in_a_schema_is_made_with_its_index() {
+    let (file, place) = (Engine::Sqlite.place(), Engine::Postgres.place());
+    let sqlite = format!("sqlite:{}", file.file().display());
+    let main =
+        SqlStoreOptions::new().table("main.sessions").create_table(true).connect(&sqlite).await.unwrap();
+    write(&main, later()).await.unwrap();
+    main.create_table().await.unwrap();
+    let pool = sqlx::SqlitePool::connect(&sqlite).await.unwrap();
+    let index = "SELECT name FROM main.sqlite_schema WHERE type = 'index' AND tbl_name = 'sessions' AND sql IS NOT NULL";
+    let indexes: Vec<String> = sqlx::query_scalar(index).fetch_all(&pool).await.unwrap();
+    assert_eq!(indexes, ["sessions_expires_at"]);
+    let table = format!("public.{}", place.name);
+    let public = SqlStoreOptions::new().table(&table).create_table(true);
+    write(&public.connect(&server("TEST_POSTGRES")).await.unwrap(), later()).await.unwrap();
+    let pool = PgPool::connect(&server("TEST_POSTGRES")).await.unwrap();
+    let index = format!(
+        "SELECT indexname FROM pg_indexes WHERE tablename = '{}' AND indexname LIKE '%expires%'",
+        place.name
+    );
+    let indexes: Vec<String> = sqlx::query_scalar(AssertSqlSafe(index)).fetch_all(&pool).await.unwrap();
+    assert_eq!(indexes, [format!("public_{}_expires_at", place.name)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,9 +7,25 @@ use redis::{Value, cmd};
 
 use super::{RedisStore, Servers, read};
 use crate::core::error::StoreError;
+use crate::store::{REVISION_LEN, ROW_KEY_LEN};
 
 /// Asked for with each `SCAN`.
 const SCANNED: usize = 500;
+
+/// The length of a row's name after the prefix.
+const ROW_NAME_LEN: usize = (4 * ROW_KEY_LEN).div_ceil(3);
+
+/// Whether the key of this name, which begins with the prefix, is a row.
+pub(super) fn is_row(name: &[u8], prefix: &[u8]) -> bool {
+    name.len() == prefix.len() + ROW_NAME_LEN
+}
+
+/// Whether it is a row that is staged, which a connection that broke may leave for a while.
+pub(super) fn is_stage(name: &[u8], prefix: &[u8]) -> bool {
+    let braced = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(b"{"));
+    let of_row = braced.and_then(|rest| rest.strip_prefix(prefix));
+    of_row.is_some_and(|rest| rest.len() == ROW_NAME_LEN + "}:".len() + 2 * REVISION_LEN)
+}
 
 /// The names of all keys, some at a time.
 pub(super) struct Scan {

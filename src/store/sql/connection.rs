@@ -2,13 +2,15 @@
 //! ping it, and wait for a silent server's answer for as long as TCP does.
 
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::{Either, select};
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Database, Error};
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::leads_nowhere;
@@ -18,10 +20,14 @@ use crate::store::reach::SILENT;
 const FRESH: Duration = Duration::from_secs(2);
 /// One that is older is closed, so that unused connections are given back.
 const OLD: Duration = Duration::from_secs(600);
+/// A server that has said nothing for so long is gone. About then TCP too gives up one that acknowledges nothing.
+const GONE: Duration = Duration::from_secs(900);
 
 /// Connections that nobody uses, the most recently used last.
 pub(super) struct IdleConnections<D: Database> {
     idle: Mutex<Vec<IdleConnection<D>>>,
+    /// Places for those that are left: as many as there may be in use.
+    left: Arc<Semaphore>,
 }
 
 pub(super) struct IdleConnection<D: Database> {
@@ -32,8 +38,8 @@ pub(super) struct IdleConnection<D: Database> {
 }
 
 impl<D: Database> IdleConnections<D> {
-    pub(super) fn new() -> Self {
-        Self { idle: Mutex::new(Vec::new()) }
+    pub(super) fn new(connections: u32) -> Self {
+        Self { idle: Mutex::new(Vec::new()), left: Arc::new(Semaphore::new(connections as usize)) }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<IdleConnection<D>>> {
@@ -71,8 +77,8 @@ impl<D: Database> Drop for IdleConnections<D> {
     }
 }
 
-/// A connection in use. Dropped without an answer, as by an abandoned request, it is pinged, and closed if the server
-/// does not answer in time.
+/// A connection in use. Dropped without an answer, as by an abandoned request, it is pinged, and left if the server does
+/// not answer in time.
 pub(super) struct HeldConnection<D: Database> {
     /// `Some` until it is dropped.
     connection: Option<PoolConnection<D>>,
@@ -142,13 +148,10 @@ impl<D: Database> Drop for HeldConnection<D> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
         self.idle.mark_unverified();
-        match Handle::try_current() {
-            Ok(runtime) if self.since.elapsed() < SILENT => {
-                let (idle, permit) = (Arc::clone(&self.idle), self.permit.take());
-                runtime.spawn(settle(connection, self.made, self.is_asked, idle, permit));
-            }
-            _ => drop(connection.detach()),
-        }
+        let Ok(runtime) = Handle::try_current() else { return drop(connection.detach()) };
+        let (idle, permit) = (Arc::clone(&self.idle), self.permit.take());
+        let is_silent = self.since.elapsed() >= SILENT;
+        runtime.spawn(settle(connection, self.made, is_silent, self.is_asked, idle, permit));
     }
 }
 
@@ -156,18 +159,62 @@ impl<D: Database> Drop for HeldConnection<D> {
 async fn settle<D: Database>(
     mut connection: PoolConnection<D>,
     made: Instant,
+    is_silent: bool,
     is_asked: bool,
     idle: Arc<IdleConnections<D>>,
     permit: Option<OwnedSemaphorePermit>,
 ) {
-    if !answers::<D>(&mut connection).await {
-        drop(connection.detach());
-        if is_asked {
+    let answer = match is_silent {
+        true => None,
+        false => timeout(SILENT, connection.ping()).await.ok(),
+    };
+    match answer {
+        Some(Ok(())) if permit.is_some() => idle.push(connection, made),
+        Some(Ok(())) => {}
+        Some(Err(_)) => drop(connection.detach()),
+        // No statement runs there, so the server ends it as soon as it is closed.
+        None if is_asked => {
+            drop(connection.detach());
             idle.close();
         }
-    } else if permit.is_some() {
-        idle.push(connection, made);
+        None => {
+            let places = Arc::clone(&idle.left);
+            // The store may be dropped meanwhile.
+            drop(idle);
+            leave(connection, places, permit).await;
+        }
     }
+}
+
+/// Leaves a connection on which the server is silent. If the server is gone, only another connection reaches what has
+/// replaced it, so there may be another one at once. But it may be there, with a statement that waits for a lock, and then
+/// it would not notice that the connection is closed: one after the other would be left there, until the server takes no
+/// more. So as many places as there are connections are for those that are left, each until the server answers, or ends it.
+/// A connection that finds no place stays in use until then.
+async fn leave<D: Database>(
+    mut connection: PoolConnection<D>,
+    places: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let place = {
+        let found = pin!(places.acquire_owned());
+        match select(found, pin!(is_over::<D>(&mut connection))).await {
+            Either::Left((place, _)) => place.ok(),
+            Either::Right(_) => None,
+        }
+    };
+    let mut connection = connection.detach();
+    drop(permit);
+    if let Some(place) = place {
+        is_over::<D>(&mut connection).await;
+        drop(connection);
+        drop(place);
+    }
+}
+
+/// Waits until the server has answered, has ended the connection or must be gone.
+async fn is_over<D: Database>(connection: &mut D::Connection) {
+    let _ = timeout(GONE, connection.ping()).await;
 }
 
 async fn answers<D: Database>(connection: &mut D::Connection) -> bool {

@@ -90,19 +90,24 @@ fn located(socket: Option<&std::path::PathBuf>, host: &str, port: u16) -> String
 impl<D: Located> Connections<D> {
     pub(super) fn own(options: Options<D>, connections: u32, patience: Duration) -> Self {
         let permits = Arc::new(Semaphore::new(connections as usize));
-        Self::over(Source::Own { options, connections, pool: OnceLock::new(), permits }, patience)
+        Self::over(
+            Source::Own { options, connections, pool: OnceLock::new(), permits },
+            connections,
+            patience,
+        )
     }
 
     pub(super) fn shared(pool: Pool<D>) -> Self {
-        let patience = pool.options().get_acquire_timeout();
-        Self::over(Source::Shared(pool), patience)
+        let (connections, patience) =
+            (pool.options().get_max_connections(), pool.options().get_acquire_timeout());
+        Self::over(Source::Shared(pool), connections, patience)
     }
 
-    fn over(source: Source<D>, patience: Duration) -> Self {
+    fn over(source: Source<D>, connections: u32, patience: Duration) -> Self {
         Self {
             source,
             patience,
-            idle: Arc::new(IdleConnections::new()),
+            idle: Arc::new(IdleConnections::new(connections)),
             server: SharedConnect::new(),
             asked: Arc::default(),
         }

@@ -61,8 +61,16 @@ impl Statements {
                       ON CONFLICT (id) DO UPDATE SET data = excluded.data, revision = excluded.revision, \
                       expires_at = excluded.expires_at WHERE t.expires_at <= ?";
         let insert = "INSERT INTO {table} (id, data, revision, expires_at) VALUES (?, ?, ?, ?)";
-        let index = table.replace('.', "_");
-        let index = format!("CREATE INDEX IF NOT EXISTS {index}_expires_at ON {{table}} (expires_at)");
+        let index = match (dialect, table.split_once('.')) {
+            // SQLite wants the schema before the index's name, and there alone.
+            (Dialect::Sqlite, Some((schema, table))) => {
+                format!("CREATE INDEX IF NOT EXISTS {schema}.{table}_expires_at ON {table} (expires_at)")
+            }
+            _ => {
+                let name = table.replace('.', "_");
+                format!("CREATE INDEX IF NOT EXISTS {name}_expires_at ON {{table}} (expires_at)")
+            }
+        };
         Self {
             dialect,
             table: table.into(),

@@ -20,7 +20,9 @@ use crate::store::reach::STORE_TIMEOUT;
 /// The store takes a connection for each statement and then gives it back, so nobody waits for one that it holds idle.
 /// (It does keep some of its own pool's connections.) The pool pings each connection before it gives it out, which makes
 /// two round trips of one, unless it has `test_before_acquire(false)`. When all are busy, requests wait as long as the
-/// pool's `acquire_timeout`, or the builder's `store_timeout`, and fail.
+/// pool's `acquire_timeout`, or the builder's `store_timeout`, and fail. Of the connections on which the server has fallen
+/// silent, the store takes as many out of the pool as that has at most; see
+/// [`max_connections`](SqlStoreOptions::max_connections).
 ///
 /// - **PostgreSQL, MySQL.** Nothing to configure. The store uses single statements, outside of transactions.
 /// - **SQLite.** The store's own connections have `journal_mode = WAL`, `synchronous = FULL` and a `busy_timeout`; those
@@ -98,7 +100,15 @@ impl SqlStoreOptions {
         self
     }
 
-    /// The most connections that the store opens, at least one; the default is 10.
+    /// The most connections that the store uses at a time, at least one; the default is 10.
+    ///
+    /// As many again may be left on the server. When a request gives up a statement, and the server is silent for half a
+    /// second, the connection is left, and another one tried, which reaches the server's replacement if there is one. But
+    /// if the server is only held up, by a lock or for lack of a synchronous standby, the statement goes on there, whether
+    /// its connection is closed or not. So the store keeps count of those that it has left, until the server answers on
+    /// them or ends them, or has said nothing for 15 minutes. Once there are this many, it tries no others: those in use
+    /// stay in use, and requests fail with `all 10 connections are busy`. A `statement_timeout` of the database's user
+    /// (PostgreSQL), or `max_statement_time` (MariaDB), ends those that wait for a lock.
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections;
         self
