@@ -75,6 +75,7 @@ type Gate = tokio::sync::Mutex<()>;
 
 struct Inner {
     /// The id that it was loaded with, which the log can name without the lock.
+    #[cfg_attr(not(any(feature = "actix", feature = "tower")), allow(dead_code))]
     first_id: SessionId,
     state: Mutex<State>,
     backend: Arc<dyn Backend>,
@@ -92,6 +93,7 @@ impl Session {
     }
 
     /// For a session that is asked for when the response has left: nothing that is done to it would come of it.
+    #[cfg(any(feature = "actix", feature = "tower"))]
     pub(crate) fn close(&self) {
         self.with(|state| {
             if state.stage == Stage::Open {
@@ -104,6 +106,7 @@ impl Session {
         self.inner.gate.as_deref()
     }
 
+    #[cfg(any(feature = "actix", feature = "tower"))]
     pub(crate) fn first_id(&self) -> SessionId {
         self.inner.first_id
     }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row as _};
 use time::OffsetDateTime;
-use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -22,6 +21,7 @@ use self::dialect::{Dialect, Statements};
 pub use self::options::{SqlPool, SqlStoreOptions};
 use crate::core::clock::{Clock, Millis};
 use crate::core::error::StoreError;
+use crate::store::background;
 use crate::store::reach::Unreached;
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
@@ -62,6 +62,8 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 /// - **MySQL 8** needs TLS for `caching_sha2_password`. The tests run against MariaDB.
 /// - **PgBouncer** needs `ignore_startup_parameters = extra_float_digits`, a parameter that `sqlx` sends; in transaction
 ///   mode also version 1.21 or later with `max_prepared_statements` above 0.
+/// - **Runtimes.** Each connection lives in the tokio runtime that opened it. When one ends, or a handler blocks its only
+///   thread, the next statement on each of its connections fails, and others are opened.
 /// - **SQLite** is for the processes of one machine; it is opened in WAL mode with `synchronous = FULL`.
 ///
 /// ```no_run
@@ -244,22 +246,20 @@ impl SqlStore {
         Ok(())
     }
 
-    /// Before each statement: what had to wait for the database, or for a runtime.
+    /// Before each statement: what had to wait for the database.
     async fn ready(&self) -> Result<(), StoreError> {
         self.start_sweeping();
         self.inner.table.get_or_try_init(|| self.create_table()).await.map(drop)
     }
 
-    /// Once, as soon as there is a runtime.
+    /// Once, as soon as the store is used.
     fn start_sweeping(&self) {
         let interval = self.inner.sweep_every;
-        if interval == Duration::MAX || self.inner.sweeps.load(Ordering::Relaxed) {
-            return;
-        }
-        if let Ok(runtime) = Handle::try_current()
+        if interval != Duration::MAX
+            && !self.inner.sweeps.load(Ordering::Relaxed)
             && !self.inner.sweeps.swap(true, Ordering::Relaxed)
         {
-            runtime.spawn(sweep_regularly(Arc::downgrade(&self.inner), interval));
+            background::spawn(sweep_regularly(Arc::downgrade(&self.inner), interval));
         }
     }
 

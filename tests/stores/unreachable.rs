@@ -393,7 +393,7 @@ fn a_runtime_that_is_blocked_holds_up_no_other_that_uses_the_same_store() {
         let place = engine.place();
         let store = lazy(engine, &place.name, &address(engine)).unwrap();
         let (one, other) = (one_threaded(), one_threaded());
-        one.block_on(create(&*store, 1)).unwrap();
+        assert_eq!(one.block_on(create(&*store, 1)).unwrap(), Written::Done);
         // From here on nobody drives the first one.
         let within = Duration::from_secs(1);
         for n in 2..=20 {
