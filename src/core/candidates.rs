@@ -160,7 +160,7 @@ fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal
         Verdict::Due(due) => Some(due),
         Verdict::Over { end, at } => {
             // A node with longer limits may take it, so that one may remove it.
-            let removable = now.minus(at) > SKEW && !lifetime::was_given_more(&header.times, terms);
+            let removable = now.minus(at) > SKEW && !lifetime::may_live_elsewhere(&header.times, terms, now);
             let refusal = refuse(removable)(Rejection::Expired(end));
             return Err(Refusal { id: Some(header.id), ..refusal });
         }

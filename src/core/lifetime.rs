@@ -288,9 +288,10 @@ fn has_more_by_now(times: &Times, terms: &Terms) -> bool {
     times.given != 0 && given(times, terms) > times.given
 }
 
-/// Whether another node, or an earlier release of the application, gave this cookie longer than these terms do.
-pub(crate) fn was_given_more(times: &Times, terms: &Terms) -> bool {
+/// Whether a node with longer limits may have given this cookie, and may go on with it.
+pub(crate) fn may_live_elsewhere(times: &Times, terms: &Terms, now: Millis) -> bool {
     given(times, terms) < times.given
+        && told_at_most(times).is_some_and(|span| now < times.sealed_at.plus(span))
 }
 
 /// How long a cookie with these times, and its row, last from when it was sealed: seconds as a number with three bits behind
@@ -355,16 +356,28 @@ pub(crate) fn with_own_duration(times: &Times, terms: &Terms, span: Millis, now:
     let wished = now.plus(span);
     match (absolute_end(&plain, terms), absolute_end(times, terms)) {
         (Some(limit), Some(former)) if limit < wished.min(former) => {
-            let duration = wished.min(former).minus(times.created_at);
-            Times { anchor: times.created_at, duration, ..plain }
+            let anchor = times.created_at.minus(Millis(1));
+            Times { anchor, duration: wished.min(former).minus(anchor), ..plain }
         }
         _ => plain,
     }
 }
 
+/// Whether the duration is what [`with_own_duration`] left of a longer one: nothing else is counted from the moment before the
+/// birth, but by a clock that is behind by just that. No use moves its end.
+fn is_remainder(times: &Times) -> bool {
+    times.own && times.anchor.plus(Millis(1)) == times.created_at
+}
+
+/// The duration of its own that a session takes along to another id; what is left of a remainder.
+pub(crate) fn own_duration(times: &Times, now: Millis) -> Option<Millis> {
+    let left = || times.anchor.plus(times.duration).minus(now).max(Millis(1));
+    times.own.then(|| if is_remainder(times) { left() } else { times.duration })
+}
+
 /// The times after `touch`, or after any use of a rolling session.
 pub(crate) fn touch(times: &Times, now: Millis) -> Times {
-    Times { anchor: times.anchor.max(now), ..*times }
+    if is_remainder(times) { *times } else { Times { anchor: times.anchor.max(now), ..*times } }
 }
 
 /// The times as they are sealed at `now`. A raised configured duration takes effect here.
@@ -409,7 +422,7 @@ pub(crate) fn duration(times: &Times, terms: &Terms) -> Millis {
 
 /// a: how much a use prolongs.
 pub(crate) fn active(times: &Times, terms: &Terms) -> Millis {
-    terms.active.min(duration(times, terms))
+    if is_remainder(times) { Millis::ZERO } else { terms.active.min(duration(times, terms)) }
 }
 
 /// When the duration is over, whatever other limits say.

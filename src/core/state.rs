@@ -403,7 +403,7 @@ impl State {
     }
 
     pub(crate) fn renew(&mut self, terms: &Terms) {
-        let own = self.header.times.own.then_some(self.header.times.duration);
+        let own = lifetime::own_duration(&self.header.times, self.now);
         self.header.id = SessionId::random();
         self.header.counter = 0;
         // Decided anew when it is committed.

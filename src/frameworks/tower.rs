@@ -353,10 +353,13 @@ where
                 };
                 let response = ready!(inner.poll(context))?;
                 let Some(slot) = this.slot.take() else { return Poll::Ready(Ok(response)) };
-                let Some(loaded) = slot.loaded.get() else {
-                    slot.answered.store(true, Ordering::Release);
-                    return Poll::Ready(Ok(response));
-                };
+                let mut loaded = slot.loaded.get();
+                if loaded.is_none() {
+                    // Another thread may be about to load it.
+                    slot.answered.swap(true, Ordering::SeqCst);
+                    loaded = slot.loaded.get();
+                }
+                let Some(loaded) = loaded else { return Poll::Ready(Ok(response)) };
                 let counted = slot.sessions.counts_response_head();
                 let flash = slot.flash.get().map_or(0, |flash| flash.head_bytes(loaded.secure));
                 let response_head_bytes = if counted { head_of(&response) + flash } else { 0 };

@@ -15,11 +15,14 @@ mod settle;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::MutexGuard;
+
+use self::completion::run_to_completion;
 pub use self::issue::Outcome;
 use self::plan::{Plan, RowStep};
 use crate::core::clock::Millis;
 use crate::core::cookie::SetCookies;
-use crate::core::error::{CommitError, End, Rejection};
+use crate::core::error::{CommitError, End, Rejection, StoreError};
 use crate::core::event::Event;
 use crate::core::lifetime;
 use crate::core::record::{Device, Times};
@@ -60,10 +63,34 @@ impl Sessions {
         context: CommitContext,
     ) -> Result<SetCookies, CommitError> {
         self.check_owner(session)?;
-        let _access = session.lock_store_access(self.core.patience()).await?;
-        let outcome =
-            self.core.carry_out(session, &context, |state| Plan::of(&self.core, state, &context)).await;
-        Ok(self.core.with_device(session, outcome?))
+        // Also where it has to wait for a `save`: whoever logs out and closes the tab is logged out.
+        if self.core.rows.is_some()
+            && session.with(|state| state.is_renewed() || state.stage == Stage::Destroyed)
+        {
+            let (sessions, session) = (self.clone(), session.clone());
+            return run_to_completion(async move { sessions.conclude_in_turn(&session, context).await })
+                .await;
+        }
+        self.conclude_in_turn(session, context).await
+    }
+
+    async fn conclude_in_turn(
+        &self,
+        session: &Session,
+        context: CommitContext,
+    ) -> Result<SetCookies, CommitError> {
+        let core = &self.core;
+        let _access = match core.lock_store_access(session).await {
+            Err(CommitError::Conflict) if session.with(|state| state.stage == Stage::Destroyed) => {
+                let set_cookies = core.remove(context.secure).into_texts();
+                let source =
+                    StoreError::Timeout("another use of the store by this session took too long".into());
+                return Err(CommitError::NotEnded { set_cookies, source });
+            }
+            access => access?,
+        };
+        let outcome = core.carry_out(session, &context, |state| Plan::of(core, state, &context)).await;
+        Ok(core.with_device(session, outcome?))
     }
 
     /// Like [`conclude`](Self::conclude), if there is nothing to wait for.
@@ -182,9 +209,14 @@ impl Core {
         })
     }
 
-    /// How long one use of the store by a session waits for another.
-    fn patience(&self) -> Duration {
-        self.rows.as_ref().map_or(Duration::MAX, |rows| rows.timeout.saturating_mul(PATIENCE))
+    /// Waits until nothing else that the session does uses the store; or tells that it takes too long.
+    async fn lock_store_access<'s>(
+        &self,
+        session: &'s Session,
+    ) -> Result<Option<MutexGuard<'s, ()>>, CommitError> {
+        let patience = self.rows.as_ref().map_or(Duration::MAX, |rows| rows.timeout.saturating_mul(PATIENCE));
+        let access = session.lock_store_access(patience).await;
+        access.inspect_err(|error| self.tell_failure(session.with(State::identify), error))
     }
 
     /// Drops what a key that is revoked by now had sealed, where a login makes it another session.
@@ -194,11 +226,13 @@ impl Core {
         }
     }
 
-    /// By which limit a cookie with these times would be over as it goes out. An answer that comes so late would make the
-    /// browser drop a newer one. Where the session's former id is ended, there is none.
+    /// By which limit a cookie with these times would be over as it goes out, as is the one that came. An answer that comes so
+    /// late would make the browser drop a newer one.
     fn would_be_over(&self, state: &State, times: &Times, now: Millis) -> Option<End> {
-        let (at, end) = lifetime::first_end(times, &self.limits.terms, now);
-        (now >= at && !state.is_renewed()).then_some(end)
+        let end = |times: &Times| lifetime::first_end(times, &self.limits.terms, now);
+        let ((at, limit), loaded) = (end(times), state.loaded.as_ref()?);
+        let came = (now >= at).then(|| end(&loaded.header.times).0)?;
+        (now >= came && loaded.header.id == state.header.id).then_some(limit)
     }
 
     /// Gives the session the times that are about to be sealed, and their counter.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row as _};
 use time::OffsetDateTime;
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -252,11 +253,12 @@ impl SqlStore {
         self.inner.table.get_or_try_init(|| self.create_table()).await.map(drop)
     }
 
-    /// Once, as soon as the store is used.
+    /// Once, as soon as there is a runtime: what is made before may be forked.
     fn start_sweeping(&self) {
         let interval = self.inner.sweep_every;
         if interval != Duration::MAX
             && !self.inner.sweeps.load(Ordering::Relaxed)
+            && Handle::try_current().is_ok()
             && !self.inner.sweeps.swap(true, Ordering::Relaxed)
         {
             background::spawn(sweep_regularly(Arc::downgrade(&self.inner), interval));

@@ -328,6 +328,22 @@ async fn an_answer_that_comes_after_its_sessions_end_leaves_a_newer_cookie_alone
     }
 }
 
+/// What the store does not say may leave the session the times that it came with, which are over by then.
+#[actix_web::test]
+async fn an_answer_after_its_sessions_end_issues_nothing_either_where_the_store_does_not_answer() {
+    for lifetime in [Lifetime::new(DAY).fixed().idle(15 * MINUTE), Lifetime::new(15 * MINUTE)] {
+        let (bed, spy) = crate::spy::guarded(|builder| builder.lifetime(lifetime));
+        let jar = bed.logged_in().await;
+        bed.clock.advance(14 * MINUTE);
+        let slow = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+        slow.insert("n", 2).unwrap();
+        bed.clock.advance(2 * MINUTE);
+        spy.go_down(true);
+        let lines = bed.sessions.commit(&slow, CommitContext::default()).await.unwrap();
+        assert_eq!(lines, [""; 0], "{lifetime:?}");
+    }
+}
+
 /// However long a use may prolong, the idle limit is all that it lets the next one wait.
 #[actix_web::test]
 async fn a_late_answer_leaves_out_the_prolongation_also_where_the_idle_limit_is_shorter_than_active() {
@@ -517,6 +533,49 @@ async fn a_short_own_duration_on_a_session_that_is_older_than_its_limit_does_not
         let left = if is_at_the_limit { MINUTE } else { own * DAY };
         assert_eq!(bed.see(&jar, Session::remaining).await, left, "{configured} {age} {own}");
     }
+}
+
+/// At a login without "remember me" in a session that had it: an hour is an hour, also under the new id.
+#[actix_web::test]
+async fn a_short_own_duration_is_no_longer_one_after_a_renewal_or_a_login() {
+    for renews in [false, true] {
+        for at_once in [false, true] {
+            let bed = Bed::with(|builder| builder.lifetime(Lifetime::new(90 * DAY)));
+            let mut jar = bed.logged_in().await;
+            bed.clock.advance(40 * DAY);
+            let renew = move |session: &Session| match renews {
+                true => session.renew(),
+                false => session.authenticate("ada").unwrap(),
+            };
+            bed.visit(&mut jar, move |session| {
+                session.set_duration(HOUR).unwrap();
+                assert_eq!(session.remaining(), HOUR);
+                if at_once {
+                    renew(session);
+                }
+            })
+            .await;
+            if !at_once {
+                assert_eq!(bed.visit(&mut jar, |_| ()).await.set_cookie(), None, "no use moves its end");
+                bed.clock.advance(HOUR / 2);
+                bed.visit(&mut jar, renew).await;
+            }
+            let left = if at_once { HOUR } else { HOUR / 2 };
+            assert_eq!(bed.see(&jar, Session::remaining).await, left, "{renews} {at_once}");
+        }
+    }
+}
+
+/// It takes effect where it was asked for, however late.
+#[actix_web::test]
+async fn a_duration_that_is_over_when_the_answer_is_there_ends_the_session() {
+    let bed = Bed::new();
+    let jar = bed.logged_in().await;
+    let slow = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    slow.set_duration(Duration::from_secs(2)).unwrap();
+    bed.clock.advance(Duration::from_secs(3));
+    let lines = bed.sessions.commit(&slow, CommitContext::default()).await.unwrap();
+    assert!(lines[0].contains("; Max-Age=0"), "{lines:?}");
 }
 
 #[actix_web::test]

@@ -270,6 +270,45 @@ async fn what_a_save_increments_that_is_given_up_counts_once() {
     }
 }
 
+/// Whoever logs out and closes the tab is logged out, also behind a `save` that goes on.
+#[actix_web::test]
+async fn a_logout_that_has_to_wait_for_a_save_is_carried_out_though_nobody_waits_for_it() {
+    let (bed, spy) = guarded(|builder| builder);
+    let jar = spilled(&bed).await;
+    let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    session.insert("n", 2).unwrap();
+    spy.next([Fate::AppliedThenTakes(5)]);
+    {
+        let save = std::pin::pin!(session.save());
+        assert!(!once(save).await, "it is given up");
+    }
+    session.destroy();
+    {
+        let commit = std::pin::pin!(bed.sessions.commit(&session, CommitContext::default()));
+        assert!(!once(commit).await, "and so is the logout");
+    }
+    for _ in 0..30 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(origin(&bed, &jar).await, REVOKED);
+}
+
+/// The browser forgets the session, and the user may try again, where the logout cannot even begin.
+#[actix_web::test]
+async fn a_logout_whose_turn_does_not_come_takes_the_cookie_out_of_the_browser() {
+    let (bed, spy) = guarded(|builder| builder.store_timeout(Duration::from_millis(20)));
+    let jar = spilled(&bed).await;
+    let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    spy.next([Fate::Hangs]);
+    let mut reload = std::pin::pin!(session.reload());
+    assert!(!once(reload.as_mut()).await);
+    session.destroy();
+    match bed.sessions.commit(&session, CommitContext::default()).await {
+        Err(CommitError::NotEnded { set_cookies, .. }) => assert!(set_cookies[0].contains("Max-Age=0")),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
 /// One arm of a `select!` waits while the other asks again.
 #[actix_web::test]
 async fn a_reload_that_nobody_polls_holds_up_no_save_and_no_response_for_ever() {

@@ -81,7 +81,7 @@ impl SlotInner {
     fn keep(&self, session: Session, secure: bool) -> Session {
         let kept = &self.loaded.get_or_init(|| Loaded { session, secure }).session;
         current::note(kept);
-        if self.answered.load(Ordering::Acquire) {
+        if self.answered.load(Ordering::SeqCst) {
             kept.close();
         }
         kept.clone()

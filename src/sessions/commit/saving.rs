@@ -72,7 +72,7 @@ impl Backend for Core {
 
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
-        let _access = session.lock_store_access(self.patience()).await?;
+        let _access = self.lock_store_access(session).await?;
         let reads = |state: &State| state.stage != Stage::Destroyed && is_in_row(state);
         let (known, in_row) = session.with(|state| {
             let lives = state.stage != Stage::Destroyed && (reads(state) || state.row.is_none());
@@ -156,7 +156,7 @@ impl Drop for Taken<'_> {
 impl Core {
     async fn save_now(&self, session: &Session) -> Result<(), CommitError> {
         let Some(rows) = &self.rows else { return Ok(()) };
-        let _access = session.lock_store_access(self.patience()).await?;
+        let _access = self.lock_store_access(session).await?;
         let writes = |state: &State| {
             let open = matches!(state.stage, Stage::Open | Stage::Detached);
             open && state.differs_from_row() && is_in_row(state)

@@ -70,16 +70,6 @@ impl Core {
         let id = work.loaded.as_ref().map_or(work.header.id, |loaded| loaded.header.id);
         let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
         let mut plan = plan.in_time(self, &work, context, now);
-        if plan.issues()
-            && let Some(end) = self.would_be_over(&work, &work.sealed_times(&self.limits, now), now)
-        {
-            let is_lost = plan.cookie == CookieStep::Issue && plan.row != RowStep::Write;
-            if is_lost {
-                lost(Rejection::Expired(end));
-                return Ok(SetCookies::lost());
-            }
-            plan = plan.without_cookie(&work);
-        }
         if matches!(plan.row, RowStep::Leave | RowStep::Extend | RowStep::Bind)
             && self.is_known_to_be_over(&work)
         {
@@ -117,7 +107,14 @@ impl Core {
         let binds_alone = work.changes_device_alone();
         if plan.issues() {
             let times = work.sealed_times(&self.limits, now);
-            self.stamp(&mut work, times);
+            match self.would_be_over(&work, &times, now) {
+                Some(end) if plan.cookie == CookieStep::Issue && plan.row != RowStep::Write => {
+                    lost(Rejection::Expired(end));
+                    return Ok(SetCookies::lost());
+                }
+                Some(_) => plan = plan.without_cookie(&work),
+                None => self.stamp(&mut work, times),
+            }
         }
         let listing = self.enroll(&work, plan, asks.is_some(), now).await?;
         let before = work.loaded.as_ref().map(|loaded| loaded.header.clone());

@@ -70,12 +70,13 @@ impl<T> RowLocks<T> {
         key: RowKey,
         deadline: Deadline,
     ) -> Option<RowLock<'_, T>> {
+        // Dropped last, when our own reference to the lock is gone.
+        let mut held = RowLock { locks: self, key, waited: false, guard: None };
         let (lock, first) = {
             let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let queue = locks.entry(key).or_default();
             (Arc::clone(&queue.lock), Arc::clone(&queue.first))
         };
-        let mut held = RowLock { locks: self, key, waited: false, guard: None };
         let _first = (turn == Turn::First).then(|| First::among(&first));
         loop {
             held.guard = match Arc::clone(&lock).try_lock_owned() {
@@ -229,6 +230,22 @@ mod tests {
         drop(held);
         assert!(locks.lock(key, Deadline(Instant::now() + work)).await.is_some());
         assert!(locks.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_when_it_has_just_got_its_turn_leaves_no_trace() {
+        let (locks, key) = (RowLocks::<u8>::default(), RowKey::hash("row", b"id"));
+        for turn in [Turn::InOrder, Turn::First] {
+            let deadline = Deadline(Instant::now() + Duration::from_secs(5));
+            let held = locks.lock(key, deadline).await.unwrap();
+            {
+                let next = locks.lock_at(turn, key, deadline);
+                tokio::pin!(next);
+                assert!(futures_now(&mut next).await.is_none());
+                drop(held);
+            }
+            assert!(locks.0.lock().unwrap().is_empty());
+        }
     }
 
     /// What it comes to when it is asked once.
