@@ -490,7 +490,30 @@ impl Model {
     }
 
     fn a(&self) -> i64 {
-        self.active.min(self.d())
+        if self.is_remainder() { 0 } else { self.active.min(self.d()) }
+    }
+
+    /// What a shorter duration left of a longer one.
+    fn is_remainder(&self) -> bool {
+        self.own && self.anchor == self.created - 1
+    }
+
+    fn absolute_end(&self, d: i64) -> i64 {
+        self.created + if self.yields { self.absolute.max(d) } else { self.absolute }
+    }
+
+    fn set_duration(&mut self, own: i64, now: i64) {
+        let most = (now + own).min(self.absolute_end(self.d()));
+        (self.anchor, self.sealed_duration) = if self.absolute_end(own) < most {
+            (self.created - 1, most - self.created + 1)
+        } else {
+            (now, own)
+        };
+        self.own = true;
+        self.seal(now);
+        // The millisecond that marks a remainder counts where it had the longest duration that there is.
+        assert!(self.end(now).0 > now || most == now + 1, "it kills no session");
+        assert!(self.end(now).0 <= now + own);
     }
 
     fn duration_end(&self, now: i64) -> i64 {
@@ -498,10 +521,9 @@ impl Model {
     }
 
     fn end(&self, now: i64) -> (i64, End) {
-        let absolute = if self.yields { self.absolute.max(self.d()) } else { self.absolute };
         let ends = [
             (self.duration_end(now), End::Duration),
-            (self.created + absolute, End::Absolute),
+            (self.absolute_end(self.d()), End::Absolute),
             (self.sealed + self.idle, End::Idle),
         ];
         let first = ends[0].0.min(ends[1].0).min(ends[2].0);
@@ -611,16 +633,14 @@ fn timeline_agrees(random: &mut Random, seed: u64) -> (u32, u32, u32) {
             0 => {}
             1 => {
                 times = reseal(&touch(&times, Millis(now)), &terms, Millis(now));
-                model.anchor = model.anchor.max(now);
+                model.anchor = if model.is_remainder() { model.anchor } else { model.anchor.max(now) };
                 model.seal(now);
             }
             2 => {
                 let own = 1 + random.below(model.max_duration);
-                times = Times { anchor: Millis(now), duration: Millis(own), own: true, ..times };
+                times = with_own_duration(&times, &terms, Millis(own), Millis(now));
                 times = reseal(&times, &terms, Millis(now));
-                (model.anchor, model.sealed_duration, model.own) = (now, own, true);
-                model.seal(now);
-                assert_eq!(model.duration_end(now), now + own);
+                model.set_duration(own, now);
             }
             3 => {
                 times = birth(&terms, Millis(now));
