@@ -33,7 +33,7 @@ impl Session {
     /// Other limits still apply. Only the default absolute limit gives way to a duration of more than 30 days, but it is
     /// counted from the birth of the session's id ([`Lifetime::absolute`](crate::Lifetime::absolute)). So call this at
     /// login, next to [`authenticate`](Self::authenticate). A duration that is shorter than the session is old ends it that
-    /// long from now, or at the limit that the longer one gave it, and no use moves that end.
+    /// long from now, or at the limit that the longer one gave it; no use moves that end, and another id gets what is left.
     ///
     /// # Errors
     /// [`InsertError::Duration`] below 1 ms or above the builder's `max_duration`; [`InsertError::Destroyed`],
