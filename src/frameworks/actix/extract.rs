@@ -88,14 +88,14 @@ impl SlotInner {
         let secure = self.sessions.secure() == Secure::Auto && request.connection_info().scheme() == "https";
         match opening {
             Opening::Ready(session) => Loading::ready(Ok(self.keep(session, secure))),
-            Opening::Referenced(reference) => Loading::Stored(Box::pin(async move {
+            Opening::Referenced(reference) => Loading::waiting(async move {
                 let _turn = self.loading.lock().await;
                 if let Some(loaded) = self.loaded.get() {
                     return Ok(loaded.session.clone());
                 }
                 let session = self.sessions.fetch(*reference).await?;
                 Ok(self.keep(session, secure))
-            })),
+            }),
         }
     }
 }
@@ -103,25 +103,29 @@ impl SlotInner {
 pub(super) type LocalBox<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// The future of the extractors: most sessions are ready at once.
-pub enum Loading<T> {
-    #[doc(hidden)]
+pub struct Loading<T>(pub(super) Kind<T>);
+
+pub(super) enum Kind<T> {
     Ready(Ready<Result<T, Error>>),
-    #[doc(hidden)]
     Stored(LocalBox<Result<T, Error>>),
 }
 
 impl<T> Loading<T> {
     fn ready(outcome: Result<T, Error>) -> Self {
-        Self::Ready(ready(outcome))
+        Self(Kind::Ready(ready(outcome)))
+    }
+
+    fn waiting(future: impl Future<Output = Result<T, Error>> + 'static) -> Self {
+        Self(Kind::Stored(Box::pin(future)))
     }
 
     fn and_then<U: 'static>(self, f: impl FnOnce(T) -> Result<U, Error> + 'static) -> Loading<U>
     where
         T: 'static,
     {
-        match self {
-            Self::Ready(outcome) => Loading::ready(outcome.into_inner().and_then(f)),
-            Self::Stored(future) => Loading::Stored(Box::pin(async move { future.await.and_then(f) })),
+        match self.0 {
+            Kind::Ready(outcome) => Loading::ready(outcome.into_inner().and_then(f)),
+            Kind::Stored(future) => Loading::waiting(async move { future.await.and_then(f) }),
         }
     }
 }
@@ -130,9 +134,9 @@ impl<T: Unpin> Future for Loading<T> {
     type Output = Result<T, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Ready(future) => Pin::new(future).poll(context),
-            Self::Stored(future) => future.as_mut().poll(context),
+        match &mut self.get_mut().0 {
+            Kind::Ready(future) => Pin::new(future).poll(context),
+            Kind::Stored(future) => future.as_mut().poll(context),
         }
     }
 }

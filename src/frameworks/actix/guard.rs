@@ -14,7 +14,7 @@ use actix_web::{Error, HttpResponse};
 use pin_project_lite::pin_project;
 
 use super::RequestHead;
-use super::extract::{Loading, load};
+use super::extract::{Kind, Loading, load};
 use crate::core::session::Session;
 use crate::frameworks::login_guard::{Gate, LoginGuard};
 
@@ -63,8 +63,8 @@ where
             Stage::Passed { future: self.inner.call(request) }
         } else {
             match load::<S>(request.request()) {
-                Loading::Ready(outcome) => judge(gate, outcome.into_inner(), &*self.inner, request),
-                loading @ Loading::Stored(_) => {
+                Loading(Kind::Ready(outcome)) => judge(gate, outcome.into_inner(), &*self.inner, request),
+                loading @ Loading(Kind::Stored(_)) => {
                     let held = Held { gate: Arc::clone(gate), inner: Rc::clone(&self.inner), request };
                     Stage::Waiting { loading, held: Some(Box::new(held)) }
                 }
