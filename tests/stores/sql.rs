@@ -254,6 +254,60 @@ async fn a_postgresql_that_falls_silent_on_all_connections_is_left_on_all() {
     assert!(row.expect("it is answered by another").unwrap().is_some());
 }
 
+/// The answer to what was given up comes when something else is asked on the same connection.
+async fn an_answer_is_never_taken_for_anothers(store: SqlStore, gate: &Gate, lull: Duration) {
+    let absent = RowKey::from_bytes([2; ROW_KEY_LEN]);
+    write(&store, later()).await.unwrap();
+    for round in 0..3 {
+        assert!(store.load(&key()).await.unwrap().is_some());
+        tokio::time::sleep(lull).await;
+        gate.hold_up(true);
+        let given_up = tokio::time::timeout(Duration::from_millis(200), store.load(&key())).await;
+        assert!(given_up.is_err(), "it is held up");
+        gate.hold_up(false);
+        for n in 0..4 {
+            let row = store.load(&key()).await.unwrap();
+            assert_eq!(row.expect("it is there").data, b"data", "{round} {n}");
+            assert!(store.load(&absent).await.unwrap().is_none());
+            let row = NewRow { data: b"other", revision: Revision::random(), expires_at: later() };
+            let written = store.write(&key(), row, Expected::At(Revision::random())).await.unwrap();
+            assert_eq!(written, Written::Conflict, "{round} {n}");
+        }
+    }
+}
+
+/// In MariaDB what is given up is a statement, or the question whether the server is there, which an idle connection is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_mariadb_answers_late_is_nobody_elses_answer() {
+    for (lull, is_shared) in
+        [(Duration::ZERO, false), (Duration::from_millis(2_100), false), (Duration::ZERO, true)]
+    {
+        let (url, place) = (server("TEST_MYSQL"), Engine::MariaDb.place());
+        let mut gate = Gate::before(&url);
+        gate.open();
+        let options = SqlStoreOptions::new().table(&place.name).create_table(true);
+        let store = if is_shared {
+            let pool = sqlx::mysql::MySqlPoolOptions::new().max_connections(1).connect(&gate.url(&url)).await;
+            options.with_pool(pool.unwrap()).unwrap()
+        } else {
+            options.max_connections(1).connect(&gate.url(&url)).await.unwrap()
+        };
+        an_answer_is_never_taken_for_anothers(store, &gate, lull).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_postgresql_answers_late_is_nobody_elses_answer() {
+    for lull in [Duration::ZERO, Duration::from_millis(2_100)] {
+        let (url, place) = (server("TEST_POSTGRES"), Engine::Postgres.place());
+        let mut gate = Gate::before(&url);
+        gate.open();
+        let options = SqlStoreOptions::new().table(&place.name).create_table(true).max_connections(1);
+        let store = options.connect(&gate.url(&url)).await.unwrap();
+        an_answer_is_never_taken_for_anothers(store, &gate, lull).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_create_nothing_in_postgresql_needs_nothing_but_the_table() {
     let it = Limited::new("limited").await;

@@ -28,6 +28,8 @@ pub(super) struct IdleConnections<D: Database> {
     idle: Mutex<Vec<IdleConnection<D>>>,
     /// Places for those that are left: as many as there may be in use.
     left: Arc<Semaphore>,
+    /// Whether the driver reads what was not waited for before it asks anything else, wherever a future was dropped.
+    catches_up: bool,
 }
 
 pub(super) struct IdleConnection<D: Database> {
@@ -38,8 +40,9 @@ pub(super) struct IdleConnection<D: Database> {
 }
 
 impl<D: Database> IdleConnections<D> {
-    pub(super) fn new(connections: u32) -> Self {
-        Self { idle: Mutex::new(Vec::new()), left: Arc::new(Semaphore::new(connections as usize)) }
+    pub(super) fn new(connections: u32, catches_up: bool) -> Self {
+        let left = Arc::new(Semaphore::new(connections as usize));
+        Self { idle: Mutex::new(Vec::new()), left, catches_up }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<IdleConnection<D>>> {
@@ -78,7 +81,7 @@ impl<D: Database> Drop for IdleConnections<D> {
 }
 
 /// A connection in use. Dropped without an answer, as by an abandoned request, it is pinged, and left if the server does
-/// not answer in time.
+/// not answer in time. If it does, it is kept, unless the driver may have lost track of the answers.
 pub(super) struct HeldConnection<D: Database> {
     /// `Some` until it is dropped.
     connection: Option<PoolConnection<D>>,
@@ -169,6 +172,8 @@ async fn settle<D: Database>(
         false => timeout(SILENT, connection.ping()).await.ok(),
     };
     match answer {
+        // Even if the server is there: the next statement might read an answer to this one.
+        Some(_) if !idle.catches_up => drop(connection.detach()),
         Some(Ok(())) if permit.is_some() => idle.push(connection, made),
         Some(Ok(())) => {}
         Some(Err(_)) => drop(connection.detach()),

@@ -53,27 +53,38 @@ struct Asked {
     declined: Option<Unreached>,
 }
 
-/// Where the server is, for error messages: host and port, or a socket; `None`, if there is none.
-pub(super) trait Located: Database {
+pub(super) trait Driver: Database {
+    /// Whether a connection can be used again after a future on it was dropped. It counts the answers that it waits for
+    /// and takes whole messages only, or it has a thread that goes on. MySQL's forgets a ping that was sent, and the
+    /// length of a row that has not arrived.
+    const CATCHES_UP: bool;
+
+    /// Where the server is, for error messages: host and port, or a socket; `None`, if there is none.
     fn location(options: &Options<Self>) -> Option<String>;
 }
 
 #[cfg(feature = "postgres")]
-impl Located for sqlx::Postgres {
+impl Driver for sqlx::Postgres {
+    const CATCHES_UP: bool = true;
+
     fn location(options: &Options<Self>) -> Option<String> {
         Some(located(options.get_socket(), options.get_host(), options.get_port()))
     }
 }
 
 #[cfg(feature = "mysql")]
-impl Located for sqlx::MySql {
+impl Driver for sqlx::MySql {
+    const CATCHES_UP: bool = false;
+
     fn location(options: &Options<Self>) -> Option<String> {
         Some(located(options.get_socket(), options.get_host(), options.get_port()))
     }
 }
 
 #[cfg(feature = "sqlite")]
-impl Located for sqlx::Sqlite {
+impl Driver for sqlx::Sqlite {
+    const CATCHES_UP: bool = true;
+
     fn location(_: &Options<Self>) -> Option<String> {
         None
     }
@@ -87,7 +98,7 @@ fn located(socket: Option<&std::path::PathBuf>, host: &str, port: u16) -> String
     }
 }
 
-impl<D: Located> Connections<D> {
+impl<D: Driver> Connections<D> {
     pub(super) fn own(options: Options<D>, connections: u32, patience: Duration) -> Self {
         let permits = Arc::new(Semaphore::new(connections as usize));
         Self::over(
@@ -107,7 +118,7 @@ impl<D: Located> Connections<D> {
         Self {
             source,
             patience,
-            idle: Arc::new(IdleConnections::new(connections)),
+            idle: Arc::new(IdleConnections::new(connections, D::CATCHES_UP)),
             server: SharedConnect::new(),
             asked: Arc::default(),
         }
