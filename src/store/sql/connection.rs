@@ -28,6 +28,8 @@ pub(super) struct IdleConnections<D: Database> {
     idle: Mutex<Vec<IdleConnection<D>>>,
     /// Places for those that are left: as many as there may be in use.
     left: Arc<Semaphore>,
+    /// Whether any are; otherwise the application's pool gets them back at once.
+    keeps: bool,
     /// Whether the driver reads what was not waited for before it asks anything else, wherever a future was dropped.
     catches_up: bool,
 }
@@ -40,9 +42,9 @@ pub(super) struct IdleConnection<D: Database> {
 }
 
 impl<D: Database> IdleConnections<D> {
-    pub(super) fn new(connections: u32, catches_up: bool) -> Self {
+    pub(super) fn new(connections: u32, keeps: bool, catches_up: bool) -> Self {
         let left = Arc::new(Semaphore::new(connections as usize));
-        Self { idle: Mutex::new(Vec::new()), left, catches_up }
+        Self { idle: Mutex::new(Vec::new()), left, keeps, catches_up }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<IdleConnection<D>>> {
@@ -58,7 +60,9 @@ impl<D: Database> IdleConnections<D> {
     }
 
     fn push(&self, connection: PoolConnection<D>, made: Instant) {
-        self.idle().push(IdleConnection { connection, made, heard: Some(Instant::now()) });
+        if self.keeps {
+            self.idle().push(IdleConnection { connection, made, heard: Some(Instant::now()) });
+        }
     }
 
     /// All lead to the same server, which has not answered on one of them.
@@ -90,7 +94,7 @@ pub(super) struct HeldConnection<D: Database> {
     /// Whether it was idle and is being pinged, so that silence says something about all idle ones.
     is_asked: bool,
     idle: Arc<IdleConnections<D>>,
-    /// `None` for the application's pool.
+    /// As well.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -135,9 +139,7 @@ impl<D: Database> HeldConnection<D> {
             // Dropping it finds out whether it is broken.
             Err(_) => return outcome,
         };
-        if let Some(connection) = self.connection.take()
-            && self.permit.is_some()
-        {
+        if let Some(connection) = self.connection.take() {
             match keeps {
                 true => self.idle.push(connection, self.made),
                 false => drop(connection.detach()),
@@ -174,8 +176,7 @@ async fn settle<D: Database>(
     match answer {
         // Even if the server is there: the next statement might read an answer to this one.
         Some(_) if !idle.catches_up => drop(connection.detach()),
-        Some(Ok(())) if permit.is_some() => idle.push(connection, made),
-        Some(Ok(())) => {}
+        Some(Ok(())) => idle.push(connection, made),
         Some(Err(_)) => drop(connection.detach()),
         // No statement runs there, so the server ends it as soon as it is closed.
         None if is_asked => {
