@@ -11,7 +11,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Database, Error};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::leads_nowhere;
 use crate::store::reach::SILENT;
@@ -202,9 +202,10 @@ async fn leave<D: Database>(
     places: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
 ) {
+    let gone = Instant::now() + GONE;
     let place = {
         let found = pin!(places.acquire_owned());
-        match select(found, pin!(is_over::<D>(&mut connection))).await {
+        match select(found, pin!(is_over::<D>(&mut connection, gone))).await {
             Either::Left((place, _)) => place.ok(),
             Either::Right(_) => None,
         }
@@ -212,15 +213,15 @@ async fn leave<D: Database>(
     let mut connection = connection.detach();
     drop(permit);
     if let Some(place) = place {
-        is_over::<D>(&mut connection).await;
+        is_over::<D>(&mut connection, gone).await;
         drop(connection);
         drop(place);
     }
 }
 
 /// Waits until the server has answered, has ended the connection or must be gone.
-async fn is_over<D: Database>(connection: &mut D::Connection) {
-    let _ = timeout(GONE, connection.ping()).await;
+async fn is_over<D: Database>(connection: &mut D::Connection, gone: Instant) {
+    let _ = timeout_at(gone.into(), connection.ping()).await;
 }
 
 async fn answers<D: Database>(connection: &mut D::Connection) -> bool {

@@ -110,8 +110,9 @@ impl SqlStoreOptions {
     /// if the server is only held up, by a lock or for lack of a synchronous standby, the statement goes on there, whether
     /// its connection is closed or not. So the store keeps count of those that it has left, until the server answers on
     /// them or ends them, or has said nothing for 15 minutes. Once there are this many, it tries no others: those in use
-    /// stay in use, and requests fail with `all 10 connections are busy`. A `statement_timeout` of the database's user
-    /// (PostgreSQL), or `max_statement_time` (MariaDB), ends those that wait for a lock.
+    /// stay in use, and requests wait for [`timeout`](Self::timeout) and fail with `all 10 connections are busy`. A
+    /// `statement_timeout` of the database's user (PostgreSQL), or `max_statement_time` (MariaDB), ends those that wait for a
+    /// lock.
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections;
         self
