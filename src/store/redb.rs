@@ -4,8 +4,10 @@ mod file;
 mod tables;
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
@@ -23,12 +25,16 @@ use crate::store::{Expected, NewRow, ROW_KEY_LEN, Revision, Row, RowKey, Store, 
 
 const OPEN_ELSEWHERE: &str = "another process has the file open, or another `RedbStore` of this one; open it once, \
                               outside of the closure of `HttpServer::new`, and clone `Sessions` into that";
+const CLOSED: &str = "after a full disk the file is not open: it is being read through, or could not be opened again, and the log says why";
 /// The most that one transaction does.
 const BATCH: usize = 256;
 /// Expired rows that a transaction drops beside its work.
 const SWEPT_PER_BATCH: usize = 64;
-/// After a transaction that failed, so long none is tried, because opening the file again may mean to read all of it.
-const REST: Duration = Duration::from_secs(2);
+/// For how long none is tried after a transaction that failed: opening the file again may mean to read all of it, and took
+/// so long.
+fn rest(opening: Duration) -> Duration {
+    opening.saturating_mul(10).max(Duration::from_secs(2))
+}
 
 /// Keeps rows in one file: the store of a single process that has no database server.
 ///
@@ -42,10 +48,12 @@ const REST: Duration = Duration::from_secs(2);
 ///   machine the old process has to close it first.
 /// - **Permissions.** The file is made with mode 0600. Its content is sealed, but who can write it can end sessions.
 /// - **Size.** The space of dropped rows is used again; the file does not shrink.
-/// - **A full disk.** Writes fail with [`StoreError::Full`], those of the next 2 seconds as well, and then they are tried
-///   again. Meanwhile the file is opened again, as after a crash: redb reads it through, for which reads wait.
-/// - **A failed disk.** After another I/O error, redb neither writes nor reads what it has not in memory before the process
-///   is restarted: after a failed `fsync`, nobody knows what is on the disk.
+/// - **A full disk.** Writes fail with [`StoreError::Full`], whatever their size: a logout, too, that waits together with a
+///   large row. So do those of the next 2 seconds, and then they are tried again. Meanwhile the file is opened again, as
+///   after a crash: redb reads it through, and until then reads fail. If that takes long, the pause is ten times as long.
+/// - **A failed disk.** After another I/O error, and after any error of `fsync`, redb neither writes nor reads what it has not
+///   in memory before the process is restarted: after a failed `fsync`, nobody knows what is on the disk. Where that is how
+///   a disk tells that it is full, as NFS does, and quotas of some file systems, a restart is needed.
 ///
 /// ```no_run
 /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -60,13 +68,17 @@ pub struct RedbStore {
 }
 
 struct Shared {
-    /// `None` if it could not be opened again.
+    /// `None` while it is opened again, and if it could not be.
     database: RwLock<Option<Database>>,
+    /// Whether the disk has ever failed to sync. Then the file is not opened again: what was written, but is not on the disk,
+    /// would be taken for stored, and referred to by what comes.
+    has_lost: Arc<AtomicBool>,
     opens: Box<Opens>,
     clock: Box<dyn Clock>,
 }
 
-type Opens = dyn Fn() -> Result<Database, StoreError> + Send + Sync;
+type Rest = fn(Duration) -> Duration;
+type Opens = dyn Fn(&Arc<AtomicBool>) -> Result<Database, StoreError> + Send + Sync;
 
 /// How a [`RedbStore`] works.
 #[must_use]
@@ -107,8 +119,11 @@ impl RedbStoreOptions {
     /// it is no such file. Each names the file.
     pub fn open(self, path: impl AsRef<Path>) -> Result<RedbStore, StoreError> {
         let path = std::path::absolute(path.as_ref()).unwrap_or_else(|_| path.as_ref().into());
-        let (at, cache_bytes) = (path.clone(), self.cache_bytes);
-        self.start(Box::new(move || file::open(&at, cache_bytes)), REST).map_err(|error| {
+        let cache_bytes = self.cache_bytes;
+        let opens = |file: File| -> Box<Opens> {
+            Box::new(move |has_lost| file::database(file::backend(&file)?, cache_bytes, has_lost))
+        };
+        file::open(&path).and_then(|file| self.start(opens(file), rest)).map_err(|error| {
             let at = |source: Source| format!("{}: {source}", path.display()).into();
             match error {
                 StoreError::Unavailable(source) => StoreError::Unavailable(at(source)),
@@ -119,9 +134,10 @@ impl RedbStoreOptions {
         })
     }
 
-    fn start(self, opens: Box<Opens>, rest: Duration) -> Result<RedbStore, StoreError> {
-        let database = RwLock::new(Some(opens()?));
-        let shared = Arc::new(Shared { database, opens, clock: self.clock });
+    fn start(self, opens: Box<Opens>, rest: Rest) -> Result<RedbStore, StoreError> {
+        let has_lost = Arc::default();
+        let database = RwLock::new(Some(opens(&has_lost)?));
+        let shared = Arc::new(Shared { database, has_lost, opens, clock: self.clock });
         let (sender, jobs) = channel();
         let of_writer = Arc::clone(&shared);
         let writer = thread::Builder::new()
@@ -195,10 +211,17 @@ impl Job {
     }
 }
 
+/// A transaction that failed, and for how long none is tried.
+struct Failed {
+    at: Instant,
+    pause: Duration,
+    error: Arc<redb::Error>,
+}
+
 impl Shared {
     /// The writer's life: takes what waits, does it in one transaction, answers.
-    fn work(&self, jobs: &Receiver<Job>, sweep_every: Duration, rest: Duration) {
-        let mut failed: Option<(Instant, Arc<redb::Error>)> = None;
+    fn work(&self, jobs: &Receiver<Job>, sweep_every: Duration, rest: Rest) {
+        let mut failed: Option<Failed> = None;
         loop {
             let mut batch = Vec::new();
             match jobs.recv_timeout(sweep_every) {
@@ -209,10 +232,13 @@ impl Shared {
             }
             batch.extend(jobs.try_iter().filter(|job| !job.is_given_up()).take(BATCH - 1));
             let done = match &failed {
-                Some((at, error)) if at.elapsed() < rest => Err(Arc::clone(error)),
+                Some(failed) if failed.at.elapsed() < failed.pause => Err(Arc::clone(&failed.error)),
                 _ => {
-                    let done = self.attempt(&batch).map_err(Arc::new);
-                    failed = done.as_ref().err().map(|error| (Instant::now(), Arc::clone(error)));
+                    let (done, since) = match self.attempt(&batch, rest) {
+                        Ok(answers) => (Ok(answers), None),
+                        Err(failed) => (Err(Arc::clone(&failed.error)), Some(failed)),
+                    };
+                    failed = since;
                     done
                 }
             };
@@ -228,31 +254,41 @@ impl Shared {
     }
 
     /// A transaction. After a full disk, redb does nothing with a file before it is opened again.
-    fn attempt(&self, batch: &[Job]) -> Result<Vec<u64>, redb::Error> {
+    fn attempt(&self, batch: &[Job], rest: Rest) -> Result<Vec<u64>, Failed> {
         let is_closed = self.database.read().unwrap_or_else(PoisonError::into_inner).is_none();
-        if is_closed {
-            self.open_again();
-        }
-        let done = self.transact(batch);
-        if let Err(redb::Error::Io(error)) = &done
-            && is_full(error)
-        {
-            self.open_again();
-        }
-        done
+        let mut opening = if is_closed { self.open_again() } else { Duration::ZERO };
+        self.transact(batch).map_err(|error| {
+            if let redb::Error::Io(error) = &error
+                && is_full(error)
+                && !self.has_lost.load(Ordering::SeqCst)
+            {
+                opening = self.open_again();
+            }
+            Failed { at: Instant::now(), pause: rest(opening), error: Arc::new(error) }
+        })
     }
 
-    fn open_again(&self) {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+    /// Returns how long it took. Nobody waits for it: reads fail meanwhile.
+    fn open_again(&self) -> Duration {
+        let began = Instant::now();
         // It has the file's lock until it is dropped.
-        *database = None;
-        match (self.opens)() {
-            Ok(opened) => *database = Some(opened),
+        drop(self.replace(None));
+        if self.has_lost.load(Ordering::SeqCst) {
+            tracing::warn!(target: "sealed_session", "the disk has failed to sync, so the store's file is not opened again before the process is restarted");
+            return began.elapsed();
+        }
+        match (self.opens)(&self.has_lost) {
+            Ok(opened) => drop(self.replace(Some(opened))),
             Err(error) => {
                 let source = std::error::Error::source(&error).map(tracing::field::display);
                 tracing::warn!(target: "sealed_session", %error, source, "after a full disk the store's file cannot be opened again yet");
             }
         }
+        began.elapsed()
+    }
+
+    fn replace(&self, database: Option<Database>) -> Option<Database> {
+        std::mem::replace(&mut *self.database.write().unwrap_or_else(PoisonError::into_inner), database)
     }
 
     fn transact(&self, batch: &[Job]) -> Result<Vec<u64>, redb::Error> {
@@ -346,6 +382,7 @@ impl fmt::Debug for RedbStore {
 fn again(error: &redb::Error) -> StoreError {
     match error {
         redb::Error::Io(error) => failure(redb::Error::Io(io::Error::new(error.kind(), error.to_string()))),
+        redb::Error::DatabaseClosed => failure(redb::Error::DatabaseClosed),
         redb::Error::Corrupted(reason) => failure(redb::Error::Corrupted(reason.clone())),
         error => StoreError::Unavailable(error.to_string().into()),
     }
@@ -363,6 +400,7 @@ fn failure(error: impl Into<redb::Error>) -> StoreError {
             StoreError::Corrupt("it is no file of redb".into())
         }
         redb::Error::DatabaseAlreadyOpen => StoreError::Unavailable(OPEN_ELSEWHERE.into()),
+        redb::Error::DatabaseClosed => StoreError::Unavailable(CLOSED.into()),
         error @ redb::Error::Corrupted(_) => StoreError::Corrupt(error.into()),
         error => StoreError::Unavailable(error.into()),
     }

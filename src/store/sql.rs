@@ -64,7 +64,8 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 /// - **PgBouncer** needs `ignore_startup_parameters = extra_float_digits`, a parameter that `sqlx` sends; in transaction
 ///   mode also version 1.21 or later with `max_prepared_statements` above 0.
 /// - **Runtimes.** Each connection lives in the tokio runtime that opened it. When one ends, or a handler blocks its only
-///   thread, the next statement on each of its connections fails, and others are opened.
+///   thread, a statement on one of its connections fails if that was used within the last 2 seconds. Those that were idle for
+///   longer are tested first, for half a second at most, and others are opened instead.
 /// - **SQLite** is for the processes of one machine; it is opened in WAL mode with `synchronous = FULL`.
 ///
 /// ```no_run

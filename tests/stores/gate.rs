@@ -1,6 +1,7 @@
 //! An address at which nobody is until it is opened, and then this server; and errors in full.
 
 use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -18,6 +19,8 @@ pub(crate) struct Gate {
     opened: Option<JoinHandle<()>>,
     pub(crate) connections: Arc<AtomicU32>,
     hushed: watch::Sender<()>,
+    /// Whether the server's answers wait.
+    held_up: watch::Sender<bool>,
     /// Of the connections made while this is so, but for the very first, the server's first message is passed on, as MongoDB has
     /// them, and no other. The first is the one by which its driver watches the server.
     pub(crate) only_greets: Arc<AtomicBool>,
@@ -38,6 +41,7 @@ impl Gate {
             opened: None,
             connections: Arc::default(),
             hushed: watch::Sender::default(),
+            held_up: watch::Sender::default(),
             only_greets: Arc::default(),
         }
     }
@@ -63,7 +67,8 @@ impl Gate {
     fn listen(&mut self, leads_on: bool) {
         let listener = self.closed.take().unwrap().listen(1024).unwrap();
         let (server, connections) = (self.server, Arc::clone(&self.connections));
-        let (hushed, only_greets) = (self.hushed.clone(), Arc::clone(&self.only_greets));
+        let (hushed, held_up, only_greets) =
+            (self.hushed.clone(), self.held_up.clone(), Arc::clone(&self.only_greets));
         self.opened = Some(tokio::spawn(async move {
             let mut going = JoinSet::new();
             loop {
@@ -72,13 +77,14 @@ impl Gate {
                 if leads_on {
                     let (mut hushed, only_greets) =
                         (hushed.subscribe(), !is_first && only_greets.load(Ordering::SeqCst));
+                    let held_up = held_up.subscribe();
                     going.spawn(async move {
                         let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
                         if only_greets {
                             greet(&mut client, &mut server).await;
                         }
                         tokio::select! {
-                            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                            _ = pass_on(&mut client, &mut server, held_up) => {}
                             _ = hushed.changed() => std::future::pending().await,
                         }
                     });
@@ -92,6 +98,11 @@ impl Gate {
         self.hushed.send_replace(());
     }
 
+    /// Whether the server's answers wait here. They are passed on later.
+    pub(crate) fn hold_up(&self, holds_up: bool) {
+        self.held_up.send_replace(holds_up);
+    }
+
     /// All connections end, and new ones are refused.
     pub(crate) async fn close(&mut self) {
         let opened = self.opened.take().unwrap();
@@ -99,6 +110,30 @@ impl Gate {
         assert!(opened.await.unwrap_err().is_cancelled());
         self.closed = Some(bound(self.address));
     }
+}
+
+async fn pass_on(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    mut held_up: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let ((mut asks, mut hears), (mut answers, mut takes)) = (client.split(), server.split());
+    let asking = async {
+        tokio::io::copy(&mut asks, &mut takes).await?;
+        takes.shutdown().await
+    };
+    let answering = async {
+        let mut answer = [0; 8_192];
+        loop {
+            let len = answers.read(&mut answer).await?;
+            let _ = held_up.wait_for(|held_up| !held_up).await;
+            if len == 0 {
+                return hears.shutdown().await;
+            }
+            hears.write_all(&answer[..len]).await?;
+        }
+    };
+    tokio::try_join!(asking, answering).map(drop)
 }
 
 async fn greet(client: &mut TcpStream, server: &mut TcpStream) {

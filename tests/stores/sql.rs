@@ -67,6 +67,14 @@ impl Limited {
         SqlStoreOptions::new().table(&self.place.name).max_connections(FEW).connect_lazy(&self.url).unwrap()
     }
 
+    /// The same with a pool of the application's.
+    async fn store_in_a_pool(&self) -> (SqlStore, PgPool) {
+        let options = sqlx::postgres::PgPoolOptions::new().max_connections(FEW);
+        let pool = options.acquire_timeout(Duration::from_secs(1)).connect(&self.url).await.unwrap();
+        let store = SqlStoreOptions::new().table(&self.place.name).with_pool(pool.clone()).unwrap();
+        (store, pool)
+    }
+
     /// The connections on which the store has run statements.
     async fn connections(&self, also: &str) -> BTreeSet<i32> {
         let (user, table) = (self.user, &self.place.name);
@@ -166,14 +174,18 @@ async fn is_given_up_for(duration: Duration, store: &SqlStore) {
 /// The server does not notice that its client is gone while a statement waits for a lock there.
 async fn what_is_held_up_is_bounded(
     store: &SqlStore,
+    connections: u32,
     count: impl AsyncFn() -> i64,
     release: impl AsyncFnOnce(),
 ) {
     is_given_up_for(Duration::from_secs(4), store).await;
     let most = count().await;
     // One connection may be there to see whether the server lives.
-    assert!(most <= i64::from(2 * FEW + 1), "{most} connections");
-    assert!(most > i64::from(FEW), "others are tried, because the server may have been replaced: {most}");
+    assert!(most <= i64::from(2 * connections + 1), "{most} connections");
+    assert!(
+        most > i64::from(connections),
+        "others are tried, because the server may have been replaced: {most}"
+    );
     release().await;
     let row = tokio::time::timeout(Duration::from_secs(2), store.load(&key())).await;
     assert!(row.expect("it is back at once").unwrap().is_some());
@@ -189,13 +201,8 @@ async fn what_is_held_up_is_bounded(
 async fn a_lock_in_postgresql_holds_up_a_bounded_number_of_connections() {
     for (user, is_shared) in [("held_up", false), ("held_up_in_a_pool", true)] {
         let it = Limited::new(user).await;
-        let store = if is_shared {
-            let options = sqlx::postgres::PgPoolOptions::new().max_connections(FEW);
-            let pool = options.acquire_timeout(Duration::from_secs(1)).connect(&it.url).await.unwrap();
-            SqlStoreOptions::new().table(&it.place.name).with_pool(pool).unwrap()
-        } else {
-            it.store()
-        };
+        let (store, connections) =
+            if is_shared { (it.store_in_a_pool().await.0, FEW / 2) } else { (it.store(), FEW) };
         write(&store, later()).await.unwrap();
         let mut other = it.pool.begin().await.unwrap();
         let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", it.place.name);
@@ -203,8 +210,44 @@ async fn a_lock_in_postgresql_holds_up_a_bounded_number_of_connections() {
         let count = format!("SELECT COUNT(*) FROM pg_stat_activity WHERE usename = '{user}'");
         let count =
             async || sqlx::query_scalar(AssertSqlSafe(count.clone())).fetch_one(&it.pool).await.unwrap();
-        what_is_held_up_is_bounded(&store, count, async || other.commit().await.unwrap()).await;
+        what_is_held_up_is_bounded(&store, connections, count, async || other.commit().await.unwrap()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_in_postgresql_leaves_the_application_half_of_its_pool() {
+    let it = Limited::new("half").await;
+    let (store, pool) = it.store_in_a_pool().await;
+    write(&store, later()).await.unwrap();
+    let mut other = it.pool.begin().await.unwrap();
+    let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", it.place.name);
+    other.execute(AssertSqlSafe(lock)).await.unwrap();
+    let application = async {
+        for _ in 0..30 {
+            let queries = (0..FEW / 2).map(|_| {
+                tokio::time::timeout(Duration::from_secs(1), sqlx::query("SELECT 1").fetch_one(&pool))
+            });
+            for answer in futures_util::future::join_all(queries).await {
+                answer.expect("it has a connection").unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    futures_util::future::join(is_given_up_for(Duration::from_secs(3), &store), application).await;
+    // Those that wait, and one that is told why, before the request gives up.
+    let one = key();
+    let mut told = Vec::new();
+    futures_util::future::join_all(
+        (0..FEW).map(|_| tokio::time::timeout(Duration::from_secs(2), store.load(&one))),
+    )
+    .await
+    .into_iter()
+    .flatten()
+    .for_each(|answer| told.push(in_full(&answer.unwrap_err())));
+    let busy = "all 2 connections that the store may take out of the pool are busy";
+    assert!(!told.is_empty() && told.iter().all(|told| told.contains(busy)), "{told:?}");
+    other.commit().await.unwrap();
+    assert!(store.load(&one).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,7 +271,7 @@ async fn a_lock_in_mariadb_holds_up_a_bounded_number_of_connections() {
         let count = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'held_up'";
         sqlx::query_scalar(count).fetch_one(&pool).await.unwrap()
     };
-    what_is_held_up_is_bounded(&store, count, async || other.commit().await.unwrap()).await;
+    what_is_held_up_is_bounded(&store, FEW, count, async || other.commit().await.unwrap()).await;
 }
 
 /// Then nothing says that the server is there, and others are tried at once.
@@ -252,6 +295,60 @@ async fn a_postgresql_that_falls_silent_on_all_connections_is_left_on_all() {
     }
     let row = tokio::time::timeout(Duration::from_secs(2), store.load(&one)).await;
     assert!(row.expect("it is answered by another").unwrap().is_some());
+}
+
+/// The answer to what was given up comes when something else is asked on the same connection.
+async fn an_answer_is_never_taken_for_anothers(store: SqlStore, gate: &Gate, lull: Duration) {
+    let absent = RowKey::from_bytes([2; ROW_KEY_LEN]);
+    write(&store, later()).await.unwrap();
+    for round in 0..3 {
+        assert!(store.load(&key()).await.unwrap().is_some());
+        tokio::time::sleep(lull).await;
+        gate.hold_up(true);
+        let given_up = tokio::time::timeout(Duration::from_millis(200), store.load(&key())).await;
+        assert!(given_up.is_err(), "it is held up");
+        gate.hold_up(false);
+        for n in 0..4 {
+            let row = store.load(&key()).await.unwrap();
+            assert_eq!(row.expect("it is there").data, b"data", "{round} {n}");
+            assert!(store.load(&absent).await.unwrap().is_none());
+            let row = NewRow { data: b"other", revision: Revision::random(), expires_at: later() };
+            let written = store.write(&key(), row, Expected::At(Revision::random())).await.unwrap();
+            assert_eq!(written, Written::Conflict, "{round} {n}");
+        }
+    }
+}
+
+/// In MariaDB what is given up is a statement, or the question whether the server is there, which an idle connection is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_mariadb_answers_late_is_nobody_elses_answer() {
+    for (lull, is_shared) in
+        [(Duration::ZERO, false), (Duration::from_millis(2_100), false), (Duration::ZERO, true)]
+    {
+        let (url, place) = (server("TEST_MYSQL"), Engine::MariaDb.place());
+        let mut gate = Gate::before(&url);
+        gate.open();
+        let options = SqlStoreOptions::new().table(&place.name).create_table(true);
+        let store = if is_shared {
+            let pool = sqlx::mysql::MySqlPoolOptions::new().max_connections(1).connect(&gate.url(&url)).await;
+            options.with_pool(pool.unwrap()).unwrap()
+        } else {
+            options.max_connections(1).connect(&gate.url(&url)).await.unwrap()
+        };
+        an_answer_is_never_taken_for_anothers(store, &gate, lull).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_postgresql_answers_late_is_nobody_elses_answer() {
+    for lull in [Duration::ZERO, Duration::from_millis(2_100)] {
+        let (url, place) = (server("TEST_POSTGRES"), Engine::Postgres.place());
+        let mut gate = Gate::before(&url);
+        gate.open();
+        let options = SqlStoreOptions::new().table(&place.name).create_table(true).max_connections(1);
+        let store = options.connect(&gate.url(&url)).await.unwrap();
+        an_answer_is_never_taken_for_anothers(store, &gate, lull).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{Database, StorageBackend};
@@ -11,21 +13,62 @@ use super::failure;
 use super::tables::{EXPIRIES, ROWS};
 use crate::core::error::StoreError;
 
-/// Opens the file, or makes it.
-pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
-    let file = private(path).map_err(|error| StoreError::Unavailable(error.into()))?;
-    database(FileBackend::new(file).map_err(failure)?, cache_bytes)
-}
-
-fn private(path: &Path) -> io::Result<File> {
+/// Opens the file, or makes it. Who opens it again does so through this handle: by its path it might be gone meanwhile, or
+/// be another one.
+pub(super) fn open(path: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    options.open(path).map_err(|error| StoreError::Unavailable(error.into()))
 }
 
-pub(super) fn database(backend: impl StorageBackend, cache_bytes: usize) -> Result<Database, StoreError> {
+/// It has the file's lock until it is closed.
+pub(super) fn backend(file: &File) -> Result<FileBackend, StoreError> {
+    let file = file.try_clone().map_err(|error| StoreError::Unavailable(error.into()))?;
+    FileBackend::new(file).map_err(failure)
+}
+
+/// Notes that the disk has failed to sync: what was written since it last did may be lost, while the system's cache, and
+/// whoever opens the file again, take it for stored.
+#[derive(Debug)]
+struct Watched<B> {
+    backend: B,
+    has_lost: Arc<AtomicBool>,
+}
+
+impl<B: StorageBackend> StorageBackend for Watched<B> {
+    fn len(&self) -> io::Result<u64> {
+        self.backend.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.backend.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.backend.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.backend.sync_data().inspect_err(|_| self.has_lost.store(true, Ordering::SeqCst))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.backend.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.backend.close()
+    }
+}
+
+pub(super) fn database(
+    backend: impl StorageBackend,
+    cache_bytes: usize,
+    has_lost: &Arc<AtomicBool>,
+) -> Result<Database, StoreError> {
+    let backend = Watched { backend, has_lost: Arc::clone(has_lost) };
     let mut builder = Database::builder();
     builder.set_cache_size(cache_bytes);
     let database = builder.create_with_backend(backend).map_err(failure)?;

@@ -82,6 +82,7 @@ async fn what_nobody_waits_for_any_more_is_not_carried_out() {
 struct Disk {
     file: FileBackend,
     room: Arc<AtomicU64>,
+    fails_to_sync: Arc<AtomicBool>,
 }
 
 impl StorageBackend for Disk {
@@ -98,6 +99,10 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        // Like a disk that learns late that it is full.
+        if self.fails_to_sync.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.file.sync_data()
     }
 
@@ -114,30 +119,38 @@ impl StorageBackend for Disk {
 }
 
 struct OnDisk {
-    store: RedbStore,
+    store: Arc<RedbStore>,
     room: Arc<AtomicU64>,
+    fails_to_sync: Arc<AtomicBool>,
     /// How often the file was.
     opened: Arc<AtomicU32>,
+    /// Who opens the file waits for it.
+    opening: Arc<Mutex<()>>,
 }
 
-fn on_disk(place: &Place, rest: Duration) -> OnDisk {
-    let (room, opened) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(AtomicU32::new(0)));
-    let (path, of_disk, count) = (place.file(), Arc::clone(&room), Arc::clone(&opened));
-    let opens = move || {
-        count.fetch_add(1, Ordering::SeqCst);
-        let file = std::fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = FileBackend::new(file.unwrap()).map_err(failure)?;
-        // Nothing is kept in memory.
-        file::database(Disk { file, room: Arc::clone(&of_disk) }, 0)
+fn on_disk(place: &Place, rest: Rest) -> OnDisk {
+    let (room, opened) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::<AtomicU32>::default());
+    let (fails_to_sync, opening) = (Arc::<AtomicBool>::default(), Arc::<Mutex<()>>::default());
+    let file = file::open(&place.file()).unwrap();
+    let opens: Box<Opens> = {
+        let (room, opened) = (Arc::clone(&room), Arc::clone(&opened));
+        let (fails_to_sync, opening) = (Arc::clone(&fails_to_sync), Arc::clone(&opening));
+        Box::new(move |has_lost| {
+            opened.fetch_add(1, Ordering::SeqCst);
+            drop(opening.lock().unwrap());
+            let (room, fails_to_sync) = (Arc::clone(&room), Arc::clone(&fails_to_sync));
+            // Nothing is kept in memory.
+            file::database(Disk { file: file::backend(&file)?, room, fails_to_sync }, 0, has_lost)
+        })
     };
-    let store = RedbStoreOptions::new().start(Box::new(opens), rest).unwrap();
-    OnDisk { store, room, opened }
+    let store = Arc::new(RedbStoreOptions::new().start(opens, rest).unwrap());
+    OnDisk { store, room, fails_to_sync, opened, opening }
 }
 
 #[tokio::test]
 async fn after_a_full_disk_rows_are_read_and_once_there_is_room_they_are_written() {
     let place = Place::new("full");
-    let OnDisk { store, room, opened } = on_disk(&place, Duration::ZERO);
+    let OnDisk { store, room, opened, .. } = on_disk(&place, |_| Duration::ZERO);
     assert_eq!(create(&store, 1, b"data").await.unwrap(), Written::Done);
     room.store(std::fs::metadata(place.file()).unwrap().len(), Ordering::SeqCst);
     let (mut written, before) = (Vec::new(), opened.load(Ordering::SeqCst));
@@ -175,7 +188,7 @@ async fn after_a_full_disk_rows_are_read_and_once_there_is_room_they_are_written
 #[tokio::test]
 async fn after_a_full_disk_nothing_is_tried_for_a_while() {
     let place = Place::new("pause");
-    let OnDisk { store, room, opened } = on_disk(&place, Duration::MAX);
+    let OnDisk { store, room, opened, .. } = on_disk(&place, |_| Duration::MAX);
     room.store(4_096, Ordering::SeqCst);
     for _ in 0..3 {
         let full = create(&store, 1, b"data").await;
@@ -184,4 +197,94 @@ async fn after_a_full_disk_nothing_is_tried_for_a_while() {
         room.store(u64::MAX, Ordering::SeqCst);
     }
     assert!(store.load(&key(1)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_could_not_be_synced_is_not_opened_again() {
+    let place = Place::new("sync");
+    let OnDisk { store, fails_to_sync, opened, .. } = on_disk(&place, |_| Duration::ZERO);
+    assert_eq!(create(&store, 1, b"data").await.unwrap(), Written::Done);
+    fails_to_sync.store(true, Ordering::SeqCst);
+    let full = create(&store, 2, b"data").await;
+    assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+    fails_to_sync.store(false, Ordering::SeqCst);
+    for _ in 0..3 {
+        let refused = create(&store, 2, b"data").await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    }
+    assert_eq!(opened.load(Ordering::SeqCst), 1);
+}
+
+/// Nor is what failed to be synced while it was opened again.
+#[tokio::test]
+async fn what_could_not_be_synced_while_it_was_opened_again_stays_closed() {
+    let place = Place::new("sync-again");
+    let OnDisk { store, room, fails_to_sync, opened, opening } = on_disk(&place, |_| Duration::ZERO);
+    let held = opening.lock().unwrap();
+    room.store(4_096, Ordering::SeqCst);
+    let mut full = std::pin::pin!(create(&store, 1, b"data"));
+    assert!((&mut full).now_or_never().is_none());
+    while opened.load(Ordering::SeqCst) < 2 {
+        thread::yield_now();
+    }
+    room.store(u64::MAX, Ordering::SeqCst);
+    fails_to_sync.store(true, Ordering::SeqCst);
+    drop(held);
+    full.await.unwrap_err();
+    fails_to_sync.store(false, Ordering::SeqCst);
+    for _ in 0..3 {
+        let refused = create(&store, 1, b"data").await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    }
+    assert_eq!(opened.load(Ordering::SeqCst), 2);
+}
+
+#[expect(clippy::await_holding_lock, reason = "it is another thread that waits for it")]
+#[tokio::test]
+async fn while_the_file_is_opened_again_reads_fail_at_once_and_the_pause_is_longer_if_it_takes_long() {
+    const TAKES: Duration = Duration::from_millis(200);
+    assert_eq!([0, 100, 300].map(|ms| rest(Duration::from_millis(ms)).as_millis()), [2_000, 2_000, 3_000]);
+    let place = Place::new("opening");
+    let OnDisk { store, room, opened, opening, .. } = on_disk(&place, |opening| opening.saturating_mul(10));
+    let held = opening.lock().unwrap();
+    room.store(4_096, Ordering::SeqCst);
+    let mut full = std::pin::pin!(create(&store, 1, b"data"));
+    assert!((&mut full).now_or_never().is_none());
+    while opened.load(Ordering::SeqCst) < 2 {
+        thread::yield_now();
+    }
+    let began = Instant::now();
+    let one = key(1);
+    let load = tokio::time::timeout(Duration::from_secs(10), store.load(&one)).await;
+    // Before it fails, or the runtime would wait for the read.
+    while began.elapsed() < TAKES {
+        thread::yield_now();
+    }
+    room.store(u64::MAX, Ordering::SeqCst);
+    drop(held);
+    let refused = load.expect("it does not wait");
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(full.await, Err(StoreError::Full(_))));
+    let opened_again = Instant::now();
+    assert!(store.load(&key(1)).await.unwrap().is_none());
+    let mut refusals = 0;
+    while create(&store, 1, b"data").await.is_err() {
+        refusals += 1;
+    }
+    assert!(refusals > 0 && opened_again.elapsed() > 9 * TAKES, "{refusals}, {:?}", opened_again.elapsed());
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_away_is_opened_again_where_it_is() {
+    let place = Place::new("moved");
+    let OnDisk { store, room, opened, .. } = on_disk(&place, |_| Duration::ZERO);
+    assert_eq!(create(&store, 1, b"data").await.unwrap(), Written::Done);
+    std::fs::rename(place.file(), place.0.join("elsewhere.redb")).unwrap();
+    room.store(4_096, Ordering::SeqCst);
+    create(&store, 2, b"data").await.unwrap_err();
+    room.store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(create(&store, 2, b"data").await.unwrap(), Written::Done);
+    assert!(opened.load(Ordering::SeqCst) > 1);
+    assert_eq!(store.load(&key(1)).await.unwrap().unwrap().data, b"data");
+    assert!(!place.file().exists());
 }

@@ -11,7 +11,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Database, Error};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::leads_nowhere;
 use crate::store::reach::SILENT;
@@ -28,6 +28,10 @@ pub(super) struct IdleConnections<D: Database> {
     idle: Mutex<Vec<IdleConnection<D>>>,
     /// Places for those that are left: as many as there may be in use.
     left: Arc<Semaphore>,
+    /// Whether any are; otherwise the application's pool gets them back at once.
+    keeps: bool,
+    /// Whether the driver reads what was not waited for before it asks anything else, wherever a future was dropped.
+    catches_up: bool,
 }
 
 pub(super) struct IdleConnection<D: Database> {
@@ -38,8 +42,9 @@ pub(super) struct IdleConnection<D: Database> {
 }
 
 impl<D: Database> IdleConnections<D> {
-    pub(super) fn new(connections: u32) -> Self {
-        Self { idle: Mutex::new(Vec::new()), left: Arc::new(Semaphore::new(connections as usize)) }
+    pub(super) fn new(connections: u32, keeps: bool, catches_up: bool) -> Self {
+        let left = Arc::new(Semaphore::new(connections as usize));
+        Self { idle: Mutex::new(Vec::new()), left, keeps, catches_up }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<IdleConnection<D>>> {
@@ -55,7 +60,9 @@ impl<D: Database> IdleConnections<D> {
     }
 
     fn push(&self, connection: PoolConnection<D>, made: Instant) {
-        self.idle().push(IdleConnection { connection, made, heard: Some(Instant::now()) });
+        if self.keeps {
+            self.idle().push(IdleConnection { connection, made, heard: Some(Instant::now()) });
+        }
     }
 
     /// All lead to the same server, which has not answered on one of them.
@@ -78,7 +85,7 @@ impl<D: Database> Drop for IdleConnections<D> {
 }
 
 /// A connection in use. Dropped without an answer, as by an abandoned request, it is pinged, and left if the server does
-/// not answer in time.
+/// not answer in time. If it does, it is kept, unless the driver may have lost track of the answers.
 pub(super) struct HeldConnection<D: Database> {
     /// `Some` until it is dropped.
     connection: Option<PoolConnection<D>>,
@@ -87,7 +94,7 @@ pub(super) struct HeldConnection<D: Database> {
     /// Whether it was idle and is being pinged, so that silence says something about all idle ones.
     is_asked: bool,
     idle: Arc<IdleConnections<D>>,
-    /// `None` for the application's pool.
+    /// As well.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -132,9 +139,7 @@ impl<D: Database> HeldConnection<D> {
             // Dropping it finds out whether it is broken.
             Err(_) => return outcome,
         };
-        if let Some(connection) = self.connection.take()
-            && self.permit.is_some()
-        {
+        if let Some(connection) = self.connection.take() {
             match keeps {
                 true => self.idle.push(connection, self.made),
                 false => drop(connection.detach()),
@@ -169,8 +174,9 @@ async fn settle<D: Database>(
         false => timeout(SILENT, connection.ping()).await.ok(),
     };
     match answer {
-        Some(Ok(())) if permit.is_some() => idle.push(connection, made),
-        Some(Ok(())) => {}
+        // Even if the server is there: the next statement might read an answer to this one.
+        Some(_) if !idle.catches_up => drop(connection.detach()),
+        Some(Ok(())) => idle.push(connection, made),
         Some(Err(_)) => drop(connection.detach()),
         // No statement runs there, so the server ends it as soon as it is closed.
         None if is_asked => {
@@ -196,9 +202,10 @@ async fn leave<D: Database>(
     places: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
 ) {
+    let gone = Instant::now() + GONE;
     let place = {
         let found = pin!(places.acquire_owned());
-        match select(found, pin!(is_over::<D>(&mut connection))).await {
+        match select(found, pin!(is_over::<D>(&mut connection, gone))).await {
             Either::Left((place, _)) => place.ok(),
             Either::Right(_) => None,
         }
@@ -206,15 +213,15 @@ async fn leave<D: Database>(
     let mut connection = connection.detach();
     drop(permit);
     if let Some(place) = place {
-        is_over::<D>(&mut connection).await;
+        is_over::<D>(&mut connection, gone).await;
         drop(connection);
         drop(place);
     }
 }
 
 /// Waits until the server has answered, has ended the connection or must be gone.
-async fn is_over<D: Database>(connection: &mut D::Connection) {
-    let _ = timeout(GONE, connection.ping()).await;
+async fn is_over<D: Database>(connection: &mut D::Connection, gone: Instant) {
+    let _ = timeout_at(gone.into(), connection.ping()).await;
 }
 
 async fn answers<D: Database>(connection: &mut D::Connection) -> bool {

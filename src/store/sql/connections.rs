@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, select};
 use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::{ConnectOptions as _, Connection, Database, Error, Pool};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::connection::{HeldConnection, IdleConnections};
@@ -25,6 +25,9 @@ type Options<D> = <<D as Database>::Connection as Connection>::Options;
 pub(super) struct Connections<D: Database> {
     source: Source<D>,
     pub(super) patience: Duration,
+    /// For those in use, including those whose answer nobody waits for any more.
+    permits: Arc<Semaphore>,
+    most: u32,
     /// Empty with the application's pool.
     idle: Arc<IdleConnections<D>>,
     server: SharedConnect<Unreached>,
@@ -36,12 +39,11 @@ enum Source<D: Database> {
     Own {
         options: Options<D>,
         connections: u32,
+        /// There are as many permits as it has connections, so with one of them nobody waits for it.
         pool: OnceLock<Pool<D>>,
-        /// As many as the pool has connections, and held only while one is in use: with a permit nobody waits for the
-        /// pool.
-        permits: Arc<Semaphore>,
     },
-    /// The application's. It gets each connection back at once.
+    /// The application's. It gets each connection back at once, and permits are for half of them, so that the application
+    /// has others while all that the store may take wait for a lock.
     Shared(Pool<D>),
 }
 
@@ -53,27 +55,38 @@ struct Asked {
     declined: Option<Unreached>,
 }
 
-/// Where the server is, for error messages: host and port, or a socket; `None`, if there is none.
-pub(super) trait Located: Database {
+pub(super) trait Driver: Database {
+    /// Whether a connection can be used again after a future on it was dropped. It counts the answers that it waits for
+    /// and takes whole messages only, or it has a thread that goes on. MySQL's forgets a ping that was sent, and the
+    /// length of a row that has not arrived.
+    const CATCHES_UP: bool;
+
+    /// Where the server is, for error messages: host and port, or a socket; `None`, if there is none.
     fn location(options: &Options<Self>) -> Option<String>;
 }
 
 #[cfg(feature = "postgres")]
-impl Located for sqlx::Postgres {
+impl Driver for sqlx::Postgres {
+    const CATCHES_UP: bool = true;
+
     fn location(options: &Options<Self>) -> Option<String> {
         Some(located(options.get_socket(), options.get_host(), options.get_port()))
     }
 }
 
 #[cfg(feature = "mysql")]
-impl Located for sqlx::MySql {
+impl Driver for sqlx::MySql {
+    const CATCHES_UP: bool = false;
+
     fn location(options: &Options<Self>) -> Option<String> {
         Some(located(options.get_socket(), options.get_host(), options.get_port()))
     }
 }
 
 #[cfg(feature = "sqlite")]
-impl Located for sqlx::Sqlite {
+impl Driver for sqlx::Sqlite {
+    const CATCHES_UP: bool = true;
+
     fn location(_: &Options<Self>) -> Option<String> {
         None
     }
@@ -87,27 +100,25 @@ fn located(socket: Option<&std::path::PathBuf>, host: &str, port: u16) -> String
     }
 }
 
-impl<D: Located> Connections<D> {
+impl<D: Driver> Connections<D> {
     pub(super) fn own(options: Options<D>, connections: u32, patience: Duration) -> Self {
-        let permits = Arc::new(Semaphore::new(connections as usize));
-        Self::over(
-            Source::Own { options, connections, pool: OnceLock::new(), permits },
-            connections,
-            patience,
-        )
+        Self::over(Source::Own { options, connections, pool: OnceLock::new() }, connections, patience)
     }
 
     pub(super) fn shared(pool: Pool<D>) -> Self {
         let (connections, patience) =
             (pool.options().get_max_connections(), pool.options().get_acquire_timeout());
-        Self::over(Source::Shared(pool), connections, patience)
+        Self::over(Source::Shared(pool), (connections / 2).max(1), patience)
     }
 
-    fn over(source: Source<D>, connections: u32, patience: Duration) -> Self {
+    fn over(source: Source<D>, most: u32, patience: Duration) -> Self {
+        let keeps = matches!(source, Source::Own { .. });
         Self {
             source,
             patience,
-            idle: Arc::new(IdleConnections::new(connections)),
+            permits: Arc::new(Semaphore::new(most as usize)),
+            most,
+            idle: Arc::new(IdleConnections::new(most, keeps, D::CATCHES_UP)),
             server: SharedConnect::new(),
             asked: Arc::default(),
         }
@@ -115,15 +126,7 @@ impl<D: Located> Connections<D> {
 
     /// A connection, for one statement.
     pub(super) async fn take(&self) -> Result<HeldConnection<D>, Error> {
-        let mut permit = match &self.source {
-            Source::Own { permits, .. } => {
-                match timeout(self.patience, Arc::clone(permits).acquire_owned()).await {
-                    Ok(permit) => Some(permit.map_err(|_| Error::PoolClosed)?),
-                    Err(_) => return Err(self.busy()),
-                }
-            }
-            Source::Shared(_) => None,
-        };
+        let mut permit = Some(self.permit().await?);
         if let Some(idle) = self.idle.pop() {
             match HeldConnection::again(idle, &self.idle, permit).await {
                 Ok(connection) => return Ok(connection),
@@ -132,6 +135,19 @@ impl<D: Located> Connections<D> {
         }
         let connection = self.acquire().await?;
         Ok(HeldConnection::new(connection, Instant::now(), &self.idle, permit))
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let (patience, whose) = match &self.source {
+            Source::Own { .. } => (self.patience, ""),
+            Source::Shared(pool) => {
+                (pool.options().get_acquire_timeout(), " that the store may take out of the pool")
+            }
+        };
+        match timeout(patience, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(permit) => permit.map_err(|_| Error::PoolClosed),
+            Err(_) => Err(busy(self.most, whose)),
+        }
     }
 
     fn pool(&self) -> &Pool<D> {
@@ -217,13 +233,15 @@ impl<D: Located> Connections<D> {
         }
     }
 
+    /// The pool is.
     fn busy(&self) -> Error {
-        let connections = match &self.source {
-            Source::Own { connections, .. } => *connections,
-            Source::Shared(pool) => pool.options().get_max_connections(),
-        };
-        carried(Unreached::new(format!("all {connections} connections are busy"), Error::PoolTimedOut))
+        busy(self.pool().options().get_max_connections(), "")
     }
+}
+
+fn busy(connections: u32, whose: &str) -> Error {
+    let what = format!("all {connections} connections{whose} are busy");
+    carried(Unreached::new(what, Error::PoolTimedOut))
 }
 
 fn lock(asked: &Mutex<Asked>) -> MutexGuard<'_, Asked> {

@@ -19,10 +19,13 @@ use crate::store::reach::STORE_TIMEOUT;
 ///
 /// The store takes a connection for each statement and then gives it back, so nobody waits for one that it holds idle.
 /// (It does keep some of its own pool's connections.) The pool pings each connection before it gives it out, which makes
-/// two round trips of one, unless it has `test_before_acquire(false)`. When all are busy, requests wait as long as the
-/// pool's `acquire_timeout`, or the builder's `store_timeout`, and fail. Of the connections on which the server has fallen
-/// silent, the store takes as many out of the pool as that has at most; see
-/// [`max_connections`](SqlStoreOptions::max_connections).
+/// two round trips of one, unless it has `test_before_acquire(false)`.
+///
+/// At most half of the pool's connections, or one, are in use for sessions at a time: while a lock on their table holds
+/// these up, the application has the others. So no more statements than that run at once; a larger pool permits more. Where
+/// they do not suffice, or the whole pool is busy, requests wait as long as the pool's `acquire_timeout`, for each of the two,
+/// or the builder's `store_timeout`, and fail. As many again, on which the server has fallen silent, may have been taken out
+/// of the pool; see [`max_connections`](SqlStoreOptions::max_connections).
 ///
 /// - **PostgreSQL, MySQL.** Nothing to configure. The store uses single statements, outside of transactions.
 /// - **SQLite.** The store's own connections have `journal_mode = WAL`, `synchronous = FULL` and a `busy_timeout`; those
@@ -107,8 +110,9 @@ impl SqlStoreOptions {
     /// if the server is only held up, by a lock or for lack of a synchronous standby, the statement goes on there, whether
     /// its connection is closed or not. So the store keeps count of those that it has left, until the server answers on
     /// them or ends them, or has said nothing for 15 minutes. Once there are this many, it tries no others: those in use
-    /// stay in use, and requests fail with `all 10 connections are busy`. A `statement_timeout` of the database's user
-    /// (PostgreSQL), or `max_statement_time` (MariaDB), ends those that wait for a lock.
+    /// stay in use, and requests wait for [`timeout`](Self::timeout) and fail with `all 10 connections are busy`. A
+    /// `statement_timeout` of the database's user (PostgreSQL), or `max_statement_time` (MariaDB), ends those that wait for a
+    /// lock.
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections;
         self
@@ -167,8 +171,8 @@ impl SqlStoreOptions {
         Ok(self.over(pool))
     }
 
-    /// Uses the application's own pool; see [`SqlPool`]. The pool's own settings say how many connections there are, and
-    /// how long to wait for one: [`max_connections`](Self::max_connections) is ignored, and [`timeout`](Self::timeout)
+    /// Uses the application's own pool; see [`SqlPool`]. The pool's own settings say how many connections there are,
+    /// of which the store takes half, and how long to wait for one: [`max_connections`](Self::max_connections) is ignored, and [`timeout`](Self::timeout)
     /// only says when a database that does not answer counts as down.
     ///
     /// # Errors
