@@ -571,6 +571,17 @@ impl Random {
 }
 
 #[test]
+fn a_node_with_shorter_limits_takes_a_cookie_for_anothers_only_as_long_as_that_gave_it() {
+    let (long, short) = (terms(80_000, 0, None, None), terms(80_000, 0, None, Some(10_000)));
+    let times = sealed(&born(0, &long), &long);
+    let at = |terms: &Terms, now| may_live_elsewhere(&times, terms, Millis(now));
+    assert!(!at(&long, 0) && !at(&long, 90_000), "one with the same limits does not");
+    // It was given 80 s, which are told as up to 88 exclusively.
+    assert!(at(&short, 0) && at(&short, 87_999));
+    assert!(!at(&short, 88_000) && !at(&short, 1_000_000));
+}
+
+#[test]
 fn random_timelines_agree_with_the_reference_model() {
     let mut random = Random(2026);
     let (mut extended, mut over, mut future) = (0, 0, 0);
