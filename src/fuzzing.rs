@@ -234,8 +234,8 @@ impl Life {
 
     /// Gives a session that is alive a duration of its own, as `set_duration` does, and seals it.
     pub fn set_duration(&mut self, now: i64, own: i64) {
-        let (now, duration) = (Millis(now), Millis(own));
-        let times = Times { anchor: now, duration, own: true, ..self.times };
+        let now = Millis(now);
+        let times = lifetime::with_own_duration(&self.times, &self.terms, Millis(own), now);
         self.times = lifetime::sealed(&lifetime::reseal(&times, &self.terms, now), &self.terms);
     }
 

@@ -271,7 +271,12 @@ pub fn lifetime(data: &[u8]) {
     let number = |span: u64| i64::try_from(span).expect("40 bits");
     let mut d = number(duration);
     let configured_a = number(active.unwrap_or(300_000.min(duration)));
-    let (born, mut anchor, mut sealed) = (now, now, now);
+    let (born, mut anchor, mut sealed, mut is_own) = (now, now, now, false);
+    let limit = |d: i64| match absolute {
+        inner::Absolute::Nothing => Some(born + THIRTY_DAYS.max(d)),
+        inner::Absolute::Without => None,
+        inner::Absolute::For(span) => Some(born + number(span)),
+    };
     while !data.is_empty() {
         // Forward mostly, and sometimes back.
         let step = number(span(&mut data));
@@ -279,14 +284,11 @@ pub fn lifetime(data: &[u8]) {
         let (touches, writes) = (data.byte().is_multiple_of(4), data.byte().is_multiple_of(3));
         let own = data.byte().is_multiple_of(8).then(|| 1 + span(&mut data) % MAX_DURATION);
         let found = life.request(now, touches, writes);
-        let a = configured_a.min(d);
+        // What a shorter duration has left of a longer one is postponed by no use.
+        let is_remainder = is_own && anchor == born - 1;
+        let a = if is_remainder { 0 } else { configured_a.min(d) };
         let by_duration = (anchor + d).min(now + d.max(2 * a));
-        let absolute_end = match absolute {
-            inner::Absolute::Nothing => Some(born + THIRTY_DAYS.max(d)),
-            inner::Absolute::Without => None,
-            inner::Absolute::For(span) => Some(born + number(span)),
-        };
-        let end = [absolute_end, idle.map(|span| sealed + number(span))]
+        let end = [limit(d), idle.map(|span| sealed + number(span))]
             .into_iter()
             .flatten()
             .fold(by_duration, i64::min);
@@ -306,7 +308,7 @@ pub fn lifetime(data: &[u8]) {
             return;
         }
         if touches {
-            anchor = anchor.max(now);
+            anchor = if is_remainder { anchor } else { anchor.max(now) };
         } else if found == inner::Use::Extends {
             anchor = (anchor + a).min(now + d.max(2 * a) - d);
         }
@@ -314,9 +316,15 @@ pub fn lifetime(data: &[u8]) {
             sealed = now;
         }
         if let Some(own) = own {
-            d = number(own);
-            life.set_duration(now, d);
-            (anchor, sealed) = (now, now);
+            let own = number(own);
+            life.set_duration(now, own);
+            (anchor, d) = match (limit(own), limit(d)) {
+                (Some(limit), Some(former)) if limit < former.min(now + own) => {
+                    (born - 1, (former.min(now + own) - born + 1).min(number(MAX_DURATION)))
+                }
+                _ => (now, own),
+            };
+            (sealed, is_own) = (now, true);
         }
         let a = configured_a.min(d);
         let (ends, marks) = life.ends(now);
