@@ -349,7 +349,12 @@ async fn who_writes_a_session_without_a_pause_cannot_keep_it_from_being_ended() 
             writes
         };
         let owner = async {
-            tokio::time::sleep(Duration::from_millis(150)).await;
+            // All have read it by then, and wait for their turn to write.
+            let mut writes = 0;
+            while writes < 3 {
+                writes += spy.calls().iter().filter(|call| **call == "write").count();
+                tokio::task::yield_now().await;
+            }
             let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
             if renews {
                 session.renew()
