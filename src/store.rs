@@ -15,14 +15,6 @@
 //! A store of your own takes seven methods: implement [`Store`] and let `store::conformance` (feature `conformance`)
 //! check it.
 
-#[cfg(any(
-    feature = "mongodb",
-    feature = "mysql",
-    feature = "postgres",
-    feature = "redis",
-    feature = "sqlite"
-))]
-mod background;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(feature = "memory")]

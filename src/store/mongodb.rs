@@ -18,8 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::core::clock::{Clock, Millis, SystemClock};
 use crate::core::error::StoreError;
-use crate::store::background;
-use crate::store::reach::{STORE_TIMEOUT, SharedConnect};
+use crate::store::reach::{STORE_TIMEOUT, SharedConnect, background};
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
 /// Server codes: a unique index already has the key; an index exists with other options; no room is left.

@@ -1,5 +1,7 @@
 //! Servers that may be down: callers share the connection attempt under way, and after one that failed there is a pause.
 
+pub(super) mod background;
+
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,8 +9,6 @@ use std::{fmt, io};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-
-use super::background;
 
 /// How long stores with a server wait for it by default. Requests give up after 2 s by default, and then nobody would
 /// learn what they waited for.

@@ -22,8 +22,7 @@ use self::dialect::{Dialect, Statements};
 pub use self::options::{SqlPool, SqlStoreOptions};
 use crate::core::clock::{Clock, Millis};
 use crate::core::error::StoreError;
-use crate::store::background;
-use crate::store::reach::Unreached;
+use crate::store::reach::{Unreached, background};
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
 /// Rows that one statement of the background sweep deletes.

@@ -39,7 +39,9 @@ fn begin() -> io::Result<Handle> {
 }
 
 /// Begins a task there; where no thread can be had, in the runtime of the caller.
-pub(super) fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+pub(in crate::store) fn spawn<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
     match runtime() {
         Ok(runtime) => runtime.spawn(task),
         Err(error) => {
