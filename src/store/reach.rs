@@ -208,18 +208,24 @@ mod tests {
 
     #[tokio::test]
     async fn many_share_one_attempt_and_its_failure_and_a_pause_comes_after_it() {
-        let (attempts, made) = (Arc::new(SharedConnect::new()), Arc::new(AtomicU32::new(0)));
+        let (attempts, made) = (SharedConnect::new(), Arc::new(AtomicU32::new(0)));
+        let (allow, allowed) = tokio::sync::watch::channel(false);
         let fails = {
             let made = Arc::clone(&made);
             move || {
                 made.fetch_add(1, Ordering::Relaxed);
-                async {
-                    tokio::task::yield_now().await;
+                let mut allowed = allowed.clone();
+                async move {
+                    allowed.wait_for(|is| *is).await.unwrap();
                     Err(refused())
                 }
             }
         };
-        let all: Vec<_> = (0..50).map(|_| attempts.join(fails.clone())).collect();
+        let mut all: Vec<_> = (0..50).map(|_| attempts.join(fails.clone()).boxed()).collect();
+        for one in &mut all {
+            assert!(one.now_or_never().is_none());
+        }
+        allow.send(true).unwrap();
         for outcome in futures_util::future::join_all(all).await {
             assert_eq!(
                 crate::core::error::in_full(&outcome.unwrap_err()),
@@ -227,13 +233,12 @@ mod tests {
             );
         }
         assert!(attempts.failed());
+        let lasts = |pause| lock(&attempts.state).failed.as_mut().unwrap().pause = pause;
+        lasts(Duration::from_secs(3_600));
         attempts.join(fails.clone()).await.unwrap_err();
         assert_eq!(made.load(Ordering::Relaxed), 1);
-        let began = Instant::now();
-        while attempts.join(async || Ok(())).await.is_err() {
-            assert!(began.elapsed() < Duration::from_secs(20));
-            tokio::task::yield_now().await;
-        }
+        lasts(Duration::ZERO);
+        attempts.join(async || Ok(())).await.unwrap();
         assert!(!attempts.failed());
     }
 
@@ -276,15 +281,17 @@ mod tests {
     async fn an_attempt_goes_on_when_who_began_it_has_gone_and_one_that_panics_is_not_waited_for() {
         let (attempts, made) = (SharedConnect::<Unreached>::new(), Arc::new(AtomicU32::new(0)));
         let count = Arc::clone(&made);
+        let (allow, allowed) = tokio::sync::oneshot::channel();
         let mut begun = attempts
             .join(|| async move {
-                tokio::task::yield_now().await;
+                allowed.await.unwrap();
                 count.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             })
             .boxed();
         assert!((&mut begun).now_or_never().is_none());
         drop(begun);
+        allow.send(()).unwrap();
         let began = Instant::now();
         while made.load(Ordering::Relaxed) == 0 {
             assert!(began.elapsed() < Duration::from_secs(10), "it has gone as well");
