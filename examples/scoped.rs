@@ -1,4 +1,4 @@
-//! Two sessions side by side: visitors of the site, and its administrators with a shorter life and a stricter cookie.
+//! Two sessions side by side: visitors of the site, and its administrators with an hour and a stricter cookie.
 //!
 //! `cargo run --example scoped`, then http://127.0.0.1:8080/. Logging out of one leaves the other alone, and a cookie of
 //! the one is worth nothing under the name of the other.
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .cookie_name("__Host-Http-admin")
         .same_site(SameSite::Strict)
         .persistent(false)
-        .lifetime(Lifetime::new(Duration::from_secs(3600)).idle(Duration::from_secs(15 * 60)))
+        .lifetime(Lifetime::new(Duration::from_secs(3600)).fixed())
         .build()?;
     let app = move || {
         App::new()

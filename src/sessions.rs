@@ -165,7 +165,7 @@ impl Core {
     pub(crate) fn now(&self) -> Millis {
         let now = self.clock.now();
         let ring = self.sealer.ring();
-        self.sink.looked(ring, ring.tick(now));
+        self.sink.looked(ring, ring.tick(now, self.clock.is_computers()));
         now
     }
 

@@ -472,9 +472,24 @@ fn keys_of_a_file_go_through_their_life() {
     );
     let revoked = keys(&["revoke", &three], "");
     assert!(revoked.contains("seals in its place"), "a fresh one: {revoked}");
+    // It was not the primary, so what it forged may be the primary's by now.
+    let revoked = keys(&["revoke", &two], "");
+    assert!(revoked.contains("revoke each key that has sealed since"), "{revoked}");
     let soon = keys(&["rotate", "--in", "15m"], "");
     let moment = soon.lines().next().unwrap().rsplit_once("from ").unwrap().1.trim_end_matches(" on");
     assert!(moment.ends_with('Z') && !moment.contains('.'), "{moment}");
+}
+
+/// Otherwise `keygen > file` says that all is well, and the key is nowhere.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let tool =
+        std::process::Command::new(env!("CARGO_BIN_EXE_sealed-session")).arg("keygen").stdout(full).output();
+    let tool = tool.unwrap();
+    assert_eq!(tool.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&tool.stderr).contains("the answer cannot be written"), "{tool:?}");
 }
 
 #[test]
@@ -526,6 +541,8 @@ fn every_mistake_is_named_with_its_mend_and_has_its_exit_code() {
     let open = folder.file("open");
     std::fs::write(&open, "{}").unwrap();
     let unreachable = "redis://user:secret@127.0.0.1:1/";
+    let ring = folder.file("session.keys");
+    done(&["keys", "rotate", "--file", &ring], &[], "");
     for (args, env, input, code, words) in [
         (&["inspect"][..], &[][..], value.as_str(), 2, "SESSION_KEYS is not set; set it, or give --file"),
         (&["inspect", "--env", "OTHER"], &env, &value, 2, "OTHER is not set"),
@@ -544,6 +561,20 @@ fn every_mistake_is_named_with_its_mend_and_has_its_exit_code() {
         ),
         (&["why", "--duration", "24"], &env, &value, 2, "such as 30d, 24h, 15m, 90s or 500ms"),
         (&["why", "--duration", "1h", "--active", "2h"], &env, &value, 2, "must not be longer"),
+        (
+            &["keys", "rotate", "--at", "2020-01-01T00:00:00Z", "--file", &missing],
+            &env,
+            "",
+            2,
+            "that moment is over",
+        ),
+        (
+            &["keys", "retire", "1a2b3c4d", "--at", "2020-01-01T00:00:00Z", "--file", &ring],
+            &env,
+            "",
+            2,
+            "is over",
+        ),
         (&["why", "--at", "today"], &env, &value, 2, "2027-01-31T12:00:00Z"),
         (&["why", "--store", "memory"], &env, &value, 2, "lives in the server's process"),
         (&["count", "--store", "memcached://x"], &env, "", 2, "begins with memory, redb:PATH"),

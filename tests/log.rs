@@ -168,7 +168,7 @@ async fn the_log_has_stable_fields_and_no_secret() {
 #[tokio::test]
 async fn a_fresh_key_file_and_the_first_cookie_of_an_unknown_key_are_not_overheard() {
     let (log, _guard) = Log::listen(tracing::Level::INFO);
-    let folder = std::env::temp_dir().join(format!("sealed-session-log-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("sealed-session-log-{}", Key::generate().id()));
     std::fs::create_dir(&folder).unwrap();
     let path = folder.join("session.keys");
     let start = || KeyRing::open_or_create(&path).unwrap();

@@ -42,7 +42,12 @@ impl ClockSource {
 
     /// The same, unless an application's code would be asked.
     pub(crate) fn own(&self) -> Option<Millis> {
-        matches!(self, Self::System).then(of_computer)
+        self.is_computers().then(of_computer)
+    }
+
+    /// Whether it is the computer's, which anybody can ask.
+    pub(crate) fn is_computers(&self) -> bool {
+        matches!(self, Self::System)
     }
 }
 

@@ -32,7 +32,7 @@ use std::task::{Context, Poll, ready as poll_ready};
 
 use actix_web::body::{BodySize, EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use actix_web::http::header::{DATE, HeaderMap};
+use actix_web::http::header::{CACHE_CONTROL, DATE, HeaderMap, HeaderValue};
 use actix_web::{Error, HttpMessage, HttpResponse};
 use pin_project_lite::pin_project;
 
@@ -47,7 +47,7 @@ use crate::frameworks::extract::scope_name;
 pub use crate::frameworks::extract::{Scoped, Site, Subject};
 pub use crate::frameworks::login_guard::LoginGuard;
 use crate::frameworks::response::{
-    Additions, Length, UNKNOWN_HEAD, head_bytes, headers_of, outlives_failure,
+    Additions, Length, NO_STORE, UNKNOWN_HEAD, head_bytes, headers_of, outlives_failure, vary_by_cookie,
 };
 use crate::sessions::{CommitContext, Sessions};
 
@@ -262,7 +262,7 @@ where
                 let Some(slot) = this.slot.take() else { return Poll::Ready(unchanged(response)) };
                 let Some(loaded) = slot.loaded.get() else {
                     slot.answered.set(true);
-                    return Poll::Ready(unchanged(response));
+                    return Poll::Ready(unchanged(without_session(&slot, response)));
                 };
                 let counted = slot.sessions.counts_response_head();
                 let flash = slot.flash.get().map_or(0, |flash| flash.head_bytes(loaded.secure));
@@ -295,6 +295,20 @@ fn unchanged<B>(
     response: Result<ServiceResponse<B>, Error>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     response.map(ServiceResponse::map_into_left_body)
+}
+
+/// What a handler made of it that the store did not give the session depends on the cookie as well.
+fn without_session<B>(
+    slot: &SlotInner,
+    mut response: Result<ServiceResponse<B>, Error>,
+) -> Result<ServiceResponse<B>, Error> {
+    if let Ok(response) = &mut response
+        && slot.asked.get()
+        && slot.sessions.cache_headers()
+    {
+        vary_by_cookie(response.headers_mut());
+    }
+    response
 }
 
 /// The response with what the session adds to it.
@@ -355,6 +369,7 @@ fn outlive(before: &HeaderMap, after: &mut HeaderMap) {
             after.append(name.clone(), value.clone());
         }
     }
+    after.insert(CACHE_CONTROL, HeaderValue::from_static(NO_STORE));
 }
 
 /// The size of a response's head.

@@ -123,7 +123,8 @@ use crate::frameworks::response::{self, Headers};
 /// A router that axum nests into another sees its paths without the prefix, and so does a guard inside it. That guard
 /// does not know the whole path, and cannot tell the login page from one of the same name below the prefix, so it turns
 /// away everybody who is not logged in, even from a login page inside it, and gives no `next`. Nest first, then guard, as
-/// above. Scopes of actix-web keep the whole path.
+/// above. The guard learns that from the session's layer: one that is inside the nested router too sees no more than the guard, and
+/// then `/users/login` passes as `/login`. So put the layer outside, also that of a scope. Scopes of actix-web keep the whole path.
 ///
 /// # Security
 /// It checks whether somebody is logged in, not what they may do. Keep asking for the [`Subject`](crate::Subject) in

@@ -41,6 +41,14 @@ pub(crate) trait Headers {
     fn texts(&self, field: Field) -> impl Iterator<Item = &str>;
     fn append(&mut self, field: Field, value: Self::Value);
     fn replace(&mut self, field: Field, value: Self::Value);
+    /// Removes the headers by which caches of a kind are told something else than by `Cache-Control`.
+    fn remove_targeted(&mut self);
+}
+
+/// Whether some caches go by this header instead of `Cache-Control`: those of RFC 9213, `CDN-Cache-Control` and what vendors put
+/// before it, `Surrogate-Control`, and nginx's.
+pub(crate) fn is_targeted(name: &str) -> bool {
+    name.ends_with("cdn-cache-control") || ["surrogate-control", "x-accel-expires"].contains(&name)
 }
 
 /// Implements [`Headers`] for the `HeaderMap` of a module: all frameworks' have the same shape.
@@ -50,7 +58,9 @@ macro_rules! headers_of {
             use $($module)::+::{
                 CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE, VARY,
             };
-            use $crate::frameworks::response::{Field, Headers, SECURE_SESSION_CHALLENGE, SECURE_SESSION_REGISTRATION};
+            use $crate::frameworks::response::{
+                Field, Headers, SECURE_SESSION_CHALLENGE, SECURE_SESSION_REGISTRATION, is_targeted,
+            };
 
             fn name(field: Field) -> HeaderName {
                 match field {
@@ -91,6 +101,13 @@ macro_rules! headers_of {
 
                 fn replace(&mut self, field: Field, value: HeaderValue) {
                     self.insert(name(field), value);
+                }
+
+                fn remove_targeted(&mut self) {
+                    let targeted: Vec<_> = self.keys().filter(|name| is_targeted(name.as_str())).cloned().collect();
+                    for name in targeted {
+                        self.remove(name);
+                    }
                 }
             }
         };
@@ -161,12 +178,14 @@ fn items<H: Headers>(headers: &H, field: Field) -> impl Iterator<Item = &str> {
     headers.texts(field).flat_map(|value| value.split(',')).map(str::trim)
 }
 
-fn vary_by_cookie<H: Headers>(headers: &mut H) {
+pub(crate) fn vary_by_cookie<H: Headers>(headers: &mut H) {
     let tells = |item: &str| item == "*" || item.eq_ignore_ascii_case("cookie");
     if !headers.contains(Field::Vary) || !items(headers, Field::Vary).any(tells) {
         headers.append(Field::Vary, H::fixed("Cookie"));
     }
 }
+
+pub(crate) const NO_STORE: &str = "no-store";
 
 /// Directives that permit storing, or that lift `no-store` (RFC 9111, section 5.2.2).
 const PERMISSIVE: [&str; 7] = [
@@ -183,20 +202,21 @@ const PERMISSIVE: [&str; 7] = [
 fn forbid_storing<H: Headers>(headers: &mut H) {
     const FIELD: Field = Field::CacheControl;
 
+    headers.remove_targeted();
     if !headers.contains(FIELD) {
-        headers.replace(FIELD, H::fixed("no-store"));
+        headers.replace(FIELD, H::fixed(NO_STORE));
         return;
     }
     let permits = |item: &&str| {
         let directive = item.split('=').next().unwrap_or_default().trim_end();
         PERMISSIVE.iter().any(|permissive| directive.eq_ignore_ascii_case(permissive))
     };
-    let forbids = |item: &str| item.eq_ignore_ascii_case("no-store");
+    let forbids = |item: &str| item.eq_ignore_ascii_case(NO_STORE);
     if items(headers, FIELD).any(forbids) && !items(headers, FIELD).any(|item| permits(&item)) {
         return;
     }
     let strict = items(headers, FIELD).filter(|item| !item.is_empty() && !permits(item) && !forbids(item));
-    let merged = strict.chain(["no-store"]).collect::<Vec<_>>().join(", ");
+    let merged = strict.chain([NO_STORE]).collect::<Vec<_>>().join(", ");
     let merged = H::made(merged.into_bytes()).expect("it is made of valid header values");
     headers.replace(FIELD, merged);
 }
@@ -239,11 +259,14 @@ pub(crate) fn head_bytes(
     STATUS_LINE + reason.len() + body + CONNECTION + date + END + lines
 }
 
-/// Whether a response whose session could not be saved keeps a header: cookies of other scopes, and what lets a page of
-/// another origin read the status, or its browser would report a network error instead of a 503.
+/// Whether a response whose session could not be saved keeps a header: cookies of other scopes, with what is said of their
+/// device, and what lets a page of another origin read the status, or its browser would report a network error instead
+/// of a 503. Such a response is not to be stored.
 pub(crate) fn outlives_failure(name: &str) -> bool {
-    ["set-cookie", "vary", "timing-allow-origin"].contains(&name)
-        || ["access-control-", "cross-origin-"].iter().any(|family| name.starts_with(family))
+    const KEPT: [&str; 5] =
+        ["set-cookie", SECURE_SESSION_CHALLENGE, SECURE_SESSION_REGISTRATION, "vary", "timing-allow-origin"];
+
+    KEPT.contains(&name) || ["access-control-", "cross-origin-"].iter().any(|family| name.starts_with(family))
 }
 
 /// What a failure is answered with.
@@ -305,7 +328,7 @@ pub(crate) fn remove_cookie<H: Headers>(error: &CommitError, headers: &mut H) {
     let CommitError::NotEnded { set_cookies, .. } = error else { return };
     for line in set_cookies.iter().filter_map(|line| H::made(line.clone().into_bytes())) {
         headers.append(Field::SetCookie, line);
-        headers.replace(Field::CacheControl, H::fixed("no-store"));
+        headers.replace(Field::CacheControl, H::fixed(NO_STORE));
     }
 }
 

@@ -75,7 +75,8 @@
 //! inside, or outside of everything: inside, it turns an error into a response, with which the session is committed.
 //!
 //! `Router::layer` covers the routes added so far and the fallback; `route_layer` leaves the fallback out. A nested
-//! router has the sessions of the router that it is nested into.
+//! router has the sessions of the router that it is nested into; put the layer there, around all of them, because inside it
+//! sees paths without their beginning, and so do [`LoginGuard`](crate::LoginGuard) and `device_binding` then.
 //!
 //! # Server functions
 //!
@@ -102,7 +103,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
-use http::header::{CONTENT_LENGTH, DATE, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -121,7 +122,8 @@ use crate::frameworks::extract::scope_name;
 pub use crate::frameworks::extract::{Scoped, Site, Subject};
 pub use crate::frameworks::login_guard::LoginGuard;
 use crate::frameworks::response::{
-    Additions, Failure, Length, fail, failure_of, head_bytes, headers_of, outlives_failure, remove_cookie,
+    Additions, Failure, Length, NO_STORE, fail, failure_of, head_bytes, headers_of, outlives_failure,
+    remove_cookie, vary_by_cookie,
 };
 use crate::sessions::{CommitContext, Sessions};
 
@@ -351,7 +353,7 @@ where
                 let Some(inner) = this.inner.as_pin_mut() else {
                     unreachable!("the service is asked by `call`")
                 };
-                let response = ready!(inner.poll(context))?;
+                let mut response = ready!(inner.poll(context))?;
                 let Some(slot) = this.slot.take() else { return Poll::Ready(Ok(response)) };
                 let mut loaded = slot.loaded.get();
                 if loaded.is_none() {
@@ -359,7 +361,13 @@ where
                     slot.answered.swap(true, Ordering::SeqCst);
                     loaded = slot.loaded.get();
                 }
-                let Some(loaded) = loaded else { return Poll::Ready(Ok(response)) };
+                let Some(loaded) = loaded else {
+                    // What was made of it that the store did not give the session depends on the cookie as well.
+                    if slot.asked.load(Ordering::Relaxed) && slot.sessions.cache_headers() {
+                        vary_by_cookie(response.headers_mut());
+                    }
+                    return Poll::Ready(Ok(response));
+                };
                 let counted = slot.sessions.counts_response_head();
                 let flash = slot.flash.get().map_or(0, |flash| flash.head_bytes(loaded.secure));
                 let response_head_bytes = if counted { head_of(&response) + flash } else { 0 };
@@ -404,6 +412,7 @@ fn finish<B: Default>(
                     failure.headers_mut().append(name, value.clone());
                 }
             }
+            failure.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(NO_STORE));
             failure
         }
     }

@@ -254,7 +254,8 @@ async fn a_session_that_is_over_has_no_tokens_after_the_response_either() {
 #[cfg(unix)]
 #[actix_web::test]
 async fn an_unknown_key_is_looked_for() {
-    let path = std::env::temp_dir().join(format!("sealed-session-csrf-{}.keys", std::process::id()));
+    let path = std::env::temp_dir()
+        .join(format!("sealed-session-csrf-{}.keys", sealed_session::Key::generate().id()));
     let _ = std::fs::remove_file(&path);
     let ring =
         || sealed_session::KeyRing::open_or_create(&path).unwrap().reload_every(std::time::Duration::MAX);

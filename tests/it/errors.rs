@@ -126,7 +126,7 @@ fn of_keys() -> Vec<String> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        let path = std::env::temp_dir().join(format!("sealed-session-errors-{}.keys", std::process::id()));
+        let path = std::env::temp_dir().join(format!("sealed-session-errors-{}.keys", Key::generate().id()));
         let mut told = |content: &[u8], mode| {
             std::fs::write(&path, content).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -348,7 +348,7 @@ async fn with_a_store() -> Vec<String> {
 #[cfg(feature = "redb")]
 async fn of_files() -> Vec<String> {
     use sealed_session::store::RedbStore;
-    let path = std::env::temp_dir().join(format!("sealed-session-errors-{}.redb", std::process::id()));
+    let path = std::env::temp_dir().join(format!("sealed-session-errors-{}.redb", Key::generate().id()));
     let told = || message(RedbStore::open(&path)).replace(path.to_str().unwrap(), "/app/sessions.redb");
     let one = RedbStore::open(&path).unwrap();
     let twice = told();

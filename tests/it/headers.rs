@@ -56,6 +56,23 @@ async fn a_response_with_the_cookie_is_never_stored_whatever_the_application_per
     }
 }
 
+/// Caches that know such a header look at nothing else (RFC 9213, section 2.2).
+#[actix_web::test]
+async fn what_permits_storing_to_some_caches_alone_is_dropped_beside_the_cookie() {
+    let bed = Bed::new();
+    for name in ["cdn-cache-control", "Cloudflare-CDN-Cache-Control", "surrogate-control", "x-accel-expires"]
+    {
+        let name: HeaderName = name.parse().unwrap();
+        let told = &["max-age=600"];
+        let with = reply(&bed, true, name.clone(), told).await;
+        assert!(with.set_cookie().is_some());
+        assert_eq!((with.all(name.clone()), with.all(CACHE_CONTROL)), (vec![], vec!["no-store"]), "{name}");
+        assert_eq!(reply(&bed, false, name.clone(), told).await.all(name), told, "without a cookie");
+    }
+    let other = "x-cdn-cache".parse::<HeaderName>().unwrap();
+    assert_eq!(reply(&bed, true, other.clone(), &["HIT"]).await.all(other), ["HIT"]);
+}
+
 #[actix_web::test]
 async fn a_removal_is_not_stored_either() {
     let bed = Bed::new();

@@ -95,7 +95,122 @@ async fn a_retired_key_opens_until_its_moment_and_is_unknown_then() {
     bed.clock.advance(MS);
     assert_eq!(origin(&bed, &jar).await, Origin::Rejected(Rejection::UnknownKey(key(1).id())));
     assert_eq!(ring.ids(), [key(2).id()]);
+    // What was a slip can be taken back for a week, and is forgotten then.
+    ring.retire(key(1).id(), None).unwrap();
+    assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
+    ring.retire(key(1).id(), Some(start())).unwrap();
+    bed.clock.set(start() + 7 * 24 * 60 * MINUTE - MS);
+    origin(&bed, &jar).await;
+    assert_eq!(ring.ids(), [key(2).id()]);
+    ring.retire(key(1).id(), Some(start())).unwrap();
+    // The ring hears of the time when there is something to do.
+    ring.schedule(key(3), start() + 7 * 24 * 60 * MINUTE).unwrap();
+    bed.clock.advance(MS);
+    origin(&bed, &jar).await;
+    assert_eq!(ring.primary(), key(3).id());
     assert!(matches!(ring.retire(key(1).id(), None), Err(KeyError::NotInRing { .. })));
+}
+
+/// Otherwise a server that looks in between seals anew what the leaked key has forged.
+#[actix_web::test]
+async fn a_leaked_key_is_replaced_in_one_step_whatever_it_was() {
+    let pending = KeyState::Pending { not_before: start() + MINUTE };
+    let (primary, revoked) = (KeyState::Primary, KeyState::Revoked);
+    let retired = KeyState::Retired { not_after: None };
+    for (leaked, expected) in [
+        (1, [(9, primary), (1, revoked), (2, retired), (3, pending)]),
+        (2, [(9, primary), (1, retired), (2, revoked), (3, pending)]),
+        (3, [(9, primary), (1, retired), (2, retired), (3, revoked)]),
+    ] {
+        let folder = Folder::new();
+        let bed = Bed::new();
+        let text = [1, 2].map(|n| key(n).export().to_string()).join(",");
+        std::fs::write(folder.keys(), text).unwrap();
+        #[cfg(unix)]
+        std::fs::set_permissions(folder.keys(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let ring = KeyRing::open(folder.keys()).unwrap();
+        on(&ring, &bed).logged_in().await;
+        ring.schedule(key(3), start() + MINUTE).unwrap();
+        let before = std::fs::metadata(folder.keys()).unwrap();
+        assert!(matches!(ring.replace(key(leaked).id(), key(leaked)), Err(KeyError::Duplicate { .. })));
+        assert!(matches!(ring.replace(key(7).id(), key(9)), Err(KeyError::NotInRing { .. })));
+        assert_eq!(std::fs::metadata(folder.keys()).unwrap().modified().unwrap(), before.modified().unwrap());
+        ring.replace(key(leaked).id(), key(9)).unwrap();
+        assert_eq!(states(&ring), expected.map(|(n, state)| (key(n).id(), state)));
+        assert_eq!(states(&KeyRing::open(folder.keys()).unwrap()).len(), 4);
+        // It is no mistake to do so twice, nor to bring no key that was revoked.
+        ring.replace(key(leaked).id(), key(10)).unwrap();
+        assert!(matches!(ring.replace(key(9).id(), key(leaked)), Err(KeyError::Duplicate { .. })));
+    }
+}
+
+#[actix_web::test]
+async fn of_a_revoked_primary_the_key_that_is_pending_first_takes_the_place_in_the_same_step() {
+    let bed = Bed::new();
+    let ring = bed.sessions.keys();
+    bed.logged_in().await;
+    ring.schedule(key(3), start() + 3 * MINUTE).unwrap();
+    ring.schedule(key(2), start() + 2 * MINUTE).unwrap();
+    ring.revoke(key(1).id()).unwrap();
+    assert_eq!(ring.ids(), [key(2).id(), key(3).id()]);
+    assert_eq!(ring.primary(), key(2).id());
+}
+
+/// A draft has all keys in it, and whoever was killed while writing it leaves it behind.
+#[test]
+fn what_an_interrupted_change_has_left_is_removed_by_a_later_one() {
+    let folder = Folder::new();
+    let ring = KeyRing::open_or_create(folder.keys()).unwrap();
+    let put = |name: &str, hours: u64| {
+        let file = std::fs::File::create(folder.0.join(name)).unwrap();
+        let at = std::time::SystemTime::now() - Duration::from_secs(3_600 * hours + 60);
+        file.set_modified(at).unwrap();
+    };
+    put("session.keys.0123456789abcdef.tmp", 1);
+    let others = [
+        ("session.keys.1123456789abcdef.tmp", 0), // somebody may be writing it
+        ("session.keys.123456789abcdef.tmp", 1),
+        ("session.keys.0123456789abcdeg.tmp", 1),
+        ("session.keys.0123456789abcdef", 1),
+        ("other.keys.0123456789abcdef.tmp", 1),
+    ];
+    others.iter().for_each(|(name, hours)| put(name, *hours));
+    ring.rotate(key(2)).unwrap();
+    let mut left: Vec<_> = std::fs::read_dir(&folder.0)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort_unstable();
+    let mut expected = vec!["session.keys"];
+    expected.extend(others.map(|(name, _)| name));
+    expected.sort_unstable();
+    assert_eq!(left, expected);
+}
+
+#[actix_web::test]
+async fn a_source_that_panics_costs_no_request_and_is_asked_again() {
+    struct Slips(Arc<Mutex<u32>>);
+    impl KeySource for Slips {
+        fn load(&self) -> Result<Zeroizing<String>, Source> {
+            let turn = {
+                let mut turns = self.0.lock().unwrap();
+                *turns += 1;
+                *turns
+            };
+            assert_ne!(turn, 2, "an application's mistake");
+            Ok(key(turn as u8).export())
+        }
+    }
+    let ring = KeyRing::from_source(Slips(Arc::default())).unwrap();
+    let bed = on(&ring, &Bed::new());
+    let jar = bed.logged_in().await;
+    bed.clock.advance(Duration::from_secs(1));
+    assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
+    let told = bed.events().into_iter().find(|event| matches!(event, Event::KeysFailed { .. }));
+    assert!(matches!(told, Some(Event::KeysFailed { error }) if error.contains("it panicked")));
+    bed.clock.advance(Duration::from_secs(1));
+    origin(&bed, &Jar::default()).await;
+    assert_eq!(ring.ids(), [key(3).id()]);
 }
 
 #[actix_web::test]
@@ -378,6 +493,9 @@ fn documents_say_each_state_and_slips_are_named_without_quoting_a_key() {
     assert_eq!(ring.ids(), [2, 1, 3, 4].map(|n| key(n).id()));
     assert_eq!(ring.list().len(), 6);
     assert_eq!(ring.list()[5].state, KeyState::Revoked);
+    // As some editors write it.
+    assert_eq!(KeyRing::parse(&format!("\u{feff}{good}")).unwrap().ids(), ring.ids());
+    assert_eq!(KeyRing::parse(&format!("\u{feff}{}", text(1))).unwrap().primary(), key(1).id());
 
     let document =
         |keys: &str| format!(r#"{{"version":1,"keys":[{{"key":"{}","state":"primary"}},{keys}]}}"#, text(1));

@@ -51,7 +51,7 @@ async fn a_renew_long_after_a_revocation_takes_no_generation_along_that_another_
 
 #[tokio::test]
 async fn a_key_that_is_revoked_in_its_file_during_a_request_issues_nothing_under_the_next_one() {
-    let path = std::env::temp_dir().join(format!("sealed-session-meanwhile-{}.keys", std::process::id()));
+    let path = std::env::temp_dir().join(format!("sealed-session-meanwhile-{}.keys", Key::generate().id()));
     for revoked in [false, true] {
         let ring = KeyRing::open_or_create(&path).unwrap();
         let clock = ManualClock::at(start());
@@ -259,7 +259,7 @@ async fn where_every_request_asks_none_waits_for_the_question_of_another_one() {
 
 #[tokio::test]
 async fn a_row_under_a_key_that_was_rotated_in_elsewhere_makes_the_ring_look() {
-    let path = std::env::temp_dir().join(format!("sealed-session-row-{}.keys", std::process::id()));
+    let path = std::env::temp_dir().join(format!("sealed-session-row-{}.keys", Key::generate().id()));
     let clock = ManualClock::at(start());
     let spy = crate::spy::Spy::new(&clock);
     let node = || {

@@ -856,7 +856,7 @@ async fn who_was_revoked_does_not_come_back_by_revoking_everybody_else() {
 /// The processes of a deployment read their key file up to a second apart.
 #[actix_web::test]
 async fn a_subject_is_revoked_too_under_a_key_that_only_another_process_has_read() {
-    let path = std::env::temp_dir().join(format!("sealed-session-revocation-{}.keys", std::process::id()));
+    let path = std::env::temp_dir().join(format!("sealed-session-revocation-{}.keys", Key::generate().id()));
     let ring = KeyRing::open_or_create(&path).unwrap();
     let (first, spy) = guarded(|builder| builder);
     let node = |ring| {

@@ -97,12 +97,13 @@ async fn a_failed_commit_keeps_of_the_response_what_lets_a_page_of_another_origi
         ("set-cookie", "lang=eo"),
         ("vary", "Origin"),
         ("vary", "Accept-Encoding"),
+        ("secure-session-registration", "(ES256);path=\"/admin/device\""),
+        ("secure-session-challenge", "\"of another scope\""),
     ];
     let dropped = [
         ("etag", "\"1\""),
         ("content-type", "text/html"),
         ("content-encoding", "gzip"),
-        ("cache-control", "public, max-age=60"),
         ("location", "/there"),
         ("x-access-control-allow-origin", "*"),
     ];
@@ -113,6 +114,7 @@ async fn a_failed_commit_keeps_of_the_response_what_lets_a_page_of_another_origi
             now(request.session())?.insert("large", "x".repeat(5_000))?;
             let headers = kept.iter().chain(&dropped);
             let answer = Answer::new(StatusCode::CREATED).body("all is well");
+            let answer = answer.with(CACHE_CONTROL, "public, max-age=60");
             Ok(headers.fold(answer, |answer, (name, value)| answer.with(name.parse().unwrap(), value)))
         })
         .await;
@@ -123,6 +125,26 @@ async fn a_failed_commit_keeps_of_the_response_what_lets_a_page_of_another_origi
     }
     for (name, _) in dropped {
         assert!(!reply.headers.contains_key(name), "{name}");
+    }
+    assert_eq!(reply.all(CACHE_CONTROL), ["no-store"]);
+}
+
+/// A page for visitors that a user gets while the store is down is not everybody's.
+#[actix_web::test]
+async fn what_a_handler_makes_of_a_session_that_the_store_does_not_give_varies_by_cookie() {
+    for (cache_headers, expected) in [(true, vec!["Cookie"]), (false, vec![])] {
+        let (bed, spy) = stored(|builder| builder.cache_headers(cache_headers));
+        let mut jar = Jar::default();
+        bed.visit(&mut jar, |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+        spy.go_down(true);
+        let cookie = jar.0.unwrap();
+        let reply = bed
+            .call(&[cookie.as_bytes()], |request| {
+                assert!(now(request.session()).is_err());
+                Ok(Answer::ok().with(CACHE_CONTROL, "public, max-age=60"))
+            })
+            .await;
+        assert_eq!((reply.status, reply.all(VARY)), (StatusCode::OK, expected));
     }
 }
 

@@ -262,7 +262,8 @@ fn each_changed_byte_and_every_planted_cookie_brings_nothing_and_hides_nothing()
 /// Another node has had the key rotated.
 #[test]
 fn an_unknown_key_is_looked_for() {
-    let path = std::env::temp_dir().join(format!("sealed-session-transient-{}.keys", std::process::id()));
+    let path = std::env::temp_dir()
+        .join(format!("sealed-session-transient-{}.keys", sealed_session::Key::generate().id()));
     let _ = std::fs::remove_file(&path);
     let kind = || {
         let ring = KeyRing::open_or_create(&path).unwrap().reload_every(Duration::MAX);

@@ -31,7 +31,8 @@ pub(crate) enum Keys {
     Retire(Retire),
     /// Takes a leaked key's power away: nothing that it has sealed is accepted any more.
     ///
-    /// If it is the primary, the pending key or else a fresh one becomes it.
+    /// If it is the primary, the pending key or else a fresh one becomes it, in the same step. If it was not the primary all
+    /// the time since it leaked, revoke the keys that have sealed since as well: what it forged is sealed by them by now.
     ///
     /// Example: sealed-session keys revoke --file session.keys 1a2b3c4d
     Revoke(Revoke),
@@ -120,6 +121,9 @@ impl Rotate {
     fn run(self) -> Result<Output, Failure> {
         let path = &self.file.file;
         let when = moment_of(self.after, self.at)?;
+        if when.is_some_and(is_over) {
+            return Err(Failure::mistake("that moment is over; leave it out, and the key seals at once"));
+        }
         if !path.exists() {
             if self.key_stdin || when.is_some() {
                 return Err(Failure::mistake(format!(
@@ -154,6 +158,11 @@ impl Retire {
     fn run(self) -> Result<Output, Failure> {
         let (ring, id) = (self.file.open()?, key_id(&self.id)?);
         let until = moment_of(self.after, self.at)?;
+        if until.is_some_and(is_over) {
+            return Err(Failure::mistake(
+                "that moment is over; what is to open nothing from now on is revoked",
+            ));
+        }
         ring.retire(id, until).map_err(keys_failed)?;
         let until =
             until.map_or("for as long as it is in the file".into(), |at| format!("until {}", shown(at)));
@@ -164,19 +173,27 @@ impl Retire {
 impl Revoke {
     fn run(self) -> Result<Output, Failure> {
         let (ring, id) = (self.file.open()?, key_id(&self.id)?);
-        let mut done = format!("key {id} opens nothing any more");
-        if ring.primary() == id {
-            let pending = ring.list().into_iter().find(|key| matches!(key.state, KeyState::Pending { .. }));
-            match pending {
-                Some(pending) => ring.promote(pending.id),
-                None => ring.rotate(Key::generate()),
-            }
-            .map_err(keys_failed)?;
-            done = format!("{done}; key {} seals in its place", ring.primary());
+        let former = ring.primary();
+        match ring.revoke(id) {
+            // In one step with the other, or servers would seal anew, in between, what it has forged.
+            Err(KeyError::Primary { .. }) => ring.replace(id, Key::generate()),
+            outcome => outcome,
         }
-        ring.revoke(id).map_err(keys_failed)?;
-        list(&ring, Some(done))
+        .map_err(keys_failed)?;
+        let primary = ring.primary();
+        let then = match primary == former {
+            false => format!("key {primary} seals in its place"),
+            true => format!(
+                "if it leaked, what it forged may be sealed by {primary} by now: revoke each key that has sealed since"
+            ),
+        };
+        list(&ring, Some(format!("key {id} opens nothing any more; {then}")))
     }
+}
+
+/// By more than the clocks of two machines differ.
+fn is_over(moment: OffsetDateTime) -> bool {
+    moment < OffsetDateTime::now_utc() - time::Duration::minutes(5)
 }
 
 fn key_id(text: &str) -> Result<KeyId, Failure> {

@@ -1,7 +1,7 @@
 //! What the tool answers: lines for people, or one JSON document, and the exit code.
 
 use std::error::Error;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use sealed_session::Inspection;
@@ -53,8 +53,12 @@ impl Output {
         };
         // Whoever reads the first lines alone, as `head` does, has what they wanted.
         let mut out = std::io::stdout();
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        ExitCode::from(u8::from(self.rejected))
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Failure { message: format!("the answer cannot be written: {error}"), code: 3 }.print(json)
+            }
+            _ => ExitCode::from(u8::from(self.rejected)),
+        }
     }
 }
 

@@ -11,6 +11,8 @@ use crate::core::error::KeyError;
 
 /// The version of the document.
 const VERSION: u32 = 1;
+/// How long a retired key stays in the file after its end, where it opens nothing.
+const KEPT: Millis = Millis(7 * 24 * 3_600_000);
 const LIKE: &str = r#"a valid key document looks like {"version":1,"keys":[{"key":"..","state":"primary"}]}"#;
 
 /// A key and what it may do, as it was written down.
@@ -65,6 +67,8 @@ enum Word {
 
 /// Reads a document, or a list of keys.
 pub(super) fn parse(text: &str) -> Result<Vec<Member>, KeyError> {
+    // Editors of Windows put a byte order mark there.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_start().starts_with('{') {
         return read(text)
             .map_err(|reason| KeyError::Document { path: None, reason: format!("{reason}; {LIKE}") });
@@ -148,7 +152,7 @@ impl Entry<'_> {
 }
 
 /// The document of these members.
-pub(super) fn write(members: &[Member]) -> Zeroizing<String> {
+pub(super) fn write(members: &[Member]) -> Zeroizing<Vec<u8>> {
     let exported: Vec<Option<Zeroizing<String>>> =
         members.iter().map(|member| member.key.as_ref().map(Key::export)).collect();
     let moment = |at: OffsetDateTime| at.format(&Rfc3339).ok();
@@ -163,9 +167,11 @@ pub(super) fn write(members: &[Member]) -> Zeroizing<String> {
         Entry { id: Some(member.id.to_string()), key, state, not_before, not_after }
     });
     let document = Document { version: VERSION, keys: keys.collect() };
-    let mut text = serde_json::to_string_pretty(&document).expect("strings and numbers are JSON");
-    text.push('\n');
-    Zeroizing::new(text)
+    // Of full length from the start: what a longer one replaces is freed as it is.
+    let mut text = Zeroizing::new(Vec::with_capacity(64 + 256 * members.len()));
+    serde_json::to_writer_pretty(&mut *text, &document).expect("strings and numbers are JSON");
+    text.push(b'\n');
+    text
 }
 
 pub(super) fn check_new(members: &[Member], id: KeyId) -> Result<(), KeyError> {
@@ -188,9 +194,28 @@ pub(super) fn make_primary(members: &mut Vec<Member>, key: Key) {
     members.insert(0, Member::primary(key));
 }
 
+/// The pending key whose time comes first.
+pub(super) fn next_primary(members: &[Member]) -> Option<Key> {
+    let pending = members.iter().filter_map(|member| match member.state {
+        KeyState::Pending { not_before } => Some((not_before, member.key.clone()?)),
+        _ => None,
+    });
+    pending.min_by_key(|(not_before, _)| *not_before).map(|(_, key)| key)
+}
+
 /// Turns what was written down into what holds at `now`: of the pending keys whose time has come the last one is the
 /// primary, those before it are retired, and retired keys past their time are gone.
 pub(super) fn settle(members: &mut Vec<Member>, now: Millis) {
+    settle_to_keep(members, now);
+    members.retain(|member| match member.state {
+        KeyState::Retired { not_after: Some(not_after) } => now < Millis::of(not_after),
+        _ => true,
+    });
+}
+
+/// The same for what is written down, where retired keys stay for a while: a wrong year, or the clock of the machine that
+/// changes the file, would otherwise take them for good.
+pub(super) fn settle_to_keep(members: &mut Vec<Member>, now: Millis) {
     let came = |member: &Member| match member.state {
         KeyState::Pending { not_before } if Millis::of(not_before) <= now => Some(not_before),
         _ => None,
@@ -206,7 +231,7 @@ pub(super) fn settle(members: &mut Vec<Member>, now: Millis) {
         }
     }
     members.retain(|member| match member.state {
-        KeyState::Retired { not_after: Some(not_after) } => now < Millis::of(not_after),
+        KeyState::Retired { not_after: Some(not_after) } => now < Millis::of(not_after).plus(KEPT),
         _ => true,
     });
 }

@@ -1,9 +1,10 @@
 //! The key file: keys, as a document or a list, which nobody but its owner knows and nobody else can replace.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use zeroize::Zeroizing;
 
@@ -15,6 +16,8 @@ use super::{Key, KeyRing};
 use crate::core::error::{KeyError, in_full};
 use crate::core::random;
 
+/// How old a draft is that nobody is writing any more.
+const ABANDONED: Duration = Duration::from_secs(3_600);
 const A_FOLDER: &str = "it is a folder; did a container mount a file that was not there?";
 const RAW_BYTES: &str = "it holds raw bytes; a key is 43 characters of base64url, to which \
                          `base64 | tr '+/' '-_' | tr -d '='` converts 32 bytes";
@@ -103,6 +106,11 @@ impl KeyFile {
         stamp(&self.path)
     }
 
+    /// The same, of a file that is opened for it: a client of NFS asks its server then, and for a path answers from memory.
+    pub(super) fn stamp_as_opened(&self) -> io::Result<Stamp> {
+        File::open(&self.path)?.metadata().map(|metadata| Stamp::of(&metadata))
+    }
+
     pub(super) fn read(&self) -> Result<(Vec<Member>, Stamp), KeyError> {
         read_from(&self.path, &self.opened(&self.path)?)
     }
@@ -119,20 +127,29 @@ impl KeyFile {
         let (members, _) = read_from(path, &file)?;
         let members = edit(members)?;
         let write = failed("write", path);
-        let draft = Draft::written(path, &members, file.metadata().ok().as_ref()).map_err(&write)?;
+        remove_abandoned(path);
+        let (draft, stamp) = Draft::written(path, &members, file.metadata().ok().as_ref()).map_err(&write)?;
         fs::rename(&draft.0, path).map_err(&write)?;
-        // Not every system lets folders be opened; there the rename is as safe as it gets.
-        let _ = path.parent().map(|folder| File::open(folder).and_then(|folder| folder.sync_all()));
-        Ok((members, stamp(path).map_err(&write)?))
+        sync_folder(path);
+        // Not of what is at the path by now: that may be another process's, whose keys these are not.
+        Ok((members, stamp))
     }
 
     /// The file under its lock. Who waited may hold the lock of a file that has been replaced meanwhile.
     fn locked(&self, path: &Path) -> Result<File, KeyError> {
         let lock = failed("lock", path);
         loop {
-            let file = self.opened(path)?;
+            let looked_at = self.opened(path)?;
+            // NFS locks only what could be written. Elsewhere a file that nobody may write can be replaced all the same.
+            let file = match fs::OpenOptions::new().read(true).write(true).open(path) {
+                Err(error) if cannot_be_written(&error) => looked_at.try_clone(),
+                opened => opened,
+            };
+            let file = file.map_err(&lock)?;
             file.lock().map_err(&lock)?;
-            if Stamp::of(&file.metadata().map_err(&lock)?) == stamp(path).map_err(&lock)? {
+            let locked = Stamp::of(&file.metadata().map_err(&lock)?);
+            let is_that = locked == Stamp::of(&looked_at.metadata().map_err(&lock)?);
+            if is_that && locked == stamp(path).map_err(&lock)? {
                 return Ok(file);
             }
         }
@@ -188,11 +205,12 @@ fn read_from(path: &Path, file: &File) -> Result<(Vec<Member>, Stamp), KeyError>
 
 /// Writes a new file. It appears under its name complete or not at all; one that is there stays.
 fn create(path: &Path, members: &[Member]) -> Result<(), KeyError> {
-    let draft = Draft::written(path, members, None).map_err(failed("create", path))?;
+    let (draft, _) = Draft::written(path, members, None).map_err(failed("create", path))?;
     match fs::hard_link(&draft.0, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("create", path)(error)),
         Err(_) => Ok(()),
         Ok(()) => {
+            sync_folder(path);
             // Where the file was meant to be there already, this is why everybody has to log in again.
             let (key, path) = (members.first().map(|member| member.id), path.display());
             let key = key.map(tracing::field::display);
@@ -210,12 +228,41 @@ pub(super) fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) ->
     }
 }
 
+/// Not every system lets folders be opened; there a new name is as safe as it gets.
+fn sync_folder(path: &Path) {
+    let _ = path.parent().map(|folder| File::open(folder).and_then(|folder| folder.sync_all()));
+}
+
+fn cannot_be_written(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
+/// Removes what a process left that was killed, or whose machine lost its power, while it wrote: there are keys in it.
+fn remove_abandoned(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
+        return;
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let other = entry.file_name();
+        let random = other
+            .to_str()
+            .and_then(|other| other.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".tmp"));
+        let is_draft =
+            random.is_some_and(|part| part.len() == 16 && part.bytes().all(|b| b.is_ascii_hexdigit()));
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if is_draft && age().is_some_and(|age| age > ABANDONED) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// A complete file under a name of its own, which is gone when this is dropped.
 struct Draft(PathBuf);
 
 impl Draft {
     /// With the owner, the group and the mode of another file, or as its maker's alone.
-    fn written(path: &Path, members: &[Member], like: Option<&fs::Metadata>) -> io::Result<Self> {
+    fn written(path: &Path, members: &[Member], like: Option<&fs::Metadata>) -> io::Result<(Self, Stamp)> {
         let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_os_string();
         name.push(format!(".{:016x}.tmp", u64::from_ne_bytes(random::from_system())));
         let draft = Self(path.with_file_name(name));
@@ -230,9 +277,10 @@ impl Draft {
         }
         #[cfg(not(unix))]
         let _ = like;
-        file.write_all(document::write(members).as_bytes())?;
+        file.write_all(&document::write(members))?;
         file.sync_all()?;
-        Ok(draft)
+        let stamp = Stamp::of(&file.metadata()?);
+        Ok((draft, stamp))
     }
 }
 

@@ -1,7 +1,8 @@
 //! How a ring follows the time and its source: which keys there are, and what each may do by now.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -24,8 +25,9 @@ pub(super) struct Shared {
     revokes: AtomicBool,
     /// The moment from which on [`KeyRing::tick`] has something to do, in milliseconds.
     next: AtomicI64,
-    /// The latest moment that the ring was told.
+    /// The latest moment that the ring was told, and whether by the computer's clock, which can be asked again.
     seen: AtomicI64,
+    by_computer: AtomicBool,
     state: Mutex<RingState>,
     /// Whether it follows a file.
     is_file: bool,
@@ -101,13 +103,14 @@ impl KeyRing {
     }
 
     /// Tells the ring what time it is: keys begin to seal and cease to open by it, and the source is looked at by it.
-    pub(crate) fn tick(&self, now: Millis) -> Option<Reload> {
+    pub(crate) fn tick(&self, now: Millis, by_computer: bool) -> Option<Reload> {
         if !self.has_to_look(now) {
             return None;
         }
         // Whoever comes meanwhile goes on with the keys that there are.
-        let mut state = self.shared.state.try_lock().ok()?;
+        let mut state = self.try_state()?;
         self.shared.seen.store(now.0, Ordering::Relaxed);
+        self.shared.by_computer.store(by_computer, Ordering::Relaxed);
         state.looked = state.looked.min(now);
         let due = now >= state.looked.plus(state.interval);
         let reload = if due { self.look(&mut state, now, false) } else { None };
@@ -119,7 +122,7 @@ impl KeyRing {
     /// read for that but a file that has changed, or what the interval allows once more.
     pub(crate) fn look_for_unknown(&self, now: Option<Millis>) -> Option<Reload> {
         let now = now.unwrap_or_else(|| self.now());
-        let Ok(mut state) = self.shared.state.try_lock() else {
+        let Some(mut state) = self.try_state() else {
             // Another request looks at this moment, and may find the key. A file is read in no time.
             if self.shared.is_file {
                 drop(self.state());
@@ -150,6 +153,7 @@ impl KeyRing {
             current: ArcSwap::from_pointee(snapshot),
             next: AtomicI64::new(i64::MIN),
             seen: AtomicI64::new(i64::MIN),
+            by_computer: AtomicBool::new(true),
             state: Mutex::new(RingState {
                 members,
                 backing,
@@ -165,11 +169,20 @@ impl KeyRing {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same, unless somebody else has it. A source that panicked has left nothing half done.
+    fn try_state(&self) -> Option<MutexGuard<'_, RingState>> {
+        match self.shared.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// By the clock of the sessions that use the ring, once there are any.
     pub(super) fn now(&self) -> Millis {
-        match self.shared.seen.load(Ordering::Relaxed) {
-            i64::MIN => Millis::of(SystemClock.now()),
-            seen => Millis(seen),
+        match self.shared.by_computer.load(Ordering::Relaxed) {
+            true => Millis::of(SystemClock.now()),
+            false => Millis(self.shared.seen.load(Ordering::Relaxed)),
         }
     }
 
@@ -179,7 +192,7 @@ impl KeyRing {
         let read = match &mut state.backing {
             KeyBacking::Memory | KeyBacking::Environment(_) => return None,
             KeyBacking::File { file, stamp } => {
-                if !thoroughly && stamp.is_some() && file.stamp().ok() == *stamp {
+                if !thoroughly && stamp.is_some() && file.stamp_as_opened().ok() == *stamp {
                     return None;
                 }
                 // What was wrong with it is told again at each look.
@@ -234,7 +247,7 @@ impl KeyRing {
         let mut state = self.state();
         let now = self.now();
         let edit = |mut members: Vec<Member>| {
-            document::settle(&mut members, now);
+            document::settle_to_keep(&mut members, now);
             edit(&mut members)?;
             Ok(members)
         };
@@ -258,7 +271,9 @@ impl KeyRing {
 }
 
 pub(super) fn asked(source: &dyn KeySource) -> Result<Vec<Member>, KeyError> {
-    document::parse(&source.load().map_err(|source| KeyError::Source { source })?)
+    let asked =
+        catch_unwind(AssertUnwindSafe(|| source.load())).unwrap_or_else(|_| Err("it panicked".into()));
+    document::parse(&asked.map_err(|source| KeyError::Source { source })?)
 }
 
 impl Snapshot {

@@ -233,9 +233,7 @@ impl KeyRing {
     /// the keys come from a [`KeySource`], [`KeyError::ReadOnlyEnvironment`] from the environment; [`KeyError::Io`] if they come from a file that cannot be written.
     pub fn rotate(&self, key: Key) -> Result<(), KeyError> {
         self.change(|members| {
-            if members.iter().any(|member| member.id == key.id() && member.key.as_ref() != Some(&key)) {
-                return Err(KeyError::Duplicate { id: key.id() });
-            }
+            check_usable(members, &key)?;
             document::make_primary(members, key);
             Ok(())
         })
@@ -287,16 +285,44 @@ impl KeyRing {
     /// Takes a key's power away: nothing that it has sealed or will seal is accepted any more, by any process, after
     /// its next look at the keys. Sessions that other keys have sealed do not notice. The key itself is forgotten.
     ///
+    /// If it is the primary, the pending key whose time comes first becomes it in the same step. Where there is none, and where
+    /// that one may have leaked as well, [`replace`](Self::replace) it.
+    ///
+    /// # Security
+    /// What the key had sealed before may be sealed under another one by now: a retired key's sessions are with their next
+    /// response, forged ones among them. If it leaked while it was not the primary, or has not been since, revoke each key
+    /// that has sealed since as well.
+    ///
     /// # Errors
-    /// [`KeyError::Primary`] for the primary: rotate to a fresh key first. [`KeyError::NotInRing`], and those of
+    /// [`KeyError::Primary`] for the primary where none is pending, [`KeyError::NotInRing`], and those of
     /// [`rotate`](Self::rotate).
     pub fn revoke(&self, id: KeyId) -> Result<(), KeyError> {
         self.change(|members| {
-            let member = document::find(members, id)?;
-            if member.state == KeyState::Primary {
-                return Err(KeyError::Primary { id, action: "revoke" });
+            if document::find(members, id)?.state == KeyState::Primary {
+                let next = document::next_primary(members);
+                document::make_primary(members, next.ok_or(KeyError::Primary { id, action: "revoke" })?);
             }
-            *member = Member { id, key: None, state: KeyState::Revoked };
+            *document::find(members, id)? = Member { id, key: None, state: KeyState::Revoked };
+            Ok(())
+        })
+    }
+
+    /// Revokes a key and makes `fresh` the primary, in one step, so that no process accepts the one and seals with the other.
+    /// After [`rotate`](Self::rotate) and then [`revoke`](Self::revoke) one might: what a leaked key has forged would be
+    /// sealed anew in between.
+    ///
+    /// # Errors
+    /// Those of [`rotate`](Self::rotate) for `fresh`, and [`KeyError::NotInRing`] if there is no key `leaked`. It may be
+    /// revoked already.
+    pub fn replace(&self, leaked: KeyId, fresh: Key) -> Result<(), KeyError> {
+        self.change(|members| {
+            check_usable(members, &fresh)?;
+            if leaked == fresh.id() {
+                return Err(KeyError::Duplicate { id: leaked });
+            }
+            document::find(members, leaked)?;
+            document::make_primary(members, fresh);
+            *document::find(members, leaked)? = Member { id: leaked, key: None, state: KeyState::Revoked };
             Ok(())
         })
     }
@@ -319,6 +345,14 @@ impl KeyRing {
         let mut members = self.state().members.clone();
         document::settle(&mut members, self.now());
         members.iter().map(|member| KeyInfo { id: member.id, state: member.state }).collect()
+    }
+}
+
+/// Whether a key can become the primary: nothing else goes by its id, and it is not revoked.
+fn check_usable(members: &[Member], key: &Key) -> Result<(), KeyError> {
+    match members.iter().any(|member| member.id == key.id() && member.key.as_ref() != Some(key)) {
+        true => Err(KeyError::Duplicate { id: key.id() }),
+        false => Ok(()),
     }
 }
 

@@ -38,7 +38,7 @@ fn a_ring_from_the_environment_opens_and_seals_and_is_not_changed() {
 
 #[test]
 fn what_a_ring_writes_it_reads_again_whatever_the_key() {
-    let folder = std::env::temp_dir().join(format!("sealed-session-ring-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("sealed-session-ring-{}", Key::generate().id()));
     std::fs::create_dir(&folder).unwrap();
     let path = folder.join("session.keys");
     let ring = KeyRing::open_or_create(&path).unwrap();
@@ -63,12 +63,29 @@ fn rotating_moves_a_known_key_to_the_front_and_is_seen_by_clones() {
     assert!(matches!(ring.add_retired(a), Err(KeyError::Duplicate { .. })));
 }
 
+/// A server without requests hears the time from nobody, but knows where to ask.
+#[test]
+fn what_is_changed_long_after_the_last_request_goes_by_the_time_that_it_is() {
+    let [a, b, c] = [1, 2, 3].map(|n| Key::from_bytes([n; 32]));
+    let now = Millis::of(OffsetDateTime::now_utc());
+    let ago = |minutes: i64| Millis(now.0 - minutes * 60_000);
+    for by_computer in [true, false] {
+        let ring = KeyRing::new(a.clone());
+        ring.tick(ago(60), by_computer);
+        ring.schedule(b.clone(), ago(30).to_datetime()).unwrap();
+        ring.rotate(c.clone()).unwrap();
+        ring.tick(now, by_computer);
+        let primary = if by_computer { &c } else { &b };
+        assert_eq!(ring.primary(), primary.id());
+    }
+}
+
 #[test]
 fn what_finds_nothing_new_leaves_the_ciphers_that_there_are() {
     let ring = KeyRing::new(Key::generate());
     let edition = ring.edition();
     // It makes the state seen, for the first time by this clock.
-    ring.tick(Millis(1_000));
+    ring.tick(Millis(1_000), false);
     assert_eq!(ring.edition(), edition);
     ring.rotate(Key::generate()).unwrap();
     assert_ne!(ring.edition(), edition);

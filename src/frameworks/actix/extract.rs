@@ -33,6 +33,8 @@ pub(super) struct SlotInner {
     pub(super) loaded: OnceCell<Loaded>,
     /// Whether the request was found to be another site's, and gets no session.
     refused: Cell<bool>,
+    /// Whether the store was asked for it.
+    pub(super) asked: Cell<bool>,
     /// Whether the response was there before anybody had asked for the session.
     pub(super) answered: Cell<bool>,
     /// For loading from the store, one at a time.
@@ -54,6 +56,7 @@ impl SlotInner {
             sessions,
             loaded: OnceCell::new(),
             refused: Cell::new(false),
+            asked: Cell::new(false),
             answered: Cell::new(false),
             loading: Mutex::const_new(()),
             flash: OnceCell::new(),
@@ -93,6 +96,7 @@ impl SlotInner {
                 if let Some(loaded) = self.loaded.get() {
                     return Ok(loaded.session.clone());
                 }
+                self.asked.set(true);
                 let session = self.sessions.fetch(*reference).await?;
                 Ok(self.keep(session, secure))
             }),
@@ -200,14 +204,14 @@ impl FromRequest for Subject {
 ///     Ok(request.session().await?.subject().is_some())
 /// }
 /// ```
-pub trait SessionExt {
+pub trait SessionExt: Sealed {
     /// The session of [`SessionMiddleware::new`](crate::SessionMiddleware::new), loaded now if it is not yet.
     ///
     /// # Errors
     /// [`StoreError`](crate::StoreError) if it is in a store that fails, answered with 503. Another site's page that asks
     /// for it gets 403 ([`CrossSite`](crate::CrossSite)). Without the middleware: an error answered with 500, with the
     /// mistake in the log.
-    fn session(&self) -> impl Future<Output = Result<Session, Error>> {
+    fn session(&self) -> Loading<Session> {
         self.scoped_session::<Site>()
     }
 
@@ -215,7 +219,7 @@ pub trait SessionExt {
     ///
     /// # Errors
     /// Like [`session`](Self::session).
-    fn scoped_session<S: 'static>(&self) -> impl Future<Output = Result<Session, Error>>;
+    fn scoped_session<S: 'static>(&self) -> Loading<Session>;
 
     /// The session of [`SessionMiddleware::new`](crate::SessionMiddleware::new), if this request has loaded it already.
     fn try_session(&self) -> Option<Session> {
@@ -226,8 +230,14 @@ pub trait SessionExt {
     fn try_scoped_session<S: 'static>(&self) -> Option<Session>;
 }
 
+/// Keeps others from implementing [`SessionExt`], which may get more methods.
+pub trait Sealed {}
+
+impl Sealed for HttpRequest {}
+impl Sealed for ServiceRequest {}
+
 impl SessionExt for HttpRequest {
-    fn scoped_session<S: 'static>(&self) -> impl Future<Output = Result<Session, Error>> {
+    fn scoped_session<S: 'static>(&self) -> Loading<Session> {
         load::<S>(self)
     }
 
@@ -237,7 +247,7 @@ impl SessionExt for HttpRequest {
 }
 
 impl SessionExt for ServiceRequest {
-    fn scoped_session<S: 'static>(&self) -> impl Future<Output = Result<Session, Error>> {
+    fn scoped_session<S: 'static>(&self) -> Loading<Session> {
         self.request().scoped_session::<S>()
     }
 

@@ -48,6 +48,8 @@ pub(super) struct SlotInner {
     pub(super) loaded: OnceLock<Loaded>,
     /// Whether the request was found to be another site's, and gets no session.
     refused: AtomicBool,
+    /// Whether the store was asked for it.
+    pub(super) asked: AtomicBool,
     /// Whether the response was there before anybody had asked for the session.
     pub(super) answered: AtomicBool,
     /// For loading from the store, one at a time.
@@ -70,6 +72,7 @@ impl SlotInner {
             sessions,
             loaded: OnceLock::new(),
             refused: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             loading: Mutex::const_new(()),
             flash: OnceLock::new(),
@@ -109,6 +112,7 @@ impl SlotInner {
                 if let Some(loaded) = self.loaded.get() {
                     return Ok(loaded.session.clone());
                 }
+                self.asked.store(true, Ordering::Relaxed);
                 let session = self.sessions.fetch(*reference).await?;
                 Ok(self.keep(session, secure))
             }),
@@ -181,7 +185,7 @@ impl<T> fmt::Debug for Loading<T> {
 ///     Ok(request.session().await?.subject().is_some())
 /// }
 /// ```
-pub trait SessionExt {
+pub trait SessionExt: Sealed {
     /// The session of [`SessionLayer::new`](super::SessionLayer::new), loaded now if it is not yet.
     ///
     /// # Errors
@@ -205,6 +209,12 @@ pub trait SessionExt {
     /// The session of [`SessionLayer::scoped`](super::SessionLayer::scoped), if this request has loaded it already.
     fn try_scoped_session<S: 'static>(&self) -> Option<Session>;
 }
+
+/// Keeps others from implementing [`SessionExt`], which may get more methods.
+pub trait Sealed {}
+
+impl<B> Sealed for Request<B> {}
+impl Sealed for Parts {}
 
 impl<B> SessionExt for Request<B> {
     fn scoped_session<S: 'static>(&self) -> Loading<Session> {

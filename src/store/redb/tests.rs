@@ -13,7 +13,8 @@ struct Place(PathBuf);
 
 impl Place {
     fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("sealed-session-redb-{name}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("sealed-session-redb-{name}-{}", crate::Key::generate().id()));
         std::fs::create_dir_all(&folder).unwrap();
         Self(folder)
     }
