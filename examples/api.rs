@@ -31,10 +31,10 @@
 //! | `GET /head?bytes=` | `increment("head", 1)`, and headers `x-pad-N` of that many bytes in all | 200 the new value |
 //!
 //! `GET /session` answers `{"id", "origin", "rejection", "placement", "bytes", "created_at", "expires_at",
-//! "remaining_ms", "subject", "authenticated_at", "fresh_ms", "entries"}`: `origin` is `new`, `resumed`, `rejected` or `cross-site`; `rejection` says why, or is
+//! "remaining_ms", "subject", "authenticated_at", "fresh_ms", "device", "entries"}`: `origin` is `new`, `resumed`, `rejected` or `cross-site`; `rejection` says why, or is
 //! null; `placement` is `cookie` or `store`; `bytes` counts the cookie's name and value, or the row; the times are
 //! RFC 3339 in UTC with milliseconds, `2026-01-31T12:34:56.789Z`; `authenticated_at` and `fresh_ms`, the milliseconds since
-//! then, are null for a subject that has not been authenticated; `entries` maps keys to values.
+//! then, are null for a subject that has not been authenticated; `device` is `none` or `bound`; `entries` maps keys to values.
 //!
 //! A mistake of the client is a 4xx with `{"error"}`; 413 also says `size` and `limit`, in bytes. A store that fails is
 //! 503 without a body.
@@ -59,6 +59,7 @@
 //! | `REVOCATION_FAILURE` | `open` or `closed` |
 //! | `MAX_SESSIONS` | how many sessions a subject may have |
 //! | `OVERFLOW` | what becomes of one more: `end-oldest`, as it is without this, or `refuse`, which is answered with 403 |
+//! | `DEVICE_BINDING`, `PROOF_MS` | `off`, `offered`, `required`, and how long a proof is good; they need the feature `device-binding` |
 //! | `LOG` | what the log has at least: `error`, `warn`, as it is without this, `info`, `debug` or `trace` |
 //!
 //! What is not set has the library's default. A bad setting ends it with code 2 and a line that says what is wrong.

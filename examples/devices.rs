@@ -28,6 +28,11 @@ fn home() -> HttpResponse {
     HttpResponse::SeeOther().insert_header((LOCATION, "/")).finish()
 }
 
+/// Otherwise whoever has stolen a session could log its owner out everywhere.
+fn log_in_again() -> HttpResponse {
+    HttpResponse::Ok().content_type(ContentType::html()).body(pages::login_form())
+}
+
 async fn index(session: Session, sessions: Data<Sessions>) -> Result<HttpResponse> {
     let page = match session.subject() {
         // It asks the store, so it belongs on a page of its own rather than on each.
@@ -58,14 +63,24 @@ struct Device {
 
 /// `Subject` is who the session says has logged in; without one the answer is 401. The form says which of *their*
 /// sessions is meant: whose it is must never come from there.
-async fn end(user: Subject, sessions: Data<Sessions>, form: Form<Device>) -> Result<HttpResponse> {
-    // Ask for the password first where `session.is_fresh(..)` says that the login was long ago. False: it is not in the
-    // list any more, and the page that comes shows what is.
+async fn end(
+    user: Subject,
+    session: Session,
+    sessions: Data<Sessions>,
+    form: Form<Device>,
+) -> Result<HttpResponse> {
+    if !session.is_fresh(settings::RECENTLY) {
+        return Ok(log_in_again());
+    }
+    // False: it is not in the list any more, and the page that comes shows what is.
     sessions.end(&user, &form.handle).await?;
     Ok(home())
 }
 
 async fn elsewhere(user: Subject, session: Session, sessions: Data<Sessions>) -> Result<HttpResponse> {
+    if !session.is_fresh(settings::RECENTLY) {
+        return Ok(log_in_again());
+    }
     sessions.revoke_subject(&user).await?;
     session.renew(); // this one goes on, under a new id
     Ok(home())

@@ -16,11 +16,16 @@ use std::error::Error;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::USER_AGENT;
-use axum::response::{Html, Redirect, Result};
+use axum::response::{Html, IntoResponse as _, Redirect, Response, Result};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use sealed_session::{Session, SessionLayer, Sessions, Subject};
 use serde::Deserialize;
+
+/// Otherwise whoever has stolen a session could log its owner out everywhere.
+fn log_in_again() -> Response {
+    Html(pages::login_form()).into_response()
+}
 
 async fn index(session: Session, State(sessions): State<Sessions>) -> Result<Html<String>> {
     Ok(Html(match session.subject() {
@@ -52,17 +57,27 @@ struct Device {
 
 /// `Subject` is who the session says has logged in; without one the answer is 401. The form says which of *their*
 /// sessions is meant: whose it is must never come from there.
-async fn end(user: Subject, State(sessions): State<Sessions>, Form(form): Form<Device>) -> Result<Redirect> {
-    // Ask for the password first where `session.is_fresh(..)` says that the login was long ago. False: it is not in the
-    // list any more, and the page that comes shows what is.
+async fn end(
+    user: Subject,
+    session: Session,
+    State(sessions): State<Sessions>,
+    Form(form): Form<Device>,
+) -> Result<Response> {
+    if !session.is_fresh(settings::RECENTLY) {
+        return Ok(log_in_again());
+    }
+    // False: it is not in the list any more, and the page that comes shows what is.
     sessions.end(&user, &form.handle).await?;
-    Ok(Redirect::to("/"))
+    Ok(Redirect::to("/").into_response())
 }
 
-async fn elsewhere(user: Subject, session: Session, State(sessions): State<Sessions>) -> Result<Redirect> {
+async fn elsewhere(user: Subject, session: Session, State(sessions): State<Sessions>) -> Result<Response> {
+    if !session.is_fresh(settings::RECENTLY) {
+        return Ok(log_in_again());
+    }
     sessions.revoke_subject(&user).await?;
     session.renew(); // this one goes on, under a new id
-    Ok(Redirect::to("/"))
+    Ok(Redirect::to("/").into_response())
 }
 
 async fn logout(session: Session) -> Redirect {

@@ -66,15 +66,15 @@ async fn login(
     form: Form<Login>,
 ) -> Result<HttpResponse> {
     let Login { name, password } = form.into_inner();
-    let user = name.clone();
+    let typed = name.clone();
     // Hashing takes its time, which other requests of this thread need not wait for.
-    if !web::block(move || accounts.verify(&name, &password)).await? {
-        flash.error(pages::wrong(&user))?;
+    let Some(account) = web::block(move || accounts.verify(&name, &password)).await? else {
+        flash.error(pages::wrong(&typed))?;
         let here = request.uri().path_and_query().and_then(|here| local_path(here.as_str()));
         return Ok(see_other(here.filter(|_| way.next.is_some()).unwrap_or("/")));
-    }
+    };
     // First, because it gives the session a new id, so that nobody can have planted it, and another user an empty one.
-    session.authenticate(user)?;
+    session.authenticate(account)?;
     // Then, because a message is for the user whose session it is.
     flash.success("You are logged in.")?;
     // It came in an address, so anybody may have written it.

@@ -56,16 +56,16 @@ async fn login(
     Query(way): Query<Way>,
     Form(Login { name, password }): Form<Login>,
 ) -> Result<Redirect> {
-    let user = name.clone();
+    let typed = name.clone();
     // Hashing takes its time, which other requests of this thread need not wait for.
     let verified = tokio::task::spawn_blocking(move || accounts.verify(&name, &password)).await;
-    if !verified.expect("hashing does not panic") {
-        flash.error(pages::wrong(&user))?;
+    let Some(account) = verified.expect("hashing does not panic") else {
+        flash.error(pages::wrong(&typed))?;
         let here = uri.path_and_query().and_then(|here| local_path(here.as_str()));
         return Ok(Redirect::to(here.filter(|_| way.next.is_some()).unwrap_or("/")));
-    }
+    };
     // First, because it gives the session a new id, so that nobody can have planted it, and another user an empty one.
-    session.authenticate(user)?;
+    session.authenticate(account)?;
     // Then, because a message is for the user whose session it is.
     flash.success("You are logged in.")?;
     // It came in an address, so anybody may have written it.

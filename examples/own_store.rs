@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use async_trait::async_trait;
 use sealed_session::store::{
-    Expected, NewRow, Revision, Row, RowKey, Store, StoreError, Written, conformance,
+    Expected, NewRow, Revision, Row, RowKey, Store, StoreError, Written, async_trait, conformance,
 };
-use time::OffsetDateTime;
+use sealed_session::time::OffsetDateTime;
 
 #[derive(Debug, Default)]
 struct Toy {

@@ -137,6 +137,8 @@ pub use self::sessions::transient::{Taken, Transient, TransientBuilder};
 pub use self::sessions::{CommitContext, Inspection, Sessions};
 pub use self::store::revocation::{FailurePolicy, Revocation};
 pub use self::store::roster::{Overflow, SessionSummary};
+/// The types of moments, of the version that this crate has.
+pub use time;
 pub use zeroize::Zeroizing;
 
 /// The README, whose code is compiled with the tests.

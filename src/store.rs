@@ -44,7 +44,7 @@ pub(crate) mod stored;
 use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
+pub use async_trait::async_trait;
 use time::OffsetDateTime;
 
 #[cfg(feature = "memory")]
@@ -108,8 +108,7 @@ pub enum Written {
 
 /// Keeps rows. Object-safe; `Arc<dyn Store>` is a store as well.
 ///
-/// To implement it, `cargo add async-trait time`: its methods are async by the attribute `#[async_trait]`, and moments are
-/// `time::OffsetDateTime`, of version 0.3.
+/// To implement it, mark the `impl` with [`async_trait`], which is here for that; moments are those of `sealed_session::time`.
 ///
 /// Each method is one atomic step that all users of the store see in one order, that of real time (linearizable). A row
 /// that has expired is treated as if it were not there, swept or not.

@@ -24,8 +24,8 @@ from datetime import datetime, timezone
 from urllib.parse import quote, urlencode
 
 SETTINGS = """PORT LOG TLS_CERT TLS_KEY SESSION_KEYS SESSION_KEY_FILE COOKIE_NAME COOKIE_PATH COOKIE_DOMAIN FORMERLY SECURE SAME_SITE CROSS_SITE TRUSTED_ORIGINS PERSISTENT ROLLING
-DURATION_MS ACTIVE_MS ABSOLUTE_MS IDLE_MS SPILL_ABOVE RESPONSE_HEAD_BUDGET
-STORE STORE_TIMEOUT_MS REVOCATION REVOCATION_FAILURE MAX_SESSIONS OVERFLOW""".split()
+DURATION_MS ACTIVE_MS ABSOLUTE_MS IDLE_MS SPILL_ABOVE RESPONSE_HEAD_BUDGET RESPONSE_HEAD_RESERVE
+STORE STORE_TIMEOUT_MS REVOCATION REVOCATION_FAILURE MAX_SESSIONS OVERFLOW DEVICE_BINDING PROOF_MS""".split()
 DEFAULT_NAME = "__Host-Http-session"
 DAY_MS = 24 * 3600 * 1000
 FIELDS = set("id origin rejection placement bytes created_at expires_at remaining_ms subject authenticated_at fresh_ms device entries".split())
@@ -817,6 +817,14 @@ def head():
         equal("it counts", browser.get("head").json(), 9)
         for size in ["1", "10", "65537", "-1", "x", ""]:
             error(f"bytes={size}", browser.ask("GET", f"/head?bytes={size}"), 400)
+    if "memory" not in stores():
+        return
+    # What others add to the head later leaves less room for the cookie.
+    for settings, expected in [({}, "cookie"), ({"RESPONSE_HEAD_RESERVE": 1200}, "store")]:
+        with api(STORE="memory", RESPONSE_HEAD_BUDGET=2048, **settings) as port:
+            browser = Browser(port)
+            browser.put("a", "x" * 600)
+            equal(f"{settings}: placement", browser.session()["placement"], expected)
 
 
 @group("cookies that are refused")
@@ -1118,6 +1126,10 @@ def bad_settings():
             ({"STORE": "memory", "REVOCATION": "0"}, "from 1 ms to 24 h|lacks"),
             ({"SPILL_ABOVE": "1000"}, store),
             ({"RESPONSE_HEAD_BUDGET": "4096"}, store),
+            ({"RESPONSE_HEAD_RESERVE": "512"}, store),
+            ({"RESPONSE_HEAD_RESERVE": "x"}, "whole number"),
+            ({"DEVICE_BINDING": "maybe"}, "off, "),
+            ({"PROOF_MS": "x"}, "whole number of milliseconds"),
             ({"STORE_TIMEOUT_MS": "1000"}, store),
             ({"MAX_SESSIONS": "1"}, store),
             ({"MAX_SESSIONS": "one"}, "a whole number"),

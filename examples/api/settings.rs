@@ -152,11 +152,12 @@ fn bound(mut builder: SessionsBuilder) -> Result<SessionsBuilder, String> {
         ("offered", Some(DeviceBinding::WhereOffered)),
         ("required", Some(DeviceBinding::Required)),
     ];
+    let lifetime = millis("PROOF_MS")?;
     if let Some(Some(binding)) = one_of("DEVICE_BINDING", "off, offered or required", &bindings)? {
         builder = builder.device_binding(binding);
-    }
-    if let Some(lifetime) = millis("PROOF_MS")? {
-        builder = builder.proof_lifetime(lifetime);
+        if let Some(lifetime) = lifetime {
+            builder = builder.proof_lifetime(lifetime);
+        }
     }
     Ok(builder)
 }
@@ -164,6 +165,7 @@ fn bound(mut builder: SessionsBuilder) -> Result<SessionsBuilder, String> {
 #[cfg(not(feature = "device-binding"))]
 fn bound(builder: SessionsBuilder) -> Result<SessionsBuilder, String> {
     one_of("DEVICE_BINDING", "off, or built with the feature device-binding", &[("off", ())])?;
+    millis("PROOF_MS")?;
     Ok(builder)
 }
 

@@ -2,8 +2,12 @@
 
 use std::env::{self, VarError};
 use std::error::Error;
+use std::time::Duration;
 
 use sealed_session::{Key, KeyRing, Overflow, Sessions, store};
+
+/// How long ago a login may be for what logs others out.
+pub(crate) const RECENTLY: Duration = Duration::from_secs(5 * 60);
 
 /// A variable's value, or none if it is not set.
 fn var(name: &str) -> Result<Option<String>, String> {

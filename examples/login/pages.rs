@@ -23,7 +23,7 @@ pub(crate) fn index(session: &Session, flash: &Flash, accounts: &Accounts) -> Re
          <p class=hint>Reload to be counted again. A visit close to the end puts it off. <a href=/email>Change the e-mail
          address</a></p>
          <form method=post action=/logout><button>Log out</button></form>",
-        user = escape(&user),
+        user = escape(accounts.name(&user)),
         email = escape(&accounts.email()),
     );
     Ok(page("Hello", flash, None, &body))

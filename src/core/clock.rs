@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 /// Tells the time. [`SystemClock`] is the default; tests use [`ManualClock`].
 ///
 /// `OffsetDateTime`, here and wherever else a moment is given or taken, is that of the crate `time`, version 0.3:
-/// `cargo add time`.
+/// `sealed_session::time`, or `cargo add time` for its macros and formats.
 pub trait Clock: Send + Sync + 'static {
     /// The present moment. Only milliseconds count.
     fn now(&self) -> OffsetDateTime;

@@ -58,7 +58,7 @@ pub enum ConfigError {
     /// `Path` or `Domain` cannot be written into a cookie.
     #[error("cookie {attribute} {value:?} is not usable: {reason}")]
     Attribute {
-        /// "path" or "domain".
+        /// Which, such as "path" or "domain".
         attribute: &'static str,
         /// The value given.
         value: String,

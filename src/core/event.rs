@@ -38,6 +38,9 @@ use crate::core::record::SessionId;
 ///     .build()?;
 /// # Ok::<(), sealed_session::ConfigError>(())
 /// ```
+///
+/// Further events may come; what one of them has does not change. Those of devices belong to the feature `device-binding`, which is
+/// experimental.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -56,7 +59,7 @@ pub enum Event {
     /// A request's cookie was refused. If several were, the one that passed the most checks is reported.
     Rejected {
         /// The session, if the cookie is authentic: with [`Rejection::Expired`], [`Future`](Rejection::Future),
-        /// [`Missing`](Rejection::Missing) and [`Revoked`](Rejection::Revoked).
+        /// [`Missing`](Rejection::Missing), [`Revoked`](Rejection::Revoked) and [`Unproven`](Rejection::Unproven).
         id: Option<SessionId>,
         /// Why.
         reason: Rejection,

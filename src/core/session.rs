@@ -37,7 +37,7 @@ pub enum Placement {
     },
     /// In a store.
     Store {
-        /// Length of the row as it would be sealed now.
+        /// Length of the row as it would be sealed now; in an [`Inspection`](crate::Inspection), which has no row, of the cookie.
         bytes: usize,
     },
 }
@@ -287,6 +287,10 @@ impl Session {
     /// Ends the session: its data is gone, the browser's cookie is removed, and later changes in this request are errors.
     /// If the browser sent several cookies of this name, with a store the sessions of the first eight end too;
     /// [`formerly`](crate::SessionsBuilder::formerly) says how they come about, and how to remove them.
+    ///
+    /// It does nothing, and the log says so, once the response has left, as in a stream or a websocket: there
+    /// [`Sessions::revoke`](crate::Sessions::revoke) with [`id`](Self::id) ends the session. Nor does it in a request of another site's page
+    /// that [`CrossSite::Anonymous`](crate::CrossSite::Anonymous) lets in without its session.
     ///
     /// # Security
     /// With a store the session is ended for good, in other processes within [`Revocation`](crate::Revocation)'s time.

@@ -47,7 +47,8 @@ impl Sessions {
     /// loaded; the actix-web middleware adds both.
     ///
     /// # Errors
-    /// [`CommitError`]: the response has to be a failure then, 503 for all but [`CommitError::Foreign`].
+    /// [`CommitError`]: the response has to be a failure then, 503 but for [`CommitError::TooManySessions`], a 403, and
+    /// [`CommitError::Foreign`], a 500.
     pub async fn commit(
         &self,
         session: &Session,

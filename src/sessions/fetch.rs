@@ -8,7 +8,7 @@ use crate::core::event::Event;
 use crate::core::record::{Place, SessionId};
 use crate::core::session::Session;
 use crate::store::revocation::{FailurePolicy, Revoking};
-use crate::store::rows::Living;
+use crate::store::rows::{Found, Living};
 
 impl Sessions {
     /// Follows a reference into the store, and asks there whether the session has been revoked.
@@ -26,20 +26,29 @@ impl Sessions {
         };
         let deadline = rows.deadline();
         let (id, revoking) = (candidate.header.id, &self.core.revoking);
-        let mut confirmed = true;
+        let (mut confirmed, mut unreadable) = (true, false);
         let bound = candidate.header.device.bound();
         let living = match (candidate.header.place, revoking) {
             (Place::Cookie, None) => Ok(Living::InCookie(None)),
             (Place::Cookie, Some(revoking)) => {
                 let asked = revoking.ask_session(rows, (id, bound.is_some()), now, deadline).await;
                 confirmed &= asked.is_ok();
+                unreadable = matches!(asked, Ok(Err(Rejection::Missing)));
                 self.core.or_else(asked, Ok(Living::InCookie(None)), id, revoking)?
             }
-            (Place::Store, _) => match rows.load(id, deadline).await?.living() {
-                Ok(Living::InCookie(_)) => Err(Rejection::Missing),
-                living => living,
-            },
+            (Place::Store, _) => {
+                let found = rows.load(id, deadline).await?;
+                unreadable = matches!(found, Found::Unreadable(_));
+                match found.living() {
+                    Ok(Living::InCookie(_)) => Err(Rejection::Missing),
+                    living => living,
+                }
+            }
         };
+        if unreadable && circumstances.brought.by == By::Device {
+            // Its key may be on its way to this node. A browser that is told that the session is over unbinds it for good.
+            return Err(StoreError::Corrupt("the row of the session cannot be read here".into()));
+        }
         let living = match living {
             Ok(living) => living,
             Err(reason) => return Ok(self.refuse(&candidate, circumstances, reason)),

@@ -100,7 +100,8 @@ impl RedbStoreOptions {
         self
     }
 
-    /// How often expired rows are dropped while nothing is written; the default is a minute. With each write some are.
+    /// How often expired rows are dropped while nothing is written; the default is a minute, and zero is refused. With
+    /// each write some are.
     pub fn sweep_every(mut self, interval: Duration) -> Self {
         self.sweep_every = interval;
         self
@@ -118,6 +119,11 @@ impl RedbStoreOptions {
     /// [`StoreError::Unavailable`] if it cannot be opened, or another process has it open; [`StoreError::Corrupt`] if
     /// it is no such file. Each names the file.
     pub fn open(self, path: impl AsRef<Path>) -> Result<RedbStore, StoreError> {
+        if self.sweep_every.is_zero() {
+            return Err(StoreError::Unavailable(
+                "sweep_every is 0; it must be at least 1 ms, and is a minute by default".into(),
+            ));
+        }
         let path = std::path::absolute(path.as_ref()).unwrap_or_else(|_| path.as_ref().into());
         let cache_bytes = self.cache_bytes;
         let opens = |file: File| -> Box<Opens> {

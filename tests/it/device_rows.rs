@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use sealed_session::store::Store as _;
 use sealed_session::{
-    CommitContext, CommitError, DeviceBinding, DeviceState, Event, Lifetime, Origin, Overflow, Placement,
-    Rejection, Revocation, Session, SessionsBuilder,
+    CommitContext, CommitError, DeviceBinding, DeviceState, Event, KeyRing, Lifetime, Origin, Overflow,
+    Placement, Rejection, Revocation, Session, SessionsBuilder,
 };
 
 use crate::device_binding::{Browser, CHALLENGE, Device, REGISTRATION, UNPROVEN, quoted};
@@ -643,6 +643,36 @@ async fn the_key_that_had_sealed_the_row_may_go_once_the_session_has_another() {
         assert!(matches!(before.sees(at).await.0, Origin::Rejected(Rejection::RevokedKey(_))));
         // Its identifier is of the key that is gone, so its device has to be registered again.
         assert_eq!(again.refresh_with(at, None).await.status, StatusCode::FORBIDDEN);
+    }
+}
+
+/// A node that lags behind a rotation must not have the browser give up its key.
+#[actix_web::test]
+async fn a_refresh_leaves_open_what_a_row_says_that_this_node_cannot_read_yet() {
+    for in_store in [false, true] {
+        let (bed, spy) = guarded(offered);
+        let behind = KeyRing::new(key(1));
+        let store = Arc::clone(&spy);
+        let node = Bed::on(behind.clone(), bed.clock.clone(), |builder| offered(builder.store(store)));
+        let device = Device::new(1);
+        let mut browser = Browser::registered(&bed, "ada", &device).await;
+        if in_store {
+            browser.visit(&bed, large).await;
+        }
+        let before = browser.clone();
+        bed.sessions.keys().rotate(key(2)).unwrap();
+        // It writes the row, under the key that the other node lacks.
+        browser.visit(&bed, |session| session.insert("n", 1).unwrap()).await;
+        let refresh = async |bed| before.clone().refresh_with(bed, None).await;
+        assert_eq!(refresh(&node).await.status, StatusCode::SERVICE_UNAVAILABLE, "{in_store}");
+        behind.add_retired(key(2)).unwrap();
+        assert_eq!(refresh(&node).await.status, StatusCode::FORBIDDEN, "it is asked for a proof");
+        // One that is gone is over.
+        spy.rows.clear().await.unwrap();
+        let reply = refresh(&node).await;
+        let expected = if in_store { StatusCode::OK } else { StatusCode::FORBIDDEN };
+        assert_eq!(reply.status, expected);
+        assert_eq!(String::from_utf8_lossy(&reply.body).contains(r#""continue":false"#), in_store);
     }
 }
 

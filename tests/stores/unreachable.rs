@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sealed_session::store::{
-    Expected, MongoStore, MongoStoreOptions, NewRow, ROW_KEY_LEN, RedisStore, RedisStoreOptions, Revision,
-    RowKey, SqlStore, SqlStoreOptions, Store, StoreError, Written, conformance, open, open_lazy,
+    Expected, MongoStore, MongoStoreOptions, NewRow, ROW_KEY_LEN, RedbStoreOptions, RedisStore,
+    RedisStoreOptions, Revision, RowKey, SqlStore, SqlStoreOptions, Store, StoreError, Written, conformance,
+    open, open_lazy,
 };
 use sqlx::Executor as _;
 use time::OffsetDateTime;
@@ -413,6 +414,8 @@ fn what_can_never_be_used_is_an_error_at_once() {
         sql().connect_lazy("postgres://ada-lovelace:s3cret-pass@127.0.0.1:port/app").map(drop),
         sql().connect_lazy("sqlserver://ada-lovelace:s3cret-pass@127.0.0.1/app").map(drop),
         sql().max_connections(0).connect_lazy(pg).map(drop),
+        sql().sweep_every(Duration::ZERO).connect_lazy(pg).map(drop),
+        RedbStoreOptions::new().sweep_every(Duration::ZERO).open("/nowhere/sessions.redb").map(drop),
         sql().table("no; drop").connect_lazy(pg).map(drop),
         redis().connect_lazy("redis://ada-lovelace:s3cret-pass@127.0.0.1:port/").map(drop),
         redis().connect_lazy("http://ada-lovelace:s3cret-pass@127.0.0.1/").map(drop),
@@ -427,6 +430,11 @@ fn what_can_never_be_used_is_an_error_at_once() {
     }
     let none = sql().max_connections(0).connect_lazy(pg).unwrap_err();
     assert_told(&none, &["max_connections is 0; it must be at least 1"]);
+    let always = sql().sweep_every(Duration::ZERO).connect_lazy(pg).unwrap_err();
+    assert_told(&always, &["sweep_every is 0; it must be at least 1 ms"]);
+    let always =
+        RedbStoreOptions::new().sweep_every(Duration::ZERO).open("/nowhere/sessions.redb").unwrap_err();
+    assert_told(&always, &["sweep_every is 0; it must be at least 1 ms"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use crate::core::clock::Millis;
 /// Where the moments of a line are rounded down to: whoever reads the list learns no more than the hour.
 pub(crate) const HOUR: Millis = Millis(3_600_000);
 /// The longest label of a session in the list of its subject's, in bytes:
-/// [`Session::set_label`](crate::Session::set_label) refuses more.
+/// [`Session::set_label`](crate::Session::set_label) cuts what is longer.
 pub const MAX_LABEL_BYTES: usize = 120;
 /// A line without its label, in bytes: id, generation, three moments, the hour, and the label's length.
 const LINE_HEAD: usize = 16 + 8 + 3 * 6 + 4 + 1;

@@ -115,7 +115,8 @@ impl Session {
         self.with(|state| state.header.device.state())
     }
 
-    /// Gives the session a new id and a new birth, and keeps its data.
+    /// Gives the session a new id and a new birth, and keeps its data. Once the response has left it does nothing, and the log
+    /// says so.
     ///
     /// # Security
     /// Call it when, and only when, a user gains rights: against session fixation (OWASP ASVS 5, 7.2.4), and because the

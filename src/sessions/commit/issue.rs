@@ -7,8 +7,9 @@ use crate::core::state::{CookieStep, Origin, Stage, State};
 use crate::sessions::{Brought, CommitContext, Sessions};
 
 impl Sessions {
-    /// Creates a session outside of a request and returns its cookie as `name=value`: for tests of handlers, and for
-    /// logins that happen elsewhere. The closure may return `()` or a `Result`.
+    /// Creates a session outside of a request and returns its cookie as `name=value`, as a browser would send it: for tests of
+    /// handlers, and for programs that call your own application. It has no attributes, so it is nothing to send to a browser:
+    /// for that use [`load`](Self::load) and [`commit`](Self::commit). The closure may return `()` or a `Result`.
     ///
     /// # Errors
     /// [`IssueError`] if the closure failed or destroyed the session, or if the store failed.
