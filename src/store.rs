@@ -108,7 +108,7 @@ pub enum Written {
 
 /// Keeps rows. Object-safe; `Arc<dyn Store>` is a store as well.
 ///
-/// To implement it, mark the `impl` with [`async_trait`], which is here for that; moments are those of `sealed_session::time`.
+/// To implement it, mark the `impl` with [`async_trait`](macro@async_trait), which is here for that; moments are those of `sealed_session::time`.
 ///
 /// Each method is one atomic step that all users of the store see in one order, that of real time (linearizable). A row
 /// that has expired is treated as if it were not there, swept or not.

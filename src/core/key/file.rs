@@ -289,3 +289,22 @@ impl Drop for Draft {
         let _ = fs::remove_file(&self.0);
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_locked_could_be_written_as_nfs_demands_and_what_was_written_is_known_by_its_looks() {
+        let folder = std::env::temp_dir().join(format!("sealed-session-file-{}", Key::generate().id()));
+        fs::create_dir(&folder).unwrap();
+        let file = KeyFile::new(folder.join("session.keys"));
+        file.clone().open_or_create().unwrap();
+        let written = file.locked(&file.path).map(|mut locked| locked.write(b""));
+        let edited = file.edit(Ok);
+        let looks = file.stamp();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(written.unwrap().unwrap(), 0);
+        assert_eq!(edited.unwrap().1, looks.unwrap());
+    }
+}
