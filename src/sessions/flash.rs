@@ -97,8 +97,8 @@ struct Content {
 /// due, costs one in the store its round trip, and adds `Vary: Cookie`. It is the session without a scope; for one of a
 /// scope call [`Sessions::flash`] and [`commit`](Self::commit).
 ///
-/// A message is shown only to the user for whom it was written: one for a subject is dropped where another subject, or
-/// nobody, takes it. One written while nobody was logged in is shown to whoever logs in next. So authenticate first, and
+/// A message is shown only to the user for whom it was written: one for a subject is dropped by the first request of another
+/// subject, or of nobody, that asks for messages. One written while nobody was logged in is shown to whoever logs in next. So authenticate first, and
 /// say goodbye after `destroy`. A response whose session could not be saved, or was ended by another request meanwhile,
 /// leaves none.
 ///
