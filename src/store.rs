@@ -51,7 +51,7 @@ use time::OffsetDateTime;
 pub use self::memory::MemoryStore;
 #[cfg(feature = "mongodb")]
 pub use self::mongodb::{MongoStore, MongoStoreOptions};
-pub use self::open::{OpenError, open, open_lazy};
+pub use self::open::{OpenError, open, open_existing, open_lazy};
 #[cfg(feature = "redb")]
 pub use self::redb::{RedbStore, RedbStoreOptions};
 #[cfg(feature = "redis")]

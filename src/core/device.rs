@@ -73,8 +73,8 @@ pub enum DeviceBinding {
     /// Everywhere: a session is over 15 minutes after [`authenticate`](crate::Session::authenticate) unless it is bound by then,
     /// and no use prolongs that. Most browsers cannot bind sessions yet.
     ///
-    /// For a session that was switched to somebody else by [`set_subject`](crate::Session::set_subject) they count from there, so
-    /// a stolen one goes on for as long as it can be switched to and fro: let only bound sessions
+    /// For a session that was switched to somebody else by [`set_subject`](crate::Session::set_subject) they count from there, or
+    /// its last [`renew`](crate::Session::renew), so a stolen one goes on for as long as it can do either: let only bound sessions
     /// ([`Session::device`](crate::Session::device)) do that.
     ///
     /// Sessions that were never authenticated, or from before this was chosen, are not held to it.

@@ -38,7 +38,7 @@ impl Sessions {
             }
             (Place::Store, _) => {
                 let found = rows.load(id, deadline).await?;
-                unreadable = matches!(found, Found::Unreadable(_));
+                unreadable = matches!(found, Found::Unreadable(_, true));
                 match found.living() {
                     Ok(Living::InCookie(_)) => Err(Rejection::Missing),
                     living => living,

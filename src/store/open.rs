@@ -1,5 +1,6 @@
 //! A store by its address, for configurations and for the command line.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -26,6 +27,14 @@ pub enum OpenError {
         /// The feature that brings it.
         feature: &'static str,
     },
+    /// This store has no name to find rows by: a file holds nothing else.
+    #[error(
+        "the store of {scheme:?} keeps nothing but rows of sessions, so they have no prefix, table or collection"
+    )]
+    Unnamed {
+        /// What stands before the first colon.
+        scheme: String,
+    },
     /// The store did not open.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -49,22 +58,68 @@ crate::core::error::debug_in_full!(OpenError);
 ///
 /// # Errors
 /// [`OpenError`]; no message contains the address, which may have a password in it.
-#[allow(unused_variables, clippy::unused_async, reason = "without the feature of any store")]
 pub async fn open(address: &str) -> Result<Arc<dyn Store>, OpenError> {
+    opened(address, None, true).await
+}
+
+/// Opens what an application has made at an address, as programs beside it do: no file and no table is made, so that a slip
+/// is an error and not an empty store. `name` is the prefix (Redis), the table (SQL) or the collection (MongoDB), where it is
+/// not the default.
+///
+/// # Errors
+/// [`OpenError`], [`Unnamed`](OpenError::Unnamed) for a `name` in a store that has none. Whether a table is there the first
+/// operation tells.
+pub async fn open_existing(address: &str, name: Option<&str>) -> Result<Arc<dyn Store>, OpenError> {
+    let (scheme, rest) = split(address);
+    let has_name = !matches!(scheme, "memory" | "redb");
+    if name.is_some() && !has_name {
+        return Err(OpenError::Unnamed { scheme: scheme.into() });
+    }
+    if matches!(scheme, "redb" | "sqlite") && !rest.is_empty() {
+        let path = rest.split('?').next().unwrap_or_default();
+        let path = if scheme == "sqlite" { path.trim_start_matches("//") } else { path };
+        if !Path::new(path).exists() {
+            return Err(StoreError::Unavailable(format!("{path}: there is no such file").into()).into());
+        }
+    }
+    opened(address, name, false).await
+}
+
+#[allow(unused_variables, clippy::unused_async, reason = "without the feature of any store")]
+async fn opened(address: &str, name: Option<&str>, makes: bool) -> Result<Arc<dyn Store>, OpenError> {
     let (scheme, rest) = split(address);
     match scheme {
         "redb" | "sqlite" if rest.is_empty() => Err(OpenError::Scheme { scheme: scheme.into() }),
         #[cfg(feature = "redis")]
-        "redis" | "rediss" | "valkey" | "valkeys" => Ok(Arc::new(super::RedisStore::connect(address).await?)),
-        #[cfg(feature = "redis")]
-        scheme if is_cluster(scheme) => {
-            Ok(Arc::new(super::RedisStoreOptions::new().connect_cluster(nodes(scheme, rest)).await?))
+        scheme if is_redis(scheme) || is_cluster(scheme) => {
+            let options = super::RedisStoreOptions::new();
+            let options = match name {
+                Some(name) => options.prefix(name),
+                None => options,
+            };
+            let store = match is_cluster(scheme) {
+                true => options.connect_cluster(nodes(scheme, rest)).await?,
+                false => options.connect(address).await?,
+            };
+            Ok(Arc::new(store))
         }
         #[cfg(feature = "mongodb")]
-        "mongodb" | "mongodb+srv" => Ok(Arc::new(super::MongoStore::connect(address).await?)),
+        "mongodb" | "mongodb+srv" => {
+            let options = super::MongoStoreOptions::new();
+            let options = match name {
+                Some(name) => options.collection(name),
+                None => options,
+            };
+            Ok(Arc::new(options.connect(address).await?))
+        }
         #[cfg(any(feature = "postgres", feature = "mysql", feature = "sqlite"))]
         "postgres" | "postgresql" | "mysql" | "mariadb" | "sqlite" if has_sql(scheme) => {
-            Ok(Arc::new(super::SqlStoreOptions::new().create_table(true).connect(address).await?))
+            let options = super::SqlStoreOptions::new().create_table(makes);
+            let options = match name {
+                Some(name) => options.table(name),
+                None => options,
+            };
+            Ok(Arc::new(options.connect(address).await?))
         }
         _ => embedded(scheme, rest),
     }
@@ -92,7 +147,7 @@ pub async fn open_lazy(address: &str) -> Result<Arc<dyn Store>, OpenError> {
     let (scheme, rest) = split(address);
     match scheme {
         #[cfg(feature = "redis")]
-        "redis" | "rediss" | "valkey" | "valkeys" => Ok(Arc::new(super::RedisStore::connect_lazy(address)?)),
+        scheme if is_redis(scheme) => Ok(Arc::new(super::RedisStore::connect_lazy(address)?)),
         #[cfg(feature = "redis")]
         scheme if is_cluster(scheme) => {
             Ok(Arc::new(super::RedisStoreOptions::new().connect_cluster_lazy(nodes(scheme, rest))?))
@@ -109,6 +164,10 @@ pub async fn open_lazy(address: &str) -> Result<Arc<dyn Store>, OpenError> {
 
 fn split(address: &str) -> (&str, &str) {
     address.split_once(':').unwrap_or((address, ""))
+}
+
+fn is_redis(scheme: &str) -> bool {
+    matches!(scheme, "redis" | "rediss" | "valkey" | "valkeys")
 }
 
 fn is_cluster(scheme: &str) -> bool {
@@ -159,8 +218,7 @@ fn lacking(scheme: &str) -> OpenError {
     let feature = match scheme {
         "memory" => "memory",
         "redb" => "redb",
-        "redis" | "rediss" | "valkey" | "valkeys" => "redis",
-        scheme if is_cluster(scheme) => "redis",
+        scheme if is_redis(scheme) || is_cluster(scheme) => "redis",
         "mongodb" | "mongodb+srv" => "mongodb",
         "postgres" | "postgresql" => "postgres",
         "mysql" | "mariadb" => "mysql",

@@ -100,7 +100,7 @@ impl RedbStoreOptions {
         self
     }
 
-    /// How often expired rows are dropped while nothing is written; the default is a minute, and zero is refused. With
+    /// How often expired rows are dropped while nothing is written; the default is a minute, and less than 1 ms is refused. With
     /// each write some are.
     pub fn sweep_every(mut self, interval: Duration) -> Self {
         self.sweep_every = interval;
@@ -119,7 +119,7 @@ impl RedbStoreOptions {
     /// [`StoreError::Unavailable`] if it cannot be opened, or another process has it open; [`StoreError::Corrupt`] if
     /// it is no such file. Each names the file.
     pub fn open(self, path: impl AsRef<Path>) -> Result<RedbStore, StoreError> {
-        if self.sweep_every.is_zero() {
+        if self.sweep_every < Duration::from_millis(1) {
             return Err(StoreError::Unavailable(
                 "sweep_every is 0; it must be at least 1 ms, and is a minute by default".into(),
             ));

@@ -213,7 +213,7 @@ impl Revoking {
             Found::Absent => self.sessions.learn(id, CachedStatus::Alive, now, epoch),
             Found::Bound(..) => self.sessions.learn(id, CachedStatus::Bound, now, epoch),
             Found::Ended(_) => self.ended(id, now),
-            Found::Live(_) | Found::Unreadable(_) => {}
+            Found::Live(_) | Found::Unreadable(..) => {}
         }
         Ok(found.living())
     }

@@ -47,8 +47,9 @@ pub(crate) enum Found {
     Bound(BoundRow),
     /// Ended, by the write of this revision.
     Ended(Revision),
-    /// Something that this ring cannot open, or not a row of this version.
-    Unreadable(Revision),
+    /// Something that this ring cannot open, or not a row of this version; and whether its key, or its version, may be on its way
+    /// to this node.
+    Unreadable(Revision, bool),
     Absent,
 }
 
@@ -58,7 +59,7 @@ impl Found {
         match self {
             Self::Live(row) => row.device.as_ref(),
             Self::Bound(row) => Some(&row.device),
-            Self::Ended(_) | Self::Unreadable(_) | Self::Absent => None,
+            Self::Ended(_) | Self::Unreadable(..) | Self::Absent => None,
         }
     }
 
@@ -69,7 +70,7 @@ impl Found {
             Self::Bound(row) => Ok(Living::InCookie(Some(row))),
             Self::Absent => Ok(Living::InCookie(None)),
             Self::Ended(_) => Err(Rejection::Revoked),
-            Self::Unreadable(_) => Err(Rejection::Missing),
+            Self::Unreadable(..) => Err(Rejection::Missing),
         }
     }
 }
@@ -127,6 +128,7 @@ impl LiveRow {
 /// A row, opened as far as it can be.
 struct Read {
     content: Result<RowContent, StoreError>,
+    may_come: bool,
     retired_key: bool,
     revision: Revision,
     expires_at: Millis,
@@ -166,7 +168,7 @@ impl Rows {
 
     pub(crate) async fn load(&self, id: SessionId, deadline: Deadline) -> Result<Found, StoreError> {
         let Some(row) = self.read(&row_key(id), &id.0, deadline).await? else { return Ok(Found::Absent) };
-        let Read { content, retired_key, revision, expires_at } = row;
+        let Read { content, may_come, retired_key, revision, expires_at } = row;
         Ok(match content {
             Ok(RowContent::Ended) => Found::Ended(revision),
             Ok(RowContent::Bound(device)) => {
@@ -176,7 +178,9 @@ impl Rows {
                 Found::Live(LiveRow { entries, counter, device, revision, ancestry, expires_at, retired_key })
             }
             // Refusing requests for ever makes no row readable: the session starts anew.
-            Ok(RowContent::Generation(_) | RowContent::Roster(_)) | Err(_) => Found::Unreadable(revision),
+            Ok(RowContent::Generation(_) | RowContent::Roster(_)) | Err(_) => {
+                Found::Unreadable(revision, may_come)
+            }
         })
     }
 
@@ -228,12 +232,17 @@ impl Rows {
             measure::opened(opened.key, Opened::Row);
         }
         let retired_key = opened.as_ref().is_ok_and(|opened| opened.retired_key);
+        let may_come = match &opened {
+            Err(Rejection::UnknownKey(key)) => !self.sealer.ring().has_revoked(*key),
+            Err(Rejection::UnknownSuite(_)) => true,
+            _ => false,
+        };
         let content = opened
             .map_err(|reason| reason.to_string())
             .and_then(|opened| record::decode_row(opened).map_err(|NotARecord| "not a record".to_owned()))
             .map_err(|reason| StoreError::Corrupt(format!("row {key:?}: {reason}").into()))
             .inspect_err(|error| self.failed("load", error));
-        Ok(Some(Read { content, retired_key, revision, expires_at: Millis::of(expires_at) }))
+        Ok(Some(Read { content, may_come, retired_key, revision, expires_at: Millis::of(expires_at) }))
     }
 
     /// Writes the row if what is expected is there; false is a conflict. If the store does not say whether a write

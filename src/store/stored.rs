@@ -86,7 +86,7 @@ impl RowProtocol<'_> {
                     device = bound_first(work, Some(first.device))?;
                 }
                 Some(Found::Absent) | None => {}
-                Some(Found::Unreadable(_)) => return Err(NotDone::Lost(Rejection::Missing)),
+                Some(Found::Unreadable(..)) => return Err(NotDone::Lost(Rejection::Missing)),
                 Some(Found::Ended(_)) => return Err(NotDone::Lost(Rejection::Revoked)),
             }
             let content = Content::Live { counter, device: device.as_ref(), entries: &work.entries };
@@ -133,7 +133,7 @@ impl RowProtocol<'_> {
                     }
                 }
                 Some(Found::Live(_)) => return Ok(false),
-                Some(Found::Unreadable(_)) => return Err(NotDone::Lost(Rejection::Missing)),
+                Some(Found::Unreadable(..)) => return Err(NotDone::Lost(Rejection::Missing)),
                 Some(Found::Ended(_)) => return Err(NotDone::Lost(Rejection::Revoked)),
                 Some(Found::Absent) | None => {}
             }
@@ -201,7 +201,7 @@ impl RowProtocol<'_> {
                     work.start_empty();
                     is_over = true;
                 }
-                Some(Found::Unreadable(_)) if work.authenticated => work.start_empty(),
+                Some(Found::Unreadable(..)) if work.authenticated => work.start_empty(),
                 Some(_) => {
                     if new_row.is_some() {
                         // If this fails, the row expires by itself, and no cookie leads to it.
@@ -282,7 +282,7 @@ impl RowProtocol<'_> {
                     continue;
                 }
                 Some(found) if found.device().is_some_and(|key| !may_end(key)) => return Ok(Ending::Refused),
-                Some(Found::Live(_) | Found::Bound(_) | Found::Unreadable(_) | Found::Absent) | None => {}
+                Some(Found::Live(_) | Found::Bound(_) | Found::Unreadable(..) | Found::Absent) | None => {}
             }
             if row.write(Content::Ended, until).await.map_err(out_of_time)?.is_some() {
                 return Ok(Ending::Done);

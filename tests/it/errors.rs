@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use sealed_session::store::{StoreError, open};
+use sealed_session::store::{StoreError, open, open_existing};
 use sealed_session::{
     CommitContext, CommitError, CsrfError, End, Key, KeyError, KeyFile, KeyId, KeyRing, KeySource, Lifetime,
     LoginGuard, ManualClock, Origin, Overflow, Rejection, Revocation, RevokeError, SameSite, Secure,
@@ -120,6 +120,11 @@ fn of_keys() -> Vec<String> {
         message("xyz".parse::<KeyId>()),
         message(ring.promote(Key::from_bytes([2; 32]).id())),
         message(ring.retire(one.id(), None)),
+        message(ring.revoke(one.id())),
+        {
+            let ring = KeyRing::from_keys([one.clone(), Key::from_bytes([2; 32])]).unwrap();
+            message(ring.replace(Key::from_bytes([2; 32]).id(), Key::from_bytes([3; 32])))
+        },
         message(KeyRing::from_source(Constant("secret")).unwrap().rotate(Key::from_bytes([2; 32]))),
         message(KeyRing::from_source(Vault)),
     ];
@@ -239,6 +244,8 @@ async fn of_stores() -> Vec<String> {
         message(open("redb").await.map(drop)),
         message(open("redb:").await.map(drop)),
         message(open("sqlite").await.map(drop)),
+        message(open_existing("redb:x", Some("shop")).await.map(drop)),
+        message(open_existing("redb:/nowhere/sessions.redb", None).await.map(drop)),
     ]
 }
 

@@ -9,7 +9,7 @@ use sealed_session::{
 use serde_json::{Map, Value, json};
 
 use crate::output::{Failure, Output};
-use crate::settings::{Limits, Name, Ring, input, open, shown, wait};
+use crate::settings::{Limits, Name, Ring, Rows, input, open, shown, wait};
 
 /// The builder's default for `spill_above`.
 const SPILL_ABOVE: usize = 3_072;
@@ -40,6 +40,8 @@ pub(crate) struct Why {
     /// The servers' store, to be asked whether the session is there and was not revoked.
     #[arg(long, env = "SEALED_SESSION_STORE", hide_env_values = true, value_name = "ADDRESS")]
     store: Option<String>,
+    #[command(flatten)]
+    rows: Rows,
 }
 
 /// Options of `size`.
@@ -203,7 +205,7 @@ impl Why {
         wait(async {
             if let Some(address) = &self.store {
                 builder = builder
-                    .store(open(address).await?)
+                    .store(open(address, &self.rows).await?)
                     .revocation(Revocation::EveryRequest)
                     .revocation_failure(FailurePolicy::Closed)
                     // Whoever asks has not used the session, so its line in the user's list stays as it is.

@@ -221,6 +221,9 @@ fn list(ring: &KeyRing, done: Option<String>) -> Result<Output, Failure> {
                 (format!("pending   opens; seals from {} on", shown(not_before)), "pending", Some(not_before))
             }
             KeyState::Primary => ("primary   seals and opens".into(), "primary", None),
+            KeyState::Retired { not_after: Some(not_after) } if not_after <= OffsetDateTime::now_utc() => {
+                (format!("retired   opens nothing since {}", shown(not_after)), "retired", Some(not_after))
+            }
             KeyState::Retired { not_after: Some(not_after) } => {
                 (format!("retired   opens until {}", shown(not_after)), "retired", Some(not_after))
             }

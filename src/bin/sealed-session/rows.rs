@@ -159,12 +159,13 @@ impl Revoke {
                     Ok(Output::line(line, document))
                 }
                 (None, Some(subject), None) => {
+                    let listed = sessions.of(subject).await.map_err(failed)?.len();
                     sessions.revoke_subject(subject).await.map_err(failed)?;
                     let line = format!(
-                        "all sessions of {subject:?} are ended; servers notice within their revocation time, 60 s by \
-                         default"
+                        "all sessions of {subject:?} are ended, of which {listed} were listed here; servers notice \
+                         within their revocation time, 60 s by default"
                     );
-                    Ok(Output::line(line, json!({ "revoked": { "subject": subject } })))
+                    Ok(Output::line(line, json!({ "revoked": { "subject": subject, "listed": listed } })))
                 }
                 (None, None, _) => Err(Failure::mistake("give --session ID or --subject SUBJECT")),
             }

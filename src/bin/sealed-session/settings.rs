@@ -140,17 +140,27 @@ pub(crate) struct Address {
     /// mongodb://.., postgres://.., mysql://.. or sqlite:PATH. An address with a password belongs into the environment variable.
     #[arg(long, env = "SEALED_SESSION_STORE", hide_env_values = true, value_name = "ADDRESS")]
     store: String,
+    #[command(flatten)]
+    rows: Rows,
+}
+
+/// Where in the store.
+#[derive(Debug, Args)]
+pub(crate) struct Rows {
+    /// The prefix (Redis), table (SQL) or collection (MongoDB) of the application's rows, if it has set one.
+    #[arg(long, env = "SEALED_SESSION_ROWS", value_name = "NAME")]
+    rows: Option<String>,
 }
 
 impl Address {
     /// Opens it.
     pub(crate) async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
-        open(&self.store).await
+        open(&self.store, &self.rows).await
     }
 }
 
 /// Opens a store by its address.
-pub(crate) async fn open(address: &str) -> Result<Arc<dyn Store>, Failure> {
+pub(crate) async fn open(address: &str, rows: &Rows) -> Result<Arc<dyn Store>, Failure> {
     let in_the_open = std::env::args().any(|argument| argument.ends_with(address));
     if in_the_open && address.split_once("://").is_some_and(|(_, rest)| has_password(rest)) {
         eprintln!(
@@ -163,7 +173,7 @@ pub(crate) async fn open(address: &str) -> Result<Arc<dyn Store>, Failure> {
             "the store `memory` lives in the server's process and cannot be reached",
         ));
     }
-    store::open(address).await.map_err(|error| match error {
+    store::open_existing(address, rows.rows.as_deref()).await.map_err(|error| match error {
         store::OpenError::Store(error) => Failure::outside(&error),
         error => Failure::given(&error),
     })

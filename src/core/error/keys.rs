@@ -83,12 +83,20 @@ pub enum KeyError {
         id: crate::KeyId,
     },
     /// The primary cannot be taken away, because something has to seal.
-    #[error("key {id} is the primary; rotate to another key first, then {action} this one")]
+    #[error("key {id} is the primary; {}", instead(action))]
     Primary {
         /// The primary's id.
         id: crate::KeyId,
         /// "retire" or "revoke".
         action: &'static str,
+    },
+    /// Only the primary can be replaced: what another key has forged would be sealed anew under the fresh one.
+    #[error(
+        "key {id} is not the primary; revoke it, then each key that has sealed since, and replace the primary last"
+    )]
+    NotPrimary {
+        /// The key's id.
+        id: crate::KeyId,
     },
     /// The keys come from a [`KeySource`](crate::KeySource) and can only be changed there.
     #[error("the keys come from {source_name}; change them there, and the ring will follow")]
@@ -111,6 +119,14 @@ pub enum KeyError {
         /// What it said.
         source: Source,
     },
+}
+
+/// What to do with a primary. Nothing that it may have forged must be sealed anew in between.
+fn instead(action: &str) -> &'static str {
+    match action {
+        "revoke" => "`replace` it with a fresh key, which revokes it in the same step",
+        _ => "rotate to another key first, then retire this one",
+    }
 }
 
 debug_in_full!(KeyError);

@@ -213,8 +213,8 @@ pub(super) fn settle(members: &mut Vec<Member>, now: Millis) {
     });
 }
 
-/// The same for what is written down, where retired keys stay for a while: a wrong year, or the clock of the machine that
-/// changes the file, would otherwise take them for good.
+/// The same for what is written down, where retired keys stay for a while: a slip, or a clock that is days ahead on
+/// the machine that changes the file, would otherwise take them for good.
 pub(super) fn settle_to_keep(members: &mut Vec<Member>, now: Millis) {
     let came = |member: &Member| match member.state {
         KeyState::Pending { not_before } if Millis::of(not_before) <= now => Some(not_before),

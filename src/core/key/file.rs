@@ -108,7 +108,8 @@ impl KeyFile {
 
     /// The same, of a file that is opened for it: a client of NFS asks its server then, and for a path answers from memory.
     pub(super) fn stamp_as_opened(&self) -> io::Result<Stamp> {
-        File::open(&self.path)?.metadata().map(|metadata| Stamp::of(&metadata))
+        // Who has dropped the right to read it, or has no descriptor left, goes on with what it has, as long as that is there.
+        stamp_as_opened(&self.path).or_else(|_| self.stamp())
     }
 
     pub(super) fn read(&self) -> Result<(Vec<Member>, Stamp), KeyError> {
@@ -149,7 +150,7 @@ impl KeyFile {
             file.lock().map_err(&lock)?;
             let locked = Stamp::of(&file.metadata().map_err(&lock)?);
             let is_that = locked == Stamp::of(&looked_at.metadata().map_err(&lock)?);
-            if is_that && locked == stamp(path).map_err(&lock)? {
+            if is_that && locked == stamp_as_opened(path).map_err(&lock)? {
                 return Ok(file);
             }
         }
@@ -188,6 +189,10 @@ impl Stamp {
 
 fn stamp(path: &Path) -> io::Result<Stamp> {
     fs::metadata(path).map(|metadata| Stamp::of(&metadata))
+}
+
+fn stamp_as_opened(path: &Path) -> io::Result<Stamp> {
+    File::open(path)?.metadata().map(|metadata| Stamp::of(&metadata))
 }
 
 fn read_from(path: &Path, file: &File) -> Result<(Vec<Member>, Stamp), KeyError> {
@@ -230,7 +235,8 @@ pub(super) fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) ->
 
 /// Not every system lets folders be opened; there a new name is as safe as it gets.
 fn sync_folder(path: &Path) {
-    let _ = path.parent().map(|folder| File::open(folder).and_then(|folder| folder.sync_all()));
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
 
 fn cannot_be_written(error: &io::Error) -> bool {

@@ -307,20 +307,22 @@ impl KeyRing {
         })
     }
 
-    /// Revokes a key and makes `fresh` the primary, in one step, so that no process accepts the one and seals with the other.
-    /// After [`rotate`](Self::rotate) and then [`revoke`](Self::revoke) one might: what a leaked key has forged would be
-    /// sealed anew in between.
+    /// Revokes the primary, which has leaked, and makes `fresh` the primary, in one step, so that no process accepts the one and
+    /// seals with the other. After [`rotate`](Self::rotate) and then [`revoke`](Self::revoke) one might: what the leaked key has
+    /// forged would be sealed anew in between.
     ///
     /// # Errors
-    /// Those of [`rotate`](Self::rotate) for `fresh`, and [`KeyError::NotInRing`] if there is no key `leaked`. It may be
-    /// revoked already.
+    /// [`KeyError::NotPrimary`] for every other key: [`revoke`](Self::revoke) it, then each key that has sealed since it leaked, and
+    /// replace the primary last. Those of [`rotate`](Self::rotate) for `fresh`.
     pub fn replace(&self, leaked: KeyId, fresh: Key) -> Result<(), KeyError> {
         self.change(|members| {
             check_usable(members, &fresh)?;
             if leaked == fresh.id() {
                 return Err(KeyError::Duplicate { id: leaked });
             }
-            document::find(members, leaked)?;
+            if document::find(members, leaked)?.state != KeyState::Primary {
+                return Err(KeyError::NotPrimary { id: leaked });
+            }
             document::make_primary(members, fresh);
             *document::find(members, leaked)? = Member { id: leaked, key: None, state: KeyState::Revoked };
             Ok(())
@@ -339,11 +341,12 @@ impl KeyRing {
         self.snapshot().keys.iter().map(Key::id).collect()
     }
 
-    /// All keys with what they may do now, revoked ones included.
+    /// All keys with what they may do now, revoked ones included. Retired ones stay for a week after their `not_after`, and open
+    /// nothing then.
     #[must_use]
     pub fn list(&self) -> Vec<KeyInfo> {
         let mut members = self.state().members.clone();
-        document::settle(&mut members, self.now());
+        document::settle_to_keep(&mut members, self.now());
         members.iter().map(|member| KeyInfo { id: member.id, state: member.state }).collect()
     }
 }

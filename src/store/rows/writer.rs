@@ -211,13 +211,15 @@ impl RowWriter<'_> {
         (self.expected, self.expires_at) = match &row {
             Found::Live(row) => (Expected::At(row.revision), row.expires_at),
             Found::Bound(row) => (Expected::At(row.revision), row.expires_at),
-            Found::Ended(revision) | Found::Unreadable(revision) => (Expected::At(*revision), Millis::ZERO),
+            Found::Ended(revision) | Found::Unreadable(revision, _) => {
+                (Expected::At(*revision), Millis::ZERO)
+            }
             Found::Absent => (Expected::Absent, Millis::ZERO),
         };
         self.ancestry = match &row {
             Found::Live(row) => row.ancestry.followed_by(row.revision),
             Found::Bound(row) => Ancestry::default().followed_by(row.revision),
-            Found::Ended(_) | Found::Unreadable(_) | Found::Absent => Ancestry::default(),
+            Found::Ended(_) | Found::Unreadable(..) | Found::Absent => Ancestry::default(),
         };
         self.observed = Some(row);
     }

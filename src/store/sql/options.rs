@@ -134,7 +134,7 @@ impl SqlStoreOptions {
         self
     }
 
-    /// How often expired rows are deleted; the default is 5 minutes, and zero is refused. `Duration::MAX`: never, because another
+    /// How often expired rows are deleted; the default is 5 minutes, and less than 1 ms is refused. `Duration::MAX`: never, because another
     /// process does, or calls [`Store::sweep`](crate::store::Store::sweep).
     pub fn sweep_every(mut self, interval: Duration) -> Self {
         self.sweep_every = interval;
@@ -192,7 +192,7 @@ impl SqlStoreOptions {
         if self.max_connections == 0 {
             return Err(unusable("max_connections is 0; it must be at least 1".into()));
         }
-        if self.sweep_every.is_zero() {
+        if self.sweep_every < Duration::from_millis(1) {
             return Err(unusable(
                 "sweep_every is 0; it must be at least 1 ms, and is 5 minutes by default".into(),
             ));
