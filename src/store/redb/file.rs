@@ -2,12 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
-use redb::{Database, StorageBackend};
+use redb::{BackendError, Database, StorageBackend};
 
 use super::failure;
 use super::tables::{EXPIRIES, ROWS};
@@ -23,7 +24,7 @@ pub(super) fn open(path: &Path) -> Result<File, StoreError> {
     options.open(path).map_err(|error| StoreError::Unavailable(error.into()))
 }
 
-/// It has the file's lock until it is closed.
+/// It has the file's lock from when a database is made of it until it is closed.
 pub(super) fn backend(file: &File) -> Result<FileBackend, StoreError> {
     let file = file.try_clone().map_err(|error| StoreError::Unavailable(error.into()))?;
     FileBackend::new(file).map_err(failure)
@@ -60,6 +61,32 @@ impl<B: StorageBackend> StorageBackend for Watched<B> {
 
     fn close(&self) -> io::Result<()> {
         self.backend.close()
+    }
+
+    // Without these nothing would lock the file.
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.backend.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.backend.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.backend.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.backend.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.backend.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.backend.query_lock_range(start, end)
     }
 }
 

@@ -78,6 +78,21 @@ async fn what_nobody_waits_for_any_more_is_not_carried_out() {
     assert_eq!(store.count().await.unwrap(), 2);
 }
 
+/// Two processes that write one file lose each other's rows, and then the file.
+#[tokio::test]
+async fn the_file_is_locked_as_long_as_it_is_open_and_no_longer() {
+    let place = Place::new("locked");
+    let one = RedbStoreOptions::new().open(place.file()).unwrap();
+    assert_eq!(create(&one, 1, b"data").await.unwrap(), Written::Done);
+    let refused = RedbStoreOptions::new().open(place.file());
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    // Also for who knows nothing of this library.
+    assert!(redb::Database::open(place.file()).is_err());
+    drop(one);
+    let again = RedbStoreOptions::new().open(place.file()).unwrap();
+    assert!(again.load(&key(1)).await.unwrap().is_some());
+}
+
 /// A file on a disk that has room up to a place in it.
 #[derive(Debug)]
 struct Disk {
