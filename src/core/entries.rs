@@ -3,7 +3,7 @@
 //! "Changed" is not a flag that methods set: it means that the entries now are not, byte for byte, those loaded.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::iter::Peekable;
 use std::ops::Range;
@@ -21,11 +21,10 @@ enum Change {
     Add(i128),
 }
 
-/// What one request changed: optionally a barrier that drops every loaded entry but those kept, then a change per
-/// key.
+/// What one request changed: first perhaps a barrier that drops every loaded entry, then a change per key.
 #[derive(Debug, Clone, Default)]
 struct Delta {
-    keep_only: Option<BTreeSet<Box<str>>>,
+    cleared: bool,
     changes: BTreeMap<Box<str>, Change>,
 }
 
@@ -183,19 +182,8 @@ impl Entries {
         }
     }
 
-    /// Drops every entry whose key is not to be kept.
-    pub(crate) fn retain(&mut self, keep: &BTreeSet<Box<str>>) {
-        self.delta.changes.retain(|key, _| keep.contains(key));
-        let kept = match self.delta.keep_only.take() {
-            Some(before) => before.intersection(keep).cloned().collect(),
-            None => keep.clone(),
-        };
-        self.delta.keep_only = Some(kept);
-        self.extent = Extent::of(self.iter());
-    }
-
     pub(crate) fn clear(&mut self) {
-        self.delta = Delta { keep_only: Some(BTreeSet::new()), changes: BTreeMap::new() };
+        self.delta = Delta { cleared: true, changes: BTreeMap::new() };
         self.extent = Extent::default();
     }
 
@@ -208,8 +196,7 @@ impl Entries {
         let mut rebased = Self { delta: self.delta.clone(), ..Self::new(base) };
         for (key, change) in &rebased.delta.changes {
             if let (Change::Add(by), Some(loaded)) = (change, rebased.loaded(key)) {
-                let present = value::decode_integer(loaded).ok_or(NotCountable::NoInteger)?;
-                i64::try_from(i128::from(present) + by).map_err(|_| NotCountable::OutOfRange)?;
+                countable(loaded, *by)?;
             }
         }
         rebased.extent = Extent::of(rebased.iter());
@@ -241,27 +228,37 @@ impl Entries {
         Self::new(Packed::collect(self.iter()))
     }
 
-    /// Makes the changes that were made to `later` after these.
-    pub(crate) fn replay(&mut self, later: &Self) {
-        if let Some(keep) = &later.delta.keep_only {
-            self.retain(keep);
+    /// Makes the changes that were made to `later` after these, but for increments of what cannot be counted any more; whether
+    /// there were none.
+    pub(crate) fn replay(&mut self, later: &Self) -> Result<(), NotCountable> {
+        if later.delta.cleared {
+            self.clear();
         }
+        let mut outcome = Ok(());
         for (key, change) in &later.delta.changes {
             match change {
                 Change::Set(bytes) => self.set(key, bytes.clone()),
                 Change::Unset => drop(self.remove(key)),
-                Change::Add(by) => self.change_by(key, *by),
+                Change::Add(by) => match self.check_sum(key, *by) {
+                    Ok(()) => self.change_by(key, *by),
+                    Err(error) => outcome = Err(error),
+                },
             }
         }
+        outcome
+    }
+
+    /// Whether the integer at `key` plus `by` is one.
+    fn check_sum(&self, key: &str, by: i128) -> Result<(), NotCountable> {
+        self.present(key).map_or(Ok(()), |present| countable(&present, by))
     }
 
     /// All entries in strictly ascending order of their keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
-        let shown =
-            |&(key, _): &(&str, &[u8])| self.delta.keep_only.as_ref().is_none_or(|keep| keep.contains(key));
+        let base = if self.delta.cleared { None } else { Some(self.base().iter()) };
         Merge {
             entries: self,
-            base: self.base().iter().filter(shown).peekable(),
+            base: base.into_iter().flatten().peekable(),
             changes: self.delta.changes.iter().peekable(),
         }
     }
@@ -286,7 +283,7 @@ impl Entries {
 
     /// Whether this request did anything to them, which need not have changed them.
     pub(crate) fn touched(&self) -> bool {
-        self.delta.keep_only.is_some() || !self.delta.changes.is_empty()
+        self.delta.cleared || !self.delta.changes.is_empty()
     }
 
     /// Whether the entries differ from those loaded.
@@ -318,15 +315,18 @@ impl Entries {
 
     /// Where the loaded entry is, unless the barrier hides it.
     fn visible(&self, key: &str) -> Option<Range<usize>> {
-        match &self.delta.keep_only {
-            Some(keep) if !keep.contains(key) => None,
-            _ => self.base().find(key),
-        }
+        if self.delta.cleared { None } else { self.base().find(key) }
     }
 
     fn loaded(&self, key: &str) -> Option<&[u8]> {
         self.visible(key).map(|range| self.base().bytes(range))
     }
+}
+
+/// Whether an encoded value is an integer, and one with `by` more.
+fn countable(encoded: &[u8], by: i128) -> Result<(), NotCountable> {
+    let present = value::decode_integer(encoded).ok_or(NotCountable::NoInteger)?;
+    i64::try_from(i128::from(present) + by).map(drop).map_err(|_| NotCountable::OutOfRange)
 }
 
 /// The integer that is loaded plus `by`. Both were checked when the change was made.

@@ -319,6 +319,13 @@ fn told_at_most(times: &Times) -> Option<Millis> {
     Some(Millis((eighths + 7) / 8 * 1_000))
 }
 
+/// The moment from which on [`judge`] finds that a cookie is over: also by what it was told, if it would have more by now.
+pub(crate) fn end_as_sealed(times: &Times, terms: &Terms, now: Millis) -> Millis {
+    let (end, _) = first_end(times, terms, now);
+    let told = told_at_most(times).filter(|_| has_more_by_now(times, terms));
+    told.map_or(end, |span| end.min(times.sealed_at.plus(span)))
+}
+
 /// The moment at which the session ends if nobody uses it, and by which limit.
 pub(crate) fn first_end(times: &Times, terms: &Terms, now: Millis) -> (Millis, End) {
     let duration = (duration_end(times, terms, now), End::Duration);

@@ -6,7 +6,7 @@ mod label;
 mod lifetime;
 mod login;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -277,11 +277,15 @@ impl Session {
         });
     }
 
-    /// Removes the entries for whose keys `keep` returns false.
+    /// Removes the entries for whose keys `keep` returns false. What a parallel request puts into the row of a stored session
+    /// stays: it was not there to be asked about.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
-        let kept: BTreeSet<Box<str>> =
-            self.keys().into_iter().filter(|key| keep(key)).map(String::into_boxed_str).collect();
-        self.if_writable("retain", |state| state.entries.retain(&kept));
+        let dropped: Vec<String> = self.keys().into_iter().filter(|key| !keep(key)).collect();
+        self.if_writable("retain", |state| {
+            for key in &dropped {
+                state.entries.remove(key);
+            }
+        });
     }
 
     /// Ends the session: its data is gone, the browser's cookie is removed, and later changes in this request are errors.

@@ -210,6 +210,11 @@ impl State {
         of_subject.then_some(&unproven.session)
     }
 
+    /// Whether the browser keeps a cookie that was refused.
+    pub(crate) fn leaves_refused(&self) -> bool {
+        self.besides.as_ref().is_some_and(|besides| besides.refused.is_some())
+    }
+
     /// The refused cookie that stays in the browser.
     fn refused(&self) -> Option<Binding> {
         self.besides.as_ref()?.refused.clone().map(Binding::Refused)
@@ -290,24 +295,27 @@ impl State {
 
     /// When the session ends if this request is its last use.
     pub(crate) fn end(&self, limits: &Limits) -> Millis {
-        let times = match self.cookie_step(limits) {
-            CookieStep::Leave | CookieStep::Remove => self.header.times,
-            CookieStep::Prolong | CookieStep::Issue => self.sealed_times(limits, self.now),
-        };
-        lifetime::first_end(&times, &limits.terms, self.now).0
+        match self.cookie_step(limits) {
+            CookieStep::Leave | CookieStep::Remove => {
+                lifetime::end_as_sealed(&self.header.times, &limits.terms, self.now)
+            }
+            CookieStep::Prolong | CookieStep::Issue => {
+                lifetime::first_end(&self.sealed_times(limits, self.now), &limits.terms, self.now).0
+            }
+        }
     }
 
     /// Length of what its cookie seals: all of it, or a reference.
     pub(crate) fn plaintext_len(&self, limits: &Limits) -> usize {
         match self.header.place {
             Place::Cookie => self.whole_len(limits),
-            Place::Store => limits.reference_len(self.header.subject.as_deref()),
+            Place::Store => limits.reference_len(self.header.subject.as_deref(), &self.header.device),
         }
     }
 
     /// Length of what its cookie would seal if all of it were in there.
     pub(crate) fn whole_len(&self, limits: &Limits) -> usize {
-        limits.encoded_len(self.header.subject.as_deref(), self.entries.extent())
+        limits.encoded_len(self.header.subject.as_deref(), &self.header.device, self.entries.extent())
     }
 
     /// Whether the session is too large for its cookie, of which the response head is not looked at.
@@ -425,7 +433,8 @@ impl State {
         let former = self.header.subject.as_deref();
         let is_another = former.is_some_and(|former| former != subject);
         let nothing = Entries::default();
-        limits.check_subject(&subject, if is_another { &nothing } else { &self.entries })?;
+        let entries = if is_another { &nothing } else { &self.entries };
+        limits.check_subject(&subject, &self.header.device, entries)?;
         if is_another {
             self.entries = nothing;
             // What the former user wished for, too.
@@ -449,12 +458,16 @@ impl State {
     /// Sets one entry, if the session still fits its place with it.
     pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>, limits: &Limits) -> Result<(), InsertError> {
         self.check_writable()?;
-        let subject = self.header.subject.as_deref();
-        self.entries.set_if(key, bytes, |extent| limits.check_extent(subject, extent))
+        let Header { subject, device, .. } = &self.header;
+        let present = self.entries.extent();
+        self.entries
+            .set_if(key, bytes, |extent| limits.check_extent((subject.as_deref(), device), extent, present))
     }
 
     /// Whether the session still fits its place with a value of this length at `key`.
     pub(crate) fn check_fit(&self, key: &str, value_len: usize, limits: &Limits) -> Result<(), InsertError> {
-        limits.check_extent(self.header.subject.as_deref(), self.entries.extent_with(key, value_len))
+        let Header { subject, device, .. } = &self.header;
+        let extent = self.entries.extent_with(key, value_len);
+        limits.check_extent((subject.as_deref(), device), extent, self.entries.extent())
     }
 }

@@ -178,8 +178,9 @@ impl Core {
         if plan.needs_store(self, state, now, primary) {
             return None;
         }
+        let plan = plan.in_time(self, state, context, now);
         let destroyed = std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed;
-        Some(match plan.in_time(self, state, context, now).cookie {
+        Some(match plan.cookie {
             // Its key was revoked, so what was written is lost.
             CookieStep::Leave if self.is_disowned(state) || state.is_unproven() => SetCookies::lost(),
             CookieStep::Leave => SetCookies::default(),

@@ -68,7 +68,7 @@ impl Sessions {
         let Candidate { header, entries, key_id, retired_key, .. } = candidate;
         let Header { id, counter, times, persistent, subject, place, authenticated_at, device, .. } = header;
         let bytes = limits.name_len + value.len();
-        let (end, _) = lifetime::first_end(&times, &limits.terms, now);
+        let end = lifetime::end_as_sealed(&times, &limits.terms, now);
         Ok(Inspection {
             id,
             key_id,

@@ -764,6 +764,46 @@ async fn switched_off_the_path_is_the_applications_and_bound_sessions_are_free()
     assert_eq!(get.status, StatusCode::IM_A_TEAPOT);
 }
 
+/// The key that it keeps takes room where nothing is bound any more as well.
+#[actix_web::test]
+async fn switched_off_a_bound_session_fits_its_cookie_with_its_key() {
+    let (bed, off) = (bound(), Bed::new());
+    let browser = Browser::bound(&bed, "ada", &Device::new(1)).await;
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let said = std::sync::Arc::clone(&seen);
+    let reply = browser
+        .clone()
+        .visit(&off, move |session| {
+            (0..4_000).rev().find(|len| session.insert("filler", "x".repeat(*len)).is_ok()).unwrap();
+            *said.lock().unwrap() = Some(session.placement());
+        })
+        .await;
+    let bytes = reply.set_cookie().unwrap().split(';').next().unwrap().len() - 1;
+    assert!(bytes <= 4_096, "{bytes}");
+    assert_eq!(*seen.lock().unwrap(), Some(sealed_session::Placement::Cookie { bytes }));
+}
+
+/// Or a binding that is switched on takes the last bytes of sessions, and nothing in them can be changed any more.
+#[actix_web::test]
+async fn what_is_larger_than_permitted_by_now_can_be_made_smaller() {
+    let (before, after) = (Bed::new(), bound());
+    let mut jar = before.logged_in().await;
+    let fill = |session: &Session| {
+        (0..4_000).rev().find(|len| session.insert("filler", "x".repeat(*len)).is_ok()).unwrap();
+    };
+    before.visit(&mut jar, fill).await;
+    let session = after.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    let len = session.get::<String>("filler").unwrap().unwrap().len();
+    assert!(session.insert("filler", "x".repeat(len + 1)).is_err());
+    assert!(session.insert("other", 1).is_err());
+    session.insert("filler", "y".repeat(len)).unwrap();
+    session.insert("filler", "y".repeat(len - 1)).unwrap();
+    assert_eq!(session.increment("n", 1).unwrap(), 2);
+    let lines = after.sessions.commit(&session, sealed_session::CommitContext::default()).await.unwrap();
+    assert!(lines[0].split(';').next().unwrap().len() - 1 <= 4_096);
+    session.get::<String>("filler").unwrap().unwrap();
+}
+
 #[actix_web::test]
 async fn another_sites_page_cannot_use_the_path_and_the_browsers_own_request_needs_no_origin() {
     let bed = bound();

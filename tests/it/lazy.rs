@@ -4,7 +4,7 @@ use actix_web::http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
 use sealed_session::Event;
 use serde::{Deserialize, Serialize};
 
-use crate::support::{Answer, Bed, Jar, futures_of};
+use crate::support::{Answer, Bed, Jar, futures_of, key};
 
 #[actix_web::test]
 async fn a_request_that_never_asks_for_the_session_gets_no_header_whatever_its_cookie() {
@@ -105,6 +105,15 @@ async fn an_empty_session_gets_a_cookie_only_where_that_is_configured() {
     bed.visit(&mut jar, |session| session.insert("n", 1).unwrap()).await;
     let reply = bed.visit(&mut jar, |session| session.clear()).await;
     assert!(reply.set_cookie().is_some() && !reply.removes(), "it is kept empty");
+
+    // One that is refused here may be good elsewhere, and a newer one be in its place by now.
+    let elsewhere = Bed::on(sealed_session::KeyRing::new(key(9)), bed.clock.clone(), |builder| builder);
+    let stranger = elsewhere.logged_in().await;
+    let reply = bed.peek(&stranger, |session| assert!(session.is_empty())).await;
+    assert_eq!(reply.set_cookie(), None);
+    assert!(bed.peek(&stranger, |session| session.insert("n", 1).unwrap()).await.set_cookie().is_some());
+    bed.clock.advance(10 * crate::support::DAY);
+    assert!(bed.visit(&mut jar, |_| {}).await.set_cookie().is_some_and(|line| !line.contains("Max-Age=0")));
 
     let bed = Bed::new();
     let wishes = |session: &sealed_session::Session| {

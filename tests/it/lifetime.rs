@@ -137,7 +137,9 @@ async fn the_browser_and_who_inspects_the_cookie_are_told_of_the_end_after_thirt
     let without =
         Bed::on(KeyRing::new(key(1)), bed.clock.clone(), |b| b.lifetime(lifetime.without_absolute()));
     let told = without.sessions.inspect(jar.value()).unwrap();
-    assert_eq!((told.expires_at, told.absolute_ends_at), (born + 35 * DAY, None));
+    assert_eq!((told.duration_ends_at, told.absolute_ends_at), (born + 35 * DAY, None));
+    // The browser was told 15 days, and until a use issues it anew that counts, to an eighth.
+    assert!((born + 30 * DAY..born + 32 * DAY).contains(&told.expires_at), "{}", told.expires_at);
 }
 
 #[actix_web::test]
@@ -247,10 +249,18 @@ async fn what_was_over_as_it_was_told_stays_over_when_a_limit_is_raised() {
         let jar = bed.logged_in().await;
         let later = Bed::on(bed.sessions.keys().clone(), bed.clock.clone(), |b| b.lifetime(after));
         assert_eq!(origin_after(&later, &jar, HOUR / 2 - MS).await, Origin::Resumed);
+        let said = later
+            .see(&jar, |session| {
+                session.skip_renewal();
+                session.expires_at()
+            })
+            .await;
+        assert_eq!(later.sessions.inspect(jar.value()).unwrap().expires_at, said);
         // It is told to an eighth.
         assert_eq!(origin_after(&later, &jar, 32 * MINUTE - MS).await, Origin::Resumed);
         let over = Origin::Rejected(Rejection::Expired(End::Given));
         assert_eq!(origin_after(&later, &jar, 32 * MINUTE).await, over);
+        assert_eq!(said, start() + 32 * MINUTE, "as it was said");
         assert_eq!(origin_after(&later, &jar, 40 * MINUTE).await, over);
     }
 }

@@ -283,6 +283,7 @@ async fn streams() {
     let stream = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
     bed.sessions.keys().rotate(key(2)).unwrap();
     bed.sessions.keys().revoke(key(1).id()).unwrap();
+    stream.insert("n", 2).unwrap();
     stream.reload().await.unwrap_err();
 
     let offered = |builder: SessionsBuilder| builder.device_binding(DeviceBinding::WhereOffered);
@@ -294,6 +295,7 @@ async fn streams() {
     browser.session = unbound.session.clone();
     let stream = node.sessions.load(unbound.cookies()).await.unwrap();
     browser.visit(&bed, |_| ()).await;
+    stream.insert("n", 2).unwrap();
     stream.reload().await.unwrap_err();
 }
 

@@ -111,6 +111,19 @@ async fn a_poll_from_before_a_login_that_answers_after_it_leaves_the_login_alone
     assert_eq!(bed.see(&jar, Session::subject).await.as_deref(), Some("ada"));
 }
 
+/// A poll with a cookie that was over, which answers after the user has logged in again.
+#[actix_web::test]
+async fn a_late_answer_to_a_cookie_that_was_over_removes_no_newer_one() {
+    let bed = Bed::with(|builder| builder.persistent(false).lifetime(Lifetime::new(60 * MINUTE)));
+    let jar = bed.logged_in().await;
+    bed.clock.advance(62 * MINUTE);
+    assert!(slow(&bed, &jar, LATE, |_| {}).await.removes(), "500 ms are not late");
+    let poll = slow(&bed, &jar, LATE + MS, |_| {}).await;
+    assert_eq!(poll.set_cookie(), None);
+    // What a handler asks for is done however late it is.
+    assert!(slow(&bed, &jar, LATE + MS, Session::destroy).await.removes());
+}
+
 #[actix_web::test]
 async fn of_two_overlapping_writes_the_later_answer_wins_as_documented() {
     let bed = Bed::new();

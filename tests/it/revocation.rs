@@ -62,11 +62,14 @@ async fn stream(bed: &Bed, subject: &'static str) -> (Session, Jar) {
 }
 
 async fn is_over(bed: &Bed, stream: &Session, reason: Rejection) {
+    let lost = Event::Lost { id: stream.id(), reason };
+    let told = || bed.events().into_iter().filter(|event| *event == lost).count();
     assert!(matches!(stream.reload().await, Err(CommitError::Ended)));
+    assert_eq!(told(), 0, "nothing was to be written, as when users log out while a stream is open");
     stream.insert("secret", 1).unwrap();
     assert!(matches!(stream.save().await, Err(CommitError::Ended)));
-    let lost = Event::Lost { id: stream.id(), reason };
-    assert_eq!(bed.events().into_iter().filter(|event| *event == lost).count(), 2);
+    assert!(matches!(stream.reload().await, Err(CommitError::Ended)));
+    assert_eq!(told(), 2);
 }
 
 /// It asks for no other session that would be refused.

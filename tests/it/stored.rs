@@ -567,6 +567,21 @@ async fn the_store_has_its_own_limit_exactly_and_the_subject_has_to_fit_the_refe
 }
 
 #[actix_web::test]
+async fn a_session_that_was_emptied_and_saved_leaves_the_browser_as_one_that_was_emptied() {
+    let (bed, _) = stored(|builder| builder);
+    for saves in [false, true] {
+        let jar = spilled(&bed).await;
+        let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+        session.clear();
+        if saves {
+            session.save().await.unwrap();
+        }
+        let lines = bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+        assert!(matches!(&lines[..], [line] if line.contains("Max-Age=0")), "{saves}: {lines:?}");
+    }
+}
+
+#[actix_web::test]
 async fn save_writes_what_is_in_the_store_and_nothing_else() {
     let (bed, spy) = stored(|builder| builder);
     let jar = bed.logged_in().await;

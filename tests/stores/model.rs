@@ -100,12 +100,6 @@ impl Delta {
         };
         self.changes.insert(key, change);
     }
-
-    fn retain(&mut self, keep: &BTreeSet<&'static str>) {
-        self.changes.retain(|key, _| keep.contains(key));
-        let kept = self.keep_only.take().map_or_else(|| keep.clone(), |before| &before & keep);
-        self.keep_only = Some(kept);
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -578,9 +572,8 @@ impl History {
                     "clear".into()
                 }
                 12 => {
-                    let keep: BTreeSet<_> = delta.over(base).into_keys().filter(|k| *k != key).collect();
                     session.retain(|k| k != key);
-                    delta.retain(&keep);
+                    delta.remove(base, key);
                     format!("retain all but {key}")
                 }
                 13 => {

@@ -40,6 +40,11 @@ impl Device {
         }
     }
 
+    /// Length of its key; 0: it has none.
+    pub(crate) fn key_len(&self) -> usize {
+        self.key().len()
+    }
+
     pub(super) fn read(offered: bool, key: &[u8]) -> Result<Self, NotARecord> {
         match (offered, key) {
             (false, []) => Ok(Self::Free),

@@ -52,7 +52,8 @@ impl Session {
                 // of it was loaded.
                 state.loaded = unproven;
             }
-            state.header.authenticated_at = state.now;
+            // 0 is never.
+            state.header.authenticated_at = state.now.max(Millis(1));
             state.authenticated = true;
             Ok(())
         })

@@ -5,7 +5,7 @@ use crate::core::entries::Entries;
 use crate::core::envelope::{self, RowSealer};
 use crate::core::error::InsertError;
 use crate::core::lifetime::{self, Terms};
-use crate::core::record::{self, Extent, Times};
+use crate::core::record::{self, Device, Extent, Times};
 
 /// What bounds a session, as numbers.
 #[derive(Debug, Clone, Copy)]
@@ -46,9 +46,10 @@ impl StoreLimits {
 }
 
 impl Limits {
-    /// Length of a record with these, and with room for a device key wherever a session may come to one.
-    pub(super) fn encoded_len(&self, subject: Option<&str>, entries: Extent) -> usize {
-        record::encoded_len(subject, self.device_key, entries)
+    /// Length of a record with these, and with room for a device key wherever a session may come to one, or has one from
+    /// where sessions are bound.
+    pub(super) fn encoded_len(&self, subject: Option<&str>, device: &Device, entries: Extent) -> usize {
+        record::encoded_len(subject, self.device_key.max(device.key_len()), entries)
     }
 
     /// Whether sessions are bound to devices.
@@ -61,29 +62,46 @@ impl Limits {
         RowSealer::sealed_len(record::encoded_row_len(self.device_key, entries))
     }
 
-    pub(super) fn reference_len(&self, subject: Option<&str>) -> usize {
-        self.encoded_len(subject, Extent::default())
+    pub(super) fn reference_len(&self, subject: Option<&str>, device: &Device) -> usize {
+        self.encoded_len(subject, device, Extent::default())
     }
 
     /// Whether a session of this subject with these entries fits its place.
-    pub(super) fn check_subject(&self, subject: &str, entries: &Entries) -> Result<(), InsertError> {
-        let alone = self.reference_len(Some(subject));
+    pub(super) fn check_subject(
+        &self,
+        subject: &str,
+        device: &Device,
+        entries: &Entries,
+    ) -> Result<(), InsertError> {
+        let alone = self.reference_len(Some(subject), device);
         if alone > self.max_plaintext {
             let (size, limit) = (self.name_value(alone), self.max_name_value);
             return Err(InsertError::SubjectTooLong { size, limit });
         }
         match self.stored {
-            None => self.check(self.encoded_len(Some(subject), entries.extent())),
+            None => self.check(self.encoded_len(Some(subject), device, entries.extent())),
             Some(_) => Ok(()),
         }
     }
 
-    /// Whether a session of this subject with so much of entries fits its place.
-    pub(super) fn check_extent(&self, subject: Option<&str>, extent: Extent) -> Result<(), InsertError> {
-        match self.stored {
-            None => self.check(self.encoded_len(subject, extent)),
+    /// Whether a session with so much of entries fits its place. One that came larger than is permitted by now may become
+    /// smaller step by step, if only it fits its cookie as it is.
+    pub(super) fn check_extent(
+        &self,
+        (subject, device): (Option<&str>, &Device),
+        extent: Extent,
+        present: Extent,
+    ) -> Result<(), InsertError> {
+        let checked = match self.stored {
+            None => self.check(self.encoded_len(subject, device, extent)),
             Some(stored) => stored.check(self.row_len(extent)),
-        }
+        };
+        let alone = |extent| record::encoded_len(None, 0, extent);
+        let fits = || {
+            self.stored.is_some()
+                || record::encoded_len(subject, device.key_len(), extent) <= self.max_plaintext
+        };
+        checked.or_else(|error| if alone(extent) <= alone(present) && fits() { Ok(()) } else { Err(error) })
     }
 
     /// For how long one use of a session lets the next one wait.

@@ -71,10 +71,15 @@ impl Plan {
         if has_end && state.is_renewed() {
             return Self::new(RowStep::Replace, CookieStep::Issue);
         }
+        // The refused cookie may be good on another node, and a newer one may be in its place by now.
+        if state.is_empty() && state.loaded.is_none() && state.leaves_refused() {
+            return Self::NOTHING;
+        }
         if core.is_over(state) {
             let removes = state.loaded.is_some() || state.remove_refused;
             // A row that was empty before may have been filled by another request by now.
             return match (removes, stored) {
+                (true, true) if state.saved => Self::new(RowStep::Write, CookieStep::Leave),
                 (true, true) => Self::new(RowStep::Write, CookieStep::Leave).if_row_differs(state),
                 (true, false) => Self::new(RowStep::Leave, CookieStep::Remove),
                 (false, _) => Self::NOTHING,
@@ -117,8 +122,14 @@ impl Plan {
         }
     }
 
-    /// What remains if a mere prolongation can wait for the next request.
+    /// What remains if a mere prolongation can wait for the next request, and the removal of a cookie that was refused: a login
+    /// may have put another one in its place meanwhile.
     pub(super) fn in_time(self, core: &Core, state: &State, context: &CommitContext, now: Millis) -> Self {
+        let removes_refused =
+            self.cookie == CookieStep::Remove && state.stage == Stage::Open && state.loaded.is_none();
+        if removes_refused && now.minus(state.now) > SLOW {
+            return Self::NOTHING;
+        }
         let is_deferred = self.cookie == CookieStep::Prolong && core.is_deferrable(state, context, now);
         if is_deferred { self.without_cookie(state) } else { self }
     }

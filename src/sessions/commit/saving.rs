@@ -79,7 +79,9 @@ impl Backend for Core {
             (lives.then(|| state.in_browser()).flatten(), reads(state))
         });
         let now = self.now();
-        self.still_is(rows, known, in_row, now).await?;
+        let has_changes =
+            session.with(|state| in_row && state.stage != Stage::Committed && state.differs_from_row());
+        self.still_is(rows, known, (in_row, has_changes), now).await?;
         let work = session.with(|state| {
             if reads(state) && state.stage == Stage::Committed {
                 // Its changes are in the row.
@@ -91,14 +93,16 @@ impl Backend for Core {
         let id = work.header.id;
         let taken = Taken::by(session, &work);
         let found = RowProtocol { rows, limits: &self.limits, now }.reload(&mut work).await;
+        let mut merged = Ok(());
         if found.is_ok() {
-            taken.became(work, |state| {
+            merged = taken.became(work, |state| {
                 if state.stage == Stage::Committed {
                     state.stage = Stage::Detached;
                 }
             });
         }
-        self.over(id, found)
+        self.over(id, found, has_changes)?;
+        merged
     }
 }
 
@@ -115,13 +119,15 @@ fn checkpoint(state: &mut State) -> State {
 }
 
 /// Applies what was changed since the [`checkpoint`] to what became of the state. If the session is another subject's
-/// since, nothing of that state belongs to it.
-fn merge_since(state: &mut State, became: State) {
+/// since, nothing of that state belongs to it. What was counted since and cannot be any more is a conflict.
+fn merge_since(state: &mut State, became: State) -> Result<(), CommitError> {
+    let mut outcome = Ok(());
     if !state.entries.are_over_nothing() {
         let since = std::mem::replace(&mut state.entries, became.entries);
-        state.entries.replay(&since);
+        outcome = state.entries.replay(&since);
     }
     state.row = became.row;
+    outcome.map_err(|_| CommitError::Conflict)
 }
 
 /// What a [`checkpoint`] has taken along. It is put back unless the store has answered: also where nobody waits for that any
@@ -136,19 +142,21 @@ impl<'s> Taken<'s> {
         Self { session, before: Some(work.clone()) }
     }
 
-    fn became(mut self, state: State, and: impl FnOnce(&mut State)) {
+    fn became(mut self, state: State, and: impl FnOnce(&mut State)) -> Result<(), CommitError> {
         self.before = None;
         self.session.with(|now| {
-            merge_since(now, state);
+            let merged = merge_since(now, state);
             and(now);
-        });
+            merged
+        })
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if let Some(before) = self.before.take() {
-            self.session.with(|state| merge_since(state, before));
+            // Over what was there before all of it can be made again.
+            let _ = self.session.with(|state| merge_since(state, before));
         }
     }
 }
@@ -165,7 +173,7 @@ impl Core {
             return Ok(());
         };
         let now = self.now();
-        self.still_is(rows, known, true, now).await?;
+        self.still_is(rows, known, (true, true), now).await?;
         let Some(mut work) = session.with(|state| writes(state).then(|| checkpoint(state))) else {
             return Ok(());
         };
@@ -173,13 +181,14 @@ impl Core {
         let taken = Taken::by(session, &work);
         let saved = RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await;
         let bytes = work.row_len();
+        let mut merged = Ok(());
         if saved.is_ok() {
             work.entries = work.entries.settled();
-            taken.became(work, |state| state.saved = true);
+            merged = taken.became(work, |state| state.saved = true);
         }
-        self.over(id, saved)?;
+        self.over(id, saved, true)?;
         self.sink.tell(&Event::Written { id, bytes });
-        Ok(())
+        merged
     }
 
     /// Whether a session is still what the browser has of it. A stream has no other request that would be told that it is
@@ -188,14 +197,14 @@ impl Core {
         &self,
         rows: &Rows,
         known: Option<Loaded>,
-        in_row: bool,
+        (in_row, has_changes): (bool, bool),
         now: Millis,
     ) -> Result<(), CommitError> {
         let Some(known) = known else { return Ok(()) };
         match self.may_go_on(rows, &known, in_row, now).await {
             // What is in its cookie cannot be changed any more, so nothing is lost.
             Err(NotDone::Lost(_)) if !in_row => Err(CommitError::Ended),
-            outcome => self.over(known.header.id, outcome),
+            outcome => self.over(known.header.id, outcome, has_changes),
         }
     }
 
@@ -236,10 +245,18 @@ impl Core {
         if is_revoked { Err(NotDone::Lost(Rejection::Revoked)) } else { Ok(()) }
     }
 
-    fn over(&self, id: SessionId, outcome: Result<(), NotDone>) -> Result<(), CommitError> {
+    /// Nobody is told of a loss where nothing was to be written.
+    fn over(
+        &self,
+        id: SessionId,
+        outcome: Result<(), NotDone>,
+        has_changes: bool,
+    ) -> Result<(), CommitError> {
         outcome.map_err(|not_done| match not_done {
             NotDone::Lost(reason) => {
-                self.sink.tell(&Event::Lost { id, reason });
+                if has_changes {
+                    self.sink.tell(&Event::Lost { id, reason });
+                }
                 CommitError::Ended
             }
             NotDone::Failed(error) => {
