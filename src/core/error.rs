@@ -350,7 +350,9 @@ pub enum InsertError {
     )]
     CrossSite,
     /// The response has left already, and this change can no longer reach the browser.
-    #[error("the session was committed with the response; change it before the response is made")]
+    #[error(
+        "the session was committed with the response; change it before the response is made, or, in a stream, after `reload` of a session in the store (`spill_above(0)` puts all there)"
+    )]
     Committed,
 }
 

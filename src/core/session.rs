@@ -22,6 +22,7 @@ use crate::core::clock::Millis;
 use crate::core::csrf::Binding;
 use crate::core::entries::{Encoded, NotCountable};
 use crate::core::error::{CommitError, CsrfError, InsertError, ValueError};
+use crate::core::key::KeyId;
 use crate::core::record::{LogId, Place, SessionId};
 use crate::core::state::{Limits, Origin, Stage, State};
 use crate::core::value;
@@ -52,8 +53,9 @@ pub(crate) trait Backend: Send + Sync {
     async fn reload(&self, session: &Session) -> Result<(), CommitError>;
     /// The name of a session of this subject where its id must not be revealed; `None` without a list of sessions.
     fn handle(&self, subject: &str, id: SessionId) -> Option<String>;
-    /// The subject's new generation, if this process has replaced the generation `of` since then.
-    fn own_generation(&self, subject: &str, since: Millis, of: u64) -> Option<u64>;
+    /// The subject's new generation, if this process has replaced the generation `of` since then, under the key that had sealed
+    /// the session.
+    fn own_generation(&self, subject: &str, since: Millis, of: u64, opener: Option<KeyId>) -> Option<u64>;
 }
 
 /// A session: typed values under string keys, sealed into the response's cookie when the request is over, or into a

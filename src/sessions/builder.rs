@@ -161,6 +161,9 @@ impl SessionsBuilder {
 
     /// Issues a cookie to a session that was used but holds nothing (Express' `saveUninitialized`); the default is
     /// false.
+    ///
+    /// With [`SameSite::Strict`](crate::SameSite::Strict) a link from another site brings no cookie, so a page that it leads to would
+    /// replace the user's session by an empty one: do not combine them, unless such pages do without the session.
     pub fn issue_empty(mut self, issue_empty: bool) -> Self {
         self.issue_empty = issue_empty;
         self
@@ -191,7 +194,7 @@ impl SessionsBuilder {
     }
 
     /// The largest name + value of a cookie that holds the session itself, in bytes; the default is 3,072. From the
-    /// size of an empty session, at which no entry is ever in a cookie, to 4,096.
+    /// size of an empty session to 4,096; there, and with 0, no entry is ever in a cookie.
     pub fn spill_above(mut self, bytes: usize) -> Self {
         self.spill_above = Some(bytes);
         self

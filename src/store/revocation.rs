@@ -253,7 +253,7 @@ impl Revoking {
         }
         let answer = ask.await;
         match counted(About::Subject, is_known, answer) {
-            Err(_) if known() == Some(true) => Ok(true),
+            Err(_) if known() == Some(true) || self.has_replaced(place, *generation) => Ok(true),
             answer => answer,
         }
     }
@@ -357,6 +357,12 @@ impl Revoking {
     pub(crate) fn own_generation(&self, place: &RowKey, since: Millis, of: u64) -> Option<u64> {
         let ((generation, replaced), at) = self.own_generations.get(place)?;
         (at >= since && !differs(replaced, of)).then_some(generation)
+    }
+
+    /// Whether this process itself has ended what the subject had in this generation, however long ago: no answer is needed.
+    fn has_replaced(&self, place: &RowKey, of: u64) -> bool {
+        let own = self.own_generations.get(place);
+        own.is_some_and(|((own, replaced), _)| own != of && replaced.unwrap_or(0) == of)
     }
 
     /// By absolute distance, so that a clock that was set back does not make an answer last.

@@ -198,8 +198,16 @@ impl RosterProtocol<'_> {
 
     /// The id that a subject's handle stands for.
     pub(crate) async fn find(&self, subject: &str, handle: &str) -> Result<Option<SessionId>, StoreError> {
-        let lines = self.read(subject, self.rows.deadline()).await?.merged();
-        let is_meant = |line: &&Line| self.handles(subject, line.id).any(|known| known == handle);
+        let deadline = self.rows.deadline();
+        let mut kept = self.read(subject, deadline).await?;
+        match self.ask_generations(&mut kept, subject, deadline).await {
+            // Which are over is unknown, so all may be ended.
+            Ok(()) | Err(StoreError::Corrupt(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let lines = kept.merged();
+        let is_meant =
+            |line: &&Line| !self.is_over(line) && self.handles(subject, line.id).any(|known| known == handle);
         Ok(lines.iter().find(is_meant).map(|line| line.id))
     }
 
@@ -222,7 +230,7 @@ impl RosterProtocol<'_> {
     pub(crate) async fn has_room(&self, subject: &str, own: SessionId) -> Result<bool, StoreError> {
         let Some((most, Overflow::Refuse)) = self.roster.most else { return Ok(true) };
         let lines = self.list(subject).await?;
-        Ok(lines.iter().any(|line| line.id == own) || self.count(&lines) < most)
+        Ok(lines.iter().any(|line| line.id == own && self.counts(line)) || self.count(&lines) < most)
     }
 
     fn refuses(&self) -> bool {
@@ -232,9 +240,11 @@ impl RosterProtocol<'_> {
     /// How many of these sessions count against the limit: those that somebody logged in to, and, where logins over the
     /// limit are refused, only those in use.
     fn count(&self, lines: &[Line]) -> usize {
-        let counts =
-            |line: &&Line| line.authenticated_at != Millis::ZERO && !(self.refuses() && self.is_unseen(line));
-        lines.iter().filter(counts).count()
+        lines.iter().filter(|line| self.counts(line)).count()
+    }
+
+    fn counts(&self, line: &Line) -> bool {
+        line.authenticated_at != Millis::ZERO && !(self.refuses() && self.is_unseen(line))
     }
 
     /// Whether this line is no longer needed, because its session has lasted as long as it could, or comes from a wrong
@@ -251,25 +261,28 @@ impl RosterProtocol<'_> {
         line.seen.plus(silence) < self.now
     }
 
-    /// Drops lines of sessions whose row says that they have ended, until `needed` are found, and returns which; and a
-    /// failed query.
+    /// Drops lines of sessions whose row says that they have ended, until `needed` of those that count are found, and returns
+    /// which; and a failed query.
     async fn drop_ended(
         &self,
         lines: &mut Vec<Line>,
         needed: usize,
         deadline: Deadline,
     ) -> (Vec<SessionId>, Result<(), StoreError>) {
-        let (mut gone, mut outcome) = (Vec::new(), Ok(()));
+        let (mut gone, mut found, mut outcome) = (Vec::new(), 0, Ok(()));
         for some in lines.chunks(AT_ONCE) {
             let asked = join_all(some.iter().map(|line| self.has_ended(line.id, deadline))).await;
             for (line, ended) in some.iter().zip(asked) {
                 match ended {
-                    Ok(true) => gone.push(line.id),
+                    Ok(true) => {
+                        gone.push(line.id);
+                        found += usize::from(self.counts(line));
+                    }
                     Ok(false) => {}
                     Err(error) => outcome = Err(error),
                 }
             }
-            if outcome.is_err() || gone.len() >= needed {
+            if outcome.is_err() || found >= needed {
                 break;
             }
         }

@@ -238,6 +238,12 @@ impl Rows {
             _ => false,
         };
         let content = opened
+            .map_err(|reason| match reason {
+                Rejection::UnknownKey(key) if self.sealer.ring().has_revoked(key) => {
+                    Rejection::RevokedKey(key)
+                }
+                reason => reason,
+            })
             .map_err(|reason| reason.to_string())
             .and_then(|opened| record::decode_row(opened).map_err(|NotARecord| "not a record".to_owned()))
             .map_err(|reason| StoreError::Corrupt(format!("row {key:?}: {reason}").into()))

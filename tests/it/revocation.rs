@@ -834,7 +834,10 @@ async fn everywhere_but_here_is_revoke_subject_and_then_renew() {
 /// A thief who has logged in does what the owner did, on a node that has asked a moment ago: that does not help.
 #[actix_web::test]
 async fn who_was_revoked_does_not_come_back_by_revoking_everybody_else() {
-    for revocation in [Revocation::Every(MINUTE), Revocation::EveryRequest] {
+    let settings = [Revocation::Every(MINUTE), Revocation::EveryRequest];
+    // With another key in between there is nothing yet under it that the former revocation has left.
+    for (revocation, rotates) in settings.into_iter().flat_map(|setting| [(setting, false), (setting, true)])
+    {
         let (bed, spy) = guarded(|builder| builder.revocation(revocation));
         let other = other_node(&bed, &spy, |builder| builder.revocation(revocation));
         let mut jar = login(&bed, "ada").await;
@@ -849,10 +852,31 @@ async fn who_was_revoked_does_not_come_back_by_revoking_everybody_else() {
         let line = bed.sessions.commit(&owners, CommitContext::default()).await.unwrap().pop().unwrap();
         jar = Jar(line.split(';').next().map(str::to_owned));
         assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
+        if rotates {
+            bed.sessions.keys().rotate(key(2)).unwrap();
+        }
         other.sessions.revoke_subject("ada").await.unwrap();
         theirs.renew();
         let refused = other.sessions.commit(&theirs, CommitContext::default()).await;
         assert!(matches!(refused, Err(CommitError::Ended)), "{refused:?}");
+    }
+}
+
+/// What it has done itself it need not ask about, however long ago that was, and whatever the setting.
+#[actix_web::test]
+async fn what_this_process_has_ended_stays_ended_here_while_the_store_is_down() {
+    for revocation in [Revocation::Every(MINUTE), Revocation::EveryRequest] {
+        let (bed, spy) = guarded(|builder| builder.revocation(revocation));
+        let ended = login(&bed, "ada").await;
+        bed.sessions.revoke_subject("ada").await.unwrap();
+        let later = login(&bed, "ada").await;
+        let other = login(&bed, "bob").await;
+        bed.clock.advance(2 * MINUTE);
+        spy.go_down(true);
+        assert_eq!(origin(&bed, &ended).await, REVOKED, "{revocation:?}");
+        for goes_on in [later, other] {
+            assert_eq!(origin(&bed, &goes_on).await, Origin::Resumed);
+        }
     }
 }
 

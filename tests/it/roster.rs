@@ -540,7 +540,8 @@ async fn nothing_is_written_over_the_end_of_a_session_that_a_renewal_has_waited_
         while !is_listed.load(Ordering::SeqCst) {
             tokio::task::yield_now().await;
         }
-        spy.next([Fate::Passes, Fate::Takes(100)]);
+        // The list, the subject's generation, and the end.
+        spy.next([Fate::Passes, Fate::Passes, Fate::Takes(100)]);
         bed.sessions.end("ada", &next).await
     };
     let commit = bed.sessions.commit(&session, CommitContext::default());
@@ -940,6 +941,94 @@ async fn whether_there_is_room_can_be_asked_before_the_login() {
     login(&bed, "phone").await;
     let session = bed.sessions.load::<&str>([]).await.unwrap();
     assert!(bed.sessions.has_room("ada", &session).await.unwrap());
+}
+
+/// Or each of them that was restored by `set_subject` would be one more than the limit.
+#[actix_web::test]
+async fn what_did_not_count_before_has_no_place_to_keep_at_its_login() {
+    for overflow in [Overflow::Refuse, Overflow::EndOldest] {
+        let (bed, _) = guarded(|builder| builder.max_sessions(1, overflow));
+        let first = login(&bed, "first").await;
+        for _ in 0..2 {
+            let mut restored = Jar::default();
+            bed.visit(&mut restored, |session| session.set_subject("ada").unwrap()).await;
+            let sessions = bed.sessions.clone();
+            let has_room =
+                bed.see(&restored, move |session| now(sessions.has_room("ada", session)).unwrap()).await;
+            assert_eq!(has_room, overflow == Overflow::EndOldest);
+            let (expected, then) = match overflow {
+                Overflow::EndOldest => (StatusCode::OK, REVOKED),
+                _ => (StatusCode::FORBIDDEN, Origin::Resumed),
+            };
+            assert_eq!(status(&bed, &mut restored, authenticate).await, expected);
+            assert_eq!(origin(&bed, &first).await, then);
+        }
+    }
+}
+
+/// What nobody logged in to makes no room by having gone.
+#[actix_web::test]
+async fn of_a_long_list_as_many_that_count_are_looked_for_as_are_needed() {
+    for overflow in [Overflow::Refuse, Overflow::EndOldest] {
+        let (bed, _) = guarded(|builder| builder.max_sessions(2, overflow));
+        // More than are asked about at a time, of which one has gone, before those that count.
+        let mut restored = Vec::new();
+        for _ in 0..40 {
+            let mut jar = Jar::default();
+            bed.visit(&mut jar, |session| session.set_subject("ada").unwrap()).await;
+            restored.push(jar);
+        }
+        let (stays, gone) = (login(&bed, "stays").await, login(&bed, "gone").await);
+        for jar in [&restored[0], &gone] {
+            let id = bed.see(jar, Session::id).await;
+            bed.sessions.revoke(id).await.unwrap();
+        }
+        assert_eq!(status(&bed, &mut Jar::default(), authenticate).await, StatusCode::OK, "there is room");
+        assert_eq!(origin(&bed, &stays).await, Origin::Resumed);
+    }
+}
+
+/// A login with the former password, which has asked before all sessions were ended, and reads the list afterwards.
+#[actix_web::test]
+async fn a_login_that_is_over_takes_no_newer_session_out_of_the_list() {
+    let (bed, spy) = guarded(|builder| builder);
+    let node = other_node(&bed, &spy, |builder| builder);
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    let late = bed.sessions.load::<&str>([]).await.unwrap();
+    authenticate(&late);
+    late.set_label("late").unwrap();
+    // The question passes, and before the list is read there is another password.
+    let (asks, sessions) = (Arc::clone(&spy), node.sessions.clone());
+    let owner = async move {
+        sessions.revoke_subject("ada").await.unwrap();
+        let session = sessions.load::<&str>([]).await.unwrap();
+        authenticate(&session);
+        session.set_label("owner").unwrap();
+        sessions.commit(&session, CommitContext::default()).await.unwrap();
+    };
+    spy.before("load", move || {
+        asks.before("load", move || {
+            // It waits for its turn at the subject's row.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            std::thread::spawn(move || runtime.block_on(owner)).join().unwrap();
+        });
+    });
+    let line = bed.sessions.commit(&late, CommitContext::default()).await.unwrap().pop();
+    let late = Jar(line.map(|line| line.split(';').next().unwrap().to_owned()));
+    assert_eq!(origin(&node, &late).await, REVOKED);
+    assert_eq!(labels(&node, "ada").await, ["owner"]);
+}
+
+/// A page that was loaded before all sessions were ended.
+#[actix_web::test]
+async fn what_ended_with_all_others_is_not_ended_once_more() {
+    let (bed, _) = guarded(|builder| builder);
+    let phone = login(&bed, "phone").await;
+    let before = handle(&bed, &phone).await;
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    bed.events();
+    assert!(!bed.sessions.end("ada", &before).await.unwrap());
+    assert!(!bed.events().iter().any(|event| matches!(event, Event::Revoked { .. })));
 }
 
 #[actix_web::test]

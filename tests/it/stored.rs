@@ -567,6 +567,17 @@ async fn the_store_has_its_own_limit_exactly_and_the_subject_has_to_fit_the_refe
 }
 
 #[actix_web::test]
+async fn above_0_is_above_nothing_whatever_the_cookies_name() {
+    for name in ["s", "__Host-Http-administration"] {
+        let (bed, _) = stored(|builder| builder.cookie_name(name).spill_above(0));
+        let session = bed.sessions.load([""]).await.unwrap();
+        session.insert("n", 1).unwrap();
+        bed.sessions.commit(&session, CommitContext::default()).await.unwrap();
+        assert!(matches!(session.placement(), Placement::Store { .. }), "{name}");
+    }
+}
+
+#[actix_web::test]
 async fn a_session_that_was_emptied_and_saved_leaves_the_browser_as_one_that_was_emptied() {
     let (bed, _) = stored(|builder| builder);
     for saves in [false, true] {

@@ -81,7 +81,7 @@ pub enum CommitError {
 pub enum RevokeError {
     /// There is nothing that could end a session.
     #[error(
-        "revocation is off, so nothing on the server can end a session; add `.store(..)`, and leave out `.revocation(Revocation::Off)`"
+        "there is no store, or revocation is off, so nothing on the server can list or end a session; add `.store(..)`, and leave out `.revocation(Revocation::Off)`"
     )]
     Off,
     /// There is no list of a subject's sessions.

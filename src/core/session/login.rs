@@ -125,9 +125,11 @@ impl Session {
     /// old id is ended there; without one, or with [`Revocation::Off`](crate::Revocation::Off) for a session in a cookie,
     /// the old cookie stays valid until it expires.
     pub fn renew(&self) {
-        let (subject, since, of) =
-            self.with(|state| (state.header.subject.clone(), state.now, state.header.generation));
-        let own = subject.and_then(|subject| self.inner.backend.own_generation(&subject, since, of));
+        let (subject, since, of, opener) = self.with(|state| {
+            let opener = state.loaded.as_ref().map(|loaded| loaded.key_id);
+            (state.header.subject.clone(), state.now, state.header.generation, opener)
+        });
+        let own = subject.and_then(|subject| self.inner.backend.own_generation(&subject, since, of, opener));
         self.if_open("renew", |state| {
             state.renew(&self.limits().terms);
             // "Everywhere but here": a request that revoked the subject's sessions may keep this one.

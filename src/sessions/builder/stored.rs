@@ -95,11 +95,12 @@ impl SessionsBuilder {
         )?;
         let most = head_budget - MIN_HEAD_BUDGET;
         let reserve = bytes("response_head_reserve", self.response_head_reserve, 0, 0, most)?;
-        let spill_above =
-            bytes("spill_above", self.spill_above, SPILL_ABOVE, smallest, MAX_NAME_VALUE_BYTES)?;
+        let given = self.spill_above.filter(|above| *above != 0);
+        let spill_above = bytes("spill_above", given, SPILL_ABOVE, smallest, MAX_NAME_VALUE_BYTES)?;
+        let always = self.spill_above == Some(0) || spill_above == smallest;
         let limits = StoreLimits {
             // What is padded to the size of an empty session is no empty session.
-            spill_above: if spill_above == smallest { 0 } else { spill_above },
+            spill_above: if always { 0 } else { spill_above },
             head_budget: head_budget - reserve,
             max_row: bytes(
                 "max_stored_bytes",

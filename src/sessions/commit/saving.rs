@@ -10,6 +10,7 @@ use crate::core::clock::Millis;
 use crate::core::csrf::{self, Binding};
 use crate::core::error::{CommitError, CsrfError, Rejection, StoreError};
 use crate::core::event::Event;
+use crate::core::key::KeyId;
 use crate::core::lifetime::{self, Verdict};
 use crate::core::record::SessionId;
 use crate::core::session::{Backend, Session};
@@ -65,8 +66,10 @@ impl Backend for Core {
         self.roster.as_ref().zip(self.rows.as_ref()).and_then(|(_, rows)| handles(rows, subject, id).next())
     }
 
-    fn own_generation(&self, subject: &str, since: Millis, of: u64) -> Option<u64> {
-        let place = self.rows.as_ref()?.sealer.subject_row(self.sealer.ring().primary(), subject)?;
+    fn own_generation(&self, subject: &str, since: Millis, of: u64, opener: Option<KeyId>) -> Option<u64> {
+        let place = |key| self.rows.as_ref()?.sealer.subject_row(key, subject);
+        // What a former revocation has left under that key a later one need not have: the key may be younger.
+        let place = opener.and_then(place).or_else(|| place(self.sealer.ring().primary()))?;
         self.revoking.as_ref()?.own_generation(&place, since, of)
     }
 

@@ -76,12 +76,11 @@ impl Kept {
         self.0.iter().flat_map(|row| &row.lines).find(|line| line.id == id).cloned()
     }
 
-    /// Drops lines of former generations from the primary's row, for a login that has just asked for its own. Zero says
-    /// nothing about others: sessions from before a key was there have it, too.
-    fn keep_generation_of(&mut self, login: &Line) {
-        if let Some(primary) = self.0.first_mut().filter(|_| login.generation != 0) {
-            primary.lines.retain(|line| line.generation == login.generation);
-        }
+    /// Whether the primary's row has lines of other generations than a login's: former ones, or newer ones, if all were ended
+    /// since the login has asked. Zero says nothing about others: sessions from before a key was there have it, too.
+    fn has_others_than(&self, login: &Line) -> bool {
+        let mut lines = self.0.first().into_iter().flat_map(|primary| &primary.lines);
+        login.generation != 0 && lines.any(|line| line.generation != login.generation)
     }
 }
 
@@ -125,8 +124,8 @@ impl RosterProtocol<'_> {
             let mut kept = self.read(subject, deadline).await?;
             let found = (kept.find(entry.line.id), entry.replaces.and_then(|id| kept.find(id)));
             let (same, former) = before.get_or_insert(found);
-            if entry.counts {
-                kept.keep_generation_of(&entry.line);
+            if entry.counts && kept.has_others_than(&entry.line) {
+                self.ask_generations(&mut kept, subject, deadline).await?;
             }
             let others = |kept: &Kept, gone: &[SessionId]| {
                 let mut others = kept.merged();
@@ -258,7 +257,10 @@ impl RosterProtocol<'_> {
         let stands = |id: &SessionId| kept.find(*id).is_some();
         match entry.replaces.filter(stands) {
             _ if stands(&entry.line.id) => Ok(true),
-            Some(former) if !entry.yields => Ok(!self.has_ended(former, deadline).await?),
+            // What never counted has none.
+            Some(former) if !entry.yields && kept.find(former).is_some_and(|line| self.counts(&line)) => {
+                Ok(!self.has_ended(former, deadline).await?)
+            }
             _ => Ok(false),
         }
     }
