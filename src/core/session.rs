@@ -156,7 +156,11 @@ impl Session {
     /// They are stored as MessagePack with field names. A struct may gain fields with `#[serde(default)]`, lose fields,
     /// rename them with `#[serde(alias = "old")]`, and be renamed itself. A value that can no longer be read stays an
     /// error of `get` until the session ends, unless you `remove` its key. Like JSON, MessagePack has one `nil`:
-    /// `Some(None)` and `Some(())` read back as `None`.
+    /// `Some(None)` and `Some(())` read back as `None`. Unlike in JSON, a unit struct or a `PhantomData` inside an enum with
+    /// `#[serde(untagged)]` does not read back.
+    ///
+    /// The same bytes are no change; a `HashMap` or a `HashSet` may write its elements in another order each time it was read, so
+    /// take a `BTreeMap` or a `BTreeSet`.
     pub fn insert<'k, T: Serialize>(
         &self,
         key: impl Into<SessionKey<'k, T>>,

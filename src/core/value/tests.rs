@@ -395,3 +395,21 @@ fn what_cannot_be_read_is_not_quoted() {
         assert_eq!(text, expected);
     }
 }
+
+/// As the documentation of `insert` says, and where serde does not buffer all is well.
+#[test]
+fn a_unit_struct_reads_back_but_from_an_untagged_enum() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Id {
+        n: u64,
+        of: std::marker::PhantomData<u8>,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Owner {
+        User(Id),
+    }
+    let id = || Id { n: 1, of: std::marker::PhantomData };
+    assert_eq!(decode::<Id>(&encode(&id()).unwrap()).unwrap(), id());
+    assert!(decode::<Owner>(&encode(&Owner::User(id())).unwrap()).is_err());
+}
