@@ -250,6 +250,36 @@ fn sessions_are_revoked_counted_and_swept_in_the_store() {
 }
 
 /// Support asks it about a cookie that is over by now, as of a moment before the user had logged in again.
+/// An application may have a table of its own. Whoever asks in another one must hear that it is not there.
+#[cfg(feature = "sqlite")]
+#[test]
+fn rows_are_found_under_the_name_that_the_application_gives_them_and_none_are_made() {
+    use sealed_session::store::SqlStoreOptions;
+
+    let folder = Folder::new();
+    let address = format!("sqlite:{}", folder.file("shop.sqlite"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let open = SqlStoreOptions::new().table("shop").create_table(true);
+    runtime.block_on(async {
+        let store = open.connect(&address).await.unwrap();
+        let sessions = Sessions::builder(KeyRing::new(key(1))).secure(Secure::Always).store(store);
+        cookie(&sessions.build().unwrap(), |session| session.authenticate("ada").unwrap()).await;
+    });
+    drop(runtime);
+    let text = key(1).export();
+    let env = [("SESSION_KEYS", text.as_str()), ("SEALED_SESSION_STORE", address.as_str())];
+    for args in [&["count"][..], &["revoke", "--subject", "ada"], &["list", "--subject", "ada"]] {
+        let told = run(args, &env, "");
+        assert_eq!((told.code, told.out.as_str()), (3, ""), "{args:?}");
+        assert!(told.err.contains("no such table: sealed_sessions"), "{}", told.err);
+    }
+    assert_eq!(done(&["count", "--rows", "shop"], &env, ""), "1 rows\n");
+    let ended = done(&["revoke", "--subject", "ada", "--rows", "shop"], &env, "");
+    assert!(ended.contains("all sessions of \"ada\" are ended, of which 1 were listed here"), "{ended}");
+    let missing = run(&["count", "--store", "sqlite:/nowhere/at all.sqlite"], &[], "");
+    assert!(missing.code == 3 && missing.err.contains("there is no such file"), "{}", missing.err);
+}
+
 #[test]
 fn asking_why_changes_nothing_in_the_store() {
     const HOUR: Duration = Duration::from_secs(3600);
@@ -580,7 +610,14 @@ fn every_mistake_is_named_with_its_mend_and_has_its_exit_code() {
         (&["why", "--store", "memory"], &env, &value, 2, "lives in the server's process"),
         (&["count", "--store", "memcached://x"], &env, "", 2, "begins with memory, redb:PATH"),
         (&["count"], &env, "", 2, "--store <ADDRESS>"),
-        (&["count", "--store", "redb:/no/such/folder/file"], &env, "", 3, "cannot be reached"),
+        (&["count", "--store", "redb:/no/such/folder/file"], &env, "", 3, "there is no such file"),
+        (
+            &["count", "--store", "redb:x", "--rows", "shop"],
+            &env,
+            "",
+            2,
+            "keeps nothing but rows of sessions",
+        ),
         (&["revoke", "--store", "redb:x"], &env, "", 2, "<--session <ID>|--subject <SUBJECT>>"),
         (&["revoke", "--session", "x", "--store", "redb:x"], &env, "", 2, "22 characters of base64url"),
         (&["revoke", "--handle", "x", "--store", "redb:x"], &env, "", 2, "--subject <SUBJECT>"),

@@ -359,7 +359,7 @@ impl Session {
         let limits = self.limits();
         self.with(|state| {
             if state.header.place == Place::Store || state.outgrows_cookie(limits) {
-                Placement::Store { bytes: limits.row_len(state.entries.extent()) }
+                Placement::Store { bytes: limits.row_len(&state.header.device, state.entries.extent()) }
             } else {
                 Placement::Cookie { bytes: limits.name_value(state.plaintext_len(limits)) }
             }
@@ -377,7 +377,8 @@ impl Session {
     /// # Errors
     /// [`CommitError::Ended`] if another request has ended it, or if its user or the key of its cookie has been revoked, as
     /// far as [`Revocation`](crate::Revocation) has it asked; [`CommitError::Conflict`], [`CommitError::Store`]. The session
-    /// keeps its changes.
+    /// keeps its changes, but for an increment that a clone made meanwhile, if another request has put there what cannot be
+    /// counted: that is dropped, and told as a conflict.
     pub async fn save(&self) -> Result<(), CommitError> {
         Arc::clone(&self.inner.backend).save(self).await
     }

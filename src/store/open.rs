@@ -1,6 +1,6 @@
 //! A store by its address, for configurations and for the command line.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -62,8 +62,8 @@ pub async fn open(address: &str) -> Result<Arc<dyn Store>, OpenError> {
     opened(address, None, true).await
 }
 
-/// Opens what an application has made at an address, as programs beside it do: no file and no table is made, so that a slip
-/// is an error and not an empty store. `name` is the prefix (Redis), the table (SQL) or the collection (MongoDB), where it is
+/// Opens what an application has made at an address, as programs beside it do: no file, table or index is made, so that a slip
+/// is an error and not an empty store. (In Redis and MongoDB another prefix or collection is empty, and no error.) `name` is the prefix (Redis), the table (SQL) or the collection (MongoDB), where it is
 /// not the default.
 ///
 /// # Errors
@@ -75,14 +75,26 @@ pub async fn open_existing(address: &str, name: Option<&str>) -> Result<Arc<dyn 
     if name.is_some() && !has_name {
         return Err(OpenError::Unnamed { scheme: scheme.into() });
     }
-    if matches!(scheme, "redb" | "sqlite") && !rest.is_empty() {
-        let path = rest.split('?').next().unwrap_or_default();
-        let path = if scheme == "sqlite" { path.trim_start_matches("//") } else { path };
-        if !Path::new(path).exists() {
-            return Err(StoreError::Unavailable(format!("{path}: there is no such file").into()).into());
-        }
+    if let Some(path) = file(scheme, rest, address).filter(|path| !path.exists()) {
+        return Err(
+            StoreError::Unavailable(format!("{}: there is no such file", path.display()).into()).into()
+        );
     }
     opened(address, name, false).await
+}
+
+/// The file that an address names, if it is one's.
+#[allow(unused_variables, reason = "without the feature of SQLite")]
+fn file(scheme: &str, rest: &str, address: &str) -> Option<PathBuf> {
+    match scheme {
+        "redb" if !rest.is_empty() => Some(rest.into()),
+        #[cfg(feature = "sqlite")]
+        "sqlite" if !rest.contains("memory") => {
+            let options: sqlx::sqlite::SqliteConnectOptions = address.parse().ok()?;
+            Some(options.get_filename().to_owned())
+        }
+        _ => None,
+    }
 }
 
 #[allow(unused_variables, clippy::unused_async, reason = "without the feature of any store")]
@@ -105,7 +117,7 @@ async fn opened(address: &str, name: Option<&str>, makes: bool) -> Result<Arc<dy
         }
         #[cfg(feature = "mongodb")]
         "mongodb" | "mongodb+srv" => {
-            let options = super::MongoStoreOptions::new();
+            let options = super::MongoStoreOptions::new().create_index(makes);
             let options = match name {
                 Some(name) => options.collection(name),
                 None => options,

@@ -225,7 +225,7 @@ impl Revoking {
         &self,
         rows: &Rows,
         place: &RowKey,
-        Header { id, generation, .. }: &Header,
+        Header { id, generation, times, .. }: &Header,
         now: Millis,
         deadline: Deadline,
     ) -> Result<bool, StoreError> {
@@ -253,7 +253,9 @@ impl Revoking {
         }
         let answer = ask.await;
         match counted(About::Subject, is_known, answer) {
-            Err(_) if known() == Some(true) || self.has_replaced(place, *generation) => Ok(true),
+            Err(_) if known() == Some(true) || self.has_replaced(place, *generation, times.created_at) => {
+                Ok(true)
+            }
             answer => answer,
         }
     }
@@ -360,9 +362,10 @@ impl Revoking {
     }
 
     /// Whether this process itself has ended what the subject had in this generation, however long ago: no answer is needed.
-    fn has_replaced(&self, place: &RowKey, of: u64) -> bool {
+    /// Later ones may have it again, once the row has gone.
+    fn has_replaced(&self, place: &RowKey, of: u64, created_at: Millis) -> bool {
         let own = self.own_generations.get(place);
-        own.is_some_and(|((own, replaced), _)| own != of && replaced.unwrap_or(0) == of)
+        own.is_some_and(|((own, replaced), at)| own != of && replaced.unwrap_or(0) == of && created_at <= at)
     }
 
     /// By absolute distance, so that a clock that was set back does not make an answer last.

@@ -196,19 +196,23 @@ impl RosterProtocol<'_> {
         Ok(lines)
     }
 
-    /// The id that a subject's handle stands for.
-    pub(crate) async fn find(&self, subject: &str, handle: &str) -> Result<Option<SessionId>, StoreError> {
+    /// The id that a subject's handle stands for; and whether it goes on, by what the list and the subject's generation say. It is
+    /// ended even if not, because a line may end before its session, and be judged by another key's generation.
+    pub(crate) async fn find(
+        &self,
+        subject: &str,
+        handle: &str,
+    ) -> Result<Option<(SessionId, bool)>, StoreError> {
         let deadline = self.rows.deadline();
         let mut kept = self.read(subject, deadline).await?;
-        match self.ask_generations(&mut kept, subject, deadline).await {
-            // Which are over is unknown, so all may be ended.
-            Ok(()) | Err(StoreError::Corrupt(_)) => {}
-            Err(error) => return Err(error),
-        }
         let lines = kept.merged();
-        let is_meant =
-            |line: &&Line| !self.is_over(line) && self.handles(subject, line.id).any(|known| known == handle);
-        Ok(lines.iter().find(is_meant).map(|line| line.id))
+        let is_meant = |line: &&Line| self.handles(subject, line.id).any(|known| known == handle);
+        let Some(id) = lines.iter().find(is_meant).map(|line| line.id) else { return Ok(None) };
+        let goes_on = match self.ask_generations(&mut kept, subject, deadline).await {
+            Ok(()) => kept.merged().iter().any(|line| line.id == id),
+            Err(_) => true,
+        };
+        Ok(Some((id, goes_on)))
     }
 
     pub(crate) fn summary(&self, subject: &str, line: &Line) -> SessionSummary {
@@ -230,7 +234,7 @@ impl RosterProtocol<'_> {
     pub(crate) async fn has_room(&self, subject: &str, own: SessionId) -> Result<bool, StoreError> {
         let Some((most, Overflow::Refuse)) = self.roster.most else { return Ok(true) };
         let lines = self.list(subject).await?;
-        Ok(lines.iter().any(|line| line.id == own && self.counts(line)) || self.count(&lines) < most)
+        Ok(lines.iter().any(|line| line.id == own && is_login(line)) || self.count(&lines) < most)
     }
 
     fn refuses(&self) -> bool {
@@ -244,7 +248,7 @@ impl RosterProtocol<'_> {
     }
 
     fn counts(&self, line: &Line) -> bool {
-        line.authenticated_at != Millis::ZERO && !(self.refuses() && self.is_unseen(line))
+        is_login(line) && !(self.refuses() && self.is_unseen(line))
     }
 
     /// Whether this line is no longer needed, because its session has lasted as long as it could, or comes from a wrong
@@ -312,11 +316,8 @@ impl RosterProtocol<'_> {
         let protocol = RowProtocol { rows: self.rows, limits: self.limits, now: self.now };
         let until = lifetime::mark_end_of_any(&self.limits.terms, self.now);
         // Of those that began at the same moment, the one whose line came first.
-        let mut oldest: Vec<_> = lines
-            .iter()
-            .filter(|line| line.authenticated_at != Millis::ZERO)
-            .map(|line| (line.began(), line.id))
-            .collect();
+        let mut oldest: Vec<_> =
+            lines.iter().filter(|line| is_login(line)).map(|line| (line.began(), line.id)).collect();
         oldest.sort_by_key(|(began, _)| *began);
         oldest.truncate(oldest.len().saturating_sub(left));
         let mut ended = Vec::new();
@@ -329,6 +330,11 @@ impl RosterProtocol<'_> {
         lines.retain(|line| !ended.contains(&line.id));
         Ok(ended)
     }
+}
+
+/// Whether somebody has logged in to this session, so that it ever counts.
+fn is_login(line: &Line) -> bool {
+    line.authenticated_at != Millis::ZERO
 }
 
 /// The handles of a subject's session, under each key of the ring.

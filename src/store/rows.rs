@@ -234,8 +234,9 @@ impl Rows {
         let retired_key = opened.as_ref().is_ok_and(|opened| opened.retired_key);
         let may_come = match &opened {
             Err(Rejection::UnknownKey(key)) => !self.sealer.ring().has_revoked(*key),
-            Err(Rejection::UnknownSuite(_)) => true,
-            _ => false,
+            // What is authentic and no record is a newer version's.
+            Err(Rejection::UnknownSuite(_)) | Ok(_) => true,
+            Err(_) => false,
         };
         let content = opened
             .map_err(|reason| match reason {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::core::clock::Millis;
 use crate::core::error::{CommitError, Rejection, StoreError};
 use crate::core::lifetime;
-use crate::core::record::{Device, DeviceKey, Header, Place, SessionId};
+use crate::core::record::{self, Device, DeviceKey, Header, Place, SessionId};
 use crate::core::state::{Limits, LoadedRow, State};
 use crate::store::rows::{Content, Deadline, Done, Found, LiveRow, RowWriter, Rows};
 
@@ -307,8 +307,12 @@ impl RowProtocol<'_> {
         if work.issued() > row.counter {
             return Ok(());
         }
+        let met = row.entries.extent();
         work.entries = work.entries.rebased(row.entries).map_err(|_| CommitError::Conflict)?;
-        match self.limits.stored {
+        // What is larger than permitted by now may become smaller.
+        let shrinks =
+            record::encoded_len(None, 0, work.entries.extent()) <= record::encoded_len(None, 0, met);
+        match self.limits.stored.filter(|_| !shrinks) {
             Some(stored) => stored.check(work.row_len()).map_err(|_| CommitError::Conflict),
             None => Ok(()),
         }

@@ -418,6 +418,34 @@ async fn switched_off_what_the_rows_say_of_devices_counts_for_nothing() {
 }
 
 /// What a copy does on a node that has not heard of the binding is nobody's loss but its own.
+/// The key that it keeps takes room in the row where nothing is bound any more as well.
+#[actix_web::test]
+async fn switched_off_a_bound_session_fits_its_row_with_its_key() {
+    let (bed, spy) = guarded(offered);
+    let off = other_node(&bed, &spy, |builder| builder.max_stored_bytes(8_192));
+    let mut browser = Browser::bound(&bed, "ada", &Device::new(1)).await;
+    browser.visit(&bed, large).await;
+    let seen = Arc::new(std::sync::Mutex::new(None));
+    let said = Arc::clone(&seen);
+    browser
+        .visit(&off, move |session| {
+            let fits = |len: &usize| session.insert("large", "x".repeat(*len)).is_ok();
+            (5_000..9_000).rev().find(fits).unwrap();
+            *said.lock().unwrap() = Some(session.placement());
+        })
+        .await;
+    let Some(Placement::Store { bytes }) = *seen.lock().unwrap() else { panic!("{seen:?}") };
+    assert!(bytes <= 8_192, "{bytes}");
+    let session = off.sessions.load(browser.cookies()).await.unwrap();
+    session.insert("n", 1).unwrap_err();
+    session.reload().await.unwrap();
+    let mut lens = Vec::new();
+    for row in spy.row_keys() {
+        lens.extend(spy.rows.load(&row).await.unwrap().map(|row| row.data.len()));
+    }
+    assert!(lens.contains(&bytes), "{bytes}: {lens:?}");
+}
+
 #[actix_web::test]
 async fn what_a_copy_writes_before_its_node_has_heard_does_not_replace_what_the_owner_has() {
     let (bed, node, _) = nodes();

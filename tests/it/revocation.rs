@@ -877,6 +877,15 @@ async fn what_this_process_has_ended_stays_ended_here_while_the_store_is_down() 
         for goes_on in [later, other] {
             assert_eq!(origin(&bed, &goes_on).await, Origin::Resumed);
         }
+
+        // Once the row has gone, sessions begin without a generation again.
+        spy.go_down(false);
+        spy.rows.clear().await.unwrap();
+        bed.clock.advance(MINUTE);
+        let anew = login(&bed, "ada").await;
+        bed.clock.advance(2 * MINUTE);
+        spy.go_down(true);
+        assert_eq!(origin(&bed, &anew).await, Origin::Resumed, "{revocation:?}");
     }
 }
 

@@ -1031,6 +1031,36 @@ async fn what_ended_with_all_others_is_not_ended_once_more() {
     assert!(!bed.events().iter().any(|event| matches!(event, Event::Revoked { .. })));
 }
 
+/// With an idle limit a line may end before its session does.
+#[actix_web::test]
+async fn what_the_list_takes_for_over_is_ended_all_the_same() {
+    let lifetime = || Lifetime::default().idle(10 * HOUR);
+    let (bed, _) = guarded(|builder| builder.lifetime(lifetime()).revocation(Revocation::EveryRequest));
+    let mut phone = login(&bed, "phone").await;
+    let before = handle(&bed, &phone).await;
+    // A write within the first tenth moves the cookie's end, and not the line's.
+    bed.clock.advance(HOUR / 2);
+    bed.visit(&mut phone, |session| session.insert("n", 1).unwrap()).await;
+    bed.clock.advance(10 * HOUR - 10 * MINUTE);
+    assert!(listed(&bed, "ada").await.is_empty());
+    assert!(bed.sessions.end("ada", &before).await.unwrap());
+    assert_eq!(origin(&bed, &phone).await, REVOKED);
+}
+
+/// A login is not refused for what it does not need to know.
+#[actix_web::test]
+async fn a_session_that_is_out_of_use_has_a_place_at_its_next_login() {
+    let (bed, spy) = guarded(|builder| builder.max_sessions(1, Overflow::Refuse));
+    let mut desktop = login(&bed, "desktop").await;
+    bed.clock.advance(3 * HOUR);
+    login(&bed, "phone").await;
+    // Its use is not noted before: the list is not to be read.
+    spy.next([Fate::Passes, Fate::Passes, Fate::Fails]);
+    let _ = bed.see(&desktop, |_| ()).await;
+    spy.passes_all();
+    assert_eq!(status(&bed, &mut desktop, authenticate).await, StatusCode::OK);
+}
+
 #[actix_web::test]
 async fn an_administrator_who_goes_on_as_a_user_takes_nobodys_place() {
     for overflow in [Overflow::EndOldest, Overflow::Refuse] {

@@ -592,6 +592,38 @@ async fn a_session_that_was_emptied_and_saved_leaves_the_browser_as_one_that_was
     }
 }
 
+/// Its data is where it belongs, and only the cookie could have been removed.
+#[actix_web::test]
+async fn a_session_that_was_emptied_and_saved_costs_no_failure_when_the_store_goes_then() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    let session = bed.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    session.clear();
+    session.save().await.unwrap();
+    spy.go_down(true);
+    assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap(), Vec::<String>::new());
+}
+
+/// A deploy has lowered the limit. Whoever makes such a session smaller meets another request.
+#[actix_web::test]
+async fn a_row_that_is_larger_than_permitted_by_now_is_made_smaller_over_what_others_write() {
+    let (before, spy) = stored(|builder| builder.max_stored_bytes(20_000));
+    let after = crate::spy::other_node(&before, &spy, |builder| {
+        builder.revocation(sealed_session::Revocation::Off).max_stored_bytes(8_192)
+    });
+    let mut jar = before.logged_in().await;
+    before.visit(&mut jar, |session| session.insert("large", "x".repeat(12_000)).unwrap()).await;
+    let shrinks = after.sessions.load([jar.0.as_ref().unwrap()]).await.unwrap();
+    assert!(shrinks.insert("large", "x".repeat(13_000)).is_err());
+    shrinks.insert("large", "x".repeat(10_000)).unwrap();
+    before.visit(&mut jar, |session| session.insert("n", 2).unwrap()).await;
+    after.sessions.commit(&shrinks, CommitContext::default()).await.unwrap();
+    let seen = after.see(&jar, |session| {
+        (session.get::<String>("large").unwrap().unwrap().len(), session.get("n").unwrap())
+    });
+    assert_eq!(seen.await, (10_000, Some(2)));
+}
+
 #[actix_web::test]
 async fn save_writes_what_is_in_the_store_and_nothing_else() {
     let (bed, spy) = stored(|builder| builder);

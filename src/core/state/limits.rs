@@ -58,8 +58,8 @@ impl Limits {
     }
 
     /// Likewise, of the row that they make.
-    pub(crate) fn row_len(&self, entries: Extent) -> usize {
-        RowSealer::sealed_len(record::encoded_row_len(self.device_key, entries))
+    pub(crate) fn row_len(&self, device: &Device, entries: Extent) -> usize {
+        RowSealer::sealed_len(record::encoded_row_len(self.device_key.max(device.key_len()), entries))
     }
 
     pub(super) fn reference_len(&self, subject: Option<&str>, device: &Device) -> usize {
@@ -94,7 +94,7 @@ impl Limits {
     ) -> Result<(), InsertError> {
         let checked = match self.stored {
             None => self.check(self.encoded_len(subject, device, extent)),
-            Some(stored) => stored.check(self.row_len(extent)),
+            Some(stored) => stored.check(self.row_len(device, extent)),
         };
         let alone = |extent| record::encoded_len(None, 0, extent);
         let fits = || {

@@ -58,10 +58,11 @@ impl Sessions {
             let core = &sessions.core;
             let now = sessions.now();
             let roster = core.listing(now)?;
-            let Some(id) = roster.find(&subject, &handle).await? else { return Ok(false) };
+            let Some((id, goes_on)) = roster.find(&subject, &handle).await? else { return Ok(false) };
             let row = RowProtocol { rows: roster.rows, limits: &core.limits, now };
             let ended = row.end_row(id, None, core.mark_end_of_any(now), roster.rows.deadline()).await?;
             roster.revoking.ended(id, now);
+            let ended = ended && goes_on;
             if ended {
                 sessions.tell(&Event::Revoked { id });
             }

@@ -105,7 +105,7 @@ impl Backend for Core {
             });
         }
         self.over(id, found, has_changes)?;
-        merged
+        merged.inspect_err(|error| self.tell_failure(id, error))
     }
 }
 
@@ -145,6 +145,7 @@ impl<'s> Taken<'s> {
         Self { session, before: Some(work.clone()) }
     }
 
+    /// What was counted meanwhile and cannot be any more is dropped, and told.
     fn became(mut self, state: State, and: impl FnOnce(&mut State)) -> Result<(), CommitError> {
         self.before = None;
         self.session.with(|now| {
@@ -191,7 +192,7 @@ impl Core {
         }
         self.over(id, saved, true)?;
         self.sink.tell(&Event::Written { id, bytes });
-        merged
+        merged.inspect_err(|error| self.tell_failure(id, error))
     }
 
     /// Whether a session is still what the browser has of it. A stream has no other request that would be told that it is

@@ -179,7 +179,8 @@ impl Core {
                 }
                 self.tell_failure(id, &error);
                 // Only the remaining time was changed, and the next request makes up for that.
-                let mere = binds_alone || plan.cookie == CookieStep::Prolong && !work.differs_from_row();
+                let mere = binds_alone
+                    || !plan.ends() && plan.cookie != CookieStep::Issue && !work.differs_from_row();
                 return if mere { Ok(SetCookies::default()) } else { Err(error) };
             }
         }

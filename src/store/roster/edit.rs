@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{MAX_LINES, Noted, Overflow, RosterProtocol};
+use super::{MAX_LINES, Noted, Overflow, RosterProtocol, is_login};
 use crate::core::clock::Millis;
 use crate::core::envelope::RowSealer;
 use crate::core::error::StoreError;
@@ -125,7 +125,7 @@ impl RosterProtocol<'_> {
             let found = (kept.find(entry.line.id), entry.replaces.and_then(|id| kept.find(id)));
             let (same, former) = before.get_or_insert(found);
             if entry.counts && kept.has_others_than(&entry.line) {
-                self.ask_generations(&mut kept, subject, deadline).await?;
+                self.ask_generation(&mut kept.0[0], subject, deadline).await?;
             }
             let others = |kept: &Kept, gone: &[SessionId]| {
                 let mut others = kept.merged();
@@ -258,7 +258,7 @@ impl RosterProtocol<'_> {
         match entry.replaces.filter(stands) {
             _ if stands(&entry.line.id) => Ok(true),
             // What never counted has none.
-            Some(former) if !entry.yields && kept.find(former).is_some_and(|line| self.counts(&line)) => {
+            Some(former) if !entry.yields && kept.find(former).is_some_and(|line| is_login(&line)) => {
                 Ok(!self.has_ended(former, deadline).await?)
             }
             _ => Ok(false),
@@ -301,12 +301,22 @@ impl RosterProtocol<'_> {
         deadline: Deadline,
     ) -> Result<(), StoreError> {
         for row in kept.0.iter_mut().filter(|row| !row.lines.is_empty()) {
-            let Some(place) = self.rows.sealer.subject_row(row.key, subject) else { continue };
-            let present =
-                self.revoking.ask_subject_now(self.rows, (&place, Need::Vital), self.now, deadline).await?;
-            if let Some(present) = present {
-                row.lines.retain(|line| line.generation == present);
-            }
+            self.ask_generation(row, subject, deadline).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask_generation(
+        &self,
+        row: &mut KeptRow,
+        subject: &str,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        let Some(place) = self.rows.sealer.subject_row(row.key, subject) else { return Ok(()) };
+        let present =
+            self.revoking.ask_subject_now(self.rows, (&place, Need::Vital), self.now, deadline).await?;
+        if let Some(present) = present {
+            row.lines.retain(|line| line.generation == present);
         }
         Ok(())
     }
