@@ -249,7 +249,6 @@ fn sessions_are_revoked_counted_and_swept_in_the_store() {
     drop(ManualClock::at(OffsetDateTime::UNIX_EPOCH));
 }
 
-/// Support asks it about a cookie that is over by now, as of a moment before the user had logged in again.
 /// An application may have a table of its own. Whoever asks in another one must hear that it is not there.
 #[cfg(feature = "sqlite")]
 #[test]
@@ -280,6 +279,7 @@ fn rows_are_found_under_the_name_that_the_application_gives_them_and_none_are_ma
     assert!(missing.code == 3 && missing.err.contains("there is no such file"), "{}", missing.err);
 }
 
+/// Support asks it about a cookie that is over by now, as of a moment before the user had logged in again.
 #[test]
 fn asking_why_changes_nothing_in_the_store() {
     const HOUR: Duration = Duration::from_secs(3600);

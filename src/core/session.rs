@@ -359,7 +359,7 @@ impl Session {
         let limits = self.limits();
         self.with(|state| {
             if state.header.place == Place::Store || state.outgrows_cookie(limits) {
-                Placement::Store { bytes: limits.row_len(&state.header.device, state.entries.extent()) }
+                Placement::Store { bytes: limits.row_len(state.row_key_len(), state.entries.extent()) }
             } else {
                 Placement::Cookie { bytes: limits.name_value(state.plaintext_len(limits)) }
             }
@@ -393,8 +393,8 @@ impl Session {
     /// # Errors
     /// [`CommitError::Ended`] if another request has ended it, or if its user or the key of its cookie has been revoked, as
     /// far as [`Revocation`](crate::Revocation) has it asked, or if its data is in its cookie and that is over;
-    /// [`CommitError::Conflict`] if another request's changes conflict with this one's, [`CommitError::Store`]. Without a
-    /// store there is nothing to ask, and never an error.
+    /// [`CommitError::Conflict`] if another request's changes conflict with this one's, or with an increment that a clone has
+    /// made meanwhile, which is dropped then; [`CommitError::Store`]. Without a store there is nothing to ask, and never an error.
     pub async fn reload(&self) -> Result<(), CommitError> {
         self.inner.backend.reload(self).await
     }

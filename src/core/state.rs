@@ -378,8 +378,12 @@ impl State {
 
     /// The size of the row that the session makes.
     pub(crate) fn row_len(&self) -> usize {
-        let device_key = self.row_device().map_or(0, |key| key.0.len());
-        RowSealer::sealed_len(record::encoded_row_len(device_key, self.entries.extent()))
+        RowSealer::sealed_len(record::encoded_row_len(self.row_key_len(), self.entries.extent()))
+    }
+
+    /// Length of the key that it names.
+    pub(crate) fn row_key_len(&self) -> usize {
+        self.row_device().map_or(0, |key| key.0.len())
     }
 
     /// Whether a retired key had sealed some of what was loaded.
@@ -458,16 +462,19 @@ impl State {
     /// Sets one entry, if the session still fits its place with it.
     pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>, limits: &Limits) -> Result<(), InsertError> {
         self.check_writable()?;
+        let row_key = self.row_key_len();
         let Header { subject, device, .. } = &self.header;
         let present = self.entries.extent();
-        self.entries
-            .set_if(key, bytes, |extent| limits.check_extent((subject.as_deref(), device), extent, present))
+        self.entries.set_if(key, bytes, |extent| {
+            limits.check_extent((subject.as_deref(), device, row_key), extent, present)
+        })
     }
 
     /// Whether the session still fits its place with a value of this length at `key`.
     pub(crate) fn check_fit(&self, key: &str, value_len: usize, limits: &Limits) -> Result<(), InsertError> {
+        let row_key = self.row_key_len();
         let Header { subject, device, .. } = &self.header;
         let extent = self.entries.extent_with(key, value_len);
-        limits.check_extent((subject.as_deref(), device), extent, self.entries.extent())
+        limits.check_extent((subject.as_deref(), device, row_key), extent, self.entries.extent())
     }
 }

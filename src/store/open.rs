@@ -89,7 +89,7 @@ fn file(scheme: &str, rest: &str, address: &str) -> Option<PathBuf> {
     match scheme {
         "redb" if !rest.is_empty() => Some(rest.into()),
         #[cfg(feature = "sqlite")]
-        "sqlite" if !rest.contains("memory") => {
+        "sqlite" if !matches!(rest, ":memory:" | "//:memory:") && !rest.contains("mode=memory") => {
             let options: sqlx::sqlite::SqliteConnectOptions = address.parse().ok()?;
             Some(options.get_filename().to_owned())
         }

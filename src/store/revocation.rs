@@ -15,6 +15,7 @@ pub(crate) use self::cache::AnswerCache;
 use crate::core::clock::Millis;
 use crate::core::error::{ConfigError, Rejection, StoreError};
 use crate::core::key::KeyId;
+use crate::core::lifetime::SKEW;
 use crate::core::measure::{self, About, Answered};
 use crate::core::random;
 use crate::core::record::{Header, SessionId};
@@ -362,10 +363,12 @@ impl Revoking {
     }
 
     /// Whether this process itself has ended what the subject had in this generation, however long ago: no answer is needed.
-    /// Later ones may have it again, once the row has gone.
+    /// Later ones may have it again, once the row has gone, which takes longer than clocks differ.
     fn has_replaced(&self, place: &RowKey, of: u64, created_at: Millis) -> bool {
         let own = self.own_generations.get(place);
-        own.is_some_and(|((own, replaced), at)| own != of && replaced.unwrap_or(0) == of && created_at <= at)
+        own.is_some_and(|((own, replaced), at)| {
+            own != of && replaced.unwrap_or(0) == of && created_at <= at.plus(SKEW)
+        })
     }
 
     /// By absolute distance, so that a clock that was set back does not make an answer last.

@@ -417,7 +417,6 @@ async fn switched_off_what_the_rows_say_of_devices_counts_for_nothing() {
     }
 }
 
-/// What a copy does on a node that has not heard of the binding is nobody's loss but its own.
 /// The key that it keeps takes room in the row where nothing is bound any more as well.
 #[actix_web::test]
 async fn switched_off_a_bound_session_fits_its_row_with_its_key() {
@@ -446,6 +445,7 @@ async fn switched_off_a_bound_session_fits_its_row_with_its_key() {
     assert!(lens.contains(&bytes), "{bytes}: {lens:?}");
 }
 
+/// What a copy does on a node that has not heard of the binding is nobody's loss but its own.
 #[actix_web::test]
 async fn what_a_copy_writes_before_its_node_has_heard_does_not_replace_what_the_owner_has() {
     let (bed, node, _) = nodes();

@@ -602,6 +602,17 @@ async fn a_session_that_was_emptied_and_saved_costs_no_failure_when_the_store_go
     session.save().await.unwrap();
     spy.go_down(true);
     assert_eq!(bed.sessions.commit(&session, CommitContext::default()).await.unwrap(), Vec::<String>::new());
+
+    // But the browser's cookie, which is from before the session moved, must not keep what was cleared.
+    let (bed, spy) = crate::spy::guarded(|builder| builder);
+    let before = bed.logged_in().await;
+    bed.visit(&mut before.clone(), |session| session.insert("large", "x".repeat(5_000)).unwrap()).await;
+    let session = bed.sessions.load([before.0.as_ref().unwrap()]).await.unwrap();
+    assert!(matches!(session.placement(), Placement::Store { .. }));
+    session.clear();
+    session.save().await.unwrap();
+    spy.go_down(true);
+    bed.sessions.commit(&session, CommitContext::default()).await.unwrap_err();
 }
 
 /// A deploy has lowered the limit. Whoever makes such a session smaller meets another request.

@@ -58,8 +58,8 @@ impl Limits {
     }
 
     /// Likewise, of the row that they make.
-    pub(crate) fn row_len(&self, device: &Device, entries: Extent) -> usize {
-        RowSealer::sealed_len(record::encoded_row_len(self.device_key.max(device.key_len()), entries))
+    pub(crate) fn row_len(&self, device_key: usize, entries: Extent) -> usize {
+        RowSealer::sealed_len(record::encoded_row_len(self.device_key.max(device_key), entries))
     }
 
     pub(super) fn reference_len(&self, subject: Option<&str>, device: &Device) -> usize {
@@ -88,13 +88,13 @@ impl Limits {
     /// smaller step by step, if only it fits its cookie as it is.
     pub(super) fn check_extent(
         &self,
-        (subject, device): (Option<&str>, &Device),
+        (subject, device, row_key): (Option<&str>, &Device, usize),
         extent: Extent,
         present: Extent,
     ) -> Result<(), InsertError> {
         let checked = match self.stored {
             None => self.check(self.encoded_len(subject, device, extent)),
-            Some(stored) => stored.check(self.row_len(device, extent)),
+            Some(stored) => stored.check(self.row_len(row_key, extent)),
         };
         let alone = |extent| record::encoded_len(None, 0, extent);
         let fits = || {

@@ -43,7 +43,8 @@ impl Sessions {
 
     /// Ends the subject's session with this handle: for this `Sessions` and its clones from now on, for others within
     /// [`Revocation`](crate::Revocation)'s time. Returns false if no listed session has it, or what had it was over
-    /// already: list anew, since a login or `renew` may have given the session another handle. If its line was lost, it goes
+    /// already, as far as its row and its subject's generation say, and ends it all the same: list anew, since a login or `renew`
+    /// may have given the session another handle. If its line was lost, it goes
     /// on, and [`revoke_subject`](Self::revoke_subject) ends it with all the others.
     ///
     /// The handle may come from a form: it can end only this subject's sessions, so take the subject from the session,
