@@ -180,12 +180,11 @@ impl Core {
                 self.tell_failure(id, &error);
                 // Only the remaining time was changed, and the next request makes up for that; or the session was emptied, which
                 // is written. But a cookie that still has what was in it has to go.
-                let mere = binds_alone
-                    || !plan.ends()
-                        && plan.cookie != CookieStep::Issue
-                        && !work.differs_from_row()
-                        && !(work.saved && work.from_pre_spill_cookie);
-                return if mere { Ok(SetCookies::default()) } else { Err(error) };
+                let matters = plan.ends()
+                    || plan.cookie == CookieStep::Issue
+                    || work.differs_from_row()
+                    || work.saved && work.from_pre_spill_cookie;
+                return if matters && !binds_alone { Err(error) } else { Ok(SetCookies::default()) };
             }
         }
         if self.is_disowned(&work) && !(work.authenticated && work.entries.are_over_nothing()) {
