@@ -889,6 +889,21 @@ async fn what_this_process_has_ended_stays_ended_here_while_the_store_is_down() 
     }
 }
 
+/// Also of a session that a node began whose clock is ahead, as far as that is permitted.
+#[actix_web::test]
+async fn what_a_node_ahead_had_begun_stays_ended_here_too_while_the_store_is_down() {
+    for (ahead, expected) in [(MINUTE, REVOKED), (MINUTE + MS, Origin::Resumed)] {
+        let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
+        bed.clock.advance(ahead);
+        let jar = login(&bed, "ada").await;
+        bed.clock.set(start());
+        bed.sessions.revoke_subject("ada").await.unwrap();
+        bed.clock.advance(2 * MINUTE);
+        spy.go_down(true);
+        assert_eq!(origin(&bed, &jar).await, expected, "{ahead:?}");
+    }
+}
+
 /// The processes of a deployment read their key file up to a second apart.
 #[actix_web::test]
 async fn a_subject_is_revoked_too_under_a_key_that_only_another_process_has_read() {
