@@ -182,7 +182,7 @@ impl Core {
     }
 
     /// Whether a session was revoked, as far as this process knows.
-    fn known(&self, Candidate { header, key_id, .. }: &Candidate, now: Millis) -> Known {
+    fn known(&self, Loaded { header, key_id, .. }: &Loaded, now: Millis) -> Known {
         let (Some(revoking), Some(rows)) = (&self.revoking, &self.rows) else { return Known::Fine };
         let bound = header.device.bound().is_some();
         let mut known = match (revoking.is_ended(header.id, bound, now), header.place) {
@@ -260,7 +260,7 @@ impl Sessions {
         let mut verdict = DeviceVerdict::Fine;
         if let (Some(device), Some(Ok(candidate))) = (&self.core.device, &found.outcome) {
             let judge = |header: &Header| device.judge(header, &found.proofs, now);
-            verdict = judge(&candidate.header);
+            verdict = judge(candidate.header());
             if let Some(besides) = &mut found.besides {
                 // Nobody may end a session whose device has not proved itself.
                 besides.others.retain(|other| !matches!(judge(other), DeviceVerdict::Unproven(_)));
@@ -290,11 +290,11 @@ impl Sessions {
             DeviceVerdict::Heals(key) => Some(key),
             DeviceVerdict::Fine => None,
         };
-        let known = self.core.known(&candidate, now);
+        let known = self.core.known(&candidate.loaded, now);
         if matches!(known, Known::Bound) && by != By::Device && heals.is_none() {
             return Opening::Ready(self.unproven(candidate, None, brought, now));
         }
-        let place = candidate.header.place;
+        let place = candidate.header().place;
         let circumstances =
             Circumstances { heals, brought, live: found.live, ambiguous: found.ambiguous, now };
         match (known, place, &self.core.rows) {
@@ -327,8 +327,8 @@ impl Sessions {
         let named = found
             .outcome
             .and_then(Result::ok)
-            .filter(|candidate| !matches!(self.core.known(candidate, now), Known::Revoked))
-            .map(|candidate| candidate.header.id);
+            .filter(|candidate| !matches!(self.core.known(&candidate.loaded, now), Known::Revoked))
+            .map(|candidate| candidate.header().id);
         let refused = named.is_some() && guard.policy != CrossSite::Anonymous;
         self.tell(&Event::CrossSite { id: named, refused, reason, origin, host });
         if refused {
@@ -341,11 +341,11 @@ impl Sessions {
 
     fn resume(&self, candidate: Candidate, circumstances: Circumstances, row: Option<LiveRow>) -> Session {
         let Circumstances { heals, brought, live, ambiguous, now } = circumstances;
-        let Candidate { mut header, entries, due, key_id, retired_key } = candidate;
-        let device = heals.map(Device::Bound);
+        let Candidate { mut loaded, entries } = candidate;
+        let (device, header) = (heals.map(Device::Bound), &mut loaded.header);
         let id = header.id;
         if brought.by != By::Device {
-            measure::opened(key_id, Opened::Cookie);
+            measure::opened(loaded.key_id, Opened::Cookie);
             self.tell(&Event::Resumed { id });
         }
         if ambiguous {
@@ -356,13 +356,13 @@ impl Sessions {
         let entries = Entries::new(match row {
             // Of a cookie from before the session moved into the store only its owner counts. Only one issued since, by a
             // process that did not know of the move, is newer than the row.
-            Some(row) if !(from_pre_spill_cookie && header.counter > row.counter) => row.entries,
+            Some(row) if !(from_pre_spill_cookie && header.counter > row.counter) => Arc::new(row.entries),
             _ => entries,
         });
         if from_pre_spill_cookie {
             header.place = Place::Store;
         }
-        let mut state = State::resumed(Loaded { header, due, key_id, retired_key }, entries, now);
+        let mut state = State::resumed(loaded, entries, now);
         if let Some(device) = device {
             state.header.device = device;
         }
@@ -375,7 +375,7 @@ impl Sessions {
     /// cookie stays in the browser.
     fn refuse(&self, candidate: &Candidate, circumstances: Circumstances, reason: Rejection) -> Session {
         let Circumstances { mut brought, now, .. } = circumstances;
-        let id = candidate.header.id;
+        let id = candidate.header().id;
         brought.besides.get_or_insert_default().refused = Some(id.0.into());
         self.reject((reason, Some(id)), false, brought, now)
     }
@@ -388,8 +388,8 @@ impl Sessions {
         mut brought: Brought,
         now: Millis,
     ) -> Session {
-        let Candidate { header, key_id, retired_key, .. } = candidate;
-        let (id, session) = (header.id, Loaded { header, due: None, key_id, retired_key });
+        let session = Box::new(Loaded { due: None, ..*candidate.loaded });
+        let id = session.header.id;
         let besides = brought.besides.get_or_insert_default();
         besides.refused = Some(id.0.into());
         besides.unproven = Some(Unproven { session, key });

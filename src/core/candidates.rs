@@ -1,26 +1,25 @@
 //! The cookies of our name that a request carries: each is judged, and at most one is taken.
 
+use std::sync::Arc;
+
 use crate::core::clock::Millis;
 use crate::core::cookie::scan_both;
 use crate::core::envelope::{Parsed, Sealer};
 use crate::core::error::Rejection;
-use crate::core::key::{KeyId, Reload};
-use crate::core::lifetime::{self, Due, SKEW, Terms, Verdict};
+use crate::core::key::Reload;
+use crate::core::lifetime::{self, SKEW, Terms, Verdict};
 use crate::core::record::{self, Header, Packed, SessionId};
-use crate::core::state::Besides;
+use crate::core::state::{Besides, Loaded};
 
 /// At most this many cookies of our name are opened per request. A browser sends more than one only if somebody
 /// planted them.
 const MAX_OPENED: usize = 8;
 /// Of several proofs, which only somebody who plants them makes, so many are looked at.
 const MAX_PROOFS: usize = 4;
-/// A cookie that was accepted.
+/// A cookie that was accepted. Both parts stay where they were made until the session is dropped.
 pub(crate) struct Candidate {
-    pub(crate) header: Header,
-    pub(crate) entries: Packed,
-    pub(crate) due: Option<Due>,
-    pub(crate) key_id: KeyId,
-    pub(crate) retired_key: bool,
+    pub(crate) loaded: Box<Loaded>,
+    pub(crate) entries: Arc<Packed>,
 }
 
 /// A cookie that was not.
@@ -107,7 +106,7 @@ impl Found {
             (Some(Ok(_)), Err(_)) => false,
             (Some(Err(best)), Err(other)) => rank(other.reason) > rank(best.reason),
             (Some(Ok(best)), Ok(other)) => {
-                self.ambiguous |= best.header.id != other.header.id;
+                self.ambiguous |= best.header().id != other.header().id;
                 other.is_newer_than(best)
             }
         };
@@ -131,8 +130,8 @@ impl Found {
             None => (None, judged),
         };
         if let (Some(Ok(worse)), Ok(best)) = (worse, best) {
-            besides.others.push(worse.header.clone());
-            besides.others.retain(|other| other.id != best.header.id);
+            besides.others.push(worse.header().clone());
+            besides.others.retain(|other| other.id != best.header().id);
         }
     }
 }
@@ -166,7 +165,8 @@ fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal
         }
         Verdict::Future => return Err(Refusal { id: Some(header.id), ..refuse(false)(Rejection::Future) }),
     };
-    Ok(Candidate { header, entries, due, key_id, retired_key })
+    let loaded = Box::new(Loaded { header, due, key_id, retired_key });
+    Ok(Candidate { loaded, entries: Arc::new(entries) })
 }
 
 fn refuse(removable: bool) -> impl Fn(Rejection) -> Refusal {
@@ -174,12 +174,17 @@ fn refuse(removable: bool) -> impl Fn(Rejection) -> Refusal {
 }
 
 impl Candidate {
+    pub(crate) fn header(&self) -> &Header {
+        &self.loaded.header
+    }
+
     /// Of one session the later issue counts; of different ones the one sealed last.
     fn is_newer_than(&self, other: &Self) -> bool {
-        if self.header.id == other.header.id {
-            return self.header.counter > other.header.counter;
+        let (ours, theirs) = (self.header(), other.header());
+        if ours.id == theirs.id {
+            return ours.counter > theirs.counter;
         }
-        self.header.times.sealed_at > other.header.times.sealed_at
+        ours.times.sealed_at > theirs.times.sealed_at
     }
 }
 
@@ -276,16 +281,16 @@ mod tests {
         // Of one session, with one counter, as two parallel responses have it.
         let header = State::new(Origin::New, &terms(), NOW).header;
         let (under_one, under_two) = (sealed(&header, 1), sealed(&header, 2));
-        assert_eq!(taken(&under_one, &under_two).key_id, key(1).id());
-        assert_eq!(taken(&under_two, &under_one).key_id, key(2).id());
+        assert_eq!(taken(&under_one, &under_two).loaded.key_id, key(1).id());
+        assert_eq!(taken(&under_two, &under_one).loaded.key_id, key(2).id());
         let newer = sealed(&Header { counter: 1, ..header.clone() }, 1);
-        assert_eq!(taken(&newer, &under_two).header.counter, 1);
-        assert_eq!(taken(&under_two, &newer).header.counter, 1);
+        assert_eq!(taken(&newer, &under_two).header().counter, 1);
+        assert_eq!(taken(&under_two, &newer).header().counter, 1);
 
         // Of different sessions that were sealed in the same millisecond.
         let other = State::new(Origin::New, &terms(), NOW).header;
-        assert_eq!(taken(&under_one, &sealed(&other, 1)).header.id, header.id);
-        assert_eq!(taken(&sealed(&other, 1), &under_one).header.id, other.id);
+        assert_eq!(taken(&under_one, &sealed(&other, 1)).header().id, header.id);
+        assert_eq!(taken(&sealed(&other, 1), &under_one).header().id, other.id);
 
         let reason = |first: &str, second: &str| outcome(first, second).err().unwrap().reason;
         let (unknown, other_unknown) = (cookie(3).0, cookie(4).0);

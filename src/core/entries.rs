@@ -73,8 +73,9 @@ pub(crate) enum NotCountable {
 }
 
 impl Entries {
-    pub(crate) fn new(base: Packed) -> Self {
-        Self { extent: base.extent(), base: Some(Arc::new(base)), delta: Delta::default() }
+    pub(crate) fn new(base: impl Into<Arc<Packed>>) -> Self {
+        let base = base.into();
+        Self { extent: base.extent(), base: Some(base), delta: Delta::default() }
     }
 
     fn base(&self) -> &Packed {

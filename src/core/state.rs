@@ -73,9 +73,9 @@ pub(crate) struct State {
     pub(crate) stage: Stage,
     pub(crate) header: Header,
     pub(crate) entries: Entries,
-    pub(crate) loaded: Option<Loaded>,
+    pub(crate) loaded: Option<Box<Loaded>>,
     /// The row that the session was loaded from or last written to, whatever its id is now.
-    pub(crate) row: Option<LoadedRow>,
+    pub(crate) row: Option<Box<LoadedRow>>,
     pub(crate) origin: Origin,
     /// When the request came.
     pub(crate) now: Millis,
@@ -139,7 +139,7 @@ impl State {
     }
 
     #[inline]
-    pub(crate) fn resumed(loaded: Loaded, entries: Entries, now: Millis) -> Self {
+    pub(crate) fn resumed(loaded: Box<Loaded>, entries: Entries, now: Millis) -> Self {
         // One that came empty was issued for its id alone, which is still good for something. In a row it was emptied.
         let (header, in_cookie) = (&loaded.header, loaded.header.place == Place::Cookie);
         let kept = in_cookie && entries.is_empty() && header.subject.is_none();
@@ -180,7 +180,7 @@ impl State {
             (Some(key_id), _) => {
                 Loaded { header: self.header.clone(), due: None, key_id, retired_key: false }
             }
-            (None, Some(loaded)) if !self.is_renewed() => loaded.clone(),
+            (None, Some(loaded)) if !self.is_renewed() => (**loaded).clone(),
             _ => return None,
         };
         known.header.device = self.header.device.clone();
@@ -254,7 +254,7 @@ impl State {
     /// also if it writes: polling must not keep a session from becoming idle.
     pub(crate) fn sealed_times(&self, limits: &Limits, now: Millis) -> Times {
         let times = &self.header.times;
-        let used = match (self.renewal, &self.loaded) {
+        let used = match (self.renewal, self.loaded.as_deref()) {
             (Renewal::Skip, _) => return lifetime::sealed(times, &limits.terms),
             (Renewal::Touch, _) => lifetime::touch(times, self.now),
             (Renewal::Auto, _) if limits.rolling => lifetime::touch(times, self.now),
@@ -347,7 +347,7 @@ impl State {
         let replaces = |row: &LoadedRow| {
             self.issued() > row.counter || row.device.is_none() && self.header.device.bound().is_some()
         };
-        self.entries.changed() || self.row.as_ref().is_some_and(replaces)
+        self.entries.changed() || self.row.as_deref().is_some_and(replaces)
     }
 
     /// Whether this request's proof binds the session to its device.

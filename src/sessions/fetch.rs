@@ -13,7 +13,7 @@ use crate::store::rows::{Found, Living};
 impl Sessions {
     /// Follows a reference into the store, and asks there whether the session has been revoked.
     pub(crate) async fn fetch(&self, reference: Reference) -> Result<Session, StoreError> {
-        let id = reference.candidate.header.id;
+        let id = reference.candidate.header().id;
         let span = tracing::debug_span!(target: "sealed_session", "session.load", session = %id.log_id());
         self.fetch_now(reference).instrument(span).await
     }
@@ -25,10 +25,10 @@ impl Sessions {
             return Ok(self.refuse(&candidate, circumstances, Rejection::Missing));
         };
         let deadline = rows.deadline();
-        let (id, revoking) = (candidate.header.id, &self.core.revoking);
+        let (id, revoking) = (candidate.header().id, &self.core.revoking);
         let (mut confirmed, mut unreadable) = (true, false);
-        let bound = candidate.header.device.bound();
-        let living = match (candidate.header.place, revoking) {
+        let bound = candidate.header().device.bound();
+        let living = match (candidate.header().place, revoking) {
             (Place::Cookie, None) => Ok(Living::InCookie(None)),
             (Place::Cookie, Some(revoking)) => {
                 let asked = revoking.ask_session(rows, (id, bound.is_some()), now, deadline).await;
@@ -59,11 +59,11 @@ impl Sessions {
         if elsewhere.is_some() && circumstances.brought.by != By::Device {
             return Ok(self.unproven(candidate, elsewhere, circumstances.brought, now));
         }
-        let subject = candidate.header.subject.as_deref();
+        let subject = candidate.header().subject.as_deref();
         if let (Some(revoking), Some(subject)) = (revoking, subject)
-            && let Some(place) = rows.sealer.subject_row(candidate.key_id, subject)
+            && let Some(place) = rows.sealer.subject_row(candidate.loaded.key_id, subject)
         {
-            let asked = revoking.is_subject_revoked(rows, &place, &candidate.header, now, deadline).await;
+            let asked = revoking.is_subject_revoked(rows, &place, candidate.header(), now, deadline).await;
             confirmed &= asked.is_ok();
             if self.core.or_else(asked, false, id, revoking)? {
                 return Ok(self.refuse(&candidate, circumstances, Rejection::Revoked));
@@ -71,7 +71,7 @@ impl Sessions {
         }
         let uses = circumstances.brought.by != By::Device;
         if let Some(roster) = self.core.roster_at(now).filter(|_| confirmed && uses) {
-            roster.note(&candidate.header, None, deadline).await;
+            roster.note(candidate.header(), None, deadline).await;
         }
         // A browser may be asked for another proof, and for no other key.
         circumstances.heals = elsewhere.or(circumstances.heals);

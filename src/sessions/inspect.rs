@@ -13,6 +13,7 @@ use crate::core::key::KeyId;
 use crate::core::lifetime;
 use crate::core::record::{DeviceState, Header, Place, SessionId};
 use crate::core::session::Placement;
+use crate::core::state::Loaded;
 
 /// What a cookie says about itself, without its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +66,8 @@ impl Sessions {
         let Core { sealer, limits, .. } = &*self.core;
         let candidate =
             candidates::judge(value, sealer, &limits.terms, now).map_err(|refusal| refusal.reason)?;
-        let Candidate { header, entries, key_id, retired_key, .. } = candidate;
+        let Candidate { loaded, entries } = candidate;
+        let Loaded { header, key_id, retired_key, .. } = *loaded;
         let Header { id, counter, times, persistent, subject, place, authenticated_at, device, .. } = header;
         let bytes = limits.name_len + value.len();
         let end = lifetime::end_as_sealed(&times, &limits.terms, now);

@@ -119,9 +119,16 @@ pub(crate) struct LiveRow {
 }
 
 impl LiveRow {
-    pub(crate) fn seen(&self) -> LoadedRow {
+    pub(crate) fn seen(&self) -> Box<LoadedRow> {
         let Self { revision, ancestry, expires_at, counter, retired_key, .. } = *self;
-        LoadedRow { revision, ancestry, expires_at, counter, device: self.device.clone(), retired_key }
+        Box::new(LoadedRow {
+            revision,
+            ancestry,
+            expires_at,
+            counter,
+            device: self.device.clone(),
+            retired_key,
+        })
     }
 }
 

@@ -67,7 +67,7 @@ impl RowProtocol<'_> {
             work.loaded.as_ref().filter(|loaded| loaded.header.id == id).map_or(0, |l| l.header.counter);
         let mut counter = work.row.as_ref().map_or(issued, |row| row.counter.max(issued));
         let mut device = work.row_device();
-        let mut row = self.rows.writer(id, work.row.as_ref(), self.rows.deadline()).await?;
+        let mut row = self.rows.writer(id, work.row.as_deref(), self.rows.deadline()).await?;
         loop {
             match row.take_observed() {
                 Some(Found::Live(live)) => {
@@ -177,7 +177,7 @@ impl RowProtocol<'_> {
         let Some((old, ended_until)) = self.old(work) else { return Err(NotDone::Lost(Rejection::Missing)) };
         let in_cookie = work.row.is_none();
         let deadline = self.rows.deadline();
-        let mut former = self.rows.ender(old, work.row.as_ref(), deadline).await?;
+        let mut former = self.rows.ender(old, work.row.as_deref(), deadline).await?;
         // Only somebody who found it in the list can know its new id, and may have ended it before its row is there. It
         // is the same session, so the former id is over as well.
         let mut new = self.rows.writer(work.header.id, None, deadline).await?;
@@ -340,8 +340,8 @@ fn written(
     &Done { revision, ancestry, expires_at }: &Done,
     counter: u32,
     device: Option<Arc<DeviceKey>>,
-) -> LoadedRow {
-    LoadedRow { revision, ancestry, expires_at, counter, device, retired_key: false }
+) -> Box<LoadedRow> {
+    Box::new(LoadedRow { revision, ancestry, expires_at, counter, device, retired_key: false })
 }
 
 /// Whether the session that was loaded is bound to this device, or is about to be.

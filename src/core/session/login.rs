@@ -42,7 +42,7 @@ impl Session {
         let subject = subject.into();
         self.with(|state| {
             let is_another = state.header.subject.as_deref().is_some_and(|former| former != subject);
-            let unproven = state.unproven_of(&subject).cloned();
+            let unproven = state.unproven_of(&subject).cloned().map(Box::new);
             state.belong_to(subject, self.limits())?;
             if is_another {
                 state.header.device = Device::Free;

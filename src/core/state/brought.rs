@@ -49,7 +49,7 @@ pub(crate) struct Besides {
 /// A session whose device did not prove itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Unproven {
-    pub(crate) session: Loaded,
+    pub(crate) session: Box<Loaded>,
     /// None: it was to have one by now, or it is not known which.
     pub(crate) key: Option<Arc<DeviceKey>>,
 }

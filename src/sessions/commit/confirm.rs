@@ -138,7 +138,7 @@ impl Core {
         let Some(subject) = work.header.subject.clone() else { return Ok(Ok(primary)) };
         let goes_on =
             |loaded: &&Loaded| !work.authenticated && loaded.header.subject.as_ref() == Some(&subject);
-        let loaded = work.loaded.as_ref().filter(goes_on);
+        let loaded = work.loaded.as_deref().filter(goes_on);
         let Some(opener) = loaded.map(|loaded| loaded.key_id) else {
             if rows.sealer.subject_row(primary, &subject).is_none() {
                 return Err(StoreError::Timeout("the keys have changed meanwhile".into()));

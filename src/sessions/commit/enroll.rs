@@ -92,7 +92,7 @@ impl Core {
                 if let Some(former) = loaded {
                     let protocol = RowProtocol { rows: roster.rows, limits: &self.limits, now };
                     let until = protocol.mark_end(former);
-                    protocol.end_row(former.id, work.row.as_ref(), until, deadline).await?;
+                    protocol.end_row(former.id, work.row.as_deref(), until, deadline).await?;
                     roster.revoking.ended(former.id, now);
                     self.strike_out(std::iter::once(former), now).await;
                 }

@@ -227,8 +227,8 @@ impl Core {
         if work.row.as_ref().is_some_and(|row| work.issued() <= row.counter) {
             work.from_pre_spill_cookie = false;
         }
-        work.loaded =
-            Some(Loaded { header: work.header.clone(), due: None, key_id: key, retired_key: false });
+        let header = work.header.clone();
+        work.loaded = Some(Box::new(Loaded { header, due: None, key_id: key, retired_key: false }));
         work.stage = Stage::Committed;
         session.with(|state| *state = work);
         Ok(lines)
@@ -240,7 +240,7 @@ impl Core {
         let (now, deadline) = (protocol.now, protocol.rows.deadline());
         let own = work.loaded.as_ref().filter(|_| work.row.is_some() || self.revoking.is_some());
         let now_bound = &work.header.device;
-        let own = own.map(|loaded| (&loaded.header, work.row.as_ref(), now_bound));
+        let own = own.map(|loaded| (&loaded.header, work.row.as_deref(), now_bound));
         let others = work.others().iter().filter(|other| self.can_end(other));
         let others = others.map(|other| (other, None, &other.device));
         let (mut outcome, mut ended) = (Ok(()), Vec::new());
