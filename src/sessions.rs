@@ -388,7 +388,8 @@ impl Sessions {
         mut brought: Brought,
         now: Millis,
     ) -> Session {
-        let session = Box::new(Loaded { due: None, ..*candidate.loaded });
+        let Candidate { loaded: mut session, .. } = candidate;
+        session.due = None;
         let id = session.header.id;
         let besides = brought.besides.get_or_insert_default();
         besides.refused = Some(id.0.into());
