@@ -34,14 +34,18 @@ use crate::store::{
 
 /// A row is one string: revision, expiry (milliseconds, big-endian), data.
 const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
-/// Writes a row if what is expected is there; the later expiry stays. A small row fits even into a full server, because
+/// Writes a row if what is expected is there; the later expiry stays, and where none moves, the time to live that the server
+/// has. A small row fits even into a full server, because
 /// Redis no longer checks for room once a script has deleted something. Lua does no more than it must: mostly neither
-/// revision nor expiry has changed, and one comparison tells. Arguments: the row, milliseconds until it expires, expected
+/// revision nor expiry has changed, and one comparison tells; numbers are text, because it would write them as decimals of a
+/// fraction. Arguments: the row, milliseconds until it expires, expected
 /// revision and the new expiry or "". With a second key the row is what that key holds: it is renamed, or deleted where
 /// something else is there; the answer 2 is that it cannot be renamed.
 const WRITE: &str = r"
-local head, left, later = redis.pcall('GETRANGE', KEYS[1], 0, 23), ARGV[2], 0
-if head ~= ARGV[3] then
+local head, left, later = redis.pcall('GETRANGE', KEYS[1], '0', '23'), ARGV[2], 0
+if head == ARGV[3] then
+  if head ~= '' and not KEYS[2] and not redis.pcall('SET', KEYS[1], ARGV[1], 'KEEPTTL').err then return 1 end
+else
   if head.err or #head ~= 24 or string.sub(head, 1, 16) ~= string.sub(ARGV[3], 1, 16) then
     if KEYS[2] then redis.call('DEL', KEYS[2]) end
     return head.err and head or 0
@@ -51,7 +55,7 @@ if head ~= ARGV[3] then
 end
 if KEYS[2] then
   if redis.call('PEXPIRE', KEYS[2], left) == 0 then return redis.error_reply('NOSTAGE it is gone') end
-  if later > 0 then redis.call('SETRANGE', KEYS[2], 16, string.sub(head, 17)) end
+  if later > 0 then redis.call('SETRANGE', KEYS[2], '16', string.sub(head, 17)) end
   return redis.pcall('RENAME', KEYS[2], KEYS[1]).err and 2 or 1
 end
 if tonumber(left) <= 0 then
@@ -64,24 +68,24 @@ if set.err and #ARGV[1] <= 152 then
   set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
 end
 if set.err then return set end
-if later > 0 then redis.call('SETRANGE', KEYS[1], 16, string.sub(head, 17)) end
+if later > 0 then redis.call('SETRANGE', KEYS[1], '16', string.sub(head, 17)) end
 return 1
 ";
 const _: () = assert!(HEAD_LEN == 24 && HEAD_LEN + SMALL_ROW == 152, "the scripts have the numbers");
 /// Moves the expiry of a row of this revision to later. The time to live comes first, because no server is too full for
 /// that. Arguments: revision, expiry as encoded in the row, milliseconds until then.
 const EXTEND: &str = r"
-local head = redis.call('GETRANGE', KEYS[1], 0, 23)
+local head = redis.call('GETRANGE', KEYS[1], '0', '23')
 if #head < 24 or string.sub(head, 1, 16) ~= ARGV[1] then return 0 end
 if tonumber(ARGV[3]) > 0 and struct.unpack('>i8', ARGV[2]) > struct.unpack('>i8', head, 17) then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
-  redis.call('SETRANGE', KEYS[1], 16, ARGV[2])
+  redis.call('SETRANGE', KEYS[1], '16', ARGV[2])
 end
 return 1
 ";
 /// Longer rows do not pass through Lua, which copies them. They are staged: set under a key of their own, sent together with
-/// the script, which renames that. From this length on it costs Redis less: with 6,000 bytes half as much.
-const STAGED: usize = 1_024;
+/// the script, which renames that. From this length on it costs Redis less: with 6,000 bytes two thirds.
+const STAGED: usize = 2_048;
 /// For so long nothing is staged after a server has refused it.
 const NOT_STAGED: Duration = Duration::from_secs(60);
 /// For how many milliseconds a row is staged at most: one that a broken connection leaves is gone then.
@@ -90,7 +94,7 @@ const STAGE: i64 = 60_000;
 /// Keeps rows in Redis 6 or later (or Valkey): each a string under its prefix, with a time to live.
 ///
 /// One round trip for a read, one for a write: compare-and-set is a Lua script of two commands. On a single server a row of
-/// more than 1 KiB does not go through Lua, but into a key beside the row's, which the script renames; where the server refuses
+/// more than 2 KiB does not go through Lua, but into a key beside the row's, which the script renames; where the server refuses
 /// that, through Lua all the same, and the log says so. Each runtime, such as
 /// each worker of actix-web, has one connection, which its requests share. It is replaced when it breaks, by the next
 /// request, and when the server has become a replica. [`connect_lazy`](Self::connect_lazy) starts even while the server

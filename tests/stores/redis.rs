@@ -224,6 +224,33 @@ async fn time_to_live_and_expiry_move_together_and_nothing_left_is_no_row() {
     }
 }
 
+/// Most writes move nothing. They leave the time to live to the server instead of counting it anew.
+#[tokio::test]
+async fn a_write_that_does_not_move_the_expiry_keeps_the_time_to_live() {
+    let server = Server::start(&[]).await;
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let name = format!("session:{}", key(1));
+    let lives =
+        async || -> i64 { redis::from_redis_value(server.ask(&["PTTL", &name]).await.unwrap()).unwrap() };
+    let until = in_hours(1);
+    let write = async |data: &[u8], at: Expected, expires_at| {
+        let revision = Revision::random();
+        let row = NewRow { data, revision, expires_at };
+        assert_eq!(store.write(&key(1), row, at).await.unwrap(), Written::Done);
+        Expected::At(revision)
+    };
+    let at = write(b"first", Expected::Absent, until).await;
+    assert!((3_590_000..=3_600_000).contains(&lives().await));
+    server.ask(&["PEXPIRE", &name, "90000"]).await.unwrap();
+    let at = write(b"second", at, until).await;
+    assert!((80_000..=90_000).contains(&lives().await), "it is what the server had");
+    let row = store.load(&key(1)).await.unwrap().unwrap();
+    assert_eq!(row.data, b"second");
+    assert!((row.expires_at - until).abs() <= Duration::from_millis(1));
+    write(b"third", at, until + HOUR).await;
+    assert!((7_190_000..=7_200_000).contains(&lives().await));
+}
+
 /// Large rows are set beside the row first. Whoever comes second leaves nothing there; what a broken connection leaves there is
 /// no row, and goes with the rest.
 #[tokio::test]
@@ -343,7 +370,11 @@ async fn a_full_server_refuses_new_rows_and_takes_what_ends_sessions() {
     assert!(store.extend(&present, mark, in_hours(3)).await.unwrap(), "and the mark lasts longer");
     let stale = put(&store, &present, &[2; 128], Expected::At(at)).await.unwrap();
     assert_eq!(stale, None);
-    assert_eq!(store.load(&present).await.unwrap().unwrap().data, [1; 128]);
+    let there = store.load(&present).await.unwrap().unwrap();
+    assert_eq!(there.data, [1; 128]);
+    let next = NewRow { data: &[3; 128], revision: Revision::random(), expires_at: there.expires_at };
+    assert_eq!(store.write(&present, next, Expected::At(mark)).await.unwrap(), Written::Done);
+    assert_eq!(store.load(&present).await.unwrap().unwrap().data, [3; 128]);
 }
 
 /// An address that leads to this server, and later to another one, as that of a primary does.
