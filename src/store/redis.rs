@@ -193,9 +193,8 @@ impl RedisStore {
         let mut pieces = [&self.prefix, &b"{"[..], &self.prefix].into_iter();
         let of_row =
             pieces.try_for_each(|piece| name.write_all(piece)).and_then(|()| write!(name, "{key}}}:"));
-        let mut digits = revision.as_bytes().iter();
-        let written = of_row.and_then(|()| digits.try_for_each(|byte| write!(name, "{byte:02x}")));
-        written.expect("a command grows");
+        let digits = u128::from_be_bytes(*revision.as_bytes());
+        of_row.and_then(|()| write!(name, "{digits:032x}")).expect("a command grows");
     }
 
     async fn query<T: FromRedisValue>(&self, command: Cmd) -> Result<T, StoreError> {
