@@ -34,8 +34,8 @@ use crate::store::{
 
 /// A row is one string: revision, expiry (milliseconds, big-endian), data.
 const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
-/// Writes a row if what is expected is there; the later expiry stays, and where none moves, the time to live that the server
-/// has. A small row fits even into a full server, because
+/// Writes a row if what is expected is there; the later expiry stays. Where it is the one that is there already, so does the
+/// time to live. A small row fits even into a full server, because
 /// Redis no longer checks for room once a script has deleted something. Lua does no more than it must: mostly neither
 /// revision nor expiry has changed, and one comparison tells; numbers are text, because it would write them as decimals of a
 /// fraction. Arguments: the row, milliseconds until it expires, expected
@@ -44,7 +44,9 @@ const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
 const WRITE: &str = r"
 local head, left, later = redis.pcall('GETRANGE', KEYS[1], '0', '23'), ARGV[2], 0
 if head == ARGV[3] then
-  if head ~= '' and not KEYS[2] and not redis.pcall('SET', KEYS[1], ARGV[1], 'KEEPTTL').err then return 1 end
+  if head ~= '' and not KEYS[2] and tonumber(left) > 0 and not redis.pcall('SET', KEYS[1], ARGV[1], 'KEEPTTL').err then
+    return 1
+  end
 else
   if head.err or #head ~= 24 or string.sub(head, 1, 16) ~= string.sub(ARGV[3], 1, 16) then
     if KEYS[2] then redis.call('DEL', KEYS[2]) end
@@ -91,7 +93,7 @@ const NOT_STAGED: Duration = Duration::from_secs(60);
 /// For how many milliseconds a row is staged at most: one that a broken connection leaves is gone then.
 const STAGE: i64 = 60_000;
 
-/// Keeps rows in Redis 6 or later (or Valkey): each a string under its prefix, with a time to live.
+/// Keeps rows in Redis 6.2 or later (or Valkey): each a string under its prefix, with a time to live.
 ///
 /// One round trip for a read, one for a write: compare-and-set is a Lua script of two commands. On a single server a row of
 /// more than 2 KiB does not go through Lua, but into a key beside the row's, which the script renames; where the server refuses

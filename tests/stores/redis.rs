@@ -247,8 +247,14 @@ async fn a_write_that_does_not_move_the_expiry_keeps_the_time_to_live() {
     let row = store.load(&key(1)).await.unwrap().unwrap();
     assert_eq!(row.data, b"second");
     assert!((row.expires_at - until).abs() <= Duration::from_millis(1));
-    write(b"third", at, until + HOUR).await;
+    let at = write(b"third", at, until + HOUR).await;
     assert!((7_190_000..=7_200_000).contains(&lives().await));
+    // A node whose clock says that it is over leaves nothing, whatever the server has.
+    let late = ManualClock::at(until + 2 * HOUR);
+    let late = RedisStoreOptions::new().clock(late).connect(&server.url()).await.unwrap();
+    let row = NewRow { data: b"over", revision: Revision::random(), expires_at: until + HOUR };
+    assert_eq!(late.write(&key(1), row, at).await.unwrap(), Written::Done);
+    assert_eq!(store.load(&key(1)).await.unwrap(), None);
 }
 
 /// Large rows are set beside the row first. Whoever comes second leaves nothing there; what a broken connection leaves there is
@@ -372,8 +378,17 @@ async fn a_full_server_refuses_new_rows_and_takes_what_ends_sessions() {
     assert_eq!(stale, None);
     let there = store.load(&present).await.unwrap().unwrap();
     assert_eq!(there.data, [1; 128]);
-    let next = NewRow { data: &[3; 128], revision: Revision::random(), expires_at: there.expires_at };
-    assert_eq!(store.write(&present, next, Expected::At(mark)).await.unwrap(), Written::Done);
+    // Also where the expiry stays as it is.
+    fill(5_000).await;
+    let write = async |data: &[u8]| {
+        let next = NewRow { data, revision: Revision::random(), expires_at: there.expires_at };
+        store.write(&present, next, Expected::At(mark)).await
+    };
+    let refused = write(&[3; 5_000]).await;
+    assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+    let refused = write(&[3; 1_000]).await;
+    assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+    assert_eq!(write(&[3; 128]).await.unwrap(), Written::Done);
     assert_eq!(store.load(&present).await.unwrap().unwrap().data, [3; 128]);
 }
 
