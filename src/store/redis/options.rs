@@ -6,13 +6,13 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo as _, Script};
-use time::OffsetDateTime;
+use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo as _};
 
 use super::cluster::Cluster;
 use super::connections::Connections;
 use super::tls::Tls;
-use super::{EXTEND, RedisStore, Servers, WRITE, failure};
+use super::write::Scripts;
+use super::{RedisStore, Servers, failure};
 use crate::core::clock::{Clock, SystemClock};
 use crate::core::error::StoreError;
 use crate::store::reach::STORE_TIMEOUT;
@@ -216,14 +216,7 @@ impl RedisStoreOptions {
     }
 
     fn store(self, servers: Servers) -> RedisStore {
-        RedisStore {
-            servers,
-            prefix: self.prefix.into_bytes(),
-            write: Script::new(WRITE),
-            extend: Script::new(EXTEND),
-            stages_from: OffsetDateTime::UNIX_EPOCH.into(),
-            clock: self.clock,
-        }
+        RedisStore { servers, prefix: self.prefix.into_bytes(), scripts: Scripts::new(), clock: self.clock }
     }
 }
 
