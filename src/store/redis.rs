@@ -30,7 +30,7 @@ use crate::store::{Expected, NewRow, REVISION_LEN, Revision, Row, RowKey, Store,
 /// A row is one string: revision, expiry (milliseconds, big-endian), data.
 const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
 
-/// Keeps rows in Redis 6.2 or later (or Valkey): each a string under its prefix, with a time to live.
+/// Keeps rows in Redis 6.2 or later (or Valkey; tests run 7.0): each a string under its prefix, with a time to live.
 ///
 /// One round trip for a read, one for a write: compare-and-set is a Lua script of two commands. On a single server a row of
 /// more than 2 KiB does not go through Lua, but into a key beside the row's, which the script renames; where the server refuses
