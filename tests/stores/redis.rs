@@ -90,6 +90,11 @@ impl Server {
         value
     }
 
+    /// Milliseconds that a key has left.
+    async fn time_to_live(&self, name: &str) -> i64 {
+        redis::from_redis_value(self.ask(&["PTTL", name]).await.unwrap()).unwrap()
+    }
+
     pub(crate) async fn says(&self, words: &[&str], section: &str) -> bool {
         let answer = self.ask(words).await.unwrap();
         redis::from_redis_value::<String>(answer).unwrap().contains(section)
@@ -189,8 +194,7 @@ async fn time_to_live_and_expiry_move_together_and_nothing_left_is_no_row() {
     let server = Server::start(&[]).await;
     let store = RedisStore::connect(&server.url()).await.unwrap();
     let name = format!("session:{}", key(1));
-    let lives =
-        async || -> i64 { redis::from_redis_value(server.ask(&["PTTL", &name]).await.unwrap()).unwrap() };
+    let lives = async || server.time_to_live(&name).await;
     let both = async |hours: i64| {
         let expires_at = store.load(&key(1)).await.unwrap().unwrap().expires_at;
         let left = (expires_at - OffsetDateTime::now_utc()).whole_milliseconds();
@@ -230,8 +234,7 @@ async fn a_write_that_does_not_move_the_expiry_keeps_the_time_to_live() {
     let server = Server::start(&[]).await;
     let store = RedisStore::connect(&server.url()).await.unwrap();
     let name = format!("session:{}", key(1));
-    let lives =
-        async || -> i64 { redis::from_redis_value(server.ask(&["PTTL", &name]).await.unwrap()).unwrap() };
+    let lives = async || server.time_to_live(&name).await;
     let until = in_hours(1);
     let write = async |data: &[u8], at: Expected, expires_at| {
         let revision = Revision::random();
