@@ -141,9 +141,9 @@ def main():
     body = text[len(head):]
     device = b"\x02" + bytes(range(32))
     head = b"\x01\x07\0\0\0" + bytes(range(24)) + bytes(8)
-    rows = {"live": head + b"\0" + body, "empty": b"\x01" + bytes(38), "live_bound": head + b"\x21" + device + body, "bound": b"\x05" + device, "ended": b"\x02", "generation": b"\x03" + bytes(range(1, 9)),
+    rows = {"live": head + b"\0" + body, "empty": b"\x01" + bytes(38), "live_bound": head + b"\x21" + device + body, "bound": b"\x05" + device, "ended": b"\x02", "replaced": b"\x06\1" + bytes(range(1, 17)), "generation": b"\x03" + bytes(range(1, 9)),
             "roster": b"\x04\x02\0" + bytes(range(1, 47)) + b"\x06Chrome" + bytes(range(2, 48)) + b"\0"}
-    refused = {"kind": b"\x06", "bound_to_no_point": b"\x05\x04" + device[1:], "live_bound_cut": head + b"\x20" + device[:32] + body, "lines": b"\x04\xff\xff", "label": b"\x04\x01\0" + bytes(range(1, 47)) + b"\x79" + b"x" * 121, "ended_and_more": b"\x02\x01"}
+    refused = {"kind": b"\x07", "replaced_and_more": b"\x06\2" + bytes(range(1, 17)), "bound_to_no_point": b"\x05\x04" + device[1:], "live_bound_cut": head + b"\x20" + device[:32] + body, "lines": b"\x04\xff\xff", "label": b"\x04\x01\0" + bytes(range(1, 47)) + b"\x79" + b"x" * 121, "ended_and_more": b"\x02\x01"}
     write("row", {name: wire.pad(row) for name, row in (rows | refused).items()} | {"generation_cut": b"\x03\x01"})
     write("stored_row", {**{f"sealed-{name}": b"\x01" + row for name, row in rows.items()}, "garbage": b"\0garbage", "short": b"\0\x01"})
     write("value", {

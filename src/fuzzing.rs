@@ -67,8 +67,10 @@ pub fn row(text: &[u8]) -> bool {
             assert!(text.starts_with(&again), "a bound session's row has one spelling");
             true
         }
-        Ok(RowContent::Ended) => {
-            assert!(text[1..].iter().all(|&byte| byte == 0));
+        Ok(RowContent::Ended(replacement)) => {
+            let mut again = Vec::new();
+            record::encode_ended(replacement, &mut again);
+            assert!(text.starts_with(&again), "a mark has one spelling");
             true
         }
         Ok(RowContent::Roster(lines)) => {

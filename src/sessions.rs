@@ -33,10 +33,10 @@ use crate::core::error::{Rejection, StoreError};
 use crate::core::event::{Event, EventSink};
 use crate::core::key::KeyRing;
 use crate::core::measure::{self, About, Answered, Opened};
-use crate::core::record::{Device, DeviceKey, Header, Place, SessionId};
+use crate::core::record::{Device, DeviceKey, Header, Place, Replacement, SessionId};
 use crate::core::session::{Backend, Session};
 use crate::core::short_cookie::ShortCookie;
-use crate::core::state::{Besides, Limits, Loaded, Origin, Stage, State, Unproven};
+use crate::core::state::{Besides, Limits, Loaded, Origin, Replaced, Stage, State, Unproven};
 use crate::store::Store;
 use crate::store::revocation::Revoking;
 use crate::store::roster::{Roster, RosterProtocol};
@@ -179,6 +179,18 @@ impl Core {
         let Self { roster, rows, revoking, limits, .. } = self;
         let (roster, rows, revoking) = (roster.as_ref()?, rows.as_ref()?, revoking.as_ref()?);
         Some(RosterProtocol { roster, rows, revoking, limits, now })
+    }
+
+    /// What a cookie holds whose session is over because one of a subject took its place.
+    fn replaced(&self, Candidate { loaded, entries }: &Candidate) -> Option<Replaced> {
+        // Where it was in the store by then, the cookie is from before that.
+        let Replacement { by, place: Place::Cookie } =
+            self.revoking.as_ref()?.replacement(loaded.header.id)?
+        else {
+            return None;
+        };
+        let session = Box::new(Loaded { due: None, ..(**loaded).clone() });
+        Some(Replaced { session, entries: Arc::clone(entries), by })
     }
 
     /// Whether a session was revoked, as far as this process knows.
@@ -376,7 +388,9 @@ impl Sessions {
     fn refuse(&self, candidate: &Candidate, circumstances: Circumstances, reason: Rejection) -> Session {
         let Circumstances { mut brought, now, .. } = circumstances;
         let id = candidate.header().id;
-        brought.besides.get_or_insert_default().refused = Some(id.0.into());
+        let besides = brought.besides.get_or_insert_default();
+        besides.refused = Some(id.0.into());
+        besides.replaced = self.core.replaced(candidate);
         self.reject((reason, Some(id)), false, brought, now)
     }
 

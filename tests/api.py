@@ -470,6 +470,36 @@ def login():
                 error(f"{path} with {body}", browser.send("POST", path, body), 400)
 
 
+@group("a login that is sent twice")
+def login_twice():
+    for store in stores():
+        # At once, as by a double click; and again with the same cookie, because the answer was lost on its way.
+        for at_once in [True, False]:
+            with api(STORE=store) as port:
+                browser = Browser(port)
+                browser.put("basket", ["tea"])
+                tabs = [browser.at(port) for _ in range(2)]
+                answers = []
+                clicks = [threading.Thread(target=lambda tab=tab: answers.append(tab.send("POST", "/login", {"subject": "ada"}))) for tab in tabs]
+                for click in clicks:
+                    click.start()
+                    if not at_once:
+                        click.join()
+                for click in clicks:
+                    click.join()
+                equal(f"both logins succeed, store {store}", [answer.status for answer in answers], [204] * 2)
+                told = [tab.session() for tab in tabs]
+                equal(f"and have the basket, at once: {at_once}", [(one["subject"], one["entries"]) for one in told], [("ada", {"basket": ["tea"]})] * 2)
+                check("in sessions of their own", told[0]["id"] != told[1]["id"])
+                thief = browser.at(port)
+                origin = thief.session()["origin"]
+                equal("with a store the visitor's is over", origin, "resumed" if store == "none" else "rejected")
+                if store != "none":
+                    thief.send("POST", "/login", {"subject": "bob"})
+                    bob = thief.session()
+                    equal("nothing for another user", (bob["subject"], bob["entries"]), ("bob", {}))
+
+
 @group("the list of a subject's sessions")
 def roster():
     def logged_in(port, label=None, subject="ada"):

@@ -275,6 +275,8 @@ def encode_entries(entries):
 def encode_row(row):
     if row["kind"] == "ended":
         return b"\x02"
+    if row["kind"] == "replaced":
+        return b"\x06" + bytes([row["was_stored"]]) + bytes.fromhex(row["by"])
     if row["kind"] == "generation":
         return b"\x03" + row["generation"].to_bytes(8, "little")
     if row["kind"] == "roster":
@@ -383,6 +385,13 @@ def decode_row(plaintext):
         return row
     if kind == 4:
         row = {"kind": "roster", "lines": [decode_line(reader) for _ in range(reader.integer(2))]}
+        check_padding(reader)
+        return row
+    if kind == 6:
+        was_stored = reader.integer(1)
+        if was_stored > 1:
+            raise Refused("malformed")
+        row = {"kind": "replaced", "was_stored": was_stored == 1, "by": reader.take(16).hex()}
         check_padding(reader)
         return row
     if kind not in (2, 3):
@@ -753,6 +762,9 @@ def generate_rows():
     add("alive, no entries", {"kind": "live", "counter": 0, "ancestry": "00" * 32, "device": None, "entries": []})
     add("alive, lengths of three bytes", {"kind": "live", "counter": 1, "ancestry": "00" * 32, "device": None, "entries": [["k" * 251, "c500ff" + "00" * 255]]})
     add("ended", {"kind": "ended"})
+    ada = hashlib.sha256(b"ada").digest()[:16].hex()
+    add("replaced by one of ada's, in its cookie until then", {"kind": "replaced", "was_stored": False, "by": ada})
+    add("replaced by one of ada's, stored until then", {"kind": "replaced", "was_stored": True, "by": ada})
     add("a subject's generation", generation)
     add("sealed by a retired key", live, keys=(TWO, ONE), sealed_by=1)
     add("a subject's generation under a retired key", generation, keys=(TWO, ONE), sealed_by=1)
@@ -797,7 +809,9 @@ def generate_rows():
     refuse("associated data with purpose and name", "tampered", seal(ONE, key, nonce, text, b"".join(
         len(part).to_bytes(2, "big") + part for part in (b"sealed-session", b"\x01", key_id(ONE), b"row", name))))
     for what, plaintext in {
-        "an unknown kind": pad(b"\6"),
+        "an unknown kind": pad(b"\7"),
+        "replaced, and neither in a cookie nor stored until then": pad(b"\6\2" + bytes(16)),
+        "replaced and more": pad(b"\6\0" + bytes(16) + b"\1"),
         "bound to a key that is no point": pad(b"\5\4" + bytes(32)),
         "bound and more": pad(b"\5\2" + bytes(32) + b"\1"),
         "alive, bound to a key of 32 bytes": pad(b"\1" + bytes(36) + b"\x20\2" + bytes(31) + b"\0"),

@@ -517,7 +517,7 @@ mod tests {
             "row",
             crate::row,
             &[
-                (true, &["live", "live_bound", "empty", "bound", "ended", "generation", "roster"]),
+                (true, &["live", "live_bound", "empty", "bound", "ended", "replaced", "generation", "roster"]),
                 (
                     false,
                     &[
@@ -526,6 +526,7 @@ mod tests {
                         "live_bound_cut",
                         "generation_cut",
                         "ended_and_more",
+                        "replaced_and_more",
                         "lines",
                         "label",
                     ],
@@ -541,7 +542,7 @@ mod tests {
             crate::stored_row,
             &[
                 (Origin::Resumed, &["sealed-live", "sealed-live_bound", "sealed-empty"]),
-                (Origin::Rejected(Rejection::Revoked), &["sealed-ended"]),
+                (Origin::Rejected(Rejection::Revoked), &["sealed-ended", "sealed-replaced"]),
                 (
                     Origin::Rejected(Rejection::Missing),
                     &["sealed-bound", "sealed-generation", "sealed-roster", "garbage", "short"],

@@ -7,6 +7,7 @@
 mod device;
 mod log_id;
 mod packed;
+mod replacement;
 mod roster;
 mod row;
 mod transient;
@@ -26,6 +27,7 @@ pub(crate) use self::device::{DEVICE_KEY_LEN, Device, DeviceKey};
 pub use self::log_id::LogId;
 use self::packed::Places;
 pub(crate) use self::packed::{Extent, Packed};
+pub(crate) use self::replacement::{REPLACEMENT_LEN, Replacement, SubjectTag};
 pub use self::roster::MAX_LABEL_BYTES;
 pub(crate) use self::roster::{HOUR, Line, MAX_LINE, ROSTER_HEAD, hour};
 pub(crate) use self::row::{

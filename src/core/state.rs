@@ -8,7 +8,7 @@ mod limits;
 
 use std::sync::Arc;
 
-pub(crate) use self::brought::{Besides, Loaded, LoadedRow, Unproven};
+pub(crate) use self::brought::{Besides, Loaded, LoadedRow, Replaced, Unproven};
 pub(crate) use self::limits::{Limits, StoreLimits};
 use crate::core::clock::Millis;
 use crate::core::csrf::Binding;
@@ -17,7 +17,7 @@ use crate::core::envelope::RowSealer;
 use crate::core::error::{CsrfError, InsertError, Rejection};
 use crate::core::key::KeyId;
 use crate::core::lifetime::{self, Due, SKEW, Terms};
-use crate::core::record::{self, Device, DeviceKey, Header, Place, SessionId, Times};
+use crate::core::record::{self, Device, DeviceKey, Header, Place, SessionId, SubjectTag, Times};
 
 /// Where a session comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -208,6 +208,29 @@ impl State {
         let unproven = self.besides.as_ref()?.unproven.as_ref()?;
         let of_subject = unproven.session.header.subject.as_deref() == Some(subject);
         of_subject.then_some(&unproven.session)
+    }
+
+    /// This session with what its cookie held, whose session is over because one of this subject took its place: the login is
+    /// sent twice, or the answer to the first was lost. `None`: nothing of the kind, or nothing for them.
+    pub(crate) fn with_replaced(&self, subject: &str) -> Option<Self> {
+        let Replaced { session, entries, by } = self.besides.as_ref()?.replaced.as_ref()?;
+        let former = session.header.subject.as_deref();
+        let is_theirs = *by == SubjectTag::of(subject) && former.is_none_or(|former| former == subject);
+        if self.loaded.is_some() || self.header.subject.is_some() || !is_theirs {
+            return None;
+        }
+        let mut state = self.clone();
+        // What this request has changed goes over it.
+        let mut whole = Entries::new(Arc::clone(entries));
+        whole.replay(&self.entries).ok()?;
+        state.entries = whole;
+        let times = &session.header.times;
+        if !state.header.times.own && times.own {
+            state.header.times = *times;
+        }
+        state.header.persistent = state.header.persistent.or(session.header.persistent);
+        state.loaded = Some(session.clone());
+        Some(state)
     }
 
     /// Whether the browser keeps a cookie that was refused.

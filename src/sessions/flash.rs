@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::core::cookie::SetCookie;
 use crate::core::error::TransientError;
+use crate::core::record::SubjectTag;
 use crate::core::session::Session;
 use crate::core::short_cookie::{Look, TooLarge};
 use crate::core::state::Origin;
@@ -73,7 +73,7 @@ type Whose = Option<u128>;
 
 fn whose(session: &Session) -> Whose {
     let subject = session.subject()?;
-    Sha256::digest(subject.as_bytes()).first_chunk().copied().map(u128::from_be_bytes)
+    Some(u128::from_be_bytes(SubjectTag::of(&subject).0))
 }
 
 fn may_see(written_for: Whose, whose: Whose) -> bool {

@@ -18,7 +18,7 @@ use crate::core::key::KeyId;
 use crate::core::lifetime::SKEW;
 use crate::core::measure::{self, About, Answered};
 use crate::core::random;
-use crate::core::record::{Header, SessionId};
+use crate::core::record::{Header, Replacement, SessionId};
 use crate::store::rows::{Deadline, Found, Living, RowLock, RowLocks, Rows, row_key};
 use crate::store::{Expected, Revision, RowKey};
 
@@ -62,7 +62,8 @@ enum CachedStatus {
     Alive,
     /// Likewise, but only with cookies that say that they are bound to its device.
     Bound,
-    Ended,
+    /// And what took its place, if that is known.
+    Ended(Option<Replacement>),
 }
 
 /// Whether somebody can do without an answer, and does while that part of the store is left alone.
@@ -115,7 +116,15 @@ impl Revoking {
 
     /// Whether the session is known to have been ended. Ids are never reused.
     pub(crate) fn has_ended(&self, id: SessionId) -> bool {
-        matches!(self.sessions.get(&id), Some((CachedStatus::Ended, _)))
+        matches!(self.sessions.get(&id), Some((CachedStatus::Ended(_), _)))
+    }
+
+    /// What took the place of this session, as far as is known.
+    pub(crate) fn replacement(&self, id: SessionId) -> Option<Replacement> {
+        match self.sessions.get(&id)? {
+            (CachedStatus::Ended(by), _) => by,
+            _ => None,
+        }
     }
 
     /// Whether the session is known to be bound to a device, which it is until it ends.
@@ -127,7 +136,7 @@ impl Revoking {
     /// is bound to a device.
     pub(crate) fn is_ended(&self, id: SessionId, bound: bool, now: Millis) -> Option<bool> {
         match self.sessions.get(&id)? {
-            (CachedStatus::Ended, _) => Some(true),
+            (CachedStatus::Ended(_), _) => Some(true),
             // The row says which device.
             (CachedStatus::Bound, _) if !bound => None,
             (CachedStatus::Alive | CachedStatus::Bound, asked) => self.is_fresh(asked, now).then_some(false),
@@ -213,7 +222,7 @@ impl Revoking {
         match found {
             Found::Absent => self.sessions.learn(id, CachedStatus::Alive, now, epoch),
             Found::Bound(..) => self.sessions.learn(id, CachedStatus::Bound, now, epoch),
-            Found::Ended(_) => self.ended(id, now),
+            Found::Ended(_, by) => self.replaced(id, by, now),
             Found::Live(_) | Found::Unreadable(..) => {}
         }
         Ok(found.living())
@@ -293,7 +302,13 @@ impl Revoking {
 
     /// This process has ended the session, or has heard of it.
     pub(crate) fn ended(&self, id: SessionId, now: Millis) {
-        self.sessions.put(id, CachedStatus::Ended, now);
+        self.replaced(id, None, now);
+    }
+
+    /// The same, and what took its place; what is known of that stays so.
+    pub(crate) fn replaced(&self, id: SessionId, by: Option<Replacement>, now: Millis) {
+        let by = by.or_else(|| self.replacement(id));
+        self.sessions.put(id, CachedStatus::Ended(by), now);
     }
 
     /// This process has bound the session, in its cookie, to a device.

@@ -20,7 +20,9 @@ use crate::core::event::{Event, EventSink};
 use crate::core::key::KeyId;
 use crate::core::measure::{self, Opened, StoreCall};
 use crate::core::random;
-use crate::core::record::{self, DeviceKey, Line, NotARecord, Packed, RowContent, SessionId};
+use crate::core::record::{
+    self, DeviceKey, Line, NotARecord, Packed, REPLACEMENT_LEN, Replacement, RowContent, SessionId,
+};
 use crate::core::row_name::Ancestry;
 use crate::core::state::LoadedRow;
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
@@ -45,8 +47,8 @@ pub(crate) enum Found {
     Live(LiveRow),
     /// Only the device that it is bound to; its data is in its cookie.
     Bound(BoundRow),
-    /// Ended, by the write of this revision.
-    Ended(Revision),
+    /// Ended, by the write of this revision; and perhaps what took its place.
+    Ended(Revision, Option<Replacement>),
     /// Something that this ring cannot open, or not a row of this version; and whether its key, or its version, may be on its way
     /// to this node.
     Unreadable(Revision, bool),
@@ -59,7 +61,7 @@ impl Found {
         match self {
             Self::Live(row) => row.device.as_ref(),
             Self::Bound(row) => Some(&row.device),
-            Self::Ended(_) | Self::Unreadable(..) | Self::Absent => None,
+            Self::Ended(..) | Self::Unreadable(..) | Self::Absent => None,
         }
     }
 
@@ -69,7 +71,7 @@ impl Found {
             Self::Live(row) => Ok(Living::InRow(row)),
             Self::Bound(row) => Ok(Living::InCookie(Some(row))),
             Self::Absent => Ok(Living::InCookie(None)),
-            Self::Ended(_) => Err(Rejection::Revoked),
+            Self::Ended(..) => Err(Rejection::Revoked),
             Self::Unreadable(..) => Err(Rejection::Missing),
         }
     }
@@ -155,7 +157,7 @@ impl Read {
 pub(crate) enum Content<'a> {
     Live { counter: u32, device: Option<&'a Arc<DeviceKey>>, entries: &'a Entries },
     Bound(&'a Arc<DeviceKey>),
-    Ended,
+    Ended(Option<Replacement>),
 }
 
 /// When one load or commit gives up.
@@ -177,7 +179,7 @@ impl Rows {
         let Some(row) = self.read(&row_key(id), &id.0, deadline).await? else { return Ok(Found::Absent) };
         let Read { content, may_come, retired_key, revision, expires_at } = row;
         Ok(match content {
-            Ok(RowContent::Ended) => Found::Ended(revision),
+            Ok(RowContent::Ended(replacement)) => Found::Ended(revision, replacement),
             Ok(RowContent::Bound(device)) => {
                 Found::Bound(BoundRow { device, revision, expires_at, retired_key })
             }
@@ -395,7 +397,7 @@ impl Content<'_> {
                 record::encoded_row_len(device.map_or(0, |key| key.0.len()), entries.extent())
             }
             Self::Bound(device) => 1 + device.0.len(),
-            Self::Ended => 1,
+            Self::Ended(replacement) => 1 + replacement.map_or(0, |_| REPLACEMENT_LEN),
         }
     }
 
@@ -406,7 +408,7 @@ impl Content<'_> {
                 record::encode_live(counter, ancestry, device, entries.len(), entries.iter(), out);
             }
             Self::Bound(device) => record::encode_bound(device, out),
-            Self::Ended => record::encode_ended(out),
+            Self::Ended(replacement) => record::encode_ended(replacement, out),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::core::clock::Millis;
 use crate::core::error::{CommitError, Rejection, StoreError};
 use crate::core::lifetime;
-use crate::core::record::{self, Device, DeviceKey, Header, Place, SessionId};
+use crate::core::record::{self, Device, DeviceKey, Header, Place, Replacement, SessionId, SubjectTag};
 use crate::core::state::{Limits, LoadedRow, State};
 use crate::store::rows::{Content, Deadline, Done, Found, LiveRow, RowWriter, Rows};
 
@@ -87,7 +87,7 @@ impl RowProtocol<'_> {
                 }
                 Some(Found::Absent) | None => {}
                 Some(Found::Unreadable(..)) => return Err(NotDone::Lost(Rejection::Missing)),
-                Some(Found::Ended(_)) => return Err(NotDone::Lost(Rejection::Revoked)),
+                Some(Found::Ended(..)) => return Err(NotDone::Lost(Rejection::Revoked)),
             }
             let content = Content::Live { counter, device: device.as_ref(), entries: &work.entries };
             if let Some(done) = row.write(content, self.end_of_row(work, device.as_ref())).await? {
@@ -134,7 +134,7 @@ impl RowProtocol<'_> {
                 }
                 Some(Found::Live(_)) => return Ok(false),
                 Some(Found::Unreadable(..)) => return Err(NotDone::Lost(Rejection::Missing)),
-                Some(Found::Ended(_)) => return Err(NotDone::Lost(Rejection::Revoked)),
+                Some(Found::Ended(..)) => return Err(NotDone::Lost(Rejection::Revoked)),
                 Some(Found::Absent) | None => {}
             }
             if row.write(Content::Bound(key), until).await?.is_some() {
@@ -168,12 +168,13 @@ impl RowProtocol<'_> {
     }
 
     /// Gives the session its new id: writes the new row if there is to be one, then ends the old. What others have
-    /// written to the old one meanwhile is taken along. `place` decides where the session is to be, if anywhere.
+    /// written to the old one meanwhile is taken along. `place` decides where the session is to be, if anywhere. Returns what the
+    /// mark of the old one says of that.
     pub(crate) async fn replace(
         &self,
         work: &mut State,
         place: impl Fn(&State) -> Option<Place>,
-    ) -> Result<(), NotDone> {
+    ) -> Result<Option<Replacement>, NotDone> {
         let Some((old, ended_until)) = self.old(work) else { return Err(NotDone::Lost(Rejection::Missing)) };
         let in_cookie = work.row.is_none();
         let deadline = self.rows.deadline();
@@ -181,11 +182,19 @@ impl RowProtocol<'_> {
         // Only somebody who found it in the list can know its new id, and may have ended it before its row is there. It
         // is the same session, so the former id is over as well.
         let mut new = self.rows.writer(work.header.id, None, deadline).await?;
-        let is_ended = |row: &mut RowWriter<'_>| matches!(row.take_observed(), Some(Found::Ended(_)));
+        let is_ended = |row: &mut RowWriter<'_>| matches!(row.take_observed(), Some(Found::Ended(..)));
         let (mut new_row, mut is_refused) = (None, is_ended(&mut new));
+        let subject = work.header.subject.as_deref().map(SubjectTag::of);
+        let from = if in_cookie { Place::Cookie } else { Place::Store };
+        // Of a session that is bound to a device nothing is left for a request that may come from elsewhere.
+        let mut mark = subject.filter(|_| !is_bound(work)).map(|by| Replacement { by, place: from });
         loop {
             let mut is_over = false;
             let observed = former.take_observed();
+            mark = mark.filter(|_| observed.as_ref().and_then(Found::device).is_none());
+            if let (Some(mark), Some(Found::Live(_))) = (&mut mark, &observed) {
+                mark.place = Place::Store;
+            }
             // A request from a device other than the session's gets nothing of it, and its login begins another.
             let is_elsewhere = self.is_elsewhere(work, observed.as_ref());
             match observed {
@@ -196,12 +205,22 @@ impl RowProtocol<'_> {
                 Some(Found::Bound(..)) if !is_elsewhere => {}
                 None => {}
                 Some(Found::Absent) if in_cookie => {}
-                // Somebody has ended it meanwhile. A user who has authenticated begins another all the same.
-                Some(Found::Ended(_) | Found::Absent) if work.authenticated => {
+                // Somebody has ended it meanwhile. A user who has authenticated begins another all the same, with what came with
+                // this request if it was the same login, sent twice.
+                Some(Found::Ended(_, by)) if work.authenticated => {
+                    if by.is_none() || by != mark {
+                        work.start_empty();
+                    }
+                    (mark, is_over) = (by, true);
+                }
+                Some(Found::Absent) if work.authenticated => {
                     work.start_empty();
                     is_over = true;
                 }
-                Some(Found::Unreadable(..)) if work.authenticated => work.start_empty(),
+                Some(Found::Unreadable(..)) if work.authenticated => {
+                    work.start_empty();
+                    mark = None;
+                }
                 Some(_) => {
                     if new_row.is_some() {
                         // If this fails, the row expires by itself, and no cookie leads to it.
@@ -223,12 +242,12 @@ impl RowProtocol<'_> {
                     None => return Err(CommitError::Conflict.into()),
                 }
             }
-            if is_over || former.write(Content::Ended, ended_until).await?.is_some() {
+            if is_over || former.write(Content::Ended(mark), ended_until).await?.is_some() {
                 if is_refused {
                     return Err(CommitError::Ended.into());
                 }
                 work.row = new_row;
-                return Ok(());
+                return Ok(mark);
             }
         }
     }
@@ -273,7 +292,7 @@ impl RowProtocol<'_> {
             match row.take_observed() {
                 // It lived only there, and has gone.
                 Some(Found::Absent) if loaded.is_some() => return Ok(Ending::WasOver),
-                Some(Found::Ended(by)) => {
+                Some(Found::Ended(by, _)) => {
                     // The present mark may end before this one has to.
                     if self.rows.extend(id, by, until, deadline).await? {
                         return Ok(Ending::WasOver);
@@ -284,7 +303,7 @@ impl RowProtocol<'_> {
                 Some(found) if found.device().is_some_and(|key| !may_end(key)) => return Ok(Ending::Refused),
                 Some(Found::Live(_) | Found::Bound(_) | Found::Unreadable(..) | Found::Absent) | None => {}
             }
-            if row.write(Content::Ended, until).await.map_err(out_of_time)?.is_some() {
+            if row.write(Content::Ended(None), until).await.map_err(out_of_time)?.is_some() {
                 return Ok(Ending::Done);
             }
         }
@@ -342,6 +361,12 @@ fn written(
     device: Option<Arc<DeviceKey>>,
 ) -> Box<LoadedRow> {
     Box::new(LoadedRow { revision, ancestry, expires_at, counter, device, retired_key: false })
+}
+
+/// Whether the session is bound to a device, as far as this request knows.
+fn is_bound(work: &State) -> bool {
+    let loaded = work.loaded.as_ref().is_some_and(|loaded| loaded.header.device.bound().is_some());
+    loaded || work.row_device().is_some()
 }
 
 /// Whether the session that was loaded is bound to this device, or is about to be.

@@ -401,7 +401,9 @@ async fn of_two_logins_from_one_session_each_gets_a_session_of_its_own() {
                 let mine = bed.see(jar, |session| session.get::<String>("mine").unwrap()).await;
                 assert_eq!(mine.as_deref(), Some(user));
             }
-            assert!(!keys(&bed, &second).await.contains(&"secret".to_owned()), "the first had ended hers");
+            // The first had ended hers, but where it was the same login, which is only sent twice.
+            let has_secret = keys(&bed, &second).await.contains(&"secret".to_owned());
+            assert_eq!(has_secret, (one, other) == ("ada", "ada"), "{one}, {other}");
         }
     }
 }

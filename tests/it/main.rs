@@ -60,3 +60,5 @@ mod support;
 #[cfg(feature = "memory")]
 mod telling;
 mod transient;
+#[cfg(all(feature = "memory", feature = "device-binding"))]
+mod twice;

@@ -214,6 +214,18 @@ impl Case<'_> {
         self.op(who) != Op::Destroy && outcome.answer == Some(Answer::Removal) && !in_row
     }
 
+    /// Whether the one has made the session that of the user as whom the other logs in, so that the other keeps what it came with.
+    fn is_same_login(&self, by: usize, login: usize) -> bool {
+        let user = |who: usize| match self.op(who) {
+            Op::LoginSame => Some("ada"),
+            Op::LoginOther | Op::Impersonate => Some("bob"),
+            Op::Renew => self.start.subject,
+            _ => None,
+        };
+        let whose = self.start.subject.is_none() || self.start.subject == user(login);
+        self.logs_in(login) && whose && user(by) == user(login)
+    }
+
     /// Whether it may have ended the session that both began with.
     fn may_end(&self, who: usize) -> bool {
         match self.op(who) {
@@ -505,11 +517,13 @@ impl Case<'_> {
         let mut may: Vec<(usize, bool)> = Vec::new();
         if let Some(issuer) = cookie.issuer {
             let Told { outcome, .. } = self.told(issuer);
-            // Whose cookie was refused begins another session.
-            if outcome.effects.first() == Some(&Effect::Empties) || !self.resumed(issuer) {
+            // Whose cookie was refused begins another session, unless the same user has logged in with it.
+            let with_all = !self.start.stored && self.others(issuer).any(|by| self.is_same_login(by, issuer));
+            if outcome.effects.first() == Some(&Effect::Empties) || !self.resumed(issuer) && !with_all {
                 return is(applied(&Entries::new(), &[&outcome.effects]));
             }
-            let may_be_over = self.others(issuer).any(|by| self.may_end(by)) || self.is_at_end();
+            let mut enders = self.others(issuer).filter(|&by| self.may_end(by));
+            let may_be_over = enders.any(|by| !self.is_same_login(by, issuer)) || self.is_at_end();
             if self.logs_in(issuer) && may_be_over {
                 if is(applied(&Entries::new(), &[&outcome.effects])) {
                     return true;

@@ -15,7 +15,9 @@ use crate::core::csrf::Binding;
 use crate::core::device;
 use crate::core::error::CsrfError;
 use crate::core::key::Key;
-use crate::core::record::{self, Device, DeviceKey, Header, Line, Packed, Place, RowContent, SessionId};
+use crate::core::record::{
+    self, Device, DeviceKey, Header, Line, Packed, Place, Replacement, RowContent, SessionId, SubjectTag,
+};
 use crate::core::row_name::{Ancestry, Revision};
 
 fn file(text: &str) -> Json {
@@ -437,7 +439,7 @@ fn write_row(content: &RowContent, out: &mut Vec<u8>) {
             record::encode_live(*counter, ancestry, device.as_deref(), count, entries.iter(), out);
         }
         RowContent::Bound(device) => record::encode_bound(device, out),
-        RowContent::Ended => record::encode_ended(out),
+        RowContent::Ended(replacement) => record::encode_ended(*replacement, out),
         RowContent::Generation(generation) => record::encode_generation(*generation, out),
         RowContent::Roster(lines) => record::encode_roster(lines, out),
     }
@@ -460,7 +462,10 @@ fn spelled_row(content: &RowContent) -> Json {
             })
         }
         RowContent::Bound(device) => serde_json::json!({ "kind": "bound", "device": hex(&device.0) }),
-        RowContent::Ended => serde_json::json!({ "kind": "ended" }),
+        RowContent::Ended(None) => serde_json::json!({ "kind": "ended" }),
+        RowContent::Ended(Some(Replacement { by, place })) => {
+            serde_json::json!({ "kind": "replaced", "was_stored": *place == Place::Store, "by": hex(&by.0) })
+        }
         RowContent::Generation(generation) => {
             serde_json::json!({ "kind": "generation", "generation": generation })
         }
@@ -493,7 +498,8 @@ fn fresh_rows(key: &Key, header: &Header, entry: &[u8]) -> Json {
     let id = &header.id.0;
     let data = sealer.seal(id, None, 0, |text| {
         if header.counter.is_multiple_of(3) {
-            record::encode_ended(text);
+            let by = header.subject.as_deref().map(SubjectTag::of);
+            record::encode_ended(by.map(|by| Replacement { by, place: header.place }), text);
         } else if let (Some(device), true) = (header.device.bound(), header.counter.is_multiple_of(2)) {
             record::encode_bound(device, text);
         } else {

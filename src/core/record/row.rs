@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::roster::{Line, decode_lines, encode_lines};
 use super::{
-    DEVICE_KEY_LEN, DeviceKey, Extent, NotARecord, Packed, Places, borrow, check_padding, prefixed_len, put,
-    put_entries, take,
+    DEVICE_KEY_LEN, DeviceKey, Extent, NotARecord, Packed, Places, Replacement, borrow, check_padding,
+    prefixed_len, put, put_entries, take,
 };
 use crate::core::envelope::Opened;
 use crate::core::row_name::{ANCESTRY_LEN, Ancestry};
@@ -17,6 +17,7 @@ const ENDED: u8 = 2;
 const GENERATION: u8 = 3;
 const ROSTER: u8 = 4;
 const BOUND: u8 = 5;
+const REPLACED: u8 = 6;
 const HEAD_LEN: usize = 1 + size_of::<u32>() + ANCESTRY_LEN;
 
 /// What a row says of its session.
@@ -33,8 +34,8 @@ pub(crate) enum RowContent {
     },
     /// It lives in its cookie, and in none from before it was bound to this device.
     Bound(Arc<DeviceKey>),
-    /// It is over, for good.
-    Ended,
+    /// It is over, for good; and perhaps what took its place.
+    Ended(Option<Replacement>),
     /// It is no session's row but a subject's: only sessions of this generation are the subject's still.
     Generation(u64),
     /// Likewise: the sessions that the subject has.
@@ -69,8 +70,14 @@ pub(crate) fn encode_bound(device: &DeviceKey, out: &mut Vec<u8>) {
 }
 
 /// Appends an ended row.
-pub(crate) fn encode_ended(out: &mut Vec<u8>) {
-    put(&[ENDED], out);
+pub(crate) fn encode_ended(replacement: Option<Replacement>, out: &mut Vec<u8>) {
+    match replacement {
+        None => put(&[ENDED], out),
+        Some(replacement) => {
+            put(&[REPLACED], out);
+            put(&replacement.encode(), out);
+        }
+    }
 }
 
 /// Appends a subject's row.
@@ -107,7 +114,11 @@ pub(crate) fn decode_row(opened: Opened) -> Result<RowContent, NotARecord> {
             let device = read_device(&take::<DEVICE_KEY_LEN>(text, &mut at)?)?;
             check_padding(text, at).map(|()| RowContent::Bound(device))
         }
-        ENDED => check_padding(text, at).map(|()| RowContent::Ended),
+        ENDED => check_padding(text, at).map(|()| RowContent::Ended(None)),
+        REPLACED => {
+            let replacement = Replacement::decode(take(text, &mut at)?).ok_or(NotARecord)?;
+            check_padding(text, at).map(|()| RowContent::Ended(Some(replacement)))
+        }
         GENERATION => {
             let generation = u64::from_le_bytes(take(text, &mut at)?);
             if generation == 0 {
@@ -132,6 +143,7 @@ fn read_device(key: &[u8]) -> Result<Arc<DeviceKey>, NotARecord> {
 mod tests {
     use super::*;
     use crate::core::key::KeyId;
+    use crate::core::record::{Place, SubjectTag};
 
     fn key() -> DeviceKey {
         DeviceKey([2; DEVICE_KEY_LEN])
@@ -179,8 +191,14 @@ mod tests {
         encode_bound(&key(), &mut out);
         assert!(matches!(decoded(out), Ok(RowContent::Bound(bound)) if *bound == key()));
         let mut out = Vec::new();
-        encode_ended(&mut out);
-        assert!(matches!(decoded(out), Ok(RowContent::Ended)));
+        encode_ended(None, &mut out);
+        assert!(matches!(decoded(out), Ok(RowContent::Ended(None))));
+        for place in [Place::Cookie, Place::Store] {
+            let mut out = Vec::new();
+            let replacement = Replacement { by: SubjectTag::of("ada"), place };
+            encode_ended(Some(replacement), &mut out);
+            assert!(matches!(decoded(out), Ok(RowContent::Ended(Some(read))) if read == replacement));
+        }
         let mut out = Vec::new();
         encode_generation(u64::MAX - 1, &mut out);
         assert!(matches!(decoded(out), Ok(RowContent::Generation(n)) if n == u64::MAX - 1));
@@ -191,7 +209,7 @@ mod tests {
         for bad in [
             &[][..] as &[u8],
             &[0],
-            &[6],
+            &[7],
             &[BOUND],
             &[&[BOUND, 4][..], &[2; 32]].concat(),
             &[&[BOUND, 2][..], &[2; 32], &[1]].concat(),
@@ -202,6 +220,8 @@ mod tests {
             &[GENERATION, 7, 0, 0, 0, 0, 0, 0, 0, 1],
             &[GENERATION, 0, 0, 0, 0, 0, 0, 0, 0],
             &[ENDED, 1],
+            &[&[REPLACED][..], &[1; 18]].concat(),
+            &[&[REPLACED][..], &[2; 17]].concat(),
             &[LIVE, 0, 0, 0, 0],
             &[&live_head()[..], &[0, 0, 1]].concat(),
             &[&live_head()[..], &[0, 250]].concat(),

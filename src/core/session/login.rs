@@ -18,7 +18,9 @@ impl Session {
     /// persistence of its own, which count anew. Nothing stays of a session whose device has not proved itself: it ends.
     /// A different user begins with an empty session: the former user's entries, own duration and own persistence are
     /// gone, and so is what this request wrote before, so authenticate first. A session that has been ended meanwhile
-    /// begins empty too, but with this request's changes.
+    /// begins empty too, but with this request's changes; unless what ended it was a login as the same subject, which happens where a
+    /// form is sent twice, or the first answer was lost. Then the second has what its request had loaded, or what its cookie holds,
+    /// and from this call on the handler sees it; of what was in the store, only a request that began before the first one's end.
     ///
     /// # Errors
     /// [`InsertError::EmptySubject`], [`InsertError::SubjectTooLong`], [`InsertError::TooLarge`], [`InsertError::Destroyed`],
@@ -43,7 +45,13 @@ impl Session {
         self.with(|state| {
             let is_another = state.header.subject.as_deref().is_some_and(|former| former != subject);
             let unproven = state.unproven_of(&subject).cloned().map(Box::new);
-            state.belong_to(subject, self.limits())?;
+            match state.with_replaced(&subject) {
+                Some(mut whole) => {
+                    whole.belong_to(subject, self.limits())?;
+                    *state = whole;
+                }
+                None => state.belong_to(subject, self.limits())?,
+            }
             if is_another {
                 state.header.device = Device::Free;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::core::clock::Millis;
 use crate::core::key::KeyId;
 use crate::core::lifetime::Due;
-use crate::core::record::{DeviceKey, Header};
+use crate::core::record::{DeviceKey, Header, Packed, SubjectTag};
 use crate::core::row_name::{Ancestry, Revision};
 
 /// What was loaded from the request's cookie.
@@ -44,6 +44,16 @@ pub(crate) struct Besides {
     pub(crate) label: Option<Box<str>>,
     /// The session that is bound to a device of which there was no proof.
     pub(crate) unproven: Option<Unproven>,
+    /// The session of a cookie that was refused because one of a subject took its place.
+    pub(crate) replaced: Option<Replaced>,
+}
+
+/// A session that is over because one of a subject took its place: what is left for whoever logs in as the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Replaced {
+    pub(crate) session: Box<Loaded>,
+    pub(crate) entries: Arc<Packed>,
+    pub(crate) by: SubjectTag,
 }
 
 /// A session whose device did not prove itself.

@@ -11,7 +11,7 @@ use crate::core::cookie::SetCookies;
 use crate::core::error::{CommitError, Rejection, StoreError};
 use crate::core::event::Event;
 use crate::core::key::KeyId;
-use crate::core::record::{Place, SessionId};
+use crate::core::record::{Place, Replacement, SessionId};
 use crate::core::session::Session;
 use crate::core::state::{CookieStep, Loaded, Stage, State};
 use crate::sessions::{CommitContext, Core};
@@ -142,6 +142,7 @@ impl Core {
         let id = loaded.unwrap_or(work.header.id);
         let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
         let was_stored = work.row.is_some();
+        let mut replacement = None;
         let done = match plan.row {
             RowStep::Leave if !plan.issues() => return Ok(SetCookies::default()),
             RowStep::Leave | RowStep::Bind => Ok(()),
@@ -150,7 +151,7 @@ impl Core {
             RowStep::Extend => protocol.extend(&work).await,
             RowStep::Replace => {
                 let place = |state: &State| (!self.is_over(state)).then(|| self.place(state, context));
-                protocol.replace(&mut work, place).await
+                protocol.replace(&mut work, place).await.map(|by| replacement = by)
             }
             RowStep::End => {
                 let set_cookies = self.remove(context.secure);
@@ -161,7 +162,7 @@ impl Core {
             }
         };
         match done {
-            Ok(()) if plan.row == RowStep::Replace => self.forget(loaded, now),
+            Ok(()) if plan.row == RowStep::Replace => self.forget_replaced(loaded, replacement, now),
             Ok(()) if work.header.place == Place::Store => {
                 self.revoking.iter().for_each(|revoking| revoking.spilled(work.header.id));
             }
@@ -262,8 +263,13 @@ impl Core {
 
     /// From now on this process knows that the session is over.
     fn forget(&self, ended: Option<SessionId>, now: Millis) {
+        self.forget_replaced(ended, None, now);
+    }
+
+    /// The same, and what took its place.
+    fn forget_replaced(&self, ended: Option<SessionId>, by: Option<Replacement>, now: Millis) {
         if let (Some(revoking), Some(id)) = (&self.revoking, ended) {
-            revoking.ended(id, now);
+            revoking.replaced(id, by, now);
         }
     }
 

@@ -149,7 +149,7 @@ impl RowWriter<'_> {
             is_there = match &self.observed {
                 Some(Found::Live(row)) => row.revision == revision,
                 Some(Found::Bound(row)) => row.revision == revision,
-                Some(Found::Ended(by)) => *by == revision,
+                Some(Found::Ended(by, _)) => *by == revision,
                 _ => false,
             };
             let since = matches!(&self.observed, Some(Found::Live(row)) if row.ancestry.includes(revision));
@@ -164,7 +164,7 @@ impl RowWriter<'_> {
         self.ancestry = ancestry.followed_by(revision);
         if is_there && self.lock.is_awaited() {
             let row = match content {
-                Content::Ended => Found::Ended(revision),
+                Content::Ended(replacement) => Found::Ended(revision, replacement),
                 Content::Bound(device) => Found::Bound(BoundRow {
                     device: Arc::clone(device),
                     revision,
@@ -211,7 +211,7 @@ impl RowWriter<'_> {
         (self.expected, self.expires_at) = match &row {
             Found::Live(row) => (Expected::At(row.revision), row.expires_at),
             Found::Bound(row) => (Expected::At(row.revision), row.expires_at),
-            Found::Ended(revision) | Found::Unreadable(revision, _) => {
+            Found::Ended(revision, _) | Found::Unreadable(revision, _) => {
                 (Expected::At(*revision), Millis::ZERO)
             }
             Found::Absent => (Expected::Absent, Millis::ZERO),
@@ -219,7 +219,7 @@ impl RowWriter<'_> {
         self.ancestry = match &row {
             Found::Live(row) => row.ancestry.followed_by(row.revision),
             Found::Bound(row) => Ancestry::default().followed_by(row.revision),
-            Found::Ended(_) | Found::Unreadable(..) | Found::Absent => Ancestry::default(),
+            Found::Ended(..) | Found::Unreadable(..) | Found::Absent => Ancestry::default(),
         };
         self.observed = Some(row);
     }

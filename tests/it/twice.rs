@@ -1,0 +1,358 @@
+//! A login that is sent twice, by a double click or because its first answer was lost: with a store, the second finds that the
+//! first has ended the visitor's session, and keeps what that held.
+
+use std::sync::Arc;
+
+use sealed_session::{
+    Clock as _, CommitContext, CommitError, DeviceBinding, Lifetime, Origin, Placement, Rejection,
+    Revocation, Session, Sessions, SessionsBuilder,
+};
+
+use crate::device_binding::{Browser, Device};
+use crate::spy::{Spy, guarded, other_node};
+use crate::support::{Bed, DAY, Jar, MINUTE, now};
+
+const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
+
+fn load(sessions: &Sessions, jar: &Jar) -> Session {
+    now(sessions.load(jar.0.iter())).unwrap()
+}
+
+fn commit(sessions: &Sessions, session: &Session) -> Result<Option<String>, CommitError> {
+    Ok(now(sessions.commit(session, CommitContext::default()))?.pop())
+}
+
+fn browser(line: Option<String>) -> Jar {
+    Jar(line.and_then(|line| line.split(';').next().map(str::to_owned)))
+}
+
+/// Two nodes, and a browser with a cart, which somebody may have logged in to.
+async fn shop(subject: Option<&'static str>, large: bool) -> (Bed, Bed, Arc<Spy>, Jar) {
+    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::EveryRequest));
+    let node = other_node(&bed, &spy, |builder| builder.revocation(Revocation::EveryRequest));
+    let mut jar = Jar::default();
+    bed.visit(&mut jar, move |session| {
+        if let Some(subject) = subject {
+            session.authenticate(subject).unwrap();
+        }
+        session.insert("cart", "two books").unwrap();
+        session.insert("count", 40).unwrap();
+        if large {
+            session.insert("large", "l".repeat(5_000)).unwrap();
+        }
+    })
+    .await;
+    let is_large = bed.see(&jar, |session| matches!(session.placement(), Placement::Store { .. })).await;
+    assert_eq!(is_large, large);
+    (bed, node, spy, jar)
+}
+
+fn log_in(session: &Session, user: &str, nth: i64) {
+    session.authenticate(user).unwrap();
+    session.increment("count", 1).unwrap();
+    session.insert("nth", nth).unwrap();
+}
+
+async fn cart(bed: &Bed, jar: &Jar) -> (Option<String>, Option<String>, Option<i64>, Option<i64>) {
+    let (cart, count, nth) = bed
+        .see(jar, |session| {
+            (session.get("cart").unwrap(), session.get("count").unwrap(), session.get("nth").unwrap())
+        })
+        .await;
+    (bed.see(jar, Session::subject).await, cart, count, nth)
+}
+
+fn kept(user: &str, nth: i64) -> (Option<String>, Option<String>, Option<i64>, Option<i64>) {
+    (Some(user.into()), Some("two books".into()), Some(41), Some(nth))
+}
+
+fn empty(user: &str, nth: i64) -> (Option<String>, Option<String>, Option<i64>, Option<i64>) {
+    (Some(user.into()), None, Some(1), Some(nth))
+}
+
+#[actix_web::test]
+async fn two_logins_at_once_both_keep_what_the_visitor_had() {
+    for large in [false, true] {
+        for before in [None, Some("ada")] {
+            for elsewhere in [false, true] {
+                let context = format!("{large}, {before:?}, {elsewhere}");
+                let (bed, node, _, jar) = shop(before, large).await;
+                let second = if elsewhere { &node } else { &bed };
+                let (one, two) = (load(&bed.sessions, &jar), load(&second.sessions, &jar));
+                log_in(&one, "ada", 1);
+                log_in(&two, "ada", 2);
+                let first = browser(commit(&bed.sessions, &one).unwrap());
+                let other = browser(commit(&second.sessions, &two).unwrap());
+                // Whichever answer the browser took last.
+                assert_eq!(cart(&bed, &first).await, kept("ada", 1), "{context}");
+                assert_eq!(cart(&bed, &other).await, kept("ada", 2), "{context}");
+                assert_ne!(load(&bed.sessions, &first).id(), load(&bed.sessions, &other).id());
+                assert_eq!(load(&node.sessions, &jar).origin(), REVOKED, "{context}");
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_login_whose_first_answer_was_lost_keeps_what_the_cookie_holds() {
+    for elsewhere in [false, true] {
+        for before in [None, Some("ada")] {
+            let (bed, node, _, jar) = shop(before, false).await;
+            let first = load(&bed.sessions, &jar);
+            log_in(&first, "ada", 1);
+            commit(&bed.sessions, &first).unwrap();
+            bed.clock.advance(30 * MINUTE);
+
+            let second = if elsewhere { &node } else { &bed };
+            let session = load(&second.sessions, &jar);
+            assert_eq!(session.origin(), REVOKED);
+            assert!(session.is_empty(), "nothing without the password");
+            session.insert("note", 1).unwrap();
+            session.increment("count", 1).unwrap();
+            session.authenticate("ada").unwrap();
+            assert_eq!(session.get::<String>("cart").unwrap().as_deref(), Some("two books"));
+            session.insert("nth", 2).unwrap();
+            let jar = browser(commit(&second.sessions, &session).unwrap());
+            assert_eq!(cart(&node, &jar).await, kept("ada", 2));
+            assert_eq!(node.see(&jar, Session::keys).await, ["cart", "count", "note", "nth"]);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn what_was_moved_into_the_store_is_gone_with_its_row_for_who_comes_after_the_first_answer() {
+    let (bed, _, _, jar) = shop(None, true).await;
+    let first = load(&bed.sessions, &jar);
+    log_in(&first, "ada", 1);
+    commit(&bed.sessions, &first).unwrap();
+    let session = load(&bed.sessions, &jar);
+    log_in(&session, "ada", 2);
+    let jar = browser(commit(&bed.sessions, &session).unwrap());
+    assert_eq!(cart(&bed, &jar).await, empty("ada", 2));
+}
+
+/// The browser has the cookie from before the session moved into the store, with what it held then.
+#[actix_web::test]
+async fn a_cookie_from_before_the_session_moved_leaves_nothing() {
+    for moved_later in [false, true] {
+        let (bed, node, _, early) = shop(None, false).await;
+        let mut jar = early.clone();
+        let first = load(&bed.sessions, &early);
+        let grow = |session: &Session| session.insert("large", "l".repeat(5_000)).unwrap();
+        // Before the login, or while it is under way.
+        if !moved_later {
+            bed.visit(&mut jar, grow).await;
+        }
+        let first = if moved_later { first } else { load(&bed.sessions, &jar) };
+        log_in(&first, "ada", 1);
+        if moved_later {
+            bed.visit(&mut jar, grow).await;
+        }
+        commit(&bed.sessions, &first).unwrap();
+        let session = load(&node.sessions, &early);
+        log_in(&session, "ada", 2);
+        assert!(!session.contains_key("cart"));
+        let jar = browser(commit(&node.sessions, &session).unwrap());
+        assert_eq!(cart(&node, &jar).await, empty("ada", 2), "{moved_later}");
+    }
+}
+
+/// What a parallel request learns of the end does not make anybody forget by whom it was.
+#[actix_web::test]
+async fn a_request_that_comes_too_late_for_the_first_answer_takes_nothing_from_the_second() {
+    let (bed, _, _, jar) = shop(None, false).await;
+    let (first, late) = (load(&bed.sessions, &jar), load(&bed.sessions, &jar));
+    log_in(&first, "ada", 1);
+    commit(&bed.sessions, &first).unwrap();
+    late.destroy();
+    commit(&bed.sessions, &late).unwrap();
+    let session = load(&bed.sessions, &jar);
+    log_in(&session, "ada", 2);
+    let jar = browser(commit(&bed.sessions, &session).unwrap());
+    assert_eq!(cart(&bed, &jar).await, kept("ada", 2));
+}
+
+/// Whoever logs in as another gets nothing, at once or later, whosever the session was before.
+#[actix_web::test]
+async fn another_user_gets_nothing_of_it() {
+    for large in [false, true] {
+        for at_once in [false, true] {
+            for (before, first, second) in [
+                (None, "ada", "bob"),
+                (Some("ada"), "ada", "bob"),
+                (Some("ada"), "bob", "bob"),
+                (Some("ada"), "bob", "ada"),
+            ] {
+                let context = format!("{large}, {at_once}, {before:?}, {first}, {second}");
+                let (bed, node, _, jar) = shop(before, large).await;
+                let early = load(&node.sessions, &jar);
+                let one = load(&bed.sessions, &jar);
+                log_in(&one, first, 1);
+                commit(&bed.sessions, &one).unwrap();
+                let two = if at_once { early } else { load(&node.sessions, &jar) };
+                log_in(&two, second, 2);
+                // An anonymous visitor's comes along until it is known that ada has logged in with it.
+                let seen = two.contains_key("cart");
+                assert_eq!(seen, at_once && (before.is_none() || before == Some(second)), "{context}");
+                let jar = browser(commit(&node.sessions, &two).unwrap());
+                assert_eq!(cart(&node, &jar).await, empty(second, 2), "{context}");
+            }
+        }
+    }
+}
+
+/// How the visitor's session ends before the login.
+type End = fn(&Bed, &Jar);
+
+#[actix_web::test]
+async fn a_session_that_ended_otherwise_leaves_nothing() {
+    let ends: [(&str, End); 4] = [
+        ("destroyed", |bed, jar| {
+            let session = load(&bed.sessions, jar);
+            session.destroy();
+            commit(&bed.sessions, &session).unwrap();
+        }),
+        ("revoked", |bed, jar| {
+            let id = load(&bed.sessions, jar).id();
+            now(bed.sessions.revoke(id)).unwrap();
+        }),
+        ("renewed by nobody", |bed, jar| {
+            let session = load(&bed.sessions, jar);
+            session.renew();
+            commit(&bed.sessions, &session).unwrap();
+        }),
+        ("taken over by ada's login, and all of hers revoked", |bed, jar| {
+            let session = load(&bed.sessions, jar);
+            session.authenticate("ada").unwrap();
+            commit(&bed.sessions, &session).unwrap();
+            now(bed.sessions.revoke_subject("ada")).unwrap();
+        }),
+    ];
+    for (what, end) in ends {
+        for at_once in [false, true] {
+            // Whose it was when she revoked all of hers.
+            let before = what.contains("all of hers").then_some("ada");
+            let (bed, node, _, jar) = shop(before, false).await;
+            let early = load(&node.sessions, &jar);
+            end(&bed, &jar);
+            let session = if at_once { early } else { load(&node.sessions, &jar) };
+            log_in(&session, "ada", 2);
+            let jar = browser(commit(&node.sessions, &session).unwrap());
+            assert_eq!(cart(&node, &jar).await, empty("ada", 2), "{what}, {at_once}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn going_on_without_a_login_gets_nothing_of_it() {
+    let (bed, _, _, jar) = shop(None, false).await;
+    let first = load(&bed.sessions, &jar);
+    log_in(&first, "ada", 1);
+    commit(&bed.sessions, &first).unwrap();
+    let session = load(&bed.sessions, &jar);
+    session.set_subject("ada").unwrap();
+    assert!(session.is_empty());
+    assert_eq!(session.keys(), [""; 0]);
+}
+
+#[actix_web::test]
+async fn a_duration_and_persistence_of_its_own_come_along_unless_the_request_says_otherwise() {
+    for (says, hours) in [(None, 2 * 24), (Some(5 * DAY), 5 * 24)] {
+        let (bed, spy) =
+            guarded(|builder| builder.lifetime(Lifetime::new(DAY).fixed()).max_duration(30 * DAY));
+        let node = other_node(&bed, &spy, |b| b.lifetime(Lifetime::new(DAY).fixed()).max_duration(30 * DAY));
+        let mut jar = Jar::default();
+        bed.visit(&mut jar, |session| {
+            session.insert("cart", 1).unwrap();
+            session.set_duration(2 * DAY).unwrap();
+            session.set_persistent(false).unwrap();
+        })
+        .await;
+        let first = load(&bed.sessions, &jar);
+        first.authenticate("ada").unwrap();
+        commit(&bed.sessions, &first).unwrap();
+        let session = load(&node.sessions, &jar);
+        if let Some(says) = says {
+            session.set_duration(says).unwrap();
+            session.set_persistent(true).unwrap();
+        }
+        session.authenticate("ada").unwrap();
+        let line = commit(&node.sessions, &session).unwrap();
+        assert_eq!(line.as_ref().unwrap().contains("Max-Age"), says.is_some());
+        let end = load(&node.sessions, &browser(line)).expires_at();
+        assert_eq!((end - node.clock.now()).whole_hours(), hours);
+    }
+}
+
+/// A request that does not prove the device may be a thief's, whose cookie may be from before the session was bound.
+#[actix_web::test]
+async fn a_session_that_is_bound_to_a_device_leaves_nothing() {
+    let guarding = |builder: SessionsBuilder| {
+        builder.device_binding(DeviceBinding::WhereOffered).revocation(Revocation::EveryRequest)
+    };
+    let with_cart = |session: &Session| session.insert("cart", "two books").unwrap();
+    let as_ada = |session: &Session| session.authenticate("ada").unwrap();
+    for (binds, early, by_owner) in
+        [(false, true, true), (true, true, true), (true, false, true), (true, true, false)]
+    {
+        let (bed, spy) = guarded(guarding);
+        let mut owner = Browser::default();
+        if binds {
+            owner = Browser::registered(&bed, "ada", &Device::new(1)).await;
+        } else {
+            owner.visit(&bed, as_ada).await;
+        }
+        let mut thief = owner.session.clone();
+        if early {
+            // Not bound yet, as far as this cookie says.
+            let mut copy = Browser { session: thief, ..Browser::default() };
+            copy.visit(&bed, with_cart).await;
+            (owner.session, thief) = (copy.session.clone(), copy.session);
+        }
+        owner.visit(&bed, with_cart).await;
+        if !early {
+            thief = owner.session.clone();
+        }
+        let id = load(&bed.sessions, &owner.session).id();
+        if by_owner {
+            owner.visit(&bed, as_ada).await;
+        } else {
+            // Somebody with the password and without the device, who gets nothing of it, and ends it.
+            Browser { session: thief.clone(), ..Browser::default() }.visit(&bed, as_ada).await;
+        }
+
+        let node = other_node(&bed, &spy, guarding);
+        let session = load(&node.sessions, &thief);
+        let origin = if early { REVOKED } else { Origin::Rejected(Rejection::Unproven) };
+        assert_eq!(session.origin(), origin, "{binds}, {early}, {by_owner}");
+        session.authenticate("ada").unwrap();
+        assert_eq!(session.contains_key("cart"), !binds, "{binds}, {early}, {by_owner}");
+        assert_ne!(session.id(), id);
+    }
+}
+
+/// Not even for its owner, whose device has proved itself twice: no mark says of whom a bound session was.
+#[actix_web::test]
+async fn two_logins_at_once_from_the_device_itself_leave_the_second_empty() {
+    for large in [false, true] {
+        let (bed, _) = guarded(|builder| builder.device_binding(DeviceBinding::WhereOffered));
+        let mut owner = Browser::registered(&bed, "ada", &Device::new(1)).await;
+        owner
+            .visit(&bed, move |session| {
+                session.insert("cart", "two books").unwrap();
+                session.insert("large", "l".repeat(if large { 5_000 } else { 5 })).unwrap();
+            })
+            .await;
+        let [one, two] = [1, 2].map(|nth| {
+            let session = now(bed.sessions.load(owner.cookies())).unwrap();
+            assert!(session.contains_key("cart"));
+            log_in(&session, "ada", nth);
+            session
+        });
+        for session in [&one, &two] {
+            commit(&bed.sessions, session).unwrap();
+        }
+        assert!(one.contains_key("cart"));
+        assert_eq!(two.keys(), ["count", "nth"]);
+    }
+}
