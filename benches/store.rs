@@ -1,4 +1,5 @@
-//! What a request with a stored session costs, per engine: round trips, counted on the wire, and time.
+//! What a request with a stored session costs, per engine: round trips, counted on the wire, and time. Fails if there is one too
+//! many.
 //!
 //! `cargo bench --all-features --bench store` starts the servers by itself (with Python, see tests/servers.py), and runs
 //! actix-session's Redis store beside it (see benches/peers).
@@ -91,6 +92,11 @@ fn through(url: &str) -> (String, Turns) {
 async fn networked<S: Store>(name: &str, url: &str, open: impl AsyncFn(String) -> S) {
     let (proxied, turns) = through(url);
     let counted = three(Arc::new(open(proxied).await), Some(&turns)).await;
+    for (row, (request, trips)) in counted.iter().zip([("read", 1.0), ("write", 2.0), ("extend", 2.0)]) {
+        // A driver may send a heartbeat meanwhile.
+        let taken = row.turns.unwrap_or(f64::NAN);
+        assert!((trips..trips + 0.1).contains(&taken), "{name}, {request}: {taken} trips instead of {trips}");
+    }
     let timed = three(Arc::new(open(url.to_owned()).await), None).await;
     requests::print(name, Some(counted), timed);
 }

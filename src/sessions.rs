@@ -190,15 +190,21 @@ impl Core {
             return None;
         };
         let session = Box::new(Loaded { due: None, ..(**loaded).clone() });
-        Some(Replaced { session, entries: Arc::clone(entries), by })
+        let own = session.header.times.own.then_some(session.header.times);
+        Some(Replaced { session, entries: Entries::new(Arc::clone(entries)), own, by })
     }
 
     /// Whether a session was revoked, as far as this process knows.
-    fn known(&self, Loaded { header, key_id, .. }: &Loaded, now: Millis) -> Known {
+    fn known(&self, candidate: &Candidate, now: Millis) -> Known {
+        let Loaded { header, key_id, .. } = &*candidate.loaded;
         let (Some(revoking), Some(rows)) = (&self.revoking, &self.rows) else { return Known::Fine };
         let bound = header.device.bound().is_some();
         let mut known = match (revoking.is_ended(header.id, bound, now), header.place) {
             (Some(true), _) => {
+                // What a login may take up of a user's session depends on whether that user's were revoked.
+                if header.subject.is_some() && self.replaced(candidate).is_some() {
+                    return Known::Unknown;
+                }
                 measure::question(About::Session, Answered::Memory);
                 return Known::Revoked;
             }
@@ -302,7 +308,7 @@ impl Sessions {
             DeviceVerdict::Heals(key) => Some(key),
             DeviceVerdict::Fine => None,
         };
-        let known = self.core.known(&candidate.loaded, now);
+        let known = self.core.known(&candidate, now);
         if matches!(known, Known::Bound) && by != By::Device && heals.is_none() {
             return Opening::Ready(self.unproven(candidate, None, brought, now));
         }
@@ -339,7 +345,7 @@ impl Sessions {
         let named = found
             .outcome
             .and_then(Result::ok)
-            .filter(|candidate| !matches!(self.core.known(&candidate.loaded, now), Known::Revoked))
+            .filter(|candidate| !matches!(self.core.known(candidate, now), Known::Revoked))
             .map(|candidate| candidate.header().id);
         let refused = named.is_some() && guard.policy != CrossSite::Anonymous;
         self.tell(&Event::CrossSite { id: named, refused, reason, origin, host });
@@ -386,11 +392,22 @@ impl Sessions {
     /// A session that the store says is over. A late response to an older cookie must not remove a newer one, so the
     /// cookie stays in the browser.
     fn refuse(&self, candidate: &Candidate, circumstances: Circumstances, reason: Rejection) -> Session {
+        let replaced = self.core.replaced(candidate);
+        self.refuse_replaced(candidate, circumstances, (reason, replaced))
+    }
+
+    /// The same, with what is left of it for a login.
+    fn refuse_replaced(
+        &self,
+        candidate: &Candidate,
+        circumstances: Circumstances,
+        (reason, replaced): (Rejection, Option<Replaced>),
+    ) -> Session {
         let Circumstances { mut brought, now, .. } = circumstances;
         let id = candidate.header().id;
         let besides = brought.besides.get_or_insert_default();
         besides.refused = Some(id.0.into());
-        besides.replaced = self.core.replaced(candidate);
+        besides.replaced = replaced;
         self.reject((reason, Some(id)), false, brought, now)
     }
 

@@ -218,7 +218,7 @@ impl Session {
 
     /// Removes the value at `key`. Returns whether there was one.
     pub fn remove(&self, key: impl AsRef<str>) -> bool {
-        self.if_writable("remove", |state| state.entries.remove(key.as_ref())).unwrap_or(false)
+        self.if_writable("remove", |state| state.remove(key.as_ref())).unwrap_or(false)
     }
 
     /// Removes the value at `key` and returns it.
@@ -234,7 +234,11 @@ impl Session {
         loop {
             let encoded = self.with(|state| {
                 state.check_writable()?;
-                Ok::<_, InsertError>(state.entries.get(key.name()))
+                let encoded = state.entries.get(key.name());
+                if encoded.is_none() {
+                    state.remove(key.name());
+                }
+                Ok::<_, InsertError>(encoded)
             })?;
             let Some(encoded) = encoded else { return Ok(None) };
             let value = decode(key.name(), &encoded)?;
@@ -243,7 +247,7 @@ impl Session {
                 state.check_writable()?;
                 let is_there =
                     state.entries.get(key.name()).is_some_and(|now| now.bytes() == encoded.bytes());
-                Ok::<_, InsertError>(is_there && state.entries.remove(key.name()))
+                Ok::<_, InsertError>(is_there && state.remove(key.name()))
             })?;
             if taken {
                 return Ok(Some(value));
@@ -288,8 +292,12 @@ impl Session {
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
         let dropped: Vec<String> = self.keys().into_iter().filter(|key| !keep(key)).collect();
         self.if_writable("retain", |state| {
+            // Nor is anybody asked about what a login would take up.
+            if let Some(besides) = &mut state.besides {
+                besides.replaced = None;
+            }
             for key in &dropped {
-                state.entries.remove(key);
+                state.remove(key);
             }
         });
     }

@@ -17,7 +17,7 @@ use crate::core::envelope::RowSealer;
 use crate::core::error::{CsrfError, InsertError, Rejection};
 use crate::core::key::KeyId;
 use crate::core::lifetime::{self, Due, SKEW, Terms};
-use crate::core::record::{self, Device, DeviceKey, Header, Place, SessionId, SubjectTag, Times};
+use crate::core::record::{self, Device, DeviceKey, Extent, Header, Place, SessionId, SubjectTag, Times};
 
 /// Where a session comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -212,8 +212,8 @@ impl State {
 
     /// This session with what its cookie held, whose session is over because one of this subject took its place: the login is
     /// sent twice, or the answer to the first was lost. `None`: nothing of the kind, or nothing for them.
-    pub(crate) fn with_replaced(&self, subject: &str) -> Option<Self> {
-        let Replaced { session, entries, by } = self.besides.as_ref()?.replaced.as_ref()?;
+    pub(crate) fn with_replaced(&self, subject: &str, limits: &Limits) -> Option<Self> {
+        let Replaced { session, entries, own, by } = self.besides.as_ref()?.replaced.as_ref()?;
         let former = session.header.subject.as_deref();
         let is_theirs = *by == SubjectTag::of(subject) && former.is_none_or(|former| former == subject);
         if self.loaded.is_some() || self.header.subject.is_some() || !is_theirs {
@@ -221,16 +221,29 @@ impl State {
         }
         let mut state = self.clone();
         // What this request has changed goes over it.
-        let mut whole = Entries::new(Arc::clone(entries));
-        whole.replay(&self.entries).ok()?;
-        state.entries = whole;
-        let times = &session.header.times;
-        if !state.header.times.own && times.own {
-            state.header.times = *times;
+        state.entries = entries.settled();
+        state.entries.replay(&self.entries).ok()?;
+        let extent = state.entries.extent();
+        limits.check_extent((Some(subject), &state.header.device, 0), extent, Extent::default()).ok()?;
+        if let (Some(own), false) = (own, state.header.times.own) {
+            state.header.times = *own;
         }
         state.header.persistent = state.header.persistent.or(session.header.persistent);
         state.loaded = Some(session.clone());
         Some(state)
+    }
+
+    /// What would be taken up.
+    pub(crate) fn replaced_mut(&mut self) -> Option<&mut Replaced> {
+        self.besides.as_mut()?.replaced.as_mut()
+    }
+
+    /// Removes an entry, also of what would be taken up; whether there was one to be seen.
+    pub(crate) fn remove(&mut self, key: &str) -> bool {
+        if let Some(replaced) = self.replaced_mut() {
+            replaced.entries.remove(key);
+        }
+        self.entries.remove(key)
     }
 
     /// Whether the browser keeps a cookie that was refused.
@@ -469,6 +482,9 @@ impl State {
             self.header.persistent = None;
             if let Some(besides) = &mut self.besides {
                 besides.label = None;
+                // Nothing is left of what was taken up.
+                let taken = besides.replaced.take().map(|replaced| replaced.session.header.id);
+                self.loaded.take_if(|loaded| Some(loaded.header.id) == taken);
             }
         }
         // The generation stays: the commit asks for that of another subject, and whoever comes back has theirs still.

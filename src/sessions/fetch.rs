@@ -3,12 +3,14 @@
 use tracing::Instrument as _;
 
 use super::{By, Core, Reference, Sessions};
+use crate::core::candidates::Candidate;
+use crate::core::clock::Millis;
 use crate::core::error::{Rejection, StoreError};
 use crate::core::event::Event;
 use crate::core::record::{Place, SessionId};
 use crate::core::session::Session;
-use crate::store::revocation::{FailurePolicy, Revoking};
-use crate::store::rows::{Found, Living};
+use crate::store::revocation::{FailurePolicy, Need, Revoking};
+use crate::store::rows::{Deadline, Found, Living};
 
 impl Sessions {
     /// Follows a reference into the store, and asks there whether the session has been revoked.
@@ -51,7 +53,15 @@ impl Sessions {
         }
         let living = match living {
             Ok(living) => living,
-            Err(reason) => return Ok(self.refuse(&candidate, circumstances, reason)),
+            Err(reason) => {
+                let replaced = match self.core.replaced(&candidate) {
+                    Some(replaced) => {
+                        self.core.is_of_subject(&candidate, now, deadline).await.then_some(replaced)
+                    }
+                    None => None,
+                };
+                return Ok(self.refuse_replaced(&candidate, circumstances, (reason, replaced)));
+            }
         };
         let elsewhere =
             living.device().filter(|key| circumstances.heals.as_ref().or(bound) != Some(key)).cloned();
@@ -80,6 +90,21 @@ impl Sessions {
 }
 
 impl Core {
+    /// Whether nobody has revoked all sessions of the subject since this one began; if it had any.
+    async fn is_of_subject(&self, candidate: &Candidate, now: Millis, deadline: Deadline) -> bool {
+        let (header, key_id) = (candidate.header(), candidate.loaded.key_id);
+        let (Some(rows), Some(revoking)) = (&self.rows, &self.revoking) else { return false };
+        let Some(subject) = header.subject.as_deref() else { return true };
+        let Some(place) = rows.sealer.subject_row(key_id, subject) else { return false };
+        match revoking.is_subject_known_revoked(&place, header.generation, now) {
+            Some(is_revoked) => !is_revoked,
+            None => match revoking.ask_subject_now(rows, (&place, Need::Optional), now, deadline).await {
+                Ok(present) => present.is_none_or(|present| present == header.generation),
+                Err(_) => false,
+            },
+        }
+    }
+
     /// What replaces an answer that the store does not give.
     pub(super) fn or_else<T>(
         &self,

@@ -222,7 +222,7 @@ impl Revoking {
         match found {
             Found::Absent => self.sessions.learn(id, CachedStatus::Alive, now, epoch),
             Found::Bound(..) => self.sessions.learn(id, CachedStatus::Bound, now, epoch),
-            Found::Ended(_, by) => self.replaced(id, by, now),
+            Found::Ended(_, by) => self.heard_of_end(id, by, now),
             Found::Live(_) | Found::Unreadable(..) => {}
         }
         Ok(found.living())
@@ -300,13 +300,13 @@ impl Revoking {
         Ok(generation)
     }
 
-    /// This process has ended the session, or has heard of it.
+    /// This process has ended the session, and nothing took its place.
     pub(crate) fn ended(&self, id: SessionId, now: Millis) {
-        self.replaced(id, None, now);
+        self.sessions.put(id, CachedStatus::Ended(None), now);
     }
 
-    /// The same, and what took its place; what is known of that stays so.
-    pub(crate) fn replaced(&self, id: SessionId, by: Option<Replacement>, now: Millis) {
+    /// The session is over, and perhaps it is known what took its place. Who does not know it leaves what is known.
+    pub(crate) fn heard_of_end(&self, id: SessionId, by: Option<Replacement>, now: Millis) {
         let by = by.or_else(|| self.replacement(id));
         self.sessions.put(id, CachedStatus::Ended(by), now);
     }

@@ -242,6 +242,8 @@ impl RowProtocol<'_> {
                     None => return Err(CommitError::Conflict.into()),
                 }
             }
+            // Who is about to lose the new one as well has nothing to come back to.
+            let mark = mark.filter(|_| !is_refused);
             if is_over || former.write(Content::Ended(mark), ended_until).await?.is_some() {
                 if is_refused {
                     return Err(CommitError::Ended.into());
@@ -288,11 +290,12 @@ impl RowProtocol<'_> {
         deadline: Deadline,
     ) -> Result<Ending, StoreError> {
         let mut row = self.rows.ender(id, loaded, deadline).await.map_err(out_of_time)?;
+        let mut ending = Ending::Done;
         loop {
             match row.take_observed() {
                 // It lived only there, and has gone.
                 Some(Found::Absent) if loaded.is_some() => return Ok(Ending::WasOver),
-                Some(Found::Ended(by, _)) => {
+                Some(Found::Ended(by, None)) => {
                     // The present mark may end before this one has to.
                     if self.rows.extend(id, by, until, deadline).await? {
                         return Ok(Ending::WasOver);
@@ -300,11 +303,13 @@ impl RowProtocol<'_> {
                     row.refresh().await?;
                     continue;
                 }
+                // Nor is anything left for whoever took its place.
+                Some(Found::Ended(_, Some(_))) => ending = Ending::WasOver,
                 Some(found) if found.device().is_some_and(|key| !may_end(key)) => return Ok(Ending::Refused),
                 Some(Found::Live(_) | Found::Bound(_) | Found::Unreadable(..) | Found::Absent) | None => {}
             }
             if row.write(Content::Ended(None), until).await.map_err(out_of_time)?.is_some() {
-                return Ok(Ending::Done);
+                return Ok(ending);
             }
         }
     }

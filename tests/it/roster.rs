@@ -501,6 +501,31 @@ async fn a_session_that_is_ended_under_its_next_id_is_over_under_the_former_one_
     assert!(listed(&bed, "ada").await.is_empty());
 }
 
+/// Nor does the mark say that the session which was ended took its place, as if the login had to be sent again.
+#[actix_web::test]
+async fn a_login_that_is_ended_before_its_cookie_leaves_leaves_nothing_to_the_next_one() {
+    for large in [false, true] {
+        let (bed, spy) = guarded(|builder| builder);
+        let node = other_node(&bed, &spy, |builder| builder);
+        let mut jar = Jar::default();
+        bed.visit(&mut jar, |session| session.insert("cart", "two books").unwrap()).await;
+        end_before_the_row(&spy, &node);
+        let login = move |session: &Session| {
+            authenticate(session);
+            if large {
+                session.insert("large", "x".repeat(LARGE)).unwrap();
+            }
+        };
+        assert_eq!(status(&bed, &mut jar, login).await, StatusCode::SERVICE_UNAVAILABLE);
+        for again in [&bed, &node] {
+            let session = now(again.sessions.load(jar.0.iter())).unwrap();
+            assert_eq!(session.origin(), REVOKED);
+            authenticate(&session);
+            assert!(session.is_empty(), "{large}");
+        }
+    }
+}
+
 #[actix_web::test]
 async fn a_large_login_that_is_ended_fails_also_where_its_line_is_taken_for_lost() {
     let (bed, spy) = guarded(|builder| builder);

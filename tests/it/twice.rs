@@ -2,6 +2,7 @@
 //! first has ended the visitor's session, and keeps what that held.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealed_session::{
     Clock as _, CommitContext, CommitError, DeviceBinding, Lifetime, Origin, Placement, Rejection,
@@ -9,7 +10,7 @@ use sealed_session::{
 };
 
 use crate::device_binding::{Browser, Device};
-use crate::spy::{Spy, guarded, other_node};
+use crate::spy::{Fate, Spy, guarded, other_node};
 use crate::support::{Bed, DAY, Jar, MINUTE, now};
 
 const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
@@ -164,8 +165,8 @@ async fn a_request_that_comes_too_late_for_the_first_answer_takes_nothing_from_t
     let (first, late) = (load(&bed.sessions, &jar), load(&bed.sessions, &jar));
     log_in(&first, "ada", 1);
     commit(&bed.sessions, &first).unwrap();
-    late.destroy();
-    commit(&bed.sessions, &late).unwrap();
+    late.renew();
+    assert!(matches!(commit(&bed.sessions, &late), Err(CommitError::Ended)));
     let session = load(&bed.sessions, &jar);
     log_in(&session, "ada", 2);
     let jar = browser(commit(&bed.sessions, &session).unwrap());
@@ -243,6 +244,123 @@ async fn a_session_that_ended_otherwise_leaves_nothing() {
     }
 }
 
+/// Whatever ends the visitor's session as well, once the first login has: by its id, by a logout in a tab that still has its
+/// cookie, and all of the user's.
+#[actix_web::test]
+async fn what_was_ended_on_purpose_since_leaves_nothing() {
+    for (what, before) in [("revoked", None), ("destroyed", None), ("all of hers", Some("ada"))] {
+        for elsewhere in [false, true] {
+            let (bed, node, _, jar) = shop(before, false).await;
+            let early = load(&bed.sessions, &jar);
+            let (first, id) = (load(&bed.sessions, &jar), load(&bed.sessions, &jar).id());
+            log_in(&first, "ada", 1);
+            commit(&bed.sessions, &first).unwrap();
+            match what {
+                "revoked" => now(bed.sessions.revoke(id)).unwrap(),
+                "destroyed" => {
+                    early.destroy();
+                    commit(&bed.sessions, &early).unwrap();
+                }
+                _ => now(bed.sessions.revoke_subject("ada")).unwrap(),
+            }
+            let second = if elsewhere { &node } else { &bed };
+            let session = load(&second.sessions, &jar);
+            log_in(&session, "ada", 2);
+            assert!(!session.contains_key("cart"), "{what}, {elsewhere}: not even within this request");
+            let jar = browser(commit(&second.sessions, &session).unwrap());
+            assert_eq!(cart(&second, &jar).await, empty("ada", 2), "{what}, {elsewhere}");
+        }
+    }
+}
+
+/// Whether what the visitor's session held is still her own is asked once, and then known for the time of the revocation.
+#[actix_web::test]
+async fn a_store_that_does_not_say_whether_all_of_hers_were_revoked_leaves_nothing() {
+    for fails in [false, true] {
+        let (bed, _, spy, jar) = shop(Some("ada"), false).await;
+        let first = load(&bed.sessions, &jar);
+        log_in(&first, "ada", 1);
+        commit(&bed.sessions, &first).unwrap();
+        spy.calls();
+        if fails {
+            spy.next([Fate::Fails]);
+        }
+        let session = load(&bed.sessions, &jar);
+        assert_eq!(spy.calls(), ["load"], "of the session it knows");
+        assert_eq!(session.origin(), REVOKED);
+        session.authenticate("ada").unwrap();
+        assert_eq!(session.contains_key("cart"), !fails);
+    }
+}
+
+/// What an application drops before a login stays dropped in the second one.
+#[actix_web::test]
+async fn what_the_request_removes_before_it_logs_in_does_not_come_along() {
+    type Removes = fn(&Session);
+    let ways: [(&str, Removes, &[&str]); 4] = [
+        ("remove", |session| assert!(!session.remove("cart")), &["count"]),
+        ("take", |session| assert_eq!(session.take::<String>("cart").unwrap(), None), &["count"]),
+        ("clear", Session::clear, &[]),
+        // Nobody is asked about keys that cannot be seen.
+        ("retain", |session| session.retain(|_| unreachable!()), &[]),
+    ];
+    for (what, removes, left) in ways {
+        let (bed, _, _, jar) = shop(None, false).await;
+        let first = load(&bed.sessions, &jar);
+        log_in(&first, "ada", 1);
+        commit(&bed.sessions, &first).unwrap();
+        let session = load(&bed.sessions, &jar);
+        removes(&session);
+        session.authenticate("ada").unwrap();
+        assert_eq!(session.keys(), left, "{what}");
+        let jar = browser(commit(&bed.sessions, &session).unwrap());
+        assert_eq!(bed.see(&jar, Session::keys).await, left, "{what}");
+    }
+}
+
+/// A handler that logs somebody in, and then goes on as another user.
+#[actix_web::test]
+async fn who_goes_on_as_another_user_in_the_same_request_has_an_empty_session() {
+    for before in [None, Some("ada")] {
+        let logins: [fn(&Session); 2] =
+            [|session| session.set_subject("bob").unwrap(), |session| session.authenticate("bob").unwrap()];
+        for goes_on in logins {
+            let (bed, _, _, jar) = shop(before, false).await;
+            let first = load(&bed.sessions, &jar);
+            log_in(&first, "ada", 1);
+            commit(&bed.sessions, &first).unwrap();
+            let session = load(&bed.sessions, &jar);
+            session.authenticate("ada").unwrap();
+            assert!(session.contains_key("cart"));
+            goes_on(&session);
+            assert!(session.is_empty());
+            session.insert("nth", 2).unwrap();
+            let jar = browser(commit(&bed.sessions, &session).unwrap());
+            assert_eq!(cart(&bed, &jar).await, (Some("bob".into()), None, None, Some(2)));
+        }
+    }
+}
+
+/// Both together would make a larger row than is allowed.
+#[actix_web::test]
+async fn what_does_not_fit_beside_what_the_request_has_written_stays_behind() {
+    for (len, fits) in [(7_000, true), (7_900, false)] {
+        let (bed, _) =
+            guarded(|builder| builder.revocation(Revocation::EveryRequest).max_stored_bytes(8_192));
+        let mut jar = Jar::default();
+        bed.visit(&mut jar, |session| session.insert("cart", "c".repeat(500)).unwrap()).await;
+        let first = load(&bed.sessions, &jar);
+        first.authenticate("ada").unwrap();
+        commit(&bed.sessions, &first).unwrap();
+        let session = load(&bed.sessions, &jar);
+        session.insert("note", "n".repeat(len)).unwrap();
+        session.authenticate("ada").unwrap();
+        assert_eq!(session.contains_key("cart"), fits);
+        let jar = browser(commit(&bed.sessions, &session).unwrap());
+        assert_eq!(bed.see(&jar, Session::len).await, 1 + usize::from(fits));
+    }
+}
+
 #[actix_web::test]
 async fn going_on_without_a_login_gets_nothing_of_it() {
     let (bed, _, _, jar) = shop(None, false).await;
@@ -257,7 +375,7 @@ async fn going_on_without_a_login_gets_nothing_of_it() {
 
 #[actix_web::test]
 async fn a_duration_and_persistence_of_its_own_come_along_unless_the_request_says_otherwise() {
-    for (says, hours) in [(None, 2 * 24), (Some(5 * DAY), 5 * 24)] {
+    for (says, hours) in [(None, 2 * 24), (Some(5 * DAY), 5 * 24), (Some(Duration::ZERO), 24)] {
         let (bed, spy) =
             guarded(|builder| builder.lifetime(Lifetime::new(DAY).fixed()).max_duration(30 * DAY));
         let node = other_node(&bed, &spy, |b| b.lifetime(Lifetime::new(DAY).fixed()).max_duration(30 * DAY));
@@ -273,7 +391,10 @@ async fn a_duration_and_persistence_of_its_own_come_along_unless_the_request_say
         commit(&bed.sessions, &first).unwrap();
         let session = load(&node.sessions, &jar);
         if let Some(says) = says {
-            session.set_duration(says).unwrap();
+            match says {
+                Duration::ZERO => session.reset_duration(),
+                says => session.set_duration(says).unwrap(),
+            }
             session.set_persistent(true).unwrap();
         }
         session.authenticate("ada").unwrap();

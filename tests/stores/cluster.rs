@@ -66,10 +66,11 @@ impl<S: Store> Store for Asked<S> {
     }
 }
 
+const HOUR: Duration = Duration::from_secs(3_600);
 /// The first of three masters has the slots below this.
 const LOST: u16 = 4_096;
 
-async fn masters() -> [Server; 3] {
+pub(crate) async fn masters() -> [Server; 3] {
     let node = || async {
         let bus = free_port().to_string();
         let partly = ["--cluster-require-full-coverage", "no", "--cluster-node-timeout", "60000"];
@@ -217,5 +218,70 @@ async fn a_silent_master_holds_up_what_the_others_are_asked_for_less_than_anybod
     silent.signal("CONT");
     while store.load(&its[0]).await.is_err() {
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A slot's keys go from one node to the other while they are read and written, whether the nodes know the scripts or not: what a
+/// client meets is where a key is now (`MOVED`), or only for this once (`ASK`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_moves_while_its_rows_are_written_loses_none_and_leaves_nothing_behind() {
+    let nodes = masters().await;
+    let urls = nodes.each_ref().map(Server::url);
+    let store = RedisStoreOptions::new().connect_cluster(urls).await.unwrap();
+    let keys: Vec<RowKey> = (0..24_u8).map(|n| RowKey::from_bytes([n; ROW_KEY_LEN])).collect();
+    let slots = slots(&nodes[1], &keys).await;
+    let mut ids = Vec::new();
+    for node in &nodes {
+        let id = node.ask(&["CLUSTER", "MYID"]).await.unwrap();
+        ids.push(redis::from_redis_value::<String>(id).unwrap());
+    }
+    for (n, (key, slot)) in keys.iter().zip(slots).enumerate() {
+        let (large, forgets) = (n % 2 == 1, n % 4 < 2);
+        let source = usize::from(slot >= LOST) + usize::from(slot > 10_000);
+        let target = (source + 1) % 3;
+        let (slot, name) = (slot.to_string(), format!("session:{key}"));
+        let mut at = Expected::Absent;
+        let mut write = async |of: u8| {
+            let data = vec![of; if large { 20_000 } else { 20 }];
+            let (revision, expires_at) = (Revision::random(), OffsetDateTime::now_utc() + HOUR);
+            if forgets {
+                for node in &nodes {
+                    node.ask(&["SCRIPT", "FLUSH"]).await.unwrap();
+                }
+            }
+            let row = NewRow { data: &data, revision, expires_at };
+            assert_eq!(store.write(key, row, at).await.unwrap(), Written::Done, "{n}, {of}");
+            let late = NewRow { data: b"late", revision: Revision::random(), expires_at };
+            assert_eq!(store.write(key, late, at).await.unwrap(), Written::Conflict, "{n}, {of}");
+            assert_eq!(store.load(key).await.unwrap().unwrap().data, data, "{n}, {of}");
+            assert!(store.extend(key, revision, expires_at + HOUR).await.unwrap(), "{n}, {of}");
+            at = Expected::At(revision);
+        };
+        write(1).await;
+        nodes[target].ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[source]]).await.unwrap();
+        nodes[source].ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[target]]).await.unwrap();
+        // Its slot is on its way, and the row is still here.
+        write(2).await;
+        let port = nodes[target].port.to_string();
+        nodes[source].ask(&["MIGRATE", "127.0.0.1", &port, &name, "0", "5000"]).await.unwrap();
+        // The row is there, and its slot is not yet.
+        write(3).await;
+        for node in [target, source] {
+            nodes[node].ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &ids[target]]).await.unwrap();
+        }
+        // The third node hears of it late, and so does the client.
+        write(4).await;
+        let names = nodes[target].ask(&["KEYS", &format!("*{key}*")]).await.unwrap();
+        assert_eq!(redis::from_redis_value::<Vec<String>>(names).unwrap(), [name]);
+        assert!(store.delete(key).await.unwrap());
+    }
+    let mut met = String::new();
+    for node in &nodes {
+        assert_eq!(node.ask(&["DBSIZE"]).await.unwrap(), redis::Value::Int(0));
+        let errors = node.ask(&["INFO", "errorstats"]).await.unwrap();
+        met += &redis::from_redis_value::<String>(errors).unwrap();
+    }
+    for error in ["MOVED", "ASK", "NOSCRIPT"] {
+        assert!(met.contains(&format!("errorstat_{error}:")), "no client met {error}: {met}");
     }
 }

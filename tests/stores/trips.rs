@@ -11,16 +11,48 @@ use sealed_session::store::{MongoStoreOptions, RedisStoreOptions, SqlStoreOption
 use sealed_session::{CommitContext, ManualClock, Revocation, Session, Sessions};
 
 use self::turns::Turns;
+use crate::cluster::masters;
 use crate::engines::{server, sessions};
+use crate::redis::Server;
 
 const REQUESTS: u64 = 50;
 
+/// Where trips are counted: on the wire, or by the nodes of a cluster, whose own addresses the driver goes to.
+enum Counter {
+    Wire(Turns),
+    Nodes([Server; 3]),
+}
+
+impl Counter {
+    /// How many there were since the last time.
+    async fn take(&self) -> u64 {
+        let nodes = match self {
+            Self::Wire(turns) => return turns.take(),
+            Self::Nodes(nodes) => nodes,
+        };
+        let mut sum = 0;
+        for node in nodes {
+            let told = node.ask(&["INFO", "commandstats"]).await.unwrap();
+            let told: String = redis::from_redis_value(told).unwrap();
+            // What a script does within a node is none of these.
+            let sent = ["cmdstat_get:", "cmdstat_eval:", "cmdstat_evalsha:"];
+            for line in told.lines().filter(|line| sent.iter().any(|name| line.starts_with(name))) {
+                let counts = line.split([':', ',']).filter_map(|field| field.split_once('='));
+                let counts = counts.filter(|(name, _)| ["calls", "rejected_calls"].contains(name));
+                sum += counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum::<u64>();
+            }
+            node.ask(&["CONFIG", "RESETSTAT"]).await.unwrap();
+        }
+        sum
+    }
+}
+
 /// The address with a counting proxy before the server.
-fn through(url: &str) -> (String, Turns) {
+fn through(url: &str) -> (String, Counter) {
     let (before, rest) = url.split_once("127.0.0.1:").unwrap();
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let turns = Turns::before(rest[..digits].parse().unwrap());
-    (format!("{before}127.0.0.1:{}{}", turns.port, &rest[digits..]), turns)
+    (format!("{before}127.0.0.1:{}{}", turns.port, &rest[digits..]), Counter::Wire(turns))
 }
 
 async fn visit(sessions: &Sessions, pair: &str, work: impl Fn(&Session)) {
@@ -29,8 +61,8 @@ async fn visit(sessions: &Sessions, pair: &str, work: impl Fn(&Session)) {
     sessions.commit(&session, CommitContext::default()).await.unwrap();
 }
 
-async fn check(store: Arc<dyn Store>, turns: Turns, clock: ManualClock) {
-    check_list(Arc::clone(&store), &turns, &clock).await;
+async fn check(store: Arc<dyn Store>, counter: Counter, clock: ManualClock) {
+    check_list(Arc::clone(&store), &counter, &clock).await;
     let still = sessions(Arc::clone(&store)).clock(clock.clone()).build().unwrap();
     let rolling = sessions(store).clock(clock.clone()).rolling(true).build().unwrap();
     let fill = |session: &Session| session.insert("filler", "x".repeat(6_000));
@@ -43,20 +75,20 @@ async fn check(store: Arc<dyn Store>, turns: Turns, clock: ManualClock) {
     ];
     for (kind, sessions, pair, work, trips) in kinds {
         visit(sessions, pair, work).await;
-        turns.take();
+        counter.take().await;
         let began = Instant::now();
         for _ in 0..REQUESTS {
             // Within one millisecond there is nothing to extend.
             clock.advance(Duration::from_millis(10));
             visit(sessions, pair, work).await;
         }
-        assert_trips(kind, &turns, trips, began);
+        assert_trips(kind, &counter, trips, began).await;
     }
 }
 
 /// So many for each request.
-fn assert_trips(kind: &str, turns: &Turns, trips: u64, began: Instant) {
-    let counted = turns.take();
+async fn assert_trips(kind: &str, counter: &Counter, trips: u64, began: Instant) {
+    let counted = counter.take().await;
     // A driver's heartbeats may fall into it, two each second and connection.
     let beats = (3 + began.elapsed().as_secs() * 4).min(REQUESTS / 2);
     assert!(
@@ -66,18 +98,18 @@ fn assert_trips(kind: &str, turns: &Turns, trips: u64, began: Instant) {
 }
 
 /// Logins, requests and logouts of sessions in cookies, each of which asks: without the list, and with it.
-async fn check_list(store: Arc<dyn Store>, turns: &Turns, clock: &ManualClock) {
+async fn check_list(store: Arc<dyn Store>, counter: &Counter, clock: &ManualClock) {
     for (listed, login, ordinary, logout) in [(false, 1, 2, 3), (true, 4, 2, 5)] {
         let builder = sessions(Arc::clone(&store)).clock(clock.clone()).roster(listed);
         let sessions = builder.revocation(Revocation::EveryRequest).build().unwrap();
         let log_in = async || sessions.issue(|session| session.authenticate("ada")).await.unwrap();
         log_in().await;
-        turns.take();
+        counter.take().await;
         let (began, mut pairs) = (Instant::now(), Vec::new());
         for _ in 0..REQUESTS {
             pairs.push(log_in().await);
         }
-        assert_trips("login", turns, login, began);
+        assert_trips("login", counter, login, began).await;
         type Step = (&'static str, fn(&Session), u64);
         let steps: [Step; 2] = [
             ("ordinary", |session| assert_eq!(session.subject().as_deref(), Some("ada")), ordinary),
@@ -88,7 +120,7 @@ async fn check_list(store: Arc<dyn Store>, turns: &Turns, clock: &ManualClock) {
             for pair in &pairs {
                 visit(&sessions, pair, work).await;
             }
-            assert_trips(&format!("{kind}, listed: {listed}"), turns, trips, began);
+            assert_trips(&format!("{kind}, listed: {listed}"), counter, trips, began).await;
         }
     }
 }
@@ -99,24 +131,32 @@ fn start() -> ManualClock {
 
 #[tokio::test]
 async fn redis() {
-    let (url, turns) = through(&server("TEST_REDIS"));
+    let (url, counter) = through(&server("TEST_REDIS"));
     let (clock, options) = (start(), RedisStoreOptions::new().prefix("trips:"));
-    check(Arc::new(options.clock(clock.clone()).connect(&url).await.unwrap()), turns, clock).await;
+    check(Arc::new(options.clock(clock.clone()).connect(&url).await.unwrap()), counter, clock).await;
+}
+
+#[tokio::test]
+async fn redis_cluster() {
+    let nodes = masters().await;
+    let (clock, urls) = (start(), nodes.each_ref().map(Server::url));
+    let store = RedisStoreOptions::new().clock(clock.clone()).connect_cluster(urls).await.unwrap();
+    check(Arc::new(store), Counter::Nodes(nodes), clock).await;
 }
 
 #[tokio::test]
 async fn mongodb() {
-    let (url, turns) = through(&format!("{}&directConnection=true", server("TEST_MONGODB")));
+    let (url, counter) = through(&format!("{}&directConnection=true", server("TEST_MONGODB")));
     let (clock, options) = (start(), MongoStoreOptions::new().collection("trips"));
-    check(Arc::new(options.clock(clock.clone()).connect(&url).await.unwrap()), turns, clock).await;
+    check(Arc::new(options.clock(clock.clone()).connect(&url).await.unwrap()), counter, clock).await;
 }
 
 async fn sql(variable: &str) {
-    let (url, turns) = through(&server(variable));
+    let (url, counter) = through(&server(variable));
     let clock = start();
     let store = SqlStoreOptions::new().table("trips").clock(clock.clone()).connect(&url).await.unwrap();
     store.create_table().await.unwrap();
-    check(Arc::new(store), turns, clock).await;
+    check(Arc::new(store), counter, clock).await;
 }
 
 #[tokio::test]

@@ -58,6 +58,9 @@ impl Session {
     pub fn reset_duration(&self) {
         let duration = self.limits().terms.duration;
         self.if_open("reset_duration", |state| {
+            if let Some(replaced) = state.replaced_mut() {
+                replaced.own = None;
+            }
             let (now, times) = (state.now, &mut state.header.times);
             if times.own {
                 *times = Times { anchor: now, duration, own: false, ..*times };

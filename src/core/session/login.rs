@@ -45,7 +45,7 @@ impl Session {
         self.with(|state| {
             let is_another = state.header.subject.as_deref().is_some_and(|former| former != subject);
             let unproven = state.unproven_of(&subject).cloned().map(Box::new);
-            match state.with_replaced(&subject) {
+            match state.with_replaced(&subject, self.limits()) {
                 Some(mut whole) => {
                     whole.belong_to(subject, self.limits())?;
                     *state = whole;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::core::clock::Millis;
+use crate::core::entries::Entries;
 use crate::core::key::KeyId;
 use crate::core::lifetime::Due;
-use crate::core::record::{DeviceKey, Header, Packed, SubjectTag};
+use crate::core::record::{DeviceKey, Header, SubjectTag, Times};
 use crate::core::row_name::{Ancestry, Revision};
 
 /// What was loaded from the request's cookie.
@@ -52,7 +53,10 @@ pub(crate) struct Besides {
 #[derive(Debug, Clone)]
 pub(crate) struct Replaced {
     pub(crate) session: Box<Loaded>,
-    pub(crate) entries: Arc<Packed>,
+    /// Without those that this request has removed since.
+    pub(crate) entries: Entries,
+    /// A duration of its own, unless this request has reset it.
+    pub(crate) own: Option<Times>,
     pub(crate) by: SubjectTag,
 }
 

@@ -4,15 +4,16 @@
 use super::{Plan, RowStep};
 use crate::core::clock::Millis;
 use crate::core::cookie::SetCookies;
-use crate::core::error::CommitError;
+use crate::core::error::{CommitError, StoreError};
 use crate::core::event::Event;
 use crate::core::measure;
 use crate::core::record::{Header, Line, Place, SessionId};
 use crate::core::session::Session;
-use crate::core::state::{Stage, State};
+use crate::core::state::{LoadedRow, Stage, State};
 use crate::sessions::Core;
 use crate::store::revocation::Need;
-use crate::store::roster::{Enrolled, Entry};
+use crate::store::roster::{Enrolled, Entry, RosterProtocol};
+use crate::store::rows::Deadline;
 use crate::store::stored::RowProtocol;
 
 /// What a commit did to the list before it did anything else.
@@ -88,13 +89,8 @@ impl Core {
                 Err(CommitError::TooManySessions)
             }
             Ok(Enrolled::Ended) => {
-                // It is the same session, so the former id is over as well.
                 if let Some(former) = loaded {
-                    let protocol = RowProtocol { rows: roster.rows, limits: &self.limits, now };
-                    let until = protocol.mark_end(former);
-                    protocol.end_row(former.id, work.row.as_deref(), until, deadline).await?;
-                    roster.revoking.ended(former.id, now);
-                    self.strike_out(std::iter::once(former), now).await;
+                    self.end_former(&roster, former, work.row.as_deref(), deadline).await?;
                 }
                 self.tell_failure(id, &CommitError::Ended);
                 Err(CommitError::Ended)
@@ -143,10 +139,29 @@ impl Core {
         {
             let _ = roster.remove(&subject, &[id], deadline).await;
             roster.revoking.ended(id, now);
+            if let Some(former) = before.filter(|before| before.id != id) {
+                // What its mark says of this one is nothing to come back to. If it stays, it needs the password again.
+                let _ = self.end_former(&roster, former, None, deadline).await;
+            }
             self.tell_failure(id, &CommitError::Ended);
             return Err(CommitError::Ended);
         }
         outcome
+    }
+
+    /// Ends the session under its former id as well, since it is the same session.
+    async fn end_former(
+        &self,
+        roster: &RosterProtocol<'_>,
+        former: &Header,
+        row: Option<&LoadedRow>,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        let protocol = RowProtocol { rows: roster.rows, limits: &self.limits, now: roster.now };
+        protocol.end_row(former.id, row, protocol.mark_end(former), deadline).await?;
+        roster.revoking.ended(former.id, roster.now);
+        self.strike_out(std::iter::once(former), roster.now).await;
+        Ok(())
     }
 
     /// Removes ended sessions from their subjects' lists.
