@@ -70,12 +70,12 @@ pub(crate) trait Backend: Send + Sync {
 /// refused: methods that return a `Result` say so, the others do nothing and log a warning.
 #[derive(Clone)]
 pub struct Session {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
 }
 
 type Gate = tokio::sync::Mutex<()>;
 
-struct Inner {
+struct Shared {
     /// The id that it was loaded with, which the log can name without the lock.
     #[cfg_attr(not(any(feature = "actix", feature = "tower")), allow(dead_code))]
     first_id: SessionId,
@@ -91,7 +91,7 @@ impl Session {
     pub(crate) fn new(state: State, backend: Arc<dyn Backend>, has_store: bool) -> Self {
         let gate = has_store.then(|| Box::new(Gate::new(())));
         let first_id = state.header.id;
-        Self { inner: Arc::new(Inner { first_id, state: Mutex::new(state), backend, gate }) }
+        Self { shared: Arc::new(Shared { first_id, state: Mutex::new(state), backend, gate }) }
     }
 
     /// For a session that is asked for when the response has left: nothing that is done to it would come of it.
@@ -105,12 +105,12 @@ impl Session {
     }
 
     pub(crate) fn gate(&self) -> Option<&Gate> {
-        self.inner.gate.as_deref()
+        self.shared.gate.as_deref()
     }
 
     #[cfg(any(feature = "actix", feature = "tower"))]
     pub(crate) fn first_id(&self) -> SessionId {
-        self.inner.first_id
+        self.shared.first_id
     }
 
     /// Waits for its turn with the store, if there is one, but not for ever: whoever has it may be a future that nobody polls.
@@ -124,12 +124,12 @@ impl Session {
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        self.inner.backend.limits()
+        self.shared.backend.limits()
     }
 
     /// The only access to the state, so that no lock guard escapes; no application code runs in `f`.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
-        f(&mut self.inner.state.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.shared.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The value at `key`, or `None` if there is none.
@@ -388,7 +388,7 @@ impl Session {
     /// keeps its changes, but for an increment that a clone made meanwhile, if another request has put there what cannot be
     /// counted: that is dropped, and told as a conflict.
     pub async fn save(&self) -> Result<(), CommitError> {
-        Arc::clone(&self.inner.backend).save(self).await
+        Arc::clone(&self.shared.backend).save(self).await
     }
 
     /// Reads a session that is in the store again and applies this request's own changes to it. What is in its cookie
@@ -404,7 +404,7 @@ impl Session {
     /// [`CommitError::Conflict`] if another request's changes conflict with this one's, or with an increment that a clone has
     /// made meanwhile, which is dropped then; [`CommitError::Store`]. Without a store there is nothing to ask, and never an error.
     pub async fn reload(&self) -> Result<(), CommitError> {
-        self.inner.backend.reload(self).await
+        self.shared.backend.reload(self).await
     }
 
     /// Runs `f` on a session that is not over; otherwise logs that `method` had no effect.

@@ -119,10 +119,10 @@ struct Content {
 /// Clones share the same messages. Two pages loaded at once may both show a message.
 #[derive(Clone)]
 pub struct Flash {
-    inner: Arc<Inner>,
+    inner: Arc<FlashState>,
 }
 
-struct Inner {
+struct FlashState {
     sessions: Sessions,
     session: Session,
     messages: Mutex<Messages>,
@@ -161,7 +161,7 @@ impl Sessions {
             };
         }
         let inner =
-            Inner { sessions: self.clone(), session: session.clone(), messages: Mutex::new(messages) };
+            FlashState { sessions: self.clone(), session: session.clone(), messages: Mutex::new(messages) };
         Flash { inner: Arc::new(inner) }
     }
 }

@@ -78,10 +78,10 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 /// ```
 #[derive(Clone)]
 pub struct SqlStore {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
 }
 
-struct Inner {
+struct Shared {
     pool: Pool,
     statements: Statements,
     clock: Box<dyn Clock>,
@@ -101,7 +101,7 @@ enum Pool {
 }
 
 /// Sweeps until the store is dropped.
-async fn sweep_regularly(store: Weak<Inner>, interval: Duration) {
+async fn sweep_regularly(store: Weak<Shared>, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
         let Some(inner) = store.upgrade() else { return };
@@ -234,13 +234,13 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn create_table(&self) -> Result<(), StoreError> {
-        for created in [execute!(self.inner, create_table), execute!(self.inner, create_index)] {
+        for created in [execute!(self.shared, create_table), execute!(self.shared, create_index)] {
             match created {
                 Ok(_) => {}
                 // Another process was faster, between PostgreSQL's check and its creation.
                 Err(error) if matches!(code(&error).as_deref(), Some("23505" | "42P07" | "42710")) => {}
                 // Databases check the permission before they check whether anything has to be done.
-                Err(error) if is_denied(&error) && execute!(self.inner, look).is_ok() => {}
+                Err(error) if is_denied(&error) && execute!(self.shared, look).is_ok() => {}
                 Err(error) => return Err(failure(error)),
             }
         }
@@ -250,35 +250,35 @@ impl SqlStore {
     /// Before each statement: what had to wait for the database.
     async fn ready(&self) -> Result<(), StoreError> {
         self.start_sweeping();
-        self.inner.table.get_or_try_init(|| self.create_table()).await.map(drop)
+        self.shared.table.get_or_try_init(|| self.create_table()).await.map(drop)
     }
 
     /// Once, as soon as there is a runtime: what is made before may be forked.
     fn start_sweeping(&self) {
-        let interval = self.inner.sweep_every;
+        let interval = self.shared.sweep_every;
         if interval != Duration::MAX
-            && !self.inner.sweeps.load(Ordering::Relaxed)
+            && !self.shared.sweeps.load(Ordering::Relaxed)
             && Handle::try_current().is_ok()
-            && !self.inner.sweeps.swap(true, Ordering::Relaxed)
+            && !self.shared.sweeps.swap(true, Ordering::Relaxed)
         {
-            background::spawn(sweep_regularly(Arc::downgrade(&self.inner), interval));
+            background::spawn(sweep_regularly(Arc::downgrade(&self.shared), interval));
         }
     }
 
     fn now(&self) -> i64 {
-        Millis::of(self.inner.clock.now()).0
+        Millis::of(self.shared.clock.now()).0
     }
 
     /// Writes where there was nothing: MySQL has no conditional upsert.
     async fn create(&self, key: &[u8], row: NewRow<'_>, expires_at: i64) -> Result<bool, sqlx::Error> {
         let (data, revision, now) = (row.data, &row.revision.as_bytes()[..], self.now());
-        if self.inner.statements.dialect != Dialect::MySql {
-            return Ok(execute!(self.inner, create, key, data, revision, expires_at, now)? > 0);
+        if self.shared.statements.dialect != Dialect::MySql {
+            return Ok(execute!(self.shared, create, key, data, revision, expires_at, now)? > 0);
         }
-        match execute!(self.inner, create, key, data, revision, expires_at) {
+        match execute!(self.shared, create, key, data, revision, expires_at) {
             Ok(created) => Ok(created > 0),
             Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => {
-                Ok(execute!(self.inner, replace_expired, data, revision, expires_at, key, now)? > 0)
+                Ok(execute!(self.shared, replace_expired, data, revision, expires_at, key, now)? > 0)
             }
             Err(error) => Err(error),
         }
@@ -299,7 +299,7 @@ impl Store for SqlStore {
             })
         }
         self.ready().await?;
-        first!(self.inner, load, read, &key.as_bytes()[..], self.now())
+        first!(self.shared, load, read, &key.as_bytes()[..], self.now())
     }
 
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
@@ -311,7 +311,7 @@ impl Store for SqlStore {
             Expected::At(expected) => {
                 let (data, revision) = (row.data, &row.revision.as_bytes()[..]);
                 let (expected, now) = (&expected.as_bytes()[..], self.now());
-                execute!(self.inner, replace, data, revision, expires_at, key, expected, now)
+                execute!(self.shared, replace, data, revision, expires_at, key, expected, now)
                     .map(|rows| rows > 0)
             }
         };
@@ -332,7 +332,7 @@ impl Store for SqlStore {
         self.ready().await?;
         let (key, at, expires_at) = (&key.as_bytes()[..], &at.as_bytes()[..], Millis::of(expires_at).0);
         // The driver makes MySQL count the rows found (`CLIENT_FOUND_ROWS`), not those changed.
-        match execute!(self.inner, extend, expires_at, key, at, self.now()) {
+        match execute!(self.shared, extend, expires_at, key, at, self.now()) {
             Ok(found) => Ok(found > 0),
             // On false the caller looks again.
             Err(error) if is_overtaken(&error) => Ok(false),
@@ -342,16 +342,16 @@ impl Store for SqlStore {
 
     async fn delete(&self, key: &RowKey) -> Result<bool, StoreError> {
         self.ready().await?;
-        let deleted = execute!(self.inner, delete, &key.as_bytes()[..], self.now());
+        let deleted = execute!(self.shared, delete, &key.as_bytes()[..], self.now());
         Ok(deleted.map_err(failure)? > 0)
     }
 
     async fn sweep(&self, limit: usize) -> Result<u64, StoreError> {
         self.ready().await?;
         let (now, limit) = (self.now(), i64::try_from(limit).unwrap_or(i64::MAX));
-        let swept = match self.inner.statements.dialect {
-            Dialect::MySql => execute!(self.inner, sweep, now, limit),
-            _ => execute!(self.inner, sweep, now, limit, now),
+        let swept = match self.shared.statements.dialect {
+            Dialect::MySql => execute!(self.shared, sweep, now, limit),
+            _ => execute!(self.shared, sweep, now, limit, now),
         };
         swept.map_err(failure)
     }
@@ -362,19 +362,19 @@ impl Store for SqlStore {
             Ok(u64::try_from(count).unwrap_or(0))
         }
         self.ready().await?;
-        let count: Result<Option<u64>, StoreError> = first!(self.inner, count, read, self.now());
+        let count: Result<Option<u64>, StoreError> = first!(self.shared, count, read, self.now());
         Ok(count?.unwrap_or(0))
     }
 
     async fn clear(&self) -> Result<(), StoreError> {
         self.ready().await?;
-        execute!(self.inner, clear).map(drop).map_err(failure)
+        execute!(self.shared, clear).map(drop).map_err(failure)
     }
 }
 
 impl fmt::Debug for SqlStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Statements { dialect, table, .. } = &self.inner.statements;
+        let Statements { dialect, table, .. } = &self.shared.statements;
         f.debug_struct("SqlStore").field("dialect", dialect).field("table", table).finish_non_exhaustive()
     }
 }

@@ -268,7 +268,7 @@ async fn what_was_ended_on_purpose_since_leaves_nothing() {
             log_in(&session, "ada", 2);
             assert!(!session.contains_key("cart"), "{what}, {elsewhere}: not even within this request");
             let jar = browser(commit(&second.sessions, &session).unwrap());
-            assert_eq!(cart(&second, &jar).await, empty("ada", 2), "{what}, {elsewhere}");
+            assert_eq!(cart(second, &jar).await, empty("ada", 2), "{what}, {elsewhere}");
         }
     }
 }

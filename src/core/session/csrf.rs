@@ -41,7 +41,7 @@ impl Session {
     /// ```
     pub fn csrf_token(&self) -> Result<String, InsertError> {
         let of = self.with(|state| state.bind())?;
-        Ok(self.inner.backend.csrf_token(&of))
+        Ok(self.shared.backend.csrf_token(&of))
     }
 
     /// Whether the token is one that [`csrf_token`](Self::csrf_token) made for this session. Ask before the handler
@@ -52,7 +52,7 @@ impl Session {
     /// [`CsrfError`], which is answered with 403.
     pub fn verify_csrf(&self, token: &str) -> Result<(), CsrfError> {
         let (of, otherwise) = self.with(|state| (state.bindings(), state.why_no_token()));
-        self.inner.backend.verify_csrf(&of, token).map_err(|error| match error {
+        self.shared.backend.verify_csrf(&of, token).map_err(|error| match error {
             CsrfError::OtherSession => otherwise,
             error => error,
         })

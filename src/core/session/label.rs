@@ -32,6 +32,6 @@ impl Session {
     #[must_use]
     pub fn handle(&self) -> Option<String> {
         let (subject, id) = self.with(|state| (state.header.subject.clone(), state.header.id));
-        self.inner.backend.handle(subject.as_deref()?, id)
+        self.shared.backend.handle(subject.as_deref()?, id)
     }
 }

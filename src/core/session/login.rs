@@ -137,7 +137,7 @@ impl Session {
             let opener = state.loaded.as_ref().map(|loaded| loaded.key_id);
             (state.header.subject.clone(), state.now, state.header.generation, opener)
         });
-        let own = subject.and_then(|subject| self.inner.backend.own_generation(&subject, since, of, opener));
+        let own = subject.and_then(|subject| self.shared.backend.own_generation(&subject, since, of, opener));
         self.if_open("renew", |state| {
             state.renew(&self.limits().terms);
             // "Everywhere but here": a request that revoked the subject's sessions may keep this one.

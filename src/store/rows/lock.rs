@@ -16,10 +16,10 @@ type Lock<T> = Arc<tokio::sync::Mutex<Option<T>>>;
 /// Locks by row, for as long as somebody holds or awaits them. First come, first served, but whoever ends a session goes
 /// first: or a thief who writes it without a pause could keep it from being ended.
 #[derive(Debug)]
-pub(crate) struct RowLocks<T>(Mutex<HashMap<RowKey, Queue<T>>>);
+pub(crate) struct RowLocks<T>(Mutex<HashMap<RowKey, Contended<T>>>);
 
 #[derive(Debug)]
-struct Queue<T> {
+struct Contended<T> {
     lock: Lock<T>,
     /// How many wait who go first.
     first: Arc<AtomicUsize>,
@@ -41,9 +41,9 @@ impl Drop for First<'_> {
     }
 }
 
-/// When it is somebody's turn.
+/// Whether somebody waits in order, or goes before those who do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum Priority {
     InOrder,
     First,
 }
@@ -60,13 +60,13 @@ pub(crate) struct RowLock<'a, T> {
 impl<T> RowLocks<T> {
     /// Waits until nobody else holds the row's lock; `None`: the deadline has passed.
     pub(crate) async fn lock(&self, key: RowKey, deadline: Deadline) -> Option<RowLock<'_, T>> {
-        self.lock_at(Turn::InOrder, key, deadline).await
+        self.lock_at(Priority::InOrder, key, deadline).await
     }
 
     /// The same, in turn or before others.
     pub(crate) async fn lock_at(
         &self,
-        turn: Turn,
+        priority: Priority,
         key: RowKey,
         deadline: Deadline,
     ) -> Option<RowLock<'_, T>> {
@@ -74,10 +74,10 @@ impl<T> RowLocks<T> {
         let mut held = RowLock { locks: self, key, waited: false, guard: None };
         let (lock, first) = {
             let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let queue = locks.entry(key).or_default();
-            (Arc::clone(&queue.lock), Arc::clone(&queue.first))
+            let entry = locks.entry(key).or_default();
+            (Arc::clone(&entry.lock), Arc::clone(&entry.first))
         };
-        let _first = (turn == Turn::First).then(|| First::among(&first));
+        let _first = (priority == Priority::First).then(|| First::among(&first));
         loop {
             held.guard = match Arc::clone(&lock).try_lock_owned() {
                 Ok(guard) => Some(guard),
@@ -86,7 +86,7 @@ impl<T> RowLocks<T> {
                     Some(timeout_at(deadline.0, Arc::clone(&lock).lock_owned()).await.ok()?)
                 }
             };
-            if turn == Turn::First || first.load(Ordering::Acquire) == 0 {
+            if priority == Priority::First || first.load(Ordering::Acquire) == 0 {
                 return Some(held);
             }
             // To the end of the queue.
@@ -106,7 +106,7 @@ impl<T> RowLocks<T> {
     }
 }
 
-impl<T> Default for Queue<T> {
+impl<T> Default for Contended<T> {
     fn default() -> Self {
         Self { lock: Lock::default(), first: Arc::default() }
     }
@@ -142,7 +142,7 @@ impl<T> Drop for RowLock<'_, T> {
     fn drop(&mut self) {
         self.guard = None;
         let mut locks = self.locks.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if locks.get(&self.key).is_some_and(|queue| Arc::strong_count(&queue.lock) == 1) {
+        if locks.get(&self.key).is_some_and(|entry| Arc::strong_count(&entry.lock) == 1) {
             locks.remove(&self.key);
         }
     }
@@ -206,7 +206,7 @@ mod tests {
         };
         let ends = async {
             tokio::task::yield_now().await;
-            let end = locks.lock_at(Turn::First, key, deadline);
+            let end = locks.lock_at(Priority::First, key, deadline);
             tokio::pin!(end);
             assert!(futures_now(&mut end).await.is_none());
             drop(held);
@@ -226,7 +226,7 @@ mod tests {
         assert!(writes.get() > 10, "and then they go on");
         // One that gives up holds nobody back.
         let held = locks.lock(key, Deadline(Instant::now() + work)).await.unwrap();
-        assert!(locks.lock_at(Turn::First, key, Deadline(Instant::now() + work)).await.is_none());
+        assert!(locks.lock_at(Priority::First, key, Deadline(Instant::now() + work)).await.is_none());
         drop(held);
         assert!(locks.lock(key, Deadline(Instant::now() + work)).await.is_some());
         assert!(locks.0.lock().unwrap().is_empty());
@@ -235,11 +235,11 @@ mod tests {
     #[tokio::test]
     async fn who_gives_up_when_it_has_just_got_its_turn_leaves_no_trace() {
         let (locks, key) = (RowLocks::<u8>::default(), RowKey::hash("row", b"id"));
-        for turn in [Turn::InOrder, Turn::First] {
+        for priority in [Priority::InOrder, Priority::First] {
             let deadline = Deadline(Instant::now() + Duration::from_secs(5));
             let held = locks.lock(key, deadline).await.unwrap();
             {
-                let next = locks.lock_at(turn, key, deadline);
+                let next = locks.lock_at(priority, key, deadline);
                 tokio::pin!(next);
                 assert!(futures_now(&mut next).await.is_none());
                 drop(held);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::lock::{RowLock, RowLocks, Turn};
+use super::lock::{Priority, RowLock, RowLocks};
 use super::{BoundRow, Content, Deadline, Found, LiveRow, Rows, row_key};
 use crate::core::clock::Millis;
 use crate::core::error::{CommitError, StoreError};
@@ -80,7 +80,7 @@ impl Rows {
         loaded: Option<&LoadedRow>,
         deadline: Deadline,
     ) -> Result<RowWriter<'_>, CommitError> {
-        self.writer_at(Turn::InOrder, id, loaded, deadline).await
+        self.writer_at(Priority::InOrder, id, loaded, deadline).await
     }
 
     /// The same for one that ends the session, and goes first.
@@ -90,17 +90,18 @@ impl Rows {
         loaded: Option<&LoadedRow>,
         deadline: Deadline,
     ) -> Result<RowWriter<'_>, CommitError> {
-        self.writer_at(Turn::First, id, loaded, deadline).await
+        self.writer_at(Priority::First, id, loaded, deadline).await
     }
 
     async fn writer_at(
         &self,
-        turn: Turn,
+        priority: Priority,
         id: SessionId,
         loaded: Option<&LoadedRow>,
         deadline: Deadline,
     ) -> Result<RowWriter<'_>, CommitError> {
-        let lock = self.writers.lock_at(turn, row_key(id), deadline).await.ok_or(CommitError::Conflict)?;
+        let lock =
+            self.writers.lock_at(priority, row_key(id), deadline).await.ok_or(CommitError::Conflict)?;
         let mut writer = RowWriter {
             rows: self,
             id,

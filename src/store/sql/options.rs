@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::connections::Connections;
 use super::dialect::{self, Dialect, Statements};
-use super::{Inner, Pool, SqlStore, failure};
+use super::{Pool, Shared, SqlStore, failure};
 use crate::core::clock::{Clock, SystemClock};
 use crate::core::error::StoreError;
 use crate::store::reach::STORE_TIMEOUT;
@@ -154,7 +154,7 @@ impl SqlStoreOptions {
     /// there.
     pub async fn connect(self, url: &str) -> Result<SqlStore, StoreError> {
         let store = self.connect_lazy(url)?;
-        store.inner.pool.connect().await.map_err(failure)?;
+        store.shared.pool.connect().await.map_err(failure)?;
         store.ready().await?;
         Ok(store)
     }
@@ -238,7 +238,7 @@ impl SqlStoreOptions {
         pool.set_patience(self.timeout);
         let statements = Statements::new(pool.dialect(), &self.table);
         let store = SqlStore {
-            inner: Arc::new(Inner {
+            shared: Arc::new(Shared {
                 pool,
                 statements,
                 clock: self.clock,
