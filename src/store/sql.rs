@@ -104,8 +104,8 @@ enum Pool {
 async fn sweep_regularly(store: Weak<Shared>, interval: Duration) {
     loop {
         tokio::time::sleep(interval).await;
-        let Some(inner) = store.upgrade() else { return };
-        let store = SqlStore { inner };
+        let Some(shared) = store.upgrade() else { return };
+        let store = SqlStore { shared };
         loop {
             let swept = timeout(SWEEP_PATIENCE, store.sweep(SWEPT_AT_ONCE)).await;
             match swept.unwrap_or_else(|late| Err(StoreError::Timeout(late.into()))) {
@@ -123,9 +123,9 @@ async fn sweep_regularly(store: Weak<Shared>, interval: Duration) {
 
 /// Runs a statement on whatever database it is. Returns how many rows it touched.
 macro_rules! execute {
-    ($inner:expr, $statement:ident $(, $argument:expr)* $(,)?) => {{
-        let query = AssertSqlSafe(Arc::clone(&$inner.statements.$statement));
-        match &$inner.pool {
+    ($shared:expr, $statement:ident $(, $argument:expr)* $(,)?) => {{
+        let query = AssertSqlSafe(Arc::clone(&$shared.statements.$statement));
+        match &$shared.pool {
             #[cfg(feature = "postgres")]
             Pool::Postgres(connections) => match connections.take().await {
                 Ok(mut connection) => {
@@ -156,9 +156,9 @@ macro_rules! execute {
 
 /// Runs a query on whatever database it is, and reads its first row with `$read`.
 macro_rules! first {
-    ($inner:expr, $statement:ident, $read:expr $(, $argument:expr)* $(,)?) => {{
-        let query = AssertSqlSafe(Arc::clone(&$inner.statements.$statement));
-        match &$inner.pool {
+    ($shared:expr, $statement:ident, $read:expr $(, $argument:expr)* $(,)?) => {{
+        let query = AssertSqlSafe(Arc::clone(&$shared.statements.$statement));
+        match &$shared.pool {
             #[cfg(feature = "postgres")]
             Pool::Postgres(connections) => {
                 let mut connection = connections.take().await.map_err(failure)?;
