@@ -205,16 +205,29 @@ impl Key {
     }
 }
 
-/// The key of one row, which needs both the ring's key and the session's id.
-pub(crate) fn row_key(row_subkey: &[u8; KEY_LEN], id: &[u8]) -> Zeroizing<[u8; KEY_LEN]> {
-    let mut key = Zeroizing::new([0; KEY_LEN]);
-    expand(row_subkey, &[b"row of", id], key.as_mut_slice());
-    key
+/// What the keys of rows are derived from. The first half of HKDF does not depend on the row, so it is done once.
+pub(crate) struct RowSubkey(Hkdf<Sha256>);
+
+impl RowSubkey {
+    pub(crate) fn of(subkey: &[u8; KEY_LEN]) -> Self {
+        Self(Hkdf::new(None, subkey))
+    }
+
+    /// The key of one row, which needs both the ring's key and the session's id.
+    pub(crate) fn row_key(&self, id: &[u8]) -> Zeroizing<[u8; KEY_LEN]> {
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        expand_with(&self.0, &[b"row of", id], key.as_mut_slice());
+        key
+    }
 }
 
 /// HKDF-SHA-256 without salt. The info is the library and these parts, each behind its length as two bytes, most
 /// significant first, so that no two lists of parts look the same.
 fn expand(secret: &[u8], parts: &[&[u8]], out: &mut [u8]) {
+    expand_with(&Hkdf::new(None, secret), parts, out);
+}
+
+fn expand_with(extracted: &Hkdf<Sha256>, parts: &[&[u8]], out: &mut [u8]) {
     let mut info = Vec::with_capacity(128);
     for part in [LIBRARY].iter().chain(parts) {
         let len = u16::try_from(part.len()).expect("build() limits the cookie name");
@@ -222,7 +235,7 @@ fn expand(secret: &[u8], parts: &[&[u8]], out: &mut [u8]) {
         info.extend_from_slice(part);
     }
     const _: () = assert!(KEY_LEN <= 255 * 32, "HKDF-SHA-256 yields at most 255 blocks");
-    Hkdf::<Sha256>::new(None, secret).expand(&info, out).expect("the length is checked above");
+    extracted.expand(&info, out).expect("the length is checked above");
 }
 
 impl FromStr for Key {

@@ -24,6 +24,7 @@ use bincode::error::EncodeError;
 
 pub use self::device::DeviceState;
 pub(crate) use self::device::{DEVICE_KEY_LEN, Device, DeviceKey};
+pub(crate) use self::log_id::InLog;
 pub use self::log_id::LogId;
 use self::packed::Places;
 pub(crate) use self::packed::{Extent, Packed};

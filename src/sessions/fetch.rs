@@ -7,7 +7,7 @@ use crate::core::candidates::Candidate;
 use crate::core::clock::Millis;
 use crate::core::error::{Rejection, StoreError};
 use crate::core::event::Event;
-use crate::core::record::{Place, SessionId};
+use crate::core::record::{InLog, Place, SessionId};
 use crate::core::session::Session;
 use crate::store::revocation::{FailurePolicy, Need, Revoking};
 use crate::store::rows::{Deadline, Found, Living};
@@ -16,7 +16,7 @@ impl Sessions {
     /// Follows a reference into the store, and asks there whether the session has been revoked.
     pub(crate) async fn fetch(&self, reference: Reference) -> Result<Session, StoreError> {
         let id = reference.candidate.header().id;
-        let span = tracing::debug_span!(target: "sealed_session", "session.load", session = %id.log_id());
+        let span = tracing::debug_span!(target: "sealed_session", "session.load", session = %InLog(id));
         self.fetch_now(reference).instrument(span).await
     }
 

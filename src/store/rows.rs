@@ -265,7 +265,7 @@ impl Rows {
     /// happened, it is looked for, and never repeated.
     pub(crate) async fn write(
         &self,
-        id: SessionId,
+        (key, id): (&RowKey, SessionId),
         content: Content<'_>,
         stamp: (Revision, Millis),
         over: (Expected, &Ancestry),
@@ -274,7 +274,7 @@ impl Rows {
         let (expected, ancestry) = over;
         let data =
             self.sealer.seal(&id.0, None, content.encoded_len(), |text| content.encode(ancestry, text));
-        self.put((&row_key(id), &id.0), &data, stamp, expected, deadline).await
+        self.put((key, &id.0), &data, stamp, expected, deadline).await
     }
 
     /// Like [`write`](Self::write), for a subject's row under one key.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
-use zeroize::Zeroizing;
 
 use super::gcm::{Engine, Gcm};
 use super::xaes::{NONCE_LEN, Prefix, Xaes};
@@ -14,7 +13,7 @@ use super::{
     AAD_LEN, BLOCK_LEN, HEAD_LEN, OVERHEAD, Opened, SUITE, TAG_LEN, encrypt, halves, lay_out, padded,
 };
 use crate::core::error::Rejection;
-use crate::core::key::{KEY_ID_LEN, KEY_LEN, Key, KeyId, KeyRing, Purpose, Snapshot, row_key};
+use crate::core::key::{KEY_ID_LEN, Key, KeyId, KeyRing, Purpose, RowSubkey, Snapshot};
 use crate::core::random;
 use crate::core::row_name::RowKey;
 
@@ -40,7 +39,7 @@ pub(super) struct Subkeys {
 
 pub(super) struct Subkey {
     pub(super) id: KeyId,
-    pub(super) row: Zeroizing<[u8; KEY_LEN]>,
+    pub(super) row: RowSubkey,
     /// Keyed, so that a subject costs no more than its own hash.
     lookup: Hmac<Sha256>,
     /// Likewise, of rosters and of their lines.
@@ -138,8 +137,8 @@ impl RowSealer {
     }
 
     /// The cipher of one row, for nonces that begin like this.
-    pub(super) fn cipher(&self, subkey: &[u8; KEY_LEN], id: &[u8], prefix: &Prefix) -> Gcm {
-        Xaes::new(self.engine, &row_key(subkey, id)).derive(prefix)
+    pub(super) fn cipher(&self, subkey: &RowSubkey, id: &[u8], prefix: &Prefix) -> Gcm {
+        Xaes::new(self.engine, &subkey.row_key(id)).derive(prefix)
     }
 
     pub(super) fn subkeys(&self) -> Guard<Arc<Subkeys>> {
@@ -176,7 +175,7 @@ impl Subkey {
             |purpose| Hmac::new_from_slice(&*key.subkey(purpose, name)).expect("HMAC takes any length");
         Self {
             id: key.id(),
-            row: key.subkey(Purpose::Row, name),
+            row: RowSubkey::of(&key.subkey(Purpose::Row, name)),
             lookup: keyed(Purpose::Lookup),
             roster: keyed(Purpose::Roster),
         }
@@ -241,7 +240,7 @@ mod tests {
         let key = Key::from_bytes([1; 32]);
         assert_ne!(*key.subkey(Purpose::Row, "s"), *key.subkey(Purpose::Cookie, "s"));
         assert_ne!(*key.subkey(Purpose::Row, "s"), *key.subkey(Purpose::Row, "t"));
-        let subkey = key.subkey(Purpose::Row, "s");
-        assert_ne!(*row_key(&subkey, b"a"), *row_key(&subkey, b"b"));
+        let subkey = RowSubkey::of(&key.subkey(Purpose::Row, "s"));
+        assert_ne!(*subkey.row_key(b"a"), *subkey.row_key(b"b"));
     }
 }

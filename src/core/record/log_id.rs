@@ -34,6 +34,15 @@ impl SessionId {
     }
 }
 
+/// A session's id, shown as its [`LogId`]: hashed where somebody writes it down, and not in every request.
+pub(crate) struct InLog(pub(crate) SessionId);
+
+impl fmt::Display for InLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.log_id().fmt(f)
+    }
+}
+
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", u64::from_be_bytes(self.0))

@@ -11,7 +11,7 @@ use crate::core::cookie::SetCookies;
 use crate::core::error::{CommitError, Rejection, StoreError};
 use crate::core::event::Event;
 use crate::core::key::KeyId;
-use crate::core::record::{Place, Replacement, SessionId};
+use crate::core::record::{InLog, Place, Replacement, SessionId};
 use crate::core::session::Session;
 use crate::core::state::{CookieStep, Loaded, Stage, State};
 use crate::sessions::{CommitContext, Core};
@@ -47,7 +47,7 @@ impl Core {
                 (before, plan)
             })
         })?;
-        let span = tracing::debug_span!(target: "sealed_session", "session.commit", session = %work.header.id.log_id());
+        let span = tracing::debug_span!(target: "sealed_session", "session.commit", session = %InLog(work.header.id));
         let moment = (now, primary);
         if !plan.ends() {
             return Some(self.settle_now(session, work, plan, *context, moment).instrument(span).await);

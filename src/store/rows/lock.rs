@@ -51,7 +51,7 @@ pub(crate) enum Priority {
 /// A held lock. The last holder leaves no trace.
 pub(crate) struct RowLock<'a, T> {
     locks: &'a RowLocks<T>,
-    key: RowKey,
+    pub(crate) key: RowKey,
     /// Whether there was a holder before.
     pub(crate) waited: bool,
     guard: Option<OwnedMutexGuard<Option<T>>>,

@@ -141,7 +141,7 @@ impl RowWriter<'_> {
         let (stamp, ancestry) = ((revision, expires_at), self.ancestry);
         let over = (self.expected, &ancestry);
         let mut is_there = true;
-        if !self.rows.write(self.id, content, stamp, over, self.deadline).await? {
+        if !self.rows.write((&self.lock.key, self.id), content, stamp, over, self.deadline).await? {
             if self.tries > 0 {
                 self.rows.pause(self.tries, self.deadline).await?;
             }
