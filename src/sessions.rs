@@ -146,6 +146,8 @@ enum Known {
     Revoked,
     /// It is bound to a device, but its cookie does not say so.
     Bound,
+    /// Another one took its place, and a login may take up what it held.
+    Replaced,
     /// It is time to ask.
     Unknown,
 }
@@ -182,28 +184,23 @@ impl Core {
     }
 
     /// What a cookie holds whose session is over because one of a subject took its place.
-    fn replaced(&self, Candidate { loaded, entries }: &Candidate) -> Option<Replaced> {
+    fn replaced(Candidate { loaded, entries }: &Candidate, replacement: Replacement) -> Option<Replaced> {
         // Where it was in the store by then, the cookie is from before that.
-        let Replacement { by, place: Place::Cookie } =
-            self.revoking.as_ref()?.replacement(loaded.header.id)?
-        else {
-            return None;
-        };
+        let Replacement { by, place: Place::Cookie } = replacement else { return None };
         let session = Box::new(Loaded { due: None, ..(**loaded).clone() });
         let own = session.header.times.own.then_some(session.header.times);
         Some(Replaced { session, entries: Entries::new(Arc::clone(entries)), own, by })
     }
 
     /// Whether a session was revoked, as far as this process knows.
-    fn known(&self, candidate: &Candidate, now: Millis) -> Known {
-        let Loaded { header, key_id, .. } = &*candidate.loaded;
+    fn known(&self, Loaded { header, key_id, .. }: &Loaded, now: Millis) -> Known {
         let (Some(revoking), Some(rows)) = (&self.revoking, &self.rows) else { return Known::Fine };
         let bound = header.device.bound().is_some();
         let mut known = match (revoking.is_ended(header.id, bound, now), header.place) {
             (Some(true), _) => {
-                // What a login may take up of a user's session depends on whether that user's were revoked.
-                if header.subject.is_some() && self.replaced(candidate).is_some() {
-                    return Known::Unknown;
+                // What a login may take up depends on what has been ended since.
+                if revoking.replacement(header.id).is_some_and(|known| known.place == Place::Cookie) {
+                    return Known::Replaced;
                 }
                 measure::question(About::Session, Answered::Memory);
                 return Known::Revoked;
@@ -308,7 +305,7 @@ impl Sessions {
             DeviceVerdict::Heals(key) => Some(key),
             DeviceVerdict::Fine => None,
         };
-        let known = self.core.known(&candidate, now);
+        let known = self.core.known(&candidate.loaded, now);
         if matches!(known, Known::Bound) && by != By::Device && heals.is_none() {
             return Opening::Ready(self.unproven(candidate, None, brought, now));
         }
@@ -323,7 +320,7 @@ impl Sessions {
             (_, Place::Store, None) => {
                 Opening::Ready(self.refuse(&candidate, circumstances, Rejection::Missing))
             }
-            (Known::Unknown | Known::Bound, ..) | (_, Place::Store, _) => {
+            (Known::Unknown | Known::Bound | Known::Replaced, ..) | (_, Place::Store, _) => {
                 Opening::Referenced(Box::new(Reference { candidate, circumstances }))
             }
         }
@@ -345,7 +342,9 @@ impl Sessions {
         let named = found
             .outcome
             .and_then(Result::ok)
-            .filter(|candidate| !matches!(self.core.known(candidate, now), Known::Revoked))
+            .filter(|candidate| {
+                !matches!(self.core.known(&candidate.loaded, now), Known::Revoked | Known::Replaced)
+            })
             .map(|candidate| candidate.header().id);
         let refused = named.is_some() && guard.policy != CrossSite::Anonymous;
         self.tell(&Event::CrossSite { id: named, refused, reason, origin, host });
@@ -392,8 +391,7 @@ impl Sessions {
     /// A session that the store says is over. A late response to an older cookie must not remove a newer one, so the
     /// cookie stays in the browser.
     fn refuse(&self, candidate: &Candidate, circumstances: Circumstances, reason: Rejection) -> Session {
-        let replaced = self.core.replaced(candidate);
-        self.refuse_replaced(candidate, circumstances, (reason, replaced))
+        self.refuse_replaced(candidate, circumstances, (reason, None))
     }
 
     /// The same, with what is left of it for a login.

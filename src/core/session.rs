@@ -318,6 +318,12 @@ impl Session {
     pub fn destroy(&self) {
         self.if_open("destroy", |state| {
             state.stage = Stage::Destroyed;
+            // Nobody is to log in and go on with what it held.
+            if let Some(besides) = &mut state.besides
+                && let Some(replaced) = besides.replaced.take()
+            {
+                besides.others.push(replaced.session.header);
+            }
             state.entries.clear();
             state.header.subject = None;
             state.header.authenticated_at = Millis::ZERO;

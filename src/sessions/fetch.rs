@@ -2,13 +2,14 @@
 
 use tracing::Instrument as _;
 
-use super::{By, Core, Reference, Sessions};
+use super::{By, Circumstances, Core, Reference, Sessions};
 use crate::core::candidates::Candidate;
 use crate::core::clock::Millis;
 use crate::core::error::{Rejection, StoreError};
 use crate::core::event::Event;
 use crate::core::record::{InLog, Place, SessionId};
 use crate::core::session::Session;
+use crate::core::state::Replaced;
 use crate::store::revocation::{FailurePolicy, Need, Revoking};
 use crate::store::rows::{Deadline, Found, Living};
 
@@ -53,15 +54,7 @@ impl Sessions {
         }
         let living = match living {
             Ok(living) => living,
-            Err(reason) => {
-                let replaced = match self.core.replaced(&candidate) {
-                    Some(replaced) => {
-                        self.core.is_of_subject(&candidate, now, deadline).await.then_some(replaced)
-                    }
-                    None => None,
-                };
-                return Ok(self.refuse_replaced(&candidate, circumstances, (reason, replaced)));
-            }
+            Err(reason) => return Ok(self.refuse_asking(candidate, circumstances, reason, deadline).await),
         };
         let elsewhere =
             living.device().filter(|key| circumstances.heals.as_ref().or(bound) != Some(key)).cloned();
@@ -76,7 +69,8 @@ impl Sessions {
             let asked = revoking.is_subject_revoked(rows, &place, candidate.header(), now, deadline).await;
             confirmed &= asked.is_ok();
             if self.core.or_else(asked, false, id, revoking)? {
-                return Ok(self.refuse(&candidate, circumstances, Rejection::Revoked));
+                let reason = Rejection::Revoked;
+                return Ok(self.refuse_asking(candidate, circumstances, reason, deadline).await);
             }
         }
         let uses = circumstances.brought.by != By::Device;
@@ -89,7 +83,39 @@ impl Sessions {
     }
 }
 
+impl Sessions {
+    /// Refuses a session, and asks what is left of it for a login.
+    async fn refuse_asking(
+        &self,
+        candidate: Candidate,
+        circumstances: Circumstances,
+        reason: Rejection,
+        deadline: Deadline,
+    ) -> Session {
+        // A browser that speaks of its device logs nobody in.
+        let replaced = match circumstances.brought.by {
+            By::Device => None,
+            _ => self.core.left_for_a_login(&candidate, circumstances.now, deadline).await,
+        };
+        self.refuse_replaced(&candidate, circumstances, (reason, replaced))
+    }
+}
+
 impl Core {
+    /// What a session that is over leaves for a login as the subject whose session took its place.
+    async fn left_for_a_login(
+        &self,
+        candidate: &Candidate,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Option<Replaced> {
+        let (rows, revoking) = (self.rows.as_ref()?, self.revoking.as_ref()?);
+        let id = candidate.header().id;
+        let replaced =
+            Self::replaced(candidate, revoking.present_replacement(rows, id, now, deadline).await?)?;
+        self.is_of_subject(candidate, now, deadline).await.then_some(replaced)
+    }
+
     /// Whether nobody has revoked all sessions of the subject since this one began; if it had any.
     async fn is_of_subject(&self, candidate: &Candidate, now: Millis, deadline: Deadline) -> bool {
         let (header, key_id) = (candidate.header(), candidate.loaded.key_id);

@@ -22,7 +22,7 @@ use crate::core::record::{Header, Replacement, SessionId};
 use crate::store::rows::{Deadline, Found, Living, RowLock, RowLocks, Rows, row_key};
 use crate::store::{Expected, Revision, RowKey};
 
-/// Answers of each kind are kept for at most twice as many sessions or subjects: some 30 MiB when full, including
+/// Answers of each kind are kept for at most twice as many sessions or subjects: some 40 MiB when full, including
 /// subjects and lists.
 const ANSWERS: usize = 1 << 16;
 const MAX_EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -176,6 +176,9 @@ impl Revoking {
         now: Millis,
         deadline: Deadline,
     ) -> Result<Result<Living, Rejection>, StoreError> {
+        if self.has_ended(id) {
+            return counted(About::Session, true, Ok(Err(Rejection::Revoked)));
+        }
         let mut is_known = false;
         let ask = async {
             let _lock = self.question_lock(row_key(id), deadline).await?;
@@ -219,11 +222,18 @@ impl Revoking {
     ) -> Result<Result<Living, Rejection>, StoreError> {
         let epoch = self.sessions.epoch(&id);
         let found = rows.load(id, deadline).await?;
-        match found {
-            Found::Absent => self.sessions.learn(id, CachedStatus::Alive, now, epoch),
-            Found::Bound(..) => self.sessions.learn(id, CachedStatus::Bound, now, epoch),
-            Found::Ended(_, by) => self.heard_of_end(id, by, now),
-            Found::Live(_) | Found::Unreadable(..) => {}
+        let status = match &found {
+            Found::Absent => CachedStatus::Alive,
+            Found::Bound(..) => CachedStatus::Bound,
+            Found::Ended(_, by) => CachedStatus::Ended(*by),
+            Found::Live(_) | Found::Unreadable(..) => return Ok(found.living()),
+        };
+        let is_newest = self.sessions.learn(id, status, now, epoch);
+        // What this process has done since is newer, but no end is undone.
+        match status {
+            CachedStatus::Ended(Some(_)) if !is_newest => self.heard_of_end(id, now),
+            CachedStatus::Ended(None) if !is_newest => self.ended(id, now),
+            _ => {}
         }
         Ok(found.living())
     }
@@ -305,10 +315,44 @@ impl Revoking {
         self.sessions.put(id, CachedStatus::Ended(None), now);
     }
 
-    /// The session is over, and perhaps it is known what took its place. Who does not know it leaves what is known.
-    pub(crate) fn heard_of_end(&self, id: SessionId, by: Option<Replacement>, now: Millis) {
-        let by = by.or_else(|| self.replacement(id));
-        self.sessions.put(id, CachedStatus::Ended(by), now);
+    /// This process has put a session in the place of this one, unless it has ended it for good since.
+    pub(crate) fn replaced(&self, id: SessionId, by: Option<Replacement>, now: Millis) {
+        if !self.has_ended(id) {
+            self.sessions.put(id, CachedStatus::Ended(by), now);
+        }
+    }
+
+    /// The session is over, by whatever it was.
+    pub(crate) fn heard_of_end(&self, id: SessionId, now: Millis) {
+        if !self.has_ended(id) {
+            self.ended(id, now);
+        }
+    }
+
+    /// What has taken the place of a session that is over, as far as the store says so, and has been asked as recently as of one
+    /// that goes on: it may have been ended for good since.
+    pub(crate) async fn present_replacement(
+        &self,
+        rows: &Rows,
+        id: SessionId,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Option<Replacement> {
+        let known = || match self.sessions.get(&id)? {
+            (CachedStatus::Ended(Some(by)), asked) => Some((by, asked == now || self.is_fresh(asked, now))),
+            _ => None,
+        };
+        known()?;
+        let _lock = self.question_lock(row_key(id), deadline).await.ok()?;
+        match known()? {
+            (by, true) => Some(by),
+            (_, false) => {
+                let question = self.load_session(rows, id, now, deadline);
+                let answer = self.breaker.guard((rows, &row_key(id)), deadline, question).await;
+                counted(About::Session, false, answer).ok()?.err()?;
+                self.replacement(id)
+            }
+        }
     }
 
     /// This process has bound the session, in its cookie, to a device.
@@ -419,6 +463,7 @@ fn too_busy() -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::record::{Place, SubjectTag};
 
     #[test]
     fn an_answer_counts_for_its_time_and_not_for_longer_when_the_clock_is_set_back() {
@@ -435,6 +480,16 @@ mod tests {
         assert_eq!(revoking.is_ended(id, true, Millis(noon + 60_000)), None);
         revoking.ended(id, Millis(noon));
         assert_eq!(revoking.is_ended(id, false, Millis(noon + 86_400_000)), Some(true));
+        // Whoever ended it for good has the last word, and whoever does not know the cause takes nothing away.
+        let by = Replacement { by: SubjectTag::of("ada"), place: Place::Cookie };
+        revoking.replaced(id, Some(by), Millis(noon));
+        assert_eq!(revoking.replacement(id), None);
+        let other = SessionId([2; 16]);
+        revoking.replaced(other, Some(by), Millis(noon));
+        revoking.heard_of_end(other, Millis(noon));
+        assert_eq!(revoking.replacement(other), Some(by));
+        revoking.ended(other, Millis(noon));
+        assert_eq!(revoking.replacement(other), None);
         let always = Revoking::new(Millis::ZERO, FailurePolicy::Open);
         always.sessions.put(id, CachedStatus::Alive, Millis(noon));
         assert_eq!(always.is_ended(id, false, Millis(noon)), None);

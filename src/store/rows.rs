@@ -322,8 +322,16 @@ impl Rows {
             Ok(Written::Conflict) => Ok(false),
             Err(error @ (StoreError::Timeout(_) | StoreError::Unavailable(_))) => {
                 let there = self.read(key, id, self.deadline()).await;
-                let applied = matches!(there, Ok(Some(row)) if row.has_had(revision));
-                if applied { Ok(true) } else { Err(error) }
+                match there {
+                    Ok(Some(row)) if row.has_had(revision) => Ok(true),
+                    // Others have written since, perhaps over it. A list tells whether it has to be written again.
+                    Ok(Some(Read { content: Ok(RowContent::Roster(_)), revision, .. }))
+                        if expected != Expected::At(revision) =>
+                    {
+                        Ok(false)
+                    }
+                    _ => Err(error),
+                }
             }
             Err(error) => Err(error),
         }

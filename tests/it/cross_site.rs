@@ -104,6 +104,31 @@ async fn a_page_of_another_site_gets_403_and_nothing_of_the_session() {
     }
 }
 
+/// A session that is over is none, also where another took its place.
+#[cfg(feature = "memory")]
+#[actix_web::test]
+async fn a_foreign_request_with_the_cookie_of_a_session_that_is_over_is_none_of_its_business() {
+    for replaced in [false, true] {
+        let bed = crate::spy::guarded(|builder| builder).0;
+        let jar = logged_in(&bed).await;
+        let reply = post(&bed, &jar, &[], async move |request| {
+            let session = now(request.session())?;
+            if replaced {
+                session.authenticate("ada").unwrap()
+            } else {
+                session.destroy()
+            }
+            Ok(Answer::ok())
+        });
+        assert_eq!(reply.await.status, StatusCode::OK);
+        let reply = post(&bed, &jar, &FOREIGN, async |request| {
+            assert!(now(request.session())?.is_empty());
+            Ok(Answer::ok())
+        });
+        assert_eq!(reply.await.status, StatusCode::OK, "{replaced}");
+    }
+}
+
 #[actix_web::test]
 async fn the_session_is_as_it_was_after_a_foreign_request() {
     for bed in beds(CrossSite::Refuse) {

@@ -501,6 +501,28 @@ async fn a_session_that_is_ended_under_its_next_id_is_over_under_the_former_one_
     assert!(listed(&bed, "ada").await.is_empty());
 }
 
+/// The line is written without an answer, and when it is looked for, another login has written the list.
+#[actix_web::test]
+async fn a_login_whose_line_was_written_over_unseen_is_listed_and_does_not_fail() {
+    for applied in [true, false] {
+        let limit = |builder: SessionsBuilder| builder.max_sessions(5, Overflow::EndOldest);
+        let (bed, spy) = guarded(limit);
+        let node = other_node(&bed, &spy, limit);
+        let lost = if applied { Fate::AppliedButTimesOut } else { Fate::TimesOut };
+        spy.next([Fate::Passes, Fate::Passes, lost]);
+        let (after, sessions) = (Arc::clone(&spy), node.sessions.clone());
+        spy.before("write", move || {
+            after.before("load", move || {
+                now(sessions.issue(|session| session.authenticate("ada"))).unwrap();
+            });
+        });
+        let mut jar = Jar::default();
+        assert_eq!(status(&bed, &mut jar, authenticate).await, StatusCode::OK, "{applied}");
+        assert_eq!(origin(&bed, &jar).await, Origin::Resumed);
+        assert_eq!(listed(&bed, "ada").await.len(), 2, "{applied}");
+    }
+}
+
 /// Nor does the mark say that the session which was ended took its place, as if the login had to be sent again.
 #[actix_web::test]
 async fn a_login_that_is_ended_before_its_cookie_leaves_leaves_nothing_to_the_next_one() {

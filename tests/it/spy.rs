@@ -216,7 +216,9 @@ impl Store for Spy {
         if is_silent {
             return std::future::pending().await;
         }
-        self.pass("load", self.rows.load(key)).await
+        let row = self.pass("load", self.rows.load(key)).await;
+        self.comes_to("what was loaded");
+        row
     }
 
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {

@@ -11,7 +11,7 @@ use sealed_session::{
 
 use crate::device_binding::{Browser, Device};
 use crate::spy::{Fate, Spy, guarded, other_node};
-use crate::support::{Bed, DAY, Jar, MINUTE, now};
+use crate::support::{Bed, DAY, Jar, MINUTE, MS, now};
 
 const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
 
@@ -269,6 +269,78 @@ async fn what_was_ended_on_purpose_since_leaves_nothing() {
             assert!(!session.contains_key("cart"), "{what}, {elsewhere}: not even within this request");
             let jar = browser(commit(&second.sessions, &session).unwrap());
             assert_eq!(cart(second, &jar).await, empty("ada", 2), "{what}, {elsewhere}");
+        }
+    }
+}
+
+/// A node that has heard that another session took the place of this one asks again before a login takes anything up.
+#[actix_web::test]
+async fn what_was_ended_on_purpose_since_leaves_nothing_where_the_former_end_is_known_either() {
+    for every in [None, Some(MINUTE)] {
+        let revocation = every.map_or(Revocation::EveryRequest, Revocation::Every);
+        let (bed, spy) = guarded(|builder| builder.revocation(revocation));
+        let node = other_node(&bed, &spy, |builder| builder.revocation(revocation));
+        let mut jar = Jar::default();
+        bed.visit(&mut jar, |session| session.insert("cart", "two books").unwrap()).await;
+        let (first, id) = (load(&bed.sessions, &jar), load(&bed.sessions, &jar).id());
+        log_in(&first, "ada", 1);
+        commit(&bed.sessions, &first).unwrap();
+        let seen = |login: bool| {
+            spy.calls();
+            node.clock.advance(MS);
+            let session = load(&node.sessions, &jar);
+            assert_eq!(session.origin(), REVOKED);
+            if login {
+                session.authenticate("ada").unwrap();
+            }
+            (session.contains_key("cart"), spy.calls().len())
+        };
+        assert_eq!(seen(false), (false, 1));
+        // As often as of a session that goes on.
+        assert_eq!(seen(true), (true, usize::from(every.is_none())));
+        now(bed.sessions.revoke(id)).unwrap();
+        if let Some(every) = every {
+            assert_eq!(seen(true), (true, 0), "within the time that others may take to hear of it");
+            node.clock.advance(every);
+        }
+        assert_eq!(seen(true), (false, 1));
+        assert_eq!(seen(true), (false, 0), "which is for ever");
+    }
+}
+
+/// Nor what is learnt of the store while this process ends the session.
+#[actix_web::test]
+async fn an_answer_from_before_the_end_does_not_undo_it() {
+    let (bed, _, spy, jar) = shop(None, false).await;
+    let node = other_node(&bed, &spy, |builder| builder.revocation(Revocation::EveryRequest));
+    let (first, id) = (load(&bed.sessions, &jar), load(&bed.sessions, &jar).id());
+    log_in(&first, "ada", 1);
+    commit(&bed.sessions, &first).unwrap();
+    let sessions = node.sessions.clone();
+    spy.before("what was loaded", move || now(sessions.revoke(id)).unwrap());
+    for _ in 0..2 {
+        let session = load(&node.sessions, &jar);
+        session.authenticate("ada").unwrap();
+        assert!(!session.contains_key("cart"));
+    }
+}
+
+/// Whoever logs out with a cookie that was refused for it.
+#[actix_web::test]
+async fn a_logout_with_the_former_cookie_leaves_nothing() {
+    for before in [None, Some("ada")] {
+        let (bed, node, _, jar) = shop(before, false).await;
+        let first = load(&bed.sessions, &jar);
+        log_in(&first, "ada", 1);
+        commit(&bed.sessions, &first).unwrap();
+        let session = load(&node.sessions, &jar);
+        session.destroy();
+        assert!(commit(&node.sessions, &session).unwrap().unwrap().contains("Max-Age=0"));
+        bed.clock.advance(MS);
+        for again in [&bed, &node] {
+            let session = load(&again.sessions, &jar);
+            session.authenticate("ada").unwrap();
+            assert!(!session.contains_key("cart"));
         }
     }
 }

@@ -56,6 +56,13 @@ struct Asked {
     when: &'static str,
 }
 
+impl Asked {
+    fn at_end(self) -> bool {
+        self.when == AT_END
+    }
+}
+
+const AT_END: &str = "at its end";
 /// The last moment of a cookie is this much before its end.
 const LAST: Duration = Duration::from_millis(1);
 
@@ -110,7 +117,7 @@ pub(crate) fn broken(
         world.clock.set(cookie.expires_at - LAST);
         // Who has been asked before knows it, whatever has become of the rows. Nobody but the store does now.
         let unknowing = world.unknowing(program.setup.revoking);
-        case.check_cookie(&unknowing, cookie, Asked { node: 0, later: true, when: "at its end" });
+        case.check_cookie(&unknowing, cookie, Asked { node: 0, later: true, when: AT_END });
     }
     let last = cookies.last().map(|cookie| cookie.expires_at);
     for cookie in cookies.iter().filter(|cookie| Some(cookie.expires_at) == last) {
@@ -379,11 +386,21 @@ impl Case<'_> {
         self.may_end(who) && self.is_acknowledged(who) && (!self.off() || (has_row && self.start.stored))
     }
 
-    fn must_be_over(&self, cookie: &Cookie, Asked { node, later, .. }: Asked) -> bool {
+    /// Whether its mark was on the way while the clock jumped, so that it ends sooner than a cookie that another request is given
+    /// since then, by more than the spare time of marks.
+    fn is_dated_before_a_jump(&self, who: usize) -> bool {
+        let Told { began, handled, left, .. } = self.told(who);
+        let begins = if handled.is_some() { handled } else { began };
+        let happened = &self.finished.happened;
+        self.program.happening == Some(Happening::Forward) && begins < happened && happened < left
+    }
+
+    fn must_be_over(&self, cookie: &Cookie, asked: Asked) -> bool {
+        let Asked { node, later, .. } = asked;
         self.all().any(|who| {
             let here =
                 self.program.node(who) == node || later || self.program.setup.revoking == Revoking::Every;
-            if !self.has_ended(who) {
+            if !self.has_ended(who) || asked.at_end() && self.is_dated_before_a_jump(who) {
                 return false;
             }
             if self.op(who) != Op::RevokeSubject {
@@ -517,13 +534,17 @@ impl Case<'_> {
         let mut may: Vec<(usize, bool)> = Vec::new();
         if let Some(issuer) = cookie.issuer {
             let Told { outcome, .. } = self.told(issuer);
-            // Whose cookie was refused begins another session, unless the same user has logged in with it.
-            let with_all = !self.start.stored && self.others(issuer).any(|by| self.is_same_login(by, issuer));
-            if outcome.effects.first() == Some(&Effect::Empties) || !self.resumed(issuer) && !with_all {
+            if outcome.effects.first() == Some(&Effect::Empties) {
                 return is(applied(&Entries::new(), &[&outcome.effects]));
             }
-            let mut enders = self.others(issuer).filter(|&by| self.may_end(by));
-            let may_be_over = enders.any(|by| !self.is_same_login(by, issuer)) || self.is_at_end();
+            if self.others(issuer).any(|by| self.may_end(by) && self.is_same_login(by, issuer)) {
+                return self.allows_sent_twice(issuer, is);
+            }
+            // Whose cookie was refused begins another session.
+            if !self.resumed(issuer) {
+                return is(applied(&Entries::new(), &[&outcome.effects]));
+            }
+            let may_be_over = self.others(issuer).any(|by| self.may_end(by)) || self.is_at_end();
             if self.logs_in(issuer) && may_be_over {
                 if is(applied(&Entries::new(), &[&outcome.effects])) {
                     return true;
@@ -569,6 +590,31 @@ impl Case<'_> {
             let effects: Vec<&[Effect]> =
                 order.iter().map(|&who| &self.told(who).outcome.effects[..]).collect();
             is(applied(base, &effects))
+        })
+    }
+
+    /// The same for a login, where another request has made the session that of the same user: it keeps what it came with, with or
+    /// without what others have done since. It is empty only where something else may have ended the session, or moved it.
+    fn allows_sent_twice(&self, login: usize, mut is: impl FnMut(Entries) -> bool) -> bool {
+        let Told { outcome, .. } = self.told(login);
+        let origin = outcome.loaded.as_ref().map(|view| view.origin);
+        let came = match origin {
+            Some(Origin::Resumed) => true,
+            Some(Origin::Rejected(Rejection::Revoked)) => !self.start.stored,
+            _ => false,
+        };
+        let others = || self.others(login).filter(|&who| !self.is_same_login(who, login));
+        let alone = others().all(|who| matches!(self.op(who), Op::Read));
+        let undisturbed = self.finished.faults.is_empty() && !self.is_at_end() && alone;
+        let is_kept = came && undisturbed && !self.program.start.has_older_cookie();
+        if !is_kept && is(applied(&Entries::new(), &[&outcome.effects])) {
+            return true;
+        }
+        let mut may = vec![(login, true)];
+        may.extend(others().map(|who| (who, false)));
+        self.orders(&may).into_iter().any(|order| {
+            let effects = order.iter().map(|&who| &self.told(who).outcome.effects[..]);
+            is(applied(&self.start.entries, &effects.collect::<Vec<_>>()))
         })
     }
 

@@ -195,6 +195,11 @@ impl Start {
     pub(crate) fn is_retired(self) -> bool {
         matches!(self, Self::RetiredCookie | Self::RetiredStored)
     }
+
+    /// Whether its cookie holds what the session was when it was elsewhere.
+    pub(crate) fn has_older_cookie(self) -> bool {
+        matches!(self, Self::Before | Self::Branched)
+    }
 }
 
 impl Happening {

@@ -162,21 +162,21 @@ impl Core {
             }
         };
         match done {
-            Ok(()) if plan.row == RowStep::Replace => self.forget(loaded, replacement, now),
+            Ok(()) if plan.row == RowStep::Replace => self.forget_replaced(loaded, replacement, now),
             Ok(()) if work.header.place == Place::Store => {
                 self.revoking.iter().for_each(|revoking| revoking.spilled(work.header.id));
             }
             Ok(()) => {}
             Err(NotDone::Lost(reason)) => {
                 if reason == Rejection::Revoked {
-                    self.forget(loaded, None, now);
+                    self.forget(loaded, now);
                 }
                 lost(reason);
                 return Ok(SetCookies::lost());
             }
             Err(NotDone::Failed(error)) => {
                 if matches!(error, CommitError::Ended) {
-                    self.forget(loaded, None, now);
+                    self.forget(loaded, now);
                 }
                 self.tell_failure(id, &error);
                 // Only the remaining time was changed, and the next request makes up for that; or the session was emptied, which
@@ -261,10 +261,17 @@ impl Core {
         outcome
     }
 
-    /// From now on this process knows that the session is over, and perhaps what took its place.
-    fn forget(&self, over: Option<SessionId>, by: Option<Replacement>, now: Millis) {
+    /// From now on this process knows that the session is over.
+    fn forget(&self, over: Option<SessionId>, now: Millis) {
         if let (Some(revoking), Some(id)) = (&self.revoking, over) {
-            revoking.heard_of_end(id, by, now);
+            revoking.heard_of_end(id, now);
+        }
+    }
+
+    /// The same, and what took its place.
+    fn forget_replaced(&self, over: Option<SessionId>, by: Option<Replacement>, now: Millis) {
+        if let (Some(revoking), Some(id)) = (&self.revoking, over) {
+            revoking.replaced(id, by, now);
         }
     }
 

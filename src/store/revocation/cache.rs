@@ -40,12 +40,15 @@ impl<K: Eq + Hash + Copy, A: Copy> AnswerCache<K, A> {
 
     /// Keeps what the store answered, unless something was put or forgotten since it was asked: then the answer may be
     /// from before that.
-    pub(crate) fn learn(&self, key: K, answer: A, now: Millis, epoch: u64) {
+    /// Returns whether it was kept.
+    pub(crate) fn learn(&self, key: K, answer: A, now: Millis, epoch: u64) -> bool {
         self.with(|known| {
-            if *known.epoch(&key) == epoch {
+            let is_newest = *known.epoch(&key) == epoch;
+            if is_newest {
                 known.insert(key, answer, now, self.capacity);
             }
-        });
+            is_newest
+        })
     }
 
     /// Keeps what this process has done itself.
@@ -109,8 +112,10 @@ mod tests {
         let answers = AnswerCache::new(1_000);
         let asked: Vec<u64> = (0..100_u32).map(|n| answers.epoch(&n)).collect();
         answers.forget(&1_000);
-        (0..100_u32).for_each(|n| answers.learn(n, false, Millis(1), asked[n as usize]));
+        let learned = |n: &u32| answers.learn(*n, false, Millis(1), asked[*n as usize]);
+        let learned = (0..100_u32).filter(learned).count();
         let kept = (0..100_u32).filter(|n| answers.get(n).is_some()).count();
+        assert_eq!(learned, kept);
         assert!(kept >= 90, "{kept}");
     }
 
