@@ -57,7 +57,7 @@ BREAKAGES = [
     ("a write that nobody answered for counts as done", LIST, ROWS, "                    _ => Err(error),\n                }", "                    _ => Ok(true),\n                }"),
     ("a write that nobody answered for counts as failed", LIST, ROWS, "Ok(Some(row)) if row.has_had(revision) => Ok(true),", "Ok(Some(row)) if row.has_had(revision) && expires_at.0 == 0 => Ok(true),"),
     ("a write that was repeated counts as another's", LIST, WRITER, "if !is_there && !since {", "if !is_there || !since {"),
-    ("what was left by the one before is taken for what was loaded", LIST, WRITER, "                Some(row) => writer.observe(row),\n", "                Some(_) => {}\n"),
+    ("what was left by the one before is taken for what was loaded", "who_waited_for_a_row_is_told_by_the_one_before_what_is_there", WRITER, "                Some(row) => writer.observe(row),\n", "                Some(_) => {}\n"),
     ("whether a session goes on is not asked before it is prolonged", LIST, CONFIRM, "if same_id && plan.row == RowStep::Leave {", "if same_id && plan.row == RowStep::Leave && now.0 == 0 {"),
     ("a session is prolonged in another generation of its subject", LIST, CONFIRM, "if opening.is_some_and(|present| present != work.header.generation) {", "if opening.is_some_and(|present| present != work.header.generation && present == 0) {"),
     ("a login takes along what was revoked", LIST, CONFIRM, """            if is_over {
@@ -72,9 +72,9 @@ BREAKAGES = [
     ("who ends a session does not know it", LIST, SETTLE, "            revoking.replaced(id, by, now);", "            let _ = (revoking, id, by, now);"),
     ("the subject is not asked for", LIST, FETCH, "            if self.core.or_else(asked, false, id, revoking)? {", "            if self.core.or_else(asked, false, id, revoking)? && now.0 == 0 {"),
     ("an end stops where its client goes away", LIST, "src/sessions/commit/completion.rs", "runtime.spawn(async move { drop(work.await) });", "drop((work, runtime));"),
-    ("a login takes along what a revoked key had sealed", LIST, COMMIT, """        if state.authenticated && self.is_disowned(state) {
+    ("a login takes along what a revoked key had sealed", "a_login_while_the_key_of_the_former_session_is_revoked_succeeds_and_starts_empty", COMMIT, """        if state.authenticated && self.is_disowned(state) {
             state.start_empty();""", """        if state.authenticated && self.is_disowned(state) {"""),
-    ("what a revoked key had sealed leaves under another", LIST, SETTLE, "if self.is_disowned(&work) && !(work", "if self.is_disowned(&work) && now.0 == 0 && !(work"),
+    ("what a revoked key had sealed leaves under another", "a_change_that_is_lost_with_its_key_leaves_no_message", SETTLE, "if self.is_disowned(&work) && !(work", "if self.is_disowned(&work) && now.0 == 0 && !(work"),
     ("a subject is revoked under one key alone", LIST, REVOCATION, """            written.push(key);
 """, """            written.push(key);
             break;
