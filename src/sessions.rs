@@ -8,6 +8,7 @@ mod device;
 mod fetch;
 pub(crate) mod flash;
 mod inspect;
+mod refuse;
 #[cfg(any(feature = "actix", feature = "tower"))]
 pub(crate) mod scopes;
 pub(crate) mod transient;
@@ -33,10 +34,10 @@ use crate::core::error::{Rejection, StoreError};
 use crate::core::event::{Event, EventSink};
 use crate::core::key::KeyRing;
 use crate::core::measure::{self, About, Answered, Opened};
-use crate::core::record::{Device, DeviceKey, Header, Place, Replacement, SessionId};
+use crate::core::record::{Device, DeviceKey, Header, Place};
 use crate::core::session::{Backend, Session};
 use crate::core::short_cookie::ShortCookie;
-use crate::core::state::{Besides, Limits, Loaded, Origin, Replaced, Stage, State, Unproven};
+use crate::core::state::{Besides, Limits, Loaded, Origin, Stage, State};
 use crate::store::Store;
 use crate::store::revocation::Revoking;
 use crate::store::roster::{Roster, RosterProtocol};
@@ -181,15 +182,6 @@ impl Core {
         let Self { roster, rows, revoking, limits, .. } = self;
         let (roster, rows, revoking) = (roster.as_ref()?, rows.as_ref()?, revoking.as_ref()?);
         Some(RosterProtocol { roster, rows, revoking, limits, now })
-    }
-
-    /// What a cookie holds whose session is over because one of a subject took its place.
-    fn replaced(Candidate { loaded, entries }: &Candidate, replacement: Replacement) -> Option<Replaced> {
-        // Where it was in the store by then, the cookie is from before that.
-        let Replacement { by, place: Place::Cookie } = replacement else { return None };
-        let session = Box::new(Loaded { due: None, ..(**loaded).clone() });
-        let own = session.header.times.own.then_some(session.header.times);
-        Some(Replaced { session, entries: Entries::new(Arc::clone(entries)), own, by })
     }
 
     /// Whether a session was revoked, as far as this process knows.
@@ -385,57 +377,6 @@ impl Sessions {
         }
         state.row = seen;
         state.from_pre_spill_cookie = from_pre_spill_cookie;
-        self.session(state, brought)
-    }
-
-    /// A session that the store says is over. A late response to an older cookie must not remove a newer one, so the
-    /// cookie stays in the browser.
-    fn refuse(&self, candidate: &Candidate, circumstances: Circumstances, reason: Rejection) -> Session {
-        self.refuse_replaced(candidate, circumstances, (reason, None))
-    }
-
-    /// The same, with what is left of it for a login.
-    fn refuse_replaced(
-        &self,
-        candidate: &Candidate,
-        circumstances: Circumstances,
-        (reason, replaced): (Rejection, Option<Replaced>),
-    ) -> Session {
-        let Circumstances { mut brought, now, .. } = circumstances;
-        let id = candidate.header().id;
-        let besides = brought.besides.get_or_insert_default();
-        besides.refused = Some(id.0.into());
-        besides.replaced = replaced;
-        self.reject((reason, Some(id)), false, brought, now)
-    }
-
-    /// A session whose device has not proved itself: its cookie stays in the browser, and the handler gets nothing of it.
-    fn unproven(
-        &self,
-        candidate: Candidate,
-        key: Option<Arc<DeviceKey>>,
-        mut brought: Brought,
-        now: Millis,
-    ) -> Session {
-        let Candidate { loaded: mut session, .. } = candidate;
-        session.due = None;
-        let id = session.header.id;
-        let besides = brought.besides.get_or_insert_default();
-        besides.refused = Some(id.0.into());
-        besides.unproven = Some(Unproven { session, key });
-        self.reject((Rejection::Unproven, Some(id)), false, brought, now)
-    }
-
-    fn reject(
-        &self,
-        (reason, id): (Rejection, Option<SessionId>),
-        remove: bool,
-        brought: Brought,
-        now: Millis,
-    ) -> Session {
-        self.tell(&Event::Rejected { id, reason });
-        let mut state = State::new(Origin::Rejected(reason), &self.core.limits.terms, now);
-        state.remove_refused = remove;
         self.session(state, brought)
     }
 

@@ -5,11 +5,13 @@
 
 mod brought;
 mod limits;
+mod replaced;
 
 use std::sync::Arc;
 
-pub(crate) use self::brought::{Besides, Loaded, LoadedRow, Replaced, Unproven};
+pub(crate) use self::brought::{Besides, Loaded, LoadedRow, Unproven};
 pub(crate) use self::limits::{Limits, StoreLimits};
+pub(crate) use self::replaced::Replaced;
 use crate::core::clock::Millis;
 use crate::core::csrf::Binding;
 use crate::core::entries::Entries;
@@ -17,7 +19,7 @@ use crate::core::envelope::RowSealer;
 use crate::core::error::{CsrfError, InsertError, Rejection};
 use crate::core::key::KeyId;
 use crate::core::lifetime::{self, Due, SKEW, Terms};
-use crate::core::record::{self, Device, DeviceKey, Extent, Header, Place, SessionId, SubjectTag, Times};
+use crate::core::record::{self, Device, DeviceKey, Header, Place, SessionId, Times};
 
 /// Where a session comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -208,42 +210,6 @@ impl State {
         let unproven = self.besides.as_ref()?.unproven.as_ref()?;
         let of_subject = unproven.session.header.subject.as_deref() == Some(subject);
         of_subject.then_some(&unproven.session)
-    }
-
-    /// This session with what its cookie held, whose session is over because one of this subject took its place: the login is
-    /// sent twice, or the answer to the first was lost. `None`: nothing of the kind, or nothing for them.
-    pub(crate) fn with_replaced(&self, subject: &str, limits: &Limits) -> Option<Self> {
-        let Replaced { session, entries, own, by } = self.besides.as_ref()?.replaced.as_ref()?;
-        let former = session.header.subject.as_deref();
-        let is_theirs = *by == SubjectTag::of(subject) && former.is_none_or(|former| former == subject);
-        if self.loaded.is_some() || self.header.subject.is_some() || !is_theirs {
-            return None;
-        }
-        let mut state = self.clone();
-        // What this request has changed goes over it.
-        state.entries = entries.settled();
-        state.entries.replay(&self.entries).ok()?;
-        let extent = state.entries.extent();
-        limits.check_extent((Some(subject), &state.header.device, 0), extent, Extent::default()).ok()?;
-        if let (Some(own), false) = (own, state.header.times.own) {
-            state.header.times = *own;
-        }
-        state.header.persistent = state.header.persistent.or(session.header.persistent);
-        state.loaded = Some(session.clone());
-        Some(state)
-    }
-
-    /// What would be taken up.
-    pub(crate) fn replaced_mut(&mut self) -> Option<&mut Replaced> {
-        self.besides.as_mut()?.replaced.as_mut()
-    }
-
-    /// Removes an entry, also of what would be taken up; whether there was one to be seen.
-    pub(crate) fn remove(&mut self, key: &str) -> bool {
-        if let Some(replaced) = self.replaced_mut() {
-            replaced.entries.remove(key);
-        }
-        self.entries.remove(key)
     }
 
     /// Whether the browser keeps a cookie that was refused.

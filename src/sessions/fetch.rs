@@ -2,16 +2,13 @@
 
 use tracing::Instrument as _;
 
-use super::{By, Circumstances, Core, Reference, Sessions};
-use crate::core::candidates::Candidate;
-use crate::core::clock::Millis;
+use super::{By, Core, Reference, Sessions};
 use crate::core::error::{Rejection, StoreError};
 use crate::core::event::Event;
 use crate::core::record::{InLog, Place, SessionId};
 use crate::core::session::Session;
-use crate::core::state::Replaced;
-use crate::store::revocation::{FailurePolicy, Need, Revoking};
-use crate::store::rows::{Deadline, Found, Living};
+use crate::store::revocation::{FailurePolicy, Revoking};
+use crate::store::rows::{Found, Living};
 
 impl Sessions {
     /// Follows a reference into the store, and asks there whether the session has been revoked.
@@ -83,54 +80,7 @@ impl Sessions {
     }
 }
 
-impl Sessions {
-    /// Refuses a session, and asks what is left of it for a login.
-    async fn refuse_asking(
-        &self,
-        candidate: Candidate,
-        circumstances: Circumstances,
-        reason: Rejection,
-        deadline: Deadline,
-    ) -> Session {
-        // A browser that speaks of its device logs nobody in.
-        let replaced = match circumstances.brought.by {
-            By::Device => None,
-            _ => self.core.left_for_a_login(&candidate, circumstances.now, deadline).await,
-        };
-        self.refuse_replaced(&candidate, circumstances, (reason, replaced))
-    }
-}
-
 impl Core {
-    /// What a session that is over leaves for a login as the subject whose session took its place.
-    async fn left_for_a_login(
-        &self,
-        candidate: &Candidate,
-        now: Millis,
-        deadline: Deadline,
-    ) -> Option<Replaced> {
-        let (rows, revoking) = (self.rows.as_ref()?, self.revoking.as_ref()?);
-        let id = candidate.header().id;
-        let replaced =
-            Self::replaced(candidate, revoking.present_replacement(rows, id, now, deadline).await?)?;
-        self.is_of_subject(candidate, now, deadline).await.then_some(replaced)
-    }
-
-    /// Whether nobody has revoked all sessions of the subject since this one began; if it had any.
-    async fn is_of_subject(&self, candidate: &Candidate, now: Millis, deadline: Deadline) -> bool {
-        let (header, key_id) = (candidate.header(), candidate.loaded.key_id);
-        let (Some(rows), Some(revoking)) = (&self.rows, &self.revoking) else { return false };
-        let Some(subject) = header.subject.as_deref() else { return true };
-        let Some(place) = rows.sealer.subject_row(key_id, subject) else { return false };
-        match revoking.is_subject_known_revoked(&place, header.generation, now) {
-            Some(is_revoked) => !is_revoked,
-            None => match revoking.ask_subject_now(rows, (&place, Need::Optional), now, deadline).await {
-                Ok(present) => present.is_none_or(|present| present == header.generation),
-                Err(_) => false,
-            },
-        }
-    }
-
     /// What replaces an answer that the store does not give.
     pub(super) fn or_else<T>(
         &self,

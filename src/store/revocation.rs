@@ -222,18 +222,15 @@ impl Revoking {
     ) -> Result<Result<Living, Rejection>, StoreError> {
         let epoch = self.sessions.epoch(&id);
         let found = rows.load(id, deadline).await?;
-        let status = match &found {
-            Found::Absent => CachedStatus::Alive,
-            Found::Bound(..) => CachedStatus::Bound,
-            Found::Ended(_, by) => CachedStatus::Ended(*by),
-            Found::Live(_) | Found::Unreadable(..) => return Ok(found.living()),
-        };
-        let is_newest = self.sessions.learn(id, status, now, epoch);
-        // What this process has done since is newer, but no end is undone.
-        match status {
-            CachedStatus::Ended(Some(_)) if !is_newest => self.heard_of_end(id, now),
-            CachedStatus::Ended(None) if !is_newest => self.ended(id, now),
-            _ => {}
+        match &found {
+            Found::Absent => self.sessions.learn(id, CachedStatus::Alive, now, epoch),
+            Found::Bound(..) => self.sessions.learn(id, CachedStatus::Bound, now, epoch),
+            // What this process has done since is newer, but no end is undone.
+            Found::Ended(_, by) => self.sessions.decide(id, now, epoch, |known, is_newest| match known {
+                Some(CachedStatus::Ended(known)) if !is_newest => CachedStatus::Ended(known.and(*by)),
+                _ => CachedStatus::Ended(by.filter(|_| is_newest)),
+            }),
+            Found::Live(_) | Found::Unreadable(..) => {}
         }
         Ok(found.living())
     }
@@ -317,16 +314,15 @@ impl Revoking {
 
     /// This process has put a session in the place of this one, unless it has ended it for good since.
     pub(crate) fn replaced(&self, id: SessionId, by: Option<Replacement>, now: Millis) {
-        if !self.has_ended(id) {
-            self.sessions.put(id, CachedStatus::Ended(by), now);
-        }
+        self.sessions.decide(id, now, 0, |known, _| match known {
+            Some(ended @ CachedStatus::Ended(_)) => ended,
+            _ => CachedStatus::Ended(by),
+        });
     }
 
     /// The session is over, by whatever it was.
     pub(crate) fn heard_of_end(&self, id: SessionId, now: Millis) {
-        if !self.has_ended(id) {
-            self.ended(id, now);
-        }
+        self.replaced(id, None, now);
     }
 
     /// What has taken the place of a session that is over, as far as the store says so, and has been asked as recently as of one

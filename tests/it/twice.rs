@@ -325,6 +325,26 @@ async fn an_answer_from_before_the_end_does_not_undo_it() {
     }
 }
 
+/// A request hears that the session goes on, while another one of its process has heard that it is over.
+#[actix_web::test]
+async fn an_answer_from_before_the_first_login_does_not_bring_the_session_back() {
+    let (bed, node, spy, jar) = shop(None, false).await;
+    let first = load(&bed.sessions, &jar);
+    first.authenticate("ada").unwrap();
+    let late = load(&node.sessions, &jar);
+    late.touch();
+    let (elsewhere, here, former) = (bed.sessions.clone(), node.sessions.clone(), Jar(jar.0.clone()));
+    spy.before("what was loaded", move || {
+        commit(&elsewhere, &first).unwrap();
+        assert_eq!(load(&here, &former).origin(), REVOKED);
+    });
+    commit(&node.sessions, &late).unwrap();
+    // Not asked again, since it is known.
+    spy.calls();
+    let session = load(&node.sessions, &jar);
+    assert_eq!((session.origin(), spy.calls().len()), (REVOKED, 0));
+}
+
 /// Whoever logs out with a cookie that was refused for it.
 #[actix_web::test]
 async fn a_logout_with_the_former_cookie_leaves_nothing() {

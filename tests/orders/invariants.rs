@@ -171,6 +171,11 @@ impl Case<'_> {
         self.told(who).outcome.loaded.as_ref().is_some_and(|view| view.origin == Origin::Resumed)
     }
 
+    fn is_refused_for_its_end(&self, who: usize) -> bool {
+        let loaded = &self.told(who).outcome.loaded;
+        loaded.as_ref().is_some_and(|view| view.origin == Origin::Rejected(Rejection::Revoked))
+    }
+
     fn logs_in(&self, who: usize) -> bool {
         matches!(self.op(who), Op::LoginSame | Op::LoginOther)
     }
@@ -238,7 +243,8 @@ impl Case<'_> {
         match self.op(who) {
             Op::Revoke => true,
             Op::RevokeSubject => self.start.subject == Some("ada"),
-            Op::Destroy => self.resumed(who),
+            // Also with a cookie that was refused because another session took the place of this one.
+            Op::Destroy => self.resumed(who) || self.is_refused_for_its_end(who) && !self.off(),
             _ => self.renews(who) && self.resumed(who),
         }
     }
@@ -605,7 +611,9 @@ impl Case<'_> {
         };
         let others = || self.others(login).filter(|&who| !self.is_same_login(who, login));
         let alone = others().all(|who| matches!(self.op(who), Op::Read));
-        let undisturbed = self.finished.faults.is_empty() && !self.is_at_end() && alone;
+        // Who came too late may be all that a process knows of the end.
+        let none_lost = self.others(login).all(|who| !self.told(who).lost);
+        let undisturbed = self.finished.faults.is_empty() && !self.is_at_end() && alone && none_lost;
         let is_kept = came && undisturbed && !self.program.start.has_older_cookie();
         if !is_kept && is(applied(&Entries::new(), &[&outcome.effects])) {
             return true;

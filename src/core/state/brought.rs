@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::Replaced;
 use crate::core::clock::Millis;
-use crate::core::entries::Entries;
 use crate::core::key::KeyId;
 use crate::core::lifetime::Due;
-use crate::core::record::{DeviceKey, Header, SubjectTag, Times};
+use crate::core::record::{DeviceKey, Header};
 use crate::core::row_name::{Ancestry, Revision};
 
 /// What was loaded from the request's cookie.
@@ -47,17 +47,6 @@ pub(crate) struct Besides {
     pub(crate) unproven: Option<Unproven>,
     /// The session of a cookie that was refused because one of a subject took its place.
     pub(crate) replaced: Option<Replaced>,
-}
-
-/// A session that is over because one of a subject took its place: what is left for whoever logs in as the same.
-#[derive(Debug, Clone)]
-pub(crate) struct Replaced {
-    pub(crate) session: Box<Loaded>,
-    /// Without those that this request has removed since.
-    pub(crate) entries: Entries,
-    /// A duration of its own, unless this request has reset it.
-    pub(crate) own: Option<Times>,
-    pub(crate) by: SubjectTag,
 }
 
 /// A session whose device did not prove itself.

@@ -1,0 +1,129 @@
+//! Cookies that are refused, and what the handler gets instead: a new session, which knows what a login may have of the former one.
+
+use std::sync::Arc;
+
+use super::{Brought, By, Circumstances, Core, Sessions};
+use crate::core::candidates::Candidate;
+use crate::core::clock::Millis;
+use crate::core::entries::Entries;
+use crate::core::error::Rejection;
+use crate::core::event::Event;
+use crate::core::record::{DeviceKey, Place, Replacement, SessionId};
+use crate::core::session::Session;
+use crate::core::state::{Loaded, Origin, Replaced, State, Unproven};
+use crate::store::revocation::Need;
+use crate::store::rows::Deadline;
+
+impl Sessions {
+    /// A session that the store says is over. A late response to an older cookie must not remove a newer one, so the
+    /// cookie stays in the browser.
+    pub(super) fn refuse(
+        &self,
+        candidate: &Candidate,
+        circumstances: Circumstances,
+        reason: Rejection,
+    ) -> Session {
+        self.refuse_replaced(candidate, circumstances, (reason, None))
+    }
+
+    /// The same, with what is left of it for a login.
+    fn refuse_replaced(
+        &self,
+        candidate: &Candidate,
+        circumstances: Circumstances,
+        (reason, replaced): (Rejection, Option<Replaced>),
+    ) -> Session {
+        let Circumstances { mut brought, now, .. } = circumstances;
+        let id = candidate.header().id;
+        let besides = brought.besides.get_or_insert_default();
+        besides.refused = Some(id.0.into());
+        besides.replaced = replaced;
+        self.reject((reason, Some(id)), false, brought, now)
+    }
+
+    /// A session whose device has not proved itself: its cookie stays in the browser, and the handler gets nothing of it.
+    pub(super) fn unproven(
+        &self,
+        candidate: Candidate,
+        key: Option<Arc<DeviceKey>>,
+        mut brought: Brought,
+        now: Millis,
+    ) -> Session {
+        let Candidate { loaded: mut session, .. } = candidate;
+        session.due = None;
+        let id = session.header.id;
+        let besides = brought.besides.get_or_insert_default();
+        besides.refused = Some(id.0.into());
+        besides.unproven = Some(Unproven { session, key });
+        self.reject((Rejection::Unproven, Some(id)), false, brought, now)
+    }
+
+    pub(super) fn reject(
+        &self,
+        (reason, id): (Rejection, Option<SessionId>),
+        remove: bool,
+        brought: Brought,
+        now: Millis,
+    ) -> Session {
+        self.tell(&Event::Rejected { id, reason });
+        let mut state = State::new(Origin::Rejected(reason), &self.core.limits.terms, now);
+        state.remove_refused = remove;
+        self.session(state, brought)
+    }
+
+    /// Refuses a session, and asks what is left of it for a login.
+    pub(super) async fn refuse_asking(
+        &self,
+        candidate: Candidate,
+        circumstances: Circumstances,
+        reason: Rejection,
+        deadline: Deadline,
+    ) -> Session {
+        // A browser that speaks of its device logs nobody in.
+        let replaced = match circumstances.brought.by {
+            By::Device => None,
+            _ => self.core.left_for_a_login(&candidate, circumstances.now, deadline).await,
+        };
+        self.refuse_replaced(&candidate, circumstances, (reason, replaced))
+    }
+}
+
+impl Core {
+    /// What a cookie holds whose session is over because one of a subject took its place.
+    fn replaced(Candidate { loaded, entries }: &Candidate, replacement: Replacement) -> Option<Replaced> {
+        // Where it was in the store by then, the cookie is from before that.
+        let Replacement { by, place: Place::Cookie } = replacement else { return None };
+        let session = Box::new(Loaded { due: None, ..(**loaded).clone() });
+        let own = session.header.times.own.then_some(session.header.times);
+        Some(Replaced { session, entries: Entries::new(Arc::clone(entries)), own, by })
+    }
+
+    /// What a session that is over leaves for a login as the subject whose session took its place.
+    async fn left_for_a_login(
+        &self,
+        candidate: &Candidate,
+        now: Millis,
+        deadline: Deadline,
+    ) -> Option<Replaced> {
+        let (rows, revoking) = (self.rows.as_ref()?, self.revoking.as_ref()?);
+        let id = candidate.header().id;
+        let replaced =
+            Self::replaced(candidate, revoking.present_replacement(rows, id, now, deadline).await?)?;
+        self.is_of_subject(candidate, now, deadline).await.then_some(replaced)
+    }
+
+    /// Whether nobody has revoked all sessions of the subject since this one began; if it had any.
+    async fn is_of_subject(&self, candidate: &Candidate, now: Millis, deadline: Deadline) -> bool {
+        let (header, key_id) = (candidate.header(), candidate.loaded.key_id);
+        let (Some(rows), Some(revoking)) = (&self.rows, &self.revoking) else { return false };
+        let Some(subject) = header.subject.as_deref() else { return true };
+        let Some(place) = rows.sealer.subject_row(key_id, subject) else { return false };
+        match revoking.is_subject_known_revoked(&place, header.generation, now) {
+            Some(is_revoked) => !is_revoked,
+            None => match revoking.ask_subject_now(rows, (&place, Need::Optional), now, deadline).await {
+                Ok(present) => present.is_none_or(|present| present == header.generation),
+                Err(_) => false,
+            },
+        }
+    }
+}
