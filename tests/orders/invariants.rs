@@ -389,7 +389,8 @@ impl Case<'_> {
     /// Whether it has ended the session that both began with, and said so.
     fn has_ended(&self, who: usize) -> bool {
         let has_row = self.told(who).outcome.loaded.as_ref().is_some_and(|view| view.stored);
-        self.may_end(who) && self.is_acknowledged(who) && (!self.off() || (has_row && self.start.stored))
+        let ends = self.may_end(who) && (self.op(who) != Op::Destroy || self.resumed(who));
+        ends && self.is_acknowledged(who) && (!self.off() || (has_row && self.start.stored))
     }
 
     /// Whether its mark was on the way while the clock jumped, so that it ends sooner than a cookie that another request is given
