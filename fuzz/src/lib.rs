@@ -517,7 +517,10 @@ mod tests {
             "row",
             crate::row,
             &[
-                (true, &["live", "live_bound", "empty", "bound", "ended", "replaced", "generation", "roster"]),
+                (
+                    true,
+                    &["live", "live_bound", "empty", "bound", "ended", "replaced", "generation", "roster"],
+                ),
                 (
                     false,
                     &[

@@ -321,6 +321,7 @@ impl Session {
             // Nobody is to log in and go on with what it held.
             if let Some(besides) = &mut state.besides
                 && let Some(replaced) = besides.replaced.take()
+                && state.loaded.is_none()
             {
                 besides.others.push(replaced.session.header);
             }

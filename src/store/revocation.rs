@@ -223,12 +223,16 @@ impl Revoking {
         let epoch = self.sessions.epoch(&id);
         let found = rows.load(id, deadline).await?;
         match &found {
+            // No end is undone, be its mark there still or not.
+            Found::Absent | Found::Bound(..) if self.has_ended(id) => {}
             Found::Absent => self.sessions.learn(id, CachedStatus::Alive, now, epoch),
             Found::Bound(..) => self.sessions.learn(id, CachedStatus::Bound, now, epoch),
-            // What this process has done since is newer, but no end is undone.
-            Found::Ended(_, by) => self.sessions.decide(id, now, epoch, |known, is_newest| match known {
-                Some(CachedStatus::Ended(known)) if !is_newest => CachedStatus::Ended(known.and(*by)),
-                _ => CachedStatus::Ended(by.filter(|_| is_newest)),
+            // What this process has done since is newer.
+            Found::Ended(_, by) => self.sessions.decide(id, epoch, |known, is_newest| match known {
+                Some((CachedStatus::Ended(known), _)) if !is_newest => {
+                    (CachedStatus::Ended(known.and(*by)), now)
+                }
+                _ => (CachedStatus::Ended(*by), now),
             }),
             Found::Live(_) | Found::Unreadable(..) => {}
         }
@@ -314,9 +318,10 @@ impl Revoking {
 
     /// This process has put a session in the place of this one, unless it has ended it for good since.
     pub(crate) fn replaced(&self, id: SessionId, by: Option<Replacement>, now: Millis) {
-        self.sessions.decide(id, now, 0, |known, _| match known {
-            Some(ended @ CachedStatus::Ended(_)) => ended,
-            _ => CachedStatus::Ended(by),
+        self.sessions.decide(id, 0, |known, _| match known {
+            // Nor is it any newer.
+            Some((ended @ CachedStatus::Ended(_), asked)) => (ended, asked),
+            _ => (CachedStatus::Ended(by), now),
         });
     }
 
@@ -345,8 +350,8 @@ impl Revoking {
             (_, false) => {
                 let question = self.load_session(rows, id, now, deadline);
                 let answer = self.breaker.guard((rows, &row_key(id)), deadline, question).await;
-                counted(About::Session, false, answer).ok()?.err()?;
-                self.replacement(id)
+                let over = counted(About::Session, false, answer).ok()?.err()?;
+                self.replacement(id).filter(|_| over == Rejection::Revoked)
             }
         }
     }

@@ -243,8 +243,12 @@ impl Case<'_> {
         match self.op(who) {
             Op::Revoke => true,
             Op::RevokeSubject => self.start.subject == Some("ada"),
-            // Also with a cookie that was refused because another session took the place of this one.
-            Op::Destroy => self.resumed(who) || self.is_refused_for_its_end(who) && !self.off(),
+            // Also with a cookie that was refused because another session took the place of this one, where that one has not heard
+            // yet that it did.
+            Op::Destroy => {
+                let is_doubtful = !self.finished.faults.is_empty() && !self.off();
+                self.resumed(who) || is_doubtful && self.is_refused_for_its_end(who)
+            }
             _ => self.renews(who) && self.resumed(who),
         }
     }
@@ -395,11 +399,14 @@ impl Case<'_> {
 
     /// Whether its mark was on the way while the clock jumped, so that it ends sooner than a cookie that another request is given
     /// since then, by more than the spare time of marks.
-    fn is_dated_before_a_jump(&self, who: usize) -> bool {
-        let Told { began, handled, left, .. } = self.told(who);
-        let begins = if handled.is_some() { handled } else { began };
+    fn is_dated_before_a_jump(&self, who: usize, cookie: &Cookie) -> bool {
+        let Told { handled, left, .. } = self.told(who);
         let happened = &self.finished.happened;
-        self.program.happening == Some(Happening::Forward) && begins < happened && happened < left
+        let since = |issuer: usize| issuer != who && *happened < self.told(issuer).began;
+        self.program.happening == Some(Happening::Forward)
+            && !matches!(self.op(who), Op::Revoke | Op::RevokeSubject)
+            && (handled < happened && happened < left)
+            && cookie.issuer.is_some_and(since)
     }
 
     fn must_be_over(&self, cookie: &Cookie, asked: Asked) -> bool {
@@ -407,7 +414,7 @@ impl Case<'_> {
         self.all().any(|who| {
             let here =
                 self.program.node(who) == node || later || self.program.setup.revoking == Revoking::Every;
-            if !self.has_ended(who) || asked.at_end() && self.is_dated_before_a_jump(who) {
+            if !self.has_ended(who) || asked.at_end() && self.is_dated_before_a_jump(who, cookie) {
                 return false;
             }
             if self.op(who) != Op::RevokeSubject {
@@ -619,8 +626,12 @@ impl Case<'_> {
         if !is_kept && is(applied(&Entries::new(), &[&outcome.effects])) {
             return true;
         }
+        // Nothing is left of what was ended on purpose before.
+        if others().any(|by| self.knows_the_end_by(login, by)) && !self.is_faulted_near(login) {
+            return false;
+        }
         let mut may = vec![(login, true)];
-        may.extend(others().map(|who| (who, false)));
+        may.extend(others().filter(|&who| self.resumed(who) && !self.renews(who)).map(|who| (who, false)));
         self.orders(&may).into_iter().any(|order| {
             let effects = order.iter().map(|&who| &self.told(who).outcome.effects[..]);
             is(applied(&self.start.entries, &effects.collect::<Vec<_>>()))

@@ -268,10 +268,12 @@ impl Core {
         }
     }
 
-    /// The same, and what took its place.
+    /// The same, and what its mark says of what took its place.
     fn forget_replaced(&self, over: Option<SessionId>, by: Option<Replacement>, now: Millis) {
-        if let (Some(revoking), Some(id)) = (&self.revoking, over) {
-            revoking.replaced(id, by, now);
+        match (&self.revoking, over, by) {
+            (Some(revoking), Some(id), Some(_)) => revoking.replaced(id, by, now),
+            (Some(revoking), Some(id), None) => revoking.ended(id, now),
+            _ => {}
         }
     }
 

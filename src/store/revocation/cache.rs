@@ -50,12 +50,18 @@ impl<K: Eq + Hash + Copy, A: Copy> AnswerCache<K, A> {
 
     /// Keeps what follows from what is known, and from whether nothing was put or forgotten since the store was asked. An answer of
     /// the store that is under way does not undo it.
-    pub(crate) fn decide(&self, key: K, now: Millis, epoch: u64, answer: impl FnOnce(Option<A>, bool) -> A) {
+    pub(crate) fn decide(
+        &self,
+        key: K,
+        epoch: u64,
+        answer: impl FnOnce(Option<(A, Millis)>, bool) -> (A, Millis),
+    ) {
         self.with(|known| {
             let is_newest = *known.epoch(&key) == epoch;
-            let present = known.halves.iter().find_map(|half| half.get(&key)).map(|(answer, _)| *answer);
+            let present = known.halves.iter().find_map(|half| half.get(&key)).copied();
             *known.epoch(&key) += 1;
-            known.insert(key, answer(present, is_newest), now, self.capacity);
+            let (answer, at) = answer(present, is_newest);
+            known.insert(key, answer, at, self.capacity);
         });
     }
 
@@ -119,15 +125,15 @@ mod tests {
     fn what_was_decided_is_not_undone_by_an_answer_that_was_under_way_either() {
         let answers = AnswerCache::new(10);
         let asked = answers.epoch(&1);
-        answers.decide(1, Millis(0), asked, |known, is_newest| {
+        answers.decide(1, asked, |known, is_newest| {
             assert_eq!((known, is_newest), (None, true));
-            "decided"
+            ("decided", Millis(0))
         });
         answers.learn(1, "learnt", Millis(1), asked);
         assert_eq!(answers.get(&1), Some(("decided", Millis(0))));
-        answers.decide(1, Millis(2), asked, |known, is_newest| {
-            assert_eq!((known, is_newest), (Some("decided"), false));
-            "again"
+        answers.decide(1, asked, |known, is_newest| {
+            assert_eq!((known, is_newest), (Some(("decided", Millis(0))), false));
+            ("again", Millis(2))
         });
         assert_eq!(answers.get(&1), Some(("again", Millis(2))));
     }
