@@ -345,6 +345,48 @@ async fn an_answer_from_before_the_first_login_does_not_bring_the_session_back()
     assert_eq!((session.origin(), spy.calls().len()), (REVOKED, 0));
 }
 
+/// Who knows that a session is over needs no mark for that.
+#[actix_web::test]
+async fn a_mark_that_has_gone_brings_no_session_back_where_its_end_is_known() {
+    let (bed, node, spy, jar) = shop(Some("ada"), false).await;
+    let first = load(&bed.sessions, &jar);
+    log_in(&first, "ada", 1);
+    commit(&bed.sessions, &first).unwrap();
+    assert_eq!(load(&node.sessions, &jar).origin(), REVOKED);
+    now(sealed_session::store::Store::clear(&spy.rows)).unwrap();
+    for knows in [&bed, &node] {
+        for _ in 0..2 {
+            bed.clock.advance(MS);
+            let session = load(&knows.sessions, &jar);
+            assert_eq!(session.origin(), REVOKED);
+            session.authenticate("ada").unwrap();
+            assert!(session.is_empty(), "nor does anything say now that it was hers");
+        }
+    }
+}
+
+/// A process that was told by the row that the session was ended for good does not forget it over its own login.
+#[actix_web::test]
+async fn a_login_that_finds_the_session_ended_for_good_makes_that_known() {
+    let (bed, spy) = guarded(|builder| builder.revocation(Revocation::Every(MINUTE)));
+    let node = other_node(&bed, &spy, |builder| builder.revocation(Revocation::Every(MINUTE)));
+    let mut jar = Jar::default();
+    bed.visit(&mut jar, |session| session.insert("cart", "two books").unwrap()).await;
+    let (first, id) = (load(&bed.sessions, &jar), load(&bed.sessions, &jar).id());
+    log_in(&first, "ada", 1);
+    commit(&bed.sessions, &first).unwrap();
+    assert_eq!(load(&node.sessions, &jar).origin(), REVOKED);
+    now(bed.sessions.revoke(id)).unwrap();
+    for seen in [true, false, false] {
+        node.clock.advance(MINUTE / 2);
+        let session = load(&node.sessions, &jar);
+        session.authenticate("ada").unwrap();
+        assert_eq!(session.contains_key("cart"), seen);
+        commit(&node.sessions, &session).unwrap();
+        assert!(!session.contains_key("cart"), "the commit asks");
+    }
+}
+
 /// Whoever logs out with a cookie that was refused for it.
 #[actix_web::test]
 async fn a_logout_with_the_former_cookie_leaves_nothing() {
