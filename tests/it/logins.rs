@@ -260,15 +260,15 @@ async fn after_the_end_of_a_session_nobody_can_be_authenticated_in_it() {
     assert!(matches!(session.authenticate("bob"), Err(InsertError::Committed)));
 }
 
-fn load(sessions: &Sessions, jar: &Jar) -> Session {
+pub(crate) fn load(sessions: &Sessions, jar: &Jar) -> Session {
     now(sessions.load(jar.0.iter())).unwrap()
 }
 
-fn commit(sessions: &Sessions, session: &Session) -> Result<Option<String>, CommitError> {
+pub(crate) fn commit(sessions: &Sessions, session: &Session) -> Result<Option<String>, CommitError> {
     Ok(now(sessions.commit(session, CommitContext::default()))?.pop())
 }
 
-fn browser(line: Option<String>) -> Jar {
+pub(crate) fn browser(line: Option<String>) -> Jar {
     Jar(line.and_then(|line| line.split(';').next().map(str::to_owned)))
 }
 

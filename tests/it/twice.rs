@@ -5,27 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealed_session::{
-    Clock as _, CommitContext, CommitError, DeviceBinding, Lifetime, Origin, Placement, Rejection,
-    Revocation, Session, Sessions, SessionsBuilder,
+    Clock as _, CommitError, DeviceBinding, Lifetime, Origin, Placement, Rejection, Revocation, Session,
+    SessionsBuilder,
 };
 
 use crate::device_binding::{Browser, Device};
+use crate::logins::{browser, commit, load};
 use crate::spy::{Fate, Spy, guarded, other_node};
 use crate::support::{Bed, DAY, Jar, MINUTE, MS, now};
 
 const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
-
-fn load(sessions: &Sessions, jar: &Jar) -> Session {
-    now(sessions.load(jar.0.iter())).unwrap()
-}
-
-fn commit(sessions: &Sessions, session: &Session) -> Result<Option<String>, CommitError> {
-    Ok(now(sessions.commit(session, CommitContext::default()))?.pop())
-}
-
-fn browser(line: Option<String>) -> Jar {
-    Jar(line.and_then(|line| line.split(';').next().map(str::to_owned)))
-}
 
 /// Two nodes, and a browser with a cart, which somebody may have logged in to.
 async fn shop(subject: Option<&'static str>, large: bool) -> (Bed, Bed, Arc<Spy>, Jar) {
