@@ -231,6 +231,7 @@ impl Store for Spy {
         }
         let twice = self.fates.lock().unwrap().front() == Some(&Fate::AppliedButConflicts);
         let written = self.pass("write", self.rows.write(key, row, expected)).await?;
+        self.comes_to("what was written");
         if !twice {
             return Ok(written);
         }

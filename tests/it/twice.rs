@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealed_session::{
-    Clock as _, CommitError, DeviceBinding, Lifetime, Origin, Placement, Rejection, Revocation, Session,
-    SessionsBuilder,
+    Clock as _, CommitContext, CommitError, DeviceBinding, Lifetime, Origin, Placement, Rejection,
+    Revocation, Session, SessionsBuilder,
 };
 
 use crate::device_binding::{Browser, Device};
@@ -332,6 +332,43 @@ async fn an_answer_from_before_the_first_login_does_not_bring_the_session_back()
     spy.calls();
     let session = load(&node.sessions, &jar);
     assert_eq!((session.origin(), spy.calls().len()), (REVOKED, 0));
+}
+
+/// The second login waits for the first one, in the same process, which has not heard yet that its mark is there.
+#[actix_web::test]
+async fn what_one_login_leaves_to_the_next_is_read_again_because_others_may_have_ended_it_for_good() {
+    for ended in [false, true] {
+        let (node, spy) = guarded(|builder| builder.roster(false));
+        let bed = other_node(&node, &spy, |builder| builder.roster(false));
+        let mut jar = Jar::default();
+        bed.visit(&mut jar, |session| {
+            session.insert("cart", "two books").unwrap();
+            session.insert("count", 40).unwrap();
+        })
+        .await;
+        let id = load(&bed.sessions, &jar).id();
+        let (one, two) = (load(&bed.sessions, &jar), load(&bed.sessions, &jar));
+        log_in(&one, "ada", 1);
+        log_in(&two, "ada", 2);
+        spy.slowly(true);
+        let (elsewhere, store) = (node.sessions.clone(), Arc::clone(&spy));
+        spy.before("what was written", move || {
+            store.slowly(false);
+            if ended {
+                now(elsewhere.revoke(id)).unwrap();
+            }
+            store.calls();
+        });
+        let first = bed.sessions.commit(&one, CommitContext::default());
+        let second = async {
+            tokio::task::yield_now().await;
+            bed.sessions.commit(&two, CommitContext::default()).await
+        };
+        let (_, second) = tokio::join!(first, second);
+        assert_eq!(spy.calls(), ["load"], "the first one wrote, and the second one only reads that");
+        let jar = browser(second.unwrap().pop());
+        assert_eq!(cart(&bed, &jar).await, if ended { empty("ada", 2) } else { kept("ada", 2) });
+    }
 }
 
 /// Who knows that a session is over needs no mark for that.

@@ -58,6 +58,7 @@ BREAKAGES = [
     ("a write that nobody answered for counts as failed", LIST, ROWS, "Ok(Some(row)) if row.has_had(revision) => Ok(true),", "Ok(Some(row)) if row.has_had(revision) && expires_at.0 == 0 => Ok(true),"),
     ("a write that was repeated counts as another's", LIST, WRITER, "if !is_there && !since {", "if !is_there || !since {"),
     ("what was left by the one before is taken for what was loaded", "who_waited_for_a_row_is_told_by_the_one_before_what_is_there", WRITER, "                Some(row) => writer.observe(row),\n", "                Some(_) => {}\n"),
+    ("what took a session's place is handed on", "what_one_login_leaves_to_the_next_is_read_again", WRITER, "&& !matches!(content, Content::Ended(Some(_))) {", "{"),
     ("whether a session goes on is not asked before it is prolonged", LIST, CONFIRM, "if same_id && plan.row == RowStep::Leave {", "if same_id && plan.row == RowStep::Leave && now.0 == 0 {"),
     ("a session is prolonged in another generation of its subject", LIST, CONFIRM, "if opening.is_some_and(|present| present != work.header.generation) {", "if opening.is_some_and(|present| present != work.header.generation && present == 0) {"),
     ("a login takes along what was revoked", LIST, CONFIRM, """            if is_over {

@@ -1,6 +1,7 @@
 //! One writer at a row: waits for its turn, learns what others have left there, and writes over exactly that.
 //!
-//! A writer hands a waiting one the row as just written, so that the next need not read it.
+//! A writer hands a waiting one the row as just written, so that the next need not read it; but not what took a session's place,
+//! because the next one would keep what it came with, and another process may have ended that session for good by then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,9 +164,9 @@ impl RowWriter<'_> {
         let done = Done { revision, ancestry, expires_at: self.expires_at.max(expires_at) };
         (self.expected, self.expires_at, self.observed) = (Expected::At(revision), done.expires_at, None);
         self.ancestry = ancestry.followed_by(revision);
-        if is_there && self.lock.is_awaited() {
+        if is_there && self.lock.is_awaited() && !matches!(content, Content::Ended(Some(_))) {
             let row = match content {
-                Content::Ended(replacement) => Found::Ended(revision, replacement),
+                Content::Ended(_) => Found::Ended(revision, None),
                 Content::Bound(device) => Found::Bound(BoundRow {
                     device: Arc::clone(device),
                     revision,
