@@ -126,7 +126,8 @@ pub enum Written {
 ///
 /// # Errors
 /// [`StoreError::Unavailable`] if the store cannot be reached, [`StoreError::Timeout`] if it may have acted but did not
-/// say so; callers treat both as if it may have acted. [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if
+/// say so, [`StoreError::Misconfigured`] if it refuses whoever asks, or what they ask for; callers treat all three as if it may have
+/// acted, as where a connection broke and the next one is refused. [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if
 /// it holds what it was never given. A store retries nothing that may have been applied, and leaves waiting and retrying
 /// to its callers. Rows of up to 128 bytes are what ends sessions: a store that can refuse others for lack of room takes
 /// these, if it can.

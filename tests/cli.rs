@@ -643,7 +643,7 @@ fn every_mistake_is_named_with_its_mend_and_has_its_exit_code() {
             &env,
             "",
             3,
-            "cannot be reached",
+            "cannot be used as it is configured",
         ),
         (&["keys", "list", "--file", &missing], &env, "", 3, "cannot read the key file"),
         (&["keys", "rotate", "--in", "1h", "--file", &missing], &env, "", 2, "keys rotate --file"),

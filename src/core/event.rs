@@ -169,7 +169,7 @@ pub enum Event {
     StoreFailed {
         /// `load`, `write`, `extend` or `delete`.
         operation: &'static str,
-        /// `unavailable`, `timeout`, `full` or `corrupt`.
+        /// `unavailable`, `misconfigured`, `timeout`, `full` or `corrupt`.
         kind: &'static str,
         /// The error with its causes.
         error: String,

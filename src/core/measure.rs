@@ -84,7 +84,7 @@ const EVENTS: [(&str, &[&str]); 29] = [
     ("lost", &["missing", "revoked", "revoked_key", "unproven", "expired"]),
     ("conflicted", &[""]),
     ("head_over_budget", &[""]),
-    ("store_failed", &["unavailable", "timeout", "full", "corrupt"]),
+    ("store_failed", &["unavailable", "misconfigured", "timeout", "full", "corrupt"]),
     ("unconfirmed", &[""]),
     ("displaced", &[""]),
     ("login_refused", &[""]),

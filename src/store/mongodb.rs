@@ -25,6 +25,8 @@ use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 const DUPLICATE_KEY: i32 = 11_000;
 const OTHER_INDEX: [i32; 2] = [85, 86];
 const FULL: [i32; 2] = [14_031, 12_501];
+/// The user may not do that, or is not let in.
+const REFUSED: [i32; 2] = [13, 18];
 /// How long the driver looks for a server by default.
 const SELECTION: Duration = Duration::from_secs(30);
 /// What a server may take for its first answer, once it is found.
@@ -151,7 +153,8 @@ impl MongoStoreOptions {
     /// Connects to the server or replica set of this address.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address, or if no server answers there.
+    /// [`StoreError::Misconfigured`] for an unusable address, and if the server refuses the user; [`StoreError::Unavailable`] if none
+    /// answers there.
     pub async fn connect(self, url: &str) -> Result<MongoStore, StoreError> {
         let store = self.connect_lazy(url)?;
         store.rows().await?;
@@ -162,11 +165,11 @@ impl MongoStoreOptions {
     /// server answers, requests that need it fail and share one attempt at a time.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address. What the records of a `mongodb+srv://` address contain is not
+    /// [`StoreError::Misconfigured`] for an unusable address. What the records of a `mongodb+srv://` address contain is not
     /// known before the first request.
     pub fn connect_lazy(self, url: &str) -> Result<MongoStore, StoreError> {
         // The driver's message may contain the password, if that is not encoded.
-        let address = ConnectionString::parse(url).map_err(|_| StoreError::Unavailable(UNUSABLE.into()))?;
+        let address = ConnectionString::parse(url).map_err(|_| StoreError::Misconfigured(UNUSABLE.into()))?;
         let origin = Origin::Address {
             address: Box::new(address),
             timeout: self.timeout,
@@ -462,6 +465,10 @@ fn failure(error: Error) -> StoreError {
     };
     match code(&error) {
         Some(code) if FULL.contains(&code) => StoreError::Full(error.into()),
+        Some(code) if REFUSED.contains(&code) => StoreError::Misconfigured(error.into()),
+        _ if matches!(*error.kind, ErrorKind::Authentication { .. }) => {
+            StoreError::Misconfigured(error.into())
+        }
         _ if timed_out => StoreError::Timeout(error.into()),
         _ => StoreError::Unavailable(error.into()),
     }

@@ -77,7 +77,7 @@ pub async fn open_existing(address: &str, name: Option<&str>) -> Result<Arc<dyn 
     }
     if let Some(path) = file(scheme, rest, address).filter(|path| !path.exists()) {
         return Err(
-            StoreError::Unavailable(format!("{}: there is no such file", path.display()).into()).into()
+            StoreError::Misconfigured(format!("{}: there is no such file", path.display()).into()).into()
         );
     }
     opened(address, name, false).await

@@ -116,11 +116,11 @@ impl RedbStoreOptions {
     /// Opens the file, or makes it.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if it cannot be opened, or another process has it open; [`StoreError::Corrupt`] if
-    /// it is no such file. Each names the file.
+    /// [`StoreError::Unavailable`] if it cannot be opened, or another process has it open; [`StoreError::Misconfigured`] if the folder
+    /// is not there, or the user may not; [`StoreError::Corrupt`] if it is no such file. Each names the file.
     pub fn open(self, path: impl AsRef<Path>) -> Result<RedbStore, StoreError> {
         if self.sweep_every < Duration::from_millis(1) {
-            return Err(StoreError::Unavailable(
+            return Err(StoreError::Misconfigured(
                 "sweep_every is 0; it must be at least 1 ms, and is a minute by default".into(),
             ));
         }
@@ -133,6 +133,7 @@ impl RedbStoreOptions {
             let at = |source: Source| format!("{}: {source}", path.display()).into();
             match error {
                 StoreError::Unavailable(source) => StoreError::Unavailable(at(source)),
+                StoreError::Misconfigured(source) => StoreError::Misconfigured(at(source)),
                 StoreError::Timeout(source) => StoreError::Timeout(at(source)),
                 StoreError::Full(source) => StoreError::Full(at(source)),
                 StoreError::Corrupt(source) => StoreError::Corrupt(at(source)),

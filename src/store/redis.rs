@@ -13,7 +13,7 @@ use std::io::Write as _;
 
 use async_trait::async_trait;
 use redis::aio::{ConnectionManager, MultiplexedConnection};
-use redis::{Cmd, FromRedisValue, RedisError, RedisResult, RedisWrite as _, Value, cmd};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, RedisWrite as _, Value, cmd};
 use time::OffsetDateTime;
 
 use self::cluster::Cluster;
@@ -23,7 +23,7 @@ use self::request::Request;
 use self::scan::{Scan, is_row, is_stage};
 use self::write::Scripts;
 use crate::core::clock::{Clock, Millis};
-use crate::core::error::StoreError;
+use crate::core::error::{Source, StoreError};
 use crate::store::reach::Unreached;
 use crate::store::{Expected, NewRow, REVISION_LEN, Revision, Row, RowKey, Store, Written};
 
@@ -249,23 +249,23 @@ fn says(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code) || error.detail().is_some_and(|text| text.contains(code))
 }
 
+/// Whether it is for an operator to mend: the password is wrong or missing, or the user may not do that.
+fn is_refused(error: &RedisError) -> bool {
+    let by_kind = matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig);
+    by_kind || ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| says(error, code))
+}
+
 /// The store's error for a Redis error; `at` is the server concerned.
 fn failure(error: RedisError, at: Option<&str>) -> StoreError {
-    if says(&error, "OOM") {
-        StoreError::Full(error.into())
-    } else if says(&error, "WRONGTYPE") {
-        StoreError::Corrupt(error.into())
-    } else if error.is_timeout() {
-        StoreError::Timeout(match at {
-            Some(at) => Unreached::new(format!("no answer from {at}"), error).into(),
-            None => error.into(),
-        })
-    } else {
-        StoreError::Unavailable(match at {
-            Some(at) if error.code().is_none() => {
-                Unreached::new(format!("no connection to {at}"), error).into()
-            }
-            _ => error.into(),
-        })
-    }
+    let (kind, what): (fn(Source) -> StoreError, _) = match () {
+        () if says(&error, "OOM") => return StoreError::Full(error.into()),
+        () if says(&error, "WRONGTYPE") => return StoreError::Corrupt(error.into()),
+        () if is_refused(&error) => (StoreError::Misconfigured, "no connection to"),
+        () if error.is_timeout() => (StoreError::Timeout, "no answer from"),
+        () => (StoreError::Unavailable, "no connection to"),
+    };
+    kind(match at {
+        Some(at) if error.code().is_none() => Unreached::new(format!("{what} {at}"), error).into(),
+        _ => error.into(),
+    })
 }

@@ -320,7 +320,7 @@ impl Rows {
         match self.bounded("write", deadline, write, |written| *written == Written::Conflict).await {
             Ok(Written::Done) => Ok(true),
             Ok(Written::Conflict) => Ok(false),
-            Err(error @ (StoreError::Timeout(_) | StoreError::Unavailable(_))) => {
+            Err(error) if error.leaves_open() => {
                 let there = self.read(key, id, self.deadline()).await;
                 match there {
                     Ok(Some(row)) if row.has_had(revision) => Ok(true),

@@ -232,7 +232,7 @@ impl SqlStore {
     /// exists. See also [`SqlStoreOptions::create_table`], which does it once the database is up.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Misconfigured`] if the user may not; the others as for any call.
     pub async fn create_table(&self) -> Result<(), StoreError> {
         for created in [execute!(self.shared, create_table), execute!(self.shared, create_index)] {
             match created {
@@ -406,6 +406,19 @@ fn leads_nowhere(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether it is for an operator to mend: the address is wrong, the user is not let in or may not do that, or the database, the
+/// schema, the table or a column is not there.
+fn is_refused(error: &sqlx::Error) -> bool {
+    let by_code = match code(error).as_deref() {
+        Some("28000" | "28P01" | "3D000" | "3F000" | "42501" | "42P01" | "42703") => true,
+        Some("1044" | "1045" | "1049" | "1054" | "1142" | "1143" | "1146" | "1698") => true,
+        // SQLite's for a table that is not there, a file that may not be written, and one that cannot be opened.
+        Some("1" | "8" | "14") => true,
+        _ => false,
+    };
+    by_code || matches!(error, sqlx::Error::Configuration(_))
+}
+
 /// Whether the user may not do that, in PostgreSQL or MySQL.
 fn is_denied(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("42501" | "1142" | "1044"))
@@ -414,10 +427,17 @@ fn is_denied(error: &sqlx::Error) -> bool {
 fn failure(error: sqlx::Error) -> StoreError {
     let error = match error {
         sqlx::Error::Configuration(cause) if cause.is::<Unreached>() => {
-            return StoreError::Unavailable(cause);
+            let why = cause.source().and_then(|why| why.downcast_ref());
+            return match why.is_some_and(is_refused) {
+                true => StoreError::Misconfigured(cause),
+                false => StoreError::Unavailable(cause),
+            };
         }
         error => error,
     };
+    if is_refused(&error) {
+        return StoreError::Misconfigured(error.into());
+    }
     match (&error, code(&error).as_deref()) {
         // Full: PostgreSQL (disk, memory), MySQL (table, disk, packet), SQLite.
         (_, Some("53100" | "53200" | "1114" | "1021" | "1153" | "13")) => StoreError::Full(error.into()),

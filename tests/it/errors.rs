@@ -229,6 +229,9 @@ async fn of_stores() -> Vec<String> {
     let failed = || Err::<(), _>(StoreError::Unavailable(refused()));
     vec![
         message(failed()),
+        message(Err::<(), _>(StoreError::Misconfigured(
+            "permission denied for table sealed_sessions".into(),
+        ))),
         message(Err::<(), _>(StoreError::Timeout("2s passed".into()))),
         message(Err::<(), _>(StoreError::Full("OOM command not allowed".into()))),
         message(Err::<(), _>(StoreError::Corrupt("the fields are not those of a row".into()))),
@@ -372,8 +375,9 @@ async fn of_files() -> Vec<String> {
 #[cfg(feature = "redis")]
 async fn of_certificates() -> Vec<String> {
     use sealed_session::store::RedisStoreOptions;
-    let cause =
-        |message: String| message.strip_prefix("the session store cannot be reached: ").unwrap().to_owned();
+    let cause = |message: String| {
+        message.strip_prefix("the session store cannot be used as it is configured: ").unwrap().to_owned()
+    };
     let opened = async |parameters: &str| {
         message(open(&format!("rediss://127.0.0.1:1/?{parameters}")).await.map(drop))
     };

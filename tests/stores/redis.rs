@@ -533,6 +533,7 @@ async fn who_has_a_wrong_password_or_none_is_told_so_and_no_error_has_it() {
             errors.push(RedisStore::connect(&url).await.unwrap_err());
         }
         for error in errors {
+            assert!(matches!(error, StoreError::Misconfigured(_)), "{error:?}");
             let error = format!("{} {error:?}", crate::gate::in_full(&error));
             assert!(error.contains(told) && !error.contains("s3cret"), "{error}");
         }

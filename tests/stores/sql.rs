@@ -363,7 +363,9 @@ async fn who_may_create_nothing_in_postgresql_needs_nothing_but_the_table() {
     let lacks = made("not_there").connect_lazy(&it.url).unwrap();
     // Older ones let everybody create tables in `public`.
     it.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
-    let told = in_full(&lacks.load(&key()).await.unwrap_err());
+    let error = lacks.load(&key()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Misconfigured(_)), "{error:?}");
+    let told = in_full(&error);
     assert!(told.contains("permission denied"), "{told}");
 }
 
@@ -383,7 +385,9 @@ async fn who_may_create_nothing_in_mariadb_needs_nothing_but_the_table() {
     let lazy = made(&place.name).connect_lazy(&url).unwrap();
     write(&lazy, later()).await.unwrap();
     assert!(made(&place.name).connect(&url).await.unwrap().load(&key()).await.unwrap().is_some());
-    let told = in_full(&made("not_there").connect_lazy(&url).unwrap().load(&key()).await.unwrap_err());
+    let error = made("not_there").connect_lazy(&url).unwrap().load(&key()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Misconfigured(_)), "{error:?}");
+    let told = in_full(&error);
     assert!(told.contains("denied"), "{told}");
 }
 

@@ -128,7 +128,7 @@ async fn redis_is_shown_the_certificate_that_it_asks_for() {
     is_refused(&no_pem, "the root certificates are no certificates in PEM").await;
     let plain = whole.replace("rediss:", "redis:");
     is_refused(&plain, "redis:// is not encrypted, so certificates are of no use there").await;
-    let StoreError::Unavailable(_) = options().connect_lazy("redis://127.0.0.1/").unwrap_err() else {
+    let StoreError::Misconfigured(_) = options().connect_lazy("redis://127.0.0.1/").unwrap_err() else {
         panic!("it would send rows in the clear to whom it does not know")
     };
     let debug = format!("{:?}", options().client_certificate("s3cret", "s3cret"));

@@ -11,6 +11,10 @@ pub enum StoreError {
     /// It cannot be reached. Where the connection broke, whether it acted is unknown.
     #[error("the session store cannot be reached")]
     Unavailable(#[source] Source),
+    /// It cannot be used as it is configured: an address, a file or an option is wrong, or the server does not let this user in,
+    /// does not let it do what it has to, or lacks the table. It does not pass by itself.
+    #[error("the session store cannot be used as it is configured")]
+    Misconfigured(#[source] Source),
     /// It did not answer in time; whether it acted is unknown.
     #[error("the session store did not answer in time")]
     Timeout(#[source] Source),
@@ -23,15 +27,22 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// A short stable word for logs and metrics: `unavailable`, `timeout`, `full` or `corrupt`.
+    /// A short stable word for logs and metrics: `unavailable`, `misconfigured`, `timeout`, `full` or `corrupt`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
+            Self::Misconfigured(_) => "misconfigured",
             Self::Timeout(_) => "timeout",
             Self::Full(_) => "full",
             Self::Corrupt(_) => "corrupt",
         }
+    }
+
+    /// Whether it is unknown if the store acted. Also where it refuses a user: a driver connects again by itself, and what was sent on
+    /// the connection before may have been applied.
+    pub(crate) fn leaves_open(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Misconfigured(_) | Self::Timeout(_))
     }
 }
 
@@ -40,8 +51,8 @@ impl StoreError {
 #[derive(Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// The store failed. After [`StoreError::Timeout`] and [`StoreError::Unavailable`] the change may have been applied, or may be
-    /// later; after the others the session is as it was before, but for what had been written by then.
+    /// The store failed. After [`StoreError::Timeout`], [`StoreError::Unavailable`] and [`StoreError::Misconfigured`] the change
+    /// may have been applied, or may be later; after the others the session is as it was before, but for what had been written by then.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The session was to be ended and the store failed, so it may go on or not. Send this error *with* the cookie, so that at

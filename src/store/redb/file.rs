@@ -1,7 +1,7 @@
 //! The file that the rows are in.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,12 @@ pub(super) fn open(path: &Path) -> Result<File, StoreError> {
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|error| StoreError::Unavailable(error.into()))
+    options.open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::IsADirectory => {
+            StoreError::Misconfigured(error.into())
+        }
+        _ => StoreError::Unavailable(error.into()),
+    })
 }
 
 /// It has the file's lock from when a database is made of it until it is closed.

@@ -127,7 +127,8 @@ impl RedisStoreOptions {
     /// `valkeys://` are the same.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address, or if no server answers there.
+    /// [`StoreError::Misconfigured`] for an unusable address, and if the server refuses the password; [`StoreError::Unavailable`] if none
+    /// answers there.
     pub async fn connect(self, url: &str) -> Result<RedisStore, StoreError> {
         let connections = self.connections(url)?;
         connections.connect().await.map_err(|error| failure(error, Some(connections.at())))?;
@@ -138,7 +139,7 @@ impl RedisStoreOptions {
     /// not answer, requests that need it fail and share one attempt at a time.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address.
+    /// [`StoreError::Misconfigured`] for an unusable address.
     pub fn connect_lazy(self, url: &str) -> Result<RedisStore, StoreError> {
         let connections = self.connections(url)?;
         Ok(self.store(Servers::Single(Box::new(connections))))
@@ -147,7 +148,7 @@ impl RedisStoreOptions {
     /// Connects to a cluster, through any of these nodes.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address, or if no node answers.
+    /// [`StoreError::Misconfigured`] for an unusable address, [`StoreError::Unavailable`] if no node answers.
     pub async fn connect_cluster(
         self,
         urls: impl IntoIterator<Item = impl AsRef<str>>,
@@ -160,7 +161,7 @@ impl RedisStoreOptions {
     /// A cluster whose nodes need not be up yet, as with [`connect_lazy`](Self::connect_lazy).
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address.
+    /// [`StoreError::Misconfigured`] for an unusable address.
     pub fn connect_cluster_lazy(
         self,
         urls: impl IntoIterator<Item = impl AsRef<str>>,

@@ -117,7 +117,7 @@ fn read(name: &str, path: &Path) -> Result<Vec<u8>, StoreError> {
 }
 
 fn unusable(why: String) -> StoreError {
-    StoreError::Unavailable(why.into())
+    StoreError::Misconfigured(why.into())
 }
 
 /// rustls needs one crypto provider for the whole process, or an address with TLS panics.

@@ -46,7 +46,7 @@ impl Breaker {
             ));
         };
         let answer = question.await;
-        let failed = matches!(answer, Err(StoreError::Unavailable(_) | StoreError::Timeout(_)));
+        let failed = answer.as_ref().is_err_and(StoreError::leaves_open);
         trial.ends(failed.then(|| Instant::now() + PAUSE));
         answer
     }

@@ -150,7 +150,8 @@ impl SqlStoreOptions {
     /// Connects to the database of this address.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address, table name or number of connections, or if no server answers
+    /// [`StoreError::Misconfigured`] for an unusable address, table name or number of connections, and if the server refuses the user;
+    /// [`StoreError::Unavailable`] if none answers
     /// there.
     pub async fn connect(self, url: &str) -> Result<SqlStore, StoreError> {
         let store = self.connect_lazy(url)?;
@@ -164,7 +165,7 @@ impl SqlStoreOptions {
     /// [`create_table`](Self::create_table), or by hand.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable address, table name or number of connections.
+    /// [`StoreError::Misconfigured`] for an unusable address, table name or number of connections.
     pub fn connect_lazy(self, url: &str) -> Result<SqlStore, StoreError> {
         self.check()?;
         let pool = self.pool(url)?;
@@ -176,7 +177,7 @@ impl SqlStoreOptions {
     /// only says when a database that does not answer counts as down.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] for an unusable table name.
+    /// [`StoreError::Misconfigured`] for an unusable table name.
     pub fn with_pool(self, pool: impl Into<SqlPool>) -> Result<SqlStore, StoreError> {
         self.check()?;
         Ok(self.over(pool.into()))
@@ -253,7 +254,7 @@ impl SqlStoreOptions {
 }
 
 fn unusable(reason: String) -> StoreError {
-    StoreError::Unavailable(reason.into())
+    StoreError::Misconfigured(reason.into())
 }
 
 impl Pool {
