@@ -26,6 +26,8 @@ enum Change {
 struct Delta {
     cleared: bool,
     changes: BTreeMap<Box<str>, Change>,
+    /// What was last set to the value that was loaded: no change of that, and yet this request's where nothing of it is left.
+    confirmed: BTreeMap<Box<str>, Vec<u8>>,
 }
 
 /// The entries of a session: those loaded, and this request's changes over them.
@@ -128,9 +130,11 @@ impl Entries {
         fits(extent)?;
         self.extent = extent;
         if changed {
+            self.delta.confirmed.remove(key);
             self.delta.changes.insert(key.into(), Change::Set(bytes));
         } else {
             self.delta.changes.remove(key);
+            self.delta.confirmed.insert(key.into(), bytes);
         }
         Ok(())
     }
@@ -174,6 +178,7 @@ impl Entries {
         if let Some(before) = self.present(key).map(|bytes| bytes.len()) {
             self.extent.take(key, before);
         }
+        self.delta.confirmed.remove(key);
         match change {
             Some(change) => self.delta.changes.insert(key.into(), change),
             None => self.delta.changes.remove(key),
@@ -184,7 +189,7 @@ impl Entries {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.delta = Delta { cleared: true, changes: BTreeMap::new() };
+        self.delta = Delta { cleared: true, ..Delta::default() };
         self.extent = Extent::default();
     }
 
@@ -209,9 +214,11 @@ impl Entries {
         self.base.is_none()
     }
 
-    /// The same changes over nothing.
+    /// What this request has set, over nothing.
     pub(crate) fn over_nothing(&self) -> Self {
         let mut bare = Self { base: None, delta: self.delta.clone(), extent: Extent::default() };
+        let confirmed = std::mem::take(&mut bare.delta.confirmed).into_iter();
+        bare.delta.changes.extend(confirmed.map(|(key, bytes)| (key, Change::Set(bytes))));
         bare.extent = Extent::of(bare.iter());
         bare
     }
@@ -219,7 +226,12 @@ impl Entries {
     /// Forgets changes that came to nothing, so that they do not come to something over other entries.
     pub(crate) fn forget_idle_changes(&mut self) {
         if !self.changed() {
-            self.delta = Delta::default();
+            self.delta.cleared = false;
+            for (key, change) in std::mem::take(&mut self.delta.changes) {
+                if let Change::Set(bytes) = change {
+                    self.delta.confirmed.insert(key, bytes);
+                }
+            }
             self.extent = self.base().extent();
         }
     }
@@ -234,6 +246,11 @@ impl Entries {
     pub(crate) fn replay(&mut self, later: &Self) -> Result<(), NotCountable> {
         if later.delta.cleared {
             self.clear();
+        }
+        for (key, bytes) in &later.delta.confirmed {
+            if self.present(key).as_deref() == Some(bytes) {
+                self.set(key, bytes.clone());
+            }
         }
         let mut outcome = Ok(());
         for (key, change) in &later.delta.changes {

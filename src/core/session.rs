@@ -318,12 +318,12 @@ impl Session {
     pub fn destroy(&self) {
         self.if_open("destroy", |state| {
             state.stage = Stage::Destroyed;
-            // Nobody is to log in and go on with what it held.
-            if let Some(besides) = &mut state.besides
-                && let Some(replaced) = besides.replaced.take()
-                && state.loaded.is_none()
-            {
-                besides.others.push(replaced.session.header);
+            // Nobody is to log in and go on with what a session held that is over: here, or where another process knows what took
+            // its place.
+            if let Some(besides) = &mut state.besides {
+                besides.replaced = None;
+                let over = besides.over.take().filter(|_| state.loaded.is_none());
+                besides.others.extend(over.map(|over| *over));
             }
             state.entries.clear();
             state.header.subject = None;

@@ -459,11 +459,6 @@ impl State {
         Ok(())
     }
 
-    /// Forgets what was loaded, because that session is over. What this request has changed stays.
-    pub(crate) fn start_empty(&mut self) {
-        self.entries = self.entries.over_nothing();
-    }
-
     /// Sets one entry, if the session still fits its place with it.
     pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>, limits: &Limits) -> Result<(), InsertError> {
         self.check_writable()?;

@@ -224,7 +224,7 @@ impl Core {
     /// Drops what a key that is revoked by now had sealed, where a login makes it another session.
     fn leave_behind(&self, state: &mut State) {
         if state.authenticated && self.is_disowned(state) {
-            state.start_empty();
+            state.start_empty(&self.limits);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::core::clock::Millis;
 use crate::core::entries::Entries;
 use crate::core::error::Rejection;
 use crate::core::event::Event;
-use crate::core::record::{DeviceKey, Place, Replacement, SessionId};
+use crate::core::record::{DeviceKey, Header, Place, Replacement, SessionId};
 use crate::core::session::Session;
 use crate::core::state::{Loaded, Origin, Replaced, State, Unproven};
 use crate::store::revocation::Need;
@@ -37,6 +37,7 @@ impl Sessions {
         let id = candidate.header().id;
         let besides = brought.besides.get_or_insert_default();
         besides.refused = Some(id.0.into());
+        besides.over = (reason == Rejection::Revoked).then(|| Box::new(candidate.header().clone()));
         besides.replaced = replaced;
         self.reject((reason, Some(id)), false, brought, now)
     }
@@ -94,8 +95,9 @@ impl Core {
         // Where it was in the store by then, the cookie is from before that.
         let Replacement { by, place: Place::Cookie } = replacement else { return None };
         let session = Box::new(Loaded { due: None, ..(**loaded).clone() });
-        let own = session.header.times.own.then_some(session.header.times);
-        Some(Replaced { session, entries: Entries::new(Arc::clone(entries)), own, by })
+        let Header { times, persistent, .. } = session.header;
+        let own = times.own.then_some(times);
+        Some(Replaced { session, entries: Entries::new(Arc::clone(entries)), own, persistent, by })
     }
 
     /// What a session that is over leaves for a login as the subject whose session took its place.

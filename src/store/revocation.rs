@@ -361,9 +361,9 @@ impl Revoking {
         self.sessions.put(id, CachedStatus::Bound, now);
     }
 
-    /// The session is in a row from now on, so the store has to be asked about its cookies.
+    /// The session is in a row from now on, so the store has to be asked about its cookies; unless it has been ended since.
     pub(crate) fn spilled(&self, id: SessionId) {
-        self.sessions.forget(&id);
+        self.sessions.forget_if(&id, |known| !matches!(known, CachedStatus::Ended(_)));
     }
 
     /// Does something optional to the row of this session, so not while the breaker is open.

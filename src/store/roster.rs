@@ -14,14 +14,14 @@ use futures_util::future::join_all;
 use time::OffsetDateTime;
 
 use crate::core::clock::Millis;
-use crate::core::error::{Rejection, StoreError};
+use crate::core::error::StoreError;
 use crate::core::event::Event;
 use crate::core::key::KeyId;
 use crate::core::lifetime;
 use crate::core::record::{HOUR, Header, Line, LogId, MAX_LINE, ROSTER_HEAD, SessionId, hour};
 use crate::core::state::Limits;
 use crate::store::revocation::{AnswerCache, Need, Revoking};
-use crate::store::rows::{Deadline, RowLocks, Rows};
+use crate::store::rows::{Deadline, Found, RowLocks, Rows};
 use crate::store::stored::RowProtocol;
 
 pub(crate) use self::edit::{Enrolled, Entry};
@@ -299,11 +299,11 @@ impl RosterProtocol<'_> {
         if self.revoking.has_ended(id) {
             return Ok(true);
         }
-        let over = self.rows.load(id, deadline).await?.living().err();
-        if over == Some(Rejection::Revoked) {
-            self.revoking.heard_of_end(id, self.now);
+        let found = self.rows.load(id, deadline).await?;
+        if let Found::Ended(_, by) = found {
+            self.revoking.replaced(id, by, self.now);
         }
-        Ok(over.is_some())
+        Ok(found.living().is_err())
     }
 
     /// Ends the oldest sessions of those that count, until so many are left.

@@ -116,15 +116,18 @@ impl RowProtocol<'_> {
     /// Records that the session in this cookie is bound to a device, for as long as any earlier cookie of it can be
     /// alive. False: a parallel request has moved the session into the store, so it has to be recorded there.
     pub(crate) async fn bind(&self, work: &State) -> Result<bool, NotDone> {
-        let (Some((id, until)), Some(key)) = (self.old(work), work.header.device.bound()) else {
-            return Err(NotDone::Lost(Rejection::Missing));
-        };
+        let Some((id, until)) = self.old(work) else { return Err(NotDone::Lost(Rejection::Missing)) };
         let deadline = self.rows.deadline();
         let mut row = self.rows.writer(id, None, deadline).await?;
+        let mut key = work.header.device.bound().cloned();
+        if key.is_none() {
+            // Only the row knows it, where devices no longer count.
+            row.refresh().await?;
+        }
         loop {
             match row.take_observed() {
                 Some(Found::Bound(first)) => {
-                    bound_first(work, Some(first.device))?;
+                    key = bound_first(work, Some(first.device))?;
                     let lasts = first.expires_at >= until;
                     if !first.retired_key
                         && (lasts || self.rows.extend(id, first.revision, until, deadline).await?)
@@ -137,6 +140,8 @@ impl RowProtocol<'_> {
                 Some(Found::Ended(..)) => return Err(NotDone::Lost(Rejection::Revoked)),
                 Some(Found::Absent) | None => {}
             }
+            // Where the row has gone, nothing is bound any more.
+            let Some(key) = &key else { return Ok(true) };
             if row.write(Content::Bound(key), until).await?.is_some() {
                 return Ok(true);
             }
@@ -186,8 +191,10 @@ impl RowProtocol<'_> {
         let (mut new_row, mut is_refused) = (None, is_ended(&mut new));
         let subject = work.header.subject.as_deref().map(SubjectTag::of);
         let from = if in_cookie { Place::Cookie } else { Place::Store };
-        // Of a session that is bound to a device nothing is left for a request that may come from elsewhere.
-        let mut mark = subject.filter(|_| !is_bound(work)).map(|by| Replacement { by, place: from });
+        // Of a session that is bound to a device nothing is left for a request that may come from elsewhere. And nobody logs in twice by
+        // a renewal, after which the former cookie is to be worth nothing.
+        let leaves = work.authenticated && !is_bound(work);
+        let mut mark = subject.filter(|_| leaves).map(|by| Replacement { by, place: from });
         loop {
             let mut is_over = false;
             let observed = former.take_observed();
@@ -199,7 +206,7 @@ impl RowProtocol<'_> {
             let is_elsewhere = self.is_elsewhere(work, observed.as_ref());
             match observed {
                 Some(Found::Live(_) | Found::Bound(..)) if is_elsewhere && ends_own(work) => {
-                    work.start_empty()
+                    work.start_empty(self.limits)
                 }
                 Some(Found::Live(live)) if !is_elsewhere => self.rebase(work, live)?,
                 Some(Found::Bound(..)) if !is_elsewhere => {}
@@ -207,18 +214,23 @@ impl RowProtocol<'_> {
                 Some(Found::Absent) if in_cookie => {}
                 // Somebody has ended it meanwhile. A user who has authenticated begins another all the same, with what came with
                 // this request if it was the same login, sent twice.
-                Some(Found::Ended(_, by)) if work.authenticated => {
+                Some(Found::Ended(at, by)) if work.authenticated => {
+                    // The mark may end before this request's cookie does.
+                    if !self.rows.extend(old, at, ended_until, deadline).await? {
+                        former.refresh().await?;
+                        continue;
+                    }
                     if by.is_none() || by != mark {
-                        work.start_empty();
+                        work.start_empty(self.limits);
                     }
                     (mark, is_over) = (by, true);
                 }
                 Some(Found::Absent) if work.authenticated => {
-                    work.start_empty();
+                    work.start_empty(self.limits);
                     is_over = true;
                 }
                 Some(Found::Unreadable(..)) if work.authenticated => {
-                    work.start_empty();
+                    work.start_empty(self.limits);
                     mark = None;
                 }
                 Some(_) => {

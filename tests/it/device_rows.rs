@@ -733,6 +733,28 @@ async fn where_it_is_off_a_copy_is_renewed_like_any_other_session() {
     assert_eq!(before.sees(&off).await.1.as_deref(), Some("ada"));
 }
 
+/// Its row has to be sealed anew, under the next key, with what it says.
+#[actix_web::test]
+async fn where_it_is_off_a_session_goes_on_whose_row_a_retired_key_had_sealed() {
+    let (bed, _, spy) = nodes();
+    let device = Device::new(1);
+    let mut browser = Browser::registered(&bed, "ada", &device).await;
+    let mut before = copy(&browser);
+    browser.visit(&bed, |_| ()).await;
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    let off = other_node(&bed, &spy, |builder| builder);
+    before.visit(&off, |session| session.insert("n", 1).unwrap()).await;
+    before.visit(&off, |session| assert_eq!(session.get("n").unwrap(), Some(1))).await;
+    bed.sessions.keys().revoke(key(1).id()).unwrap();
+    assert_eq!(before.sees(&bed).await.0, UNPROVEN, "the row says so still");
+    // Nor does it need the row.
+    spy.rows.clear().await.unwrap();
+    bed.sessions.keys().rotate(key(3)).unwrap();
+    let off = other_node(&bed, &spy, |builder| builder);
+    before.visit(&off, |session| session.insert("n", 2).unwrap()).await;
+    before.visit(&off, |session| assert_eq!(session.get("n").unwrap(), Some(2))).await;
+}
+
 #[actix_web::test]
 async fn writers_that_hand_the_row_on_to_one_another_leave_its_key() {
     let (bed, _, spy) = nodes();

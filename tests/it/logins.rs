@@ -503,6 +503,37 @@ async fn a_login_while_the_key_of_the_former_session_is_revoked_succeeds_and_sta
     }
 }
 
+/// A page on which the password is changed: all others are logged out, and this browser is not. What the handler writes as at every
+/// login may be what was there.
+#[actix_web::test]
+async fn a_login_that_begins_empty_has_all_that_the_request_has_set_also_what_was_the_same() {
+    for place in ["cookie beside a store", "store"] {
+        let (bed, _) = guarded(|builder| builder);
+        let mut jar = ada(&bed, place).await;
+        bed.visit(&mut jar, |session| {
+            session.insert("user", 42).unwrap();
+            session.insert("theme", "dark").unwrap();
+            session.insert("step", 1).unwrap();
+        })
+        .await;
+        let session = load(&bed.sessions, &jar);
+        bed.sessions.revoke_subject("ada").await.unwrap();
+        for _ in 0..2 {
+            session.insert("user", 42).unwrap();
+            session.insert("theme", "light").unwrap();
+            session.insert("theme", "dark").unwrap();
+            session.insert("step", 1).unwrap();
+        }
+        session.remove("step");
+        session.authenticate("ada").unwrap();
+        let after = browser(commit(&bed.sessions, &session).unwrap());
+        assert_eq!(keys(&bed, &after).await, ["theme", "user"], "{place}");
+        let seen = |session: &Session| (session.get("user").unwrap(), session.get("theme").unwrap());
+        let expected: (Option<i64>, Option<String>) = (Some(42), Some("dark".into()));
+        assert_eq!(bed.see(&after, seen).await, expected, "{place}");
+    }
+}
+
 /// What has become of the former user must not keep the next one out.
 #[actix_web::test]
 async fn a_row_of_the_former_user_that_cannot_be_read_does_not_stop_a_login() {

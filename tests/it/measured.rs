@@ -207,7 +207,7 @@ async fn meanwhile() {
 }
 
 async fn a_store_that_fails() {
-    for fate in [Fate::Fails, Fate::TimesOut, Fate::Full, Fate::Corrupts, Fate::Hangs] {
+    for fate in [Fate::Fails, Fate::Refuses, Fate::TimesOut, Fate::Full, Fate::Corrupts, Fate::Hangs] {
         let (bed, spy) = stored(|builder| builder.store_timeout(Duration::from_millis(1)));
         let jar = spilled(&bed).await;
         spy.next([fate]);

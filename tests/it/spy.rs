@@ -30,6 +30,9 @@ pub(crate) enum Fate {
     /// Nothing happens, and the store says that it has no room.
     #[cfg(feature = "metrics")]
     Full,
+    /// Nor does anything here: it does not let us in.
+    #[cfg(feature = "metrics")]
+    Refuses,
     /// It says that what is there makes no sense.
     #[cfg(feature = "metrics")]
     Corrupts,
@@ -181,6 +184,8 @@ impl Spy {
             Fate::Passes => inner.await,
             Fate::Fails => Err(StoreError::Unavailable("the spy was told to fail".into())),
             Fate::TimesOut => Err(StoreError::Timeout("the spy was told to".into())),
+            #[cfg(feature = "metrics")]
+            Fate::Refuses => Err(StoreError::Misconfigured("the spy was told to".into())),
             #[cfg(feature = "metrics")]
             Fate::Full => Err(StoreError::Full("the spy was told to".into())),
             #[cfg(feature = "metrics")]

@@ -196,7 +196,7 @@ type End = fn(&Bed, &Jar);
 
 #[actix_web::test]
 async fn a_session_that_ended_otherwise_leaves_nothing() {
-    let ends: [(&str, End); 4] = [
+    let ends: [(&str, End); 5] = [
         ("destroyed", |bed, jar| {
             let session = load(&bed.sessions, jar);
             session.destroy();
@@ -211,6 +211,13 @@ async fn a_session_that_ended_otherwise_leaves_nothing() {
             session.renew();
             commit(&bed.sessions, &session).unwrap();
         }),
+        // What she has lost by that must not come back with her password alone.
+        ("hers, and renewed", |bed, jar| {
+            let session = load(&bed.sessions, jar);
+            session.remove("cart");
+            session.renew();
+            commit(&bed.sessions, &session).unwrap();
+        }),
         ("taken over by ada's login, and all of hers revoked", |bed, jar| {
             let session = load(&bed.sessions, jar);
             session.authenticate("ada").unwrap();
@@ -221,7 +228,7 @@ async fn a_session_that_ended_otherwise_leaves_nothing() {
     for (what, end) in ends {
         for at_once in [false, true] {
             // Whose it was when she revoked all of hers.
-            let before = what.contains("all of hers").then_some("ada");
+            let before = what.contains("hers").then_some("ada");
             let (bed, node, _, jar) = shop(before, false).await;
             let early = load(&node.sessions, &jar);
             end(&bed, &jar);
@@ -365,7 +372,7 @@ async fn what_one_login_leaves_to_the_next_is_read_again_because_others_may_have
             bed.sessions.commit(&two, CommitContext::default()).await
         };
         let (_, second) = tokio::join!(first, second);
-        assert_eq!(spy.calls(), ["load"], "the first one wrote, and the second one only reads that");
+        assert_eq!(spy.calls(), ["load", "extend"], "the first one wrote, and the second one reads that");
         let jar = browser(second.unwrap().pop());
         assert_eq!(cart(&bed, &jar).await, if ended { empty("ada", 2) } else { kept("ada", 2) });
     }
@@ -430,6 +437,94 @@ async fn a_logout_with_the_former_cookie_leaves_nothing() {
             session.authenticate("ada").unwrap();
             assert!(!session.contains_key("cart"));
         }
+    }
+}
+
+/// Where nothing is left of it for a login on this node, there may be on another one, or in a request that is under way.
+#[actix_web::test]
+async fn a_logout_with_a_cookie_that_is_refused_ends_what_others_might_go_on_with() {
+    for large in [false, true] {
+        let (bed, node, _, jar) = shop(None, large).await;
+        let (first, second) = (load(&bed.sessions, &jar), load(&bed.sessions, &jar));
+        let late = load(&node.sessions, &jar);
+        log_in(&first, "ada", 1);
+        log_in(&second, "ada", 2);
+        commit(&bed.sessions, &first).unwrap();
+        // This node learns that it is over, and not why.
+        late.renew();
+        assert!(matches!(commit(&node.sessions, &late), Err(CommitError::Ended)));
+        let session = load(&node.sessions, &jar);
+        assert_eq!(session.origin(), REVOKED);
+        session.destroy();
+        assert!(commit(&node.sessions, &session).unwrap().unwrap().contains("Max-Age=0"));
+        let second = browser(commit(&bed.sessions, &second).unwrap());
+        assert_eq!(cart(&bed, &second).await, empty("ada", 2));
+        bed.clock.advance(MS);
+        let session = load(&bed.sessions, &jar);
+        session.authenticate("ada").unwrap();
+        assert!(!session.contains_key("cart"));
+    }
+}
+
+/// In another tab the session was given more time while the first login was under way, which knows nothing of that.
+#[actix_web::test]
+async fn the_mark_of_the_first_login_lasts_as_long_as_the_cookie_of_the_second() {
+    for refused in [false, true] {
+        let lives =
+            |builder: SessionsBuilder| builder.lifetime(Lifetime::new(DAY).fixed()).max_duration(30 * DAY);
+        let (bed, spy) = guarded(lives);
+        let mut jar = Jar::default();
+        bed.visit(&mut jar, |session| session.insert("cart", "two books").unwrap()).await;
+        let first = load(&bed.sessions, &jar);
+        log_in(&first, "ada", 1);
+        bed.visit(&mut jar, |session| session.set_duration(20 * DAY).unwrap()).await;
+        let early = load(&bed.sessions, &jar);
+        commit(&bed.sessions, &first).unwrap();
+        let second = if refused { load(&bed.sessions, &jar) } else { early };
+        log_in(&second, "ada", 2);
+        commit(&bed.sessions, &second).unwrap().unwrap();
+        for _ in 0..19 {
+            bed.clock.advance(DAY);
+            let node = other_node(&bed, &spy, lives);
+            assert_eq!(load(&node.sessions, &jar).origin(), REVOKED, "{refused}");
+        }
+    }
+}
+
+/// The commit learns that the owner has ended it for good.
+#[actix_web::test]
+async fn nor_do_a_duration_and_persistence_of_its_own_come_along_from_what_was_ended_for_good() {
+    for (own, hours) in [(None, 24), (Some(5 * DAY), 5 * 24)] {
+        let lives = |builder: SessionsBuilder| {
+            let short = builder.lifetime(Lifetime::new(DAY).fixed()).max_duration(30 * DAY);
+            short.persistent(false).revocation(Revocation::Every(MINUTE))
+        };
+        let (bed, spy) = guarded(lives);
+        let node = other_node(&bed, &spy, lives);
+        let mut jar = Jar::default();
+        bed.visit(&mut jar, |session| {
+            session.insert("cart", 1).unwrap();
+            session.set_duration(20 * DAY).unwrap();
+            session.set_persistent(true).unwrap();
+        })
+        .await;
+        let (first, id) = (load(&bed.sessions, &jar), load(&bed.sessions, &jar).id());
+        first.authenticate("ada").unwrap();
+        commit(&bed.sessions, &first).unwrap();
+        assert_eq!(load(&node.sessions, &jar).origin(), REVOKED);
+        now(bed.sessions.revoke(id)).unwrap();
+        let session = load(&node.sessions, &jar);
+        session.authenticate("ada").unwrap();
+        assert!(session.contains_key("cart"), "within the time that others may take to hear of it");
+        if let Some(own) = own {
+            session.set_duration(own).unwrap();
+            session.set_persistent(true).unwrap();
+        }
+        let line = commit(&node.sessions, &session).unwrap();
+        assert_eq!(line.as_ref().unwrap().contains("Max-Age"), own.is_some(), "{line:?}");
+        let session = load(&node.sessions, &browser(line));
+        assert!(session.is_empty());
+        assert_eq!((session.expires_at() - node.clock.now()).whole_hours(), hours);
     }
 }
 

@@ -192,6 +192,44 @@ fn changes_are_made_again_over_what_is_there_by_then_but_for_sums_that_are_none(
     }
 }
 
+/// What others have put there by then stays; but where nothing is left, what this request has set last is there.
+#[test]
+fn what_was_set_to_what_was_there_is_a_change_over_nothing_alone() {
+    let seen = |entries: &Entries| {
+        entries.iter().map(|(key, bytes)| (key.to_owned(), bytes.into_owned())).collect::<BTreeMap<_, _>>()
+    };
+    let named = |values: &[(&str, i64)]| values.iter().map(|(k, v)| ((*k).to_owned(), one(*v))).collect();
+    let mut entries = base(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]);
+    for key in ["a", "b", "c"] {
+        entries.set(key, one(entries.get(key).map(|v| value::decode_integer(v.bytes()).unwrap()).unwrap()));
+    }
+    entries.remove("b");
+    entries.set("c", one(9));
+    let over = |entries: &Entries, others| entries.rebased(Packed::collect(base(others).iter())).unwrap();
+    let rebased = over(&entries, &[("a", 5), ("b", 6), ("c", 7), ("d", 8)]);
+    assert_eq!(seen(&rebased), named(&[("a", 5), ("c", 9), ("d", 8)]));
+    for entries in [&entries, &rebased] {
+        let bare = entries.over_nothing();
+        assert_eq!(seen(&bare), named(&[("a", 1), ("c", 9)]));
+        assert_eq!(bare.extent(), Extent::of(seen(&bare).iter().map(|(k, v)| (&**k, v))));
+    }
+    // Also where all that was done has come to nothing.
+    let mut entries = base(&[("a", 1)]);
+    entries.clear();
+    entries.set("a", one(1));
+    entries.forget_idle_changes();
+    assert_eq!(seen(&over(&entries, &[("a", 2)])), named(&[("a", 2)]));
+    assert_eq!(seen(&entries.over_nothing()), named(&[("a", 1)]));
+    // And what is made again later.
+    let mut again = base(&[("a", 1)]);
+    again.replay(&entries).unwrap();
+    assert!(!again.changed());
+    assert_eq!(seen(&again.over_nothing()), named(&[("a", 1)]));
+    let mut again = base(&[("a", 2)]);
+    again.replay(&entries).unwrap();
+    assert_eq!((seen(&again), seen(&again.over_nothing())), (named(&[("a", 2)]), named(&[])));
+}
+
 #[test]
 fn changes_that_came_to_nothing_do_not_come_to_something_over_other_entries() {
     let mut entries = base(&[("a", 1)]);

@@ -46,6 +46,9 @@ impl Session {
             if span == Millis::ZERO || span > max {
                 return Err(InsertError::Duration { duration, max: max.to_duration() });
             }
+            if let Some(replaced) = state.replaced_mut() {
+                replaced.own = None;
+            }
             let times = &mut state.header.times;
             *times = lifetime::with_own_duration(times, &self.limits().terms, span, state.now);
             Ok(())
@@ -76,6 +79,9 @@ impl Session {
     pub fn set_persistent(&self, persistent: bool) -> Result<(), InsertError> {
         self.with(|state| {
             state.check_open()?;
+            if let Some(replaced) = state.replaced_mut() {
+                replaced.persistent = None;
+            }
             state.header.persistent = Some(persistent);
             Ok(())
         })

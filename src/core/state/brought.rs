@@ -41,6 +41,8 @@ pub(crate) struct Besides {
     pub(crate) others: Vec<Header>,
     /// A refused one that stays in the browser: its value, or the id of the session that is over.
     pub(crate) refused: Option<Box<[u8]>>,
+    /// The session of a cookie that is refused because the session is over.
+    pub(crate) over: Option<Box<Header>>,
     /// What the session is to be called in the list of its subject's.
     pub(crate) label: Option<Box<str>>,
     /// The session that is bound to a device of which there was no proof.

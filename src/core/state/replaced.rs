@@ -3,6 +3,7 @@
 
 use super::{Limits, Loaded, State};
 use crate::core::entries::Entries;
+use crate::core::lifetime;
 use crate::core::record::{Extent, SubjectTag, Times};
 
 /// A session that is over because one of a subject took its place: what is left for whoever logs in as the same.
@@ -11,8 +12,10 @@ pub(crate) struct Replaced {
     pub(crate) session: Box<Loaded>,
     /// Without those that this request has removed since.
     pub(crate) entries: Entries,
-    /// A duration of its own, unless this request has reset it.
+    /// A duration of its own, unless this request has set or reset one.
     pub(crate) own: Option<Times>,
+    /// What was said of its persistence, unless this request says it.
+    pub(crate) persistent: Option<bool>,
     pub(crate) by: SubjectTag,
 }
 
@@ -20,7 +23,7 @@ impl State {
     /// This session with what its cookie held, whose session is over because one of this subject took its place: the login is
     /// sent twice, or the answer to the first was lost. `None`: nothing of the kind, or nothing for them.
     pub(crate) fn with_replaced(&self, subject: &str, limits: &Limits) -> Option<Self> {
-        let Replaced { session, entries, own, by } = self.besides.as_ref()?.replaced.as_ref()?;
+        let Replaced { session, entries, own, persistent, by } = self.besides.as_ref()?.replaced.as_ref()?;
         let former = session.header.subject.as_deref();
         let is_theirs = *by == SubjectTag::of(subject) && former.is_none_or(|former| former == subject);
         if self.loaded.is_some() || self.header.subject.is_some() || !is_theirs {
@@ -35,9 +38,27 @@ impl State {
         if let (Some(own), false) = (own, state.header.times.own) {
             state.header.times = *own;
         }
-        state.header.persistent = state.header.persistent.or(session.header.persistent);
+        state.header.persistent = state.header.persistent.or(*persistent);
         state.loaded = Some(session.clone());
         Some(state)
+    }
+
+    /// Forgets what was loaded, because that session is over. What this request has set stays; what it would have of one that was taken
+    /// up, which has been ended for good, does not.
+    pub(crate) fn start_empty(&mut self, limits: &Limits) {
+        self.entries = self.entries.over_nothing();
+        let Some(Replaced { own, persistent, .. }) =
+            self.besides.as_mut().and_then(|besides| besides.replaced.take())
+        else {
+            return;
+        };
+        if own.is_some() {
+            let plain = Times { own: false, duration: limits.terms.duration, ..self.header.times };
+            self.header.times = lifetime::sealed(&plain, &limits.terms);
+        }
+        if persistent.is_some() {
+            self.header.persistent = None;
+        }
     }
 
     /// What would be taken up.

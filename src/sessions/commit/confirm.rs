@@ -112,7 +112,7 @@ impl Core {
             if !work.authenticated {
                 return Ok(Err(Rejection::Unproven));
             }
-            work.start_empty();
+            work.start_empty(&self.limits);
             // The session ends if it is theirs.
             let is_theirs = |loaded: &mut Loaded| loaded.header.subject == work.header.subject;
             work.loaded.take_if(|loaded| !is_theirs(loaded));
@@ -132,7 +132,7 @@ impl Core {
                 return Ok(Err(Rejection::Revoked));
             }
             if is_over {
-                work.start_empty();
+                work.start_empty(&self.limits);
             }
         }
         let Some(subject) = work.header.subject.clone() else { return Ok(Ok(primary)) };

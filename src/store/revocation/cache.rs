@@ -73,11 +73,13 @@ impl<K: Eq + Hash + Copy, A: Copy> AnswerCache<K, A> {
         });
     }
 
-    pub(crate) fn forget(&self, key: &K) {
+    pub(crate) fn forget_if(&self, key: &K, may_go: impl Fn(&A) -> bool) {
         self.with(|known| {
             *known.epoch(key) += 1;
             for half in &mut known.halves {
-                half.remove(key);
+                if half.get(key).is_some_and(|(answer, _)| may_go(answer)) {
+                    half.remove(key);
+                }
             }
         });
     }
@@ -114,7 +116,7 @@ mod tests {
         answers.learn(1, false, Millis(1), asked);
         assert_eq!(answers.get(&1), Some((true, Millis(0))));
         let asked = answers.epoch(&1);
-        answers.forget(&1);
+        answers.forget_if(&1, |_| true);
         answers.learn(1, false, Millis(2), asked);
         assert_eq!(answers.get(&1), None);
         answers.learn(1, false, Millis(3), answers.epoch(&1));
@@ -142,7 +144,7 @@ mod tests {
     fn an_answer_for_one_key_is_not_disturbed_by_what_becomes_of_another() {
         let answers = AnswerCache::new(1_000);
         let asked: Vec<u64> = (0..100_u32).map(|n| answers.epoch(&n)).collect();
-        answers.forget(&1_000);
+        answers.forget_if(&1_000, |_| true);
         (0..100_u32).for_each(|n| answers.learn(n, false, Millis(1), asked[n as usize]));
         let kept = (0..100_u32).filter(|n| answers.get(n).is_some()).count();
         assert!(kept >= 90, "{kept}");
@@ -161,7 +163,7 @@ mod tests {
             assert!(n < 10 || answers.get(&(n - 9)).is_some());
         }
         assert_eq!(answers.get(&100), None);
-        answers.forget(&999);
+        answers.forget_if(&999, |_| true);
         assert_eq!(answers.get(&999), None);
     }
 }
