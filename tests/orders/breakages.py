@@ -62,19 +62,19 @@ BREAKAGES = [
     ("whether a session goes on is not asked before it is prolonged", LIST, CONFIRM, "if same_id && plan.row == RowStep::Leave {", "if same_id && plan.row == RowStep::Leave && now.0 == 0 {"),
     ("a session is prolonged in another generation of its subject", LIST, CONFIRM, "if opening.is_some_and(|present| present != work.header.generation) {", "if opening.is_some_and(|present| present != work.header.generation && present == 0) {"),
     ("a login takes along what was revoked", LIST, CONFIRM, """            if is_over {
-                work.start_empty();
+                work.start_empty(&self.limits);
             }""", ""),
     ("another user keeps the entries", LIST, STATE, """            self.entries = nothing;
             // What""", """            // What"""),
     ("an answer that was under way undoes what is known", "an_answer_from_before_the_end_does_not_undo_it", CACHE, "let is_newest = *known.epoch(&key) == epoch;", "let is_newest = *known.epoch(&key) == epoch || epoch < u64::MAX;"),
     ("a session that was moved is still taken for one in its cookie", LIST, REVOCATION, """    pub(crate) fn spilled(&self, id: SessionId) {
-        self.sessions.forget(&id);""", """    pub(crate) fn spilled(&self, id: SessionId) {
+        self.sessions.forget_if(&id, |known| !matches!(known, CachedStatus::Ended(_)));""", """    pub(crate) fn spilled(&self, id: SessionId) {
         let _ = id;"""),
     ("who ends a session does not know it", LIST, SETTLE, "            (Some(revoking), Some(id), Some(_)) => revoking.replaced(id, by, now),\n            (Some(revoking), Some(id), None) => revoking.ended(id, now),", "            (Some(_), Some(_), _) => drop((by.is_some(), now)),"),
     ("the subject is not asked for", LIST, FETCH, "            if self.core.or_else(asked, false, id, revoking)? {", "            if self.core.or_else(asked, false, id, revoking)? && now.0 == 0 {"),
     ("an end stops where its client goes away", LIST, "src/sessions/commit/completion.rs", "runtime.spawn(async move { drop(work.await) });", "drop((work, runtime));"),
     ("a login takes along what a revoked key had sealed", "a_login_while_the_key_of_the_former_session_is_revoked_succeeds_and_starts_empty", COMMIT, """        if state.authenticated && self.is_disowned(state) {
-            state.start_empty();""", """        if state.authenticated && self.is_disowned(state) {"""),
+            state.start_empty(&self.limits);""", """        if state.authenticated && self.is_disowned(state) {"""),
     ("what a revoked key had sealed leaves under another", "a_change_that_is_lost_with_its_key_leaves_no_message", SETTLE, "if self.is_disowned(&work) && !(work", "if self.is_disowned(&work) && now.0 == 0 && !(work"),
     ("a subject is revoked under one key alone", LIST, REVOCATION, """            written.push(key);
 """, """            written.push(key);

@@ -23,6 +23,9 @@ const fn faulty(faults: &'static [Verdict]) -> Bounds {
 const OF_THREE: &[Op] =
     &[Op::Read, Op::Increment, Op::Grow, Op::Renew, Op::LoginSame, Op::Destroy, Op::RevokeSubject, Op::Touch];
 
+/// What meets around the login of a visitor, whose cart it is to keep.
+const OF_THREE_AROUND_A_LOGIN: &[Op] = &[Op::Grow, Op::LoginSame, Op::LoginOther, Op::Revoke, Op::Destroy];
+
 /// And where there are lists.
 const OF_THREE_WITH_LISTS: &[Op] = &[
     Op::Renew,
@@ -144,6 +147,9 @@ fn short() -> Vec<Job> {
         jobs.extend(happening(TWO, Start::StoredOfAda, what, preempted(0, &[])).into_iter().step_by(5));
     }
     jobs.extend(triples(TWO, Start::StoredOfAda, OF_THREE, preempted(0, &[])).into_iter().step_by(3));
+    jobs.extend(
+        triples(TWO, Start::Cookie, OF_THREE_AROUND_A_LOGIN, preempted(0, &[])).into_iter().step_by(2),
+    );
     for special in Special::listed() {
         let setup = Setup::of(2, Revoking::Default, special);
         let triples = triples(setup, Start::CookieOfAda, OF_THREE_WITH_LISTS, preempted(0, &[]));
@@ -187,6 +193,12 @@ fn long() -> Vec<Job> {
         for &what in Happening::ALL {
             jobs.extend(happening(ONE, start, what, preempted(0, &[])));
         }
+    }
+    for start in [Start::Cookie, Start::Stored] {
+        for setup in [ONE, TWO] {
+            jobs.extend(triples(setup, start, OF_THREE_AROUND_A_LOGIN, preempted(2, &[])));
+        }
+        jobs.extend(triples(TWO, start, OF_THREE_AROUND_A_LOGIN, preempted(0, COMMON)));
     }
     for start in [Start::CookieOfAda, Start::StoredOfAda] {
         jobs.extend(pairs(ONE, start, &[ORDERS]));

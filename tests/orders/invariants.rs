@@ -230,8 +230,7 @@ impl Case<'_> {
     fn is_same_login(&self, by: usize, login: usize) -> bool {
         let user = |who: usize| match self.op(who) {
             Op::LoginSame => Some("ada"),
-            Op::LoginOther | Op::Impersonate => Some("bob"),
-            Op::Renew => self.start.subject,
+            Op::LoginOther => Some("bob"),
             _ => None,
         };
         let whose = self.start.subject.is_none() || self.start.subject == user(login);
@@ -243,12 +242,8 @@ impl Case<'_> {
         match self.op(who) {
             Op::Revoke => true,
             Op::RevokeSubject => self.start.subject == Some("ada"),
-            // Also with a cookie that was refused because another session took the place of this one, where that one has not heard
-            // yet that it did.
-            Op::Destroy => {
-                let is_doubtful = !self.finished.faults.is_empty() && !self.off();
-                self.resumed(who) || is_doubtful && self.is_refused_for_its_end(who)
-            }
+            // Also with a cookie that was refused because another session took the place of this one.
+            Op::Destroy => self.resumed(who) || !self.off() && self.is_refused_for_its_end(who),
             _ => self.renews(who) && self.resumed(who),
         }
     }
@@ -257,6 +252,8 @@ impl Case<'_> {
         let name = NAMES[who];
         let Told { outcome, lost, left, took, .. } = self.told(who);
         let faulted = self.is_faulted();
+        let is_limited = self.program.setup.special.limit().is_some();
+        let succeeds = self.logs_in(who) && !self.is_at_end() && !is_limited;
         let ended_by_other =
             self.others(who).any(|other| self.may_end(other)) || self.is_at_end() || self.is_forgetful();
         let mut found = Vec::new();
@@ -280,7 +277,8 @@ impl Case<'_> {
             }
         }
         match &outcome.answer {
-            Some(Answer::Failed("ended", _)) if ended_by_other => {}
+            // A login is never too late.
+            Some(Answer::Failed("ended", _)) if ended_by_other && !succeeds => {}
             // The row that it had written is over by the time that it would end the other one.
             Some(Answer::Failed("conflict", _)) if self.is_at_end() => {}
             // Under which key it was to be sealed is not known any more.
@@ -300,6 +298,9 @@ impl Case<'_> {
                 if self.op(who) != Op::Destroy && !empty && !emptied {
                     found.push(format!("{name} removes the cookie"));
                 }
+            }
+            Some(Answer::Nothing) if !faulted && succeeds => {
+                found.push(format!("{name} logs in, and gets no cookie"));
             }
             Some(Answer::Nothing)
                 if !faulted
@@ -323,7 +324,7 @@ impl Case<'_> {
         if *took > LONGEST {
             found.push(format!("{name} takes {took:?}"));
         }
-        if *lost && !ended_by_other {
+        if *lost && (!ended_by_other || succeeds && !faulted) {
             found.push(format!("{name} is told that the session is over"));
         }
         if outcome.answer.is_some() != left.is_some() {
@@ -393,8 +394,7 @@ impl Case<'_> {
     /// Whether it has ended the session that both began with, and said so.
     fn has_ended(&self, who: usize) -> bool {
         let has_row = self.told(who).outcome.loaded.as_ref().is_some_and(|view| view.stored);
-        let ends = self.may_end(who) && (self.op(who) != Op::Destroy || self.resumed(who));
-        ends && self.is_acknowledged(who) && (!self.off() || (has_row && self.start.stored))
+        self.may_end(who) && self.is_acknowledged(who) && (!self.off() || (has_row && self.start.stored))
     }
 
     /// Whether its mark was on the way while the clock jumped, so that it ends sooner than a cookie that another request is given
@@ -618,16 +618,18 @@ impl Case<'_> {
             _ => false,
         };
         let others = || self.others(login).filter(|&who| !self.is_same_login(who, login));
-        let alone = others().all(|who| matches!(self.op(who), Op::Read));
-        // Who came too late may be all that a process knows of the end.
-        let none_lost = self.others(login).all(|who| !self.told(who).lost);
-        let undisturbed = self.finished.faults.is_empty() && !self.is_at_end() && alone && none_lost;
+        let moves = |who| matches!(self.op(who), Op::Grow | Op::Shrink | Op::Remove | Op::Clear);
+        let alone = others().all(|who| !self.may_end(who) && !moves(who));
+        // Who came too late may be all that a process knows of the end, and so of a cookie that it refuses.
+        let is_late = |who| self.told(who).lost && self.program.node(who) == self.program.node(login);
+        let is_told = origin != Some(Origin::Resumed) && self.others(login).any(is_late);
+        let undisturbed = !self.is_faulted() && !self.is_at_end() && alone && !is_told;
         let is_kept = came && undisturbed && !self.program.start.has_older_cookie();
         if !is_kept && is(applied(&Entries::new(), &[&outcome.effects])) {
             return true;
         }
         // Nothing is left of what was ended on purpose before.
-        if others().any(|by| self.knows_the_end_by(login, by)) && !self.is_faulted_near(login) {
+        if others().any(|by| self.knows_the_end_by(login, by)) {
             return false;
         }
         let mut may = vec![(login, true)];
