@@ -14,6 +14,7 @@
 //! | a commit that ends a session and has begun is carried to its end, unless a call of its own fails | `was_being_ended` |
 //! | nothing leaves a request under a good key that a revoked one had sealed | `is_disowned` in `check_issued` |
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sealed_session::{Clock as _, CommitContext, Origin, Rejection, SessionId, Sessions};
@@ -35,6 +36,8 @@ struct Case<'a> {
     in_cookie: Vec<bool>,
     /// Whether the answer's cookie is over already, so that nobody knows whether it held the session.
     unread: Vec<bool>,
+    /// The users who have logged in and have what the visitor had.
+    kept_by: BTreeSet<String>,
     failures: Vec<String>,
 }
 
@@ -83,7 +86,8 @@ pub(crate) fn broken(
     }
     program.happening.iter().for_each(|what| world.mend(*what));
     let (in_cookie, unread) = (vec![false; program.ops.len()], vec![false; program.ops.len()]);
-    let mut case = Case { program, start, finished, time, in_cookie, unread, failures: Vec::new() };
+    let (kept_by, failures) = (BTreeSet::new(), Vec::new());
+    let mut case = Case { program, start, finished, time, in_cookie, unread, kept_by, failures };
     for who in case.all() {
         case.in_cookie[who] = case.removes_mere_cookie(who);
         case.check_request(who);
@@ -118,6 +122,11 @@ pub(crate) fn broken(
         // Who has been asked before knows it, whatever has become of the rows. Nobody but the store does now.
         let unknowing = world.unknowing(program.setup.revoking);
         case.check_cookie(&unknowing, cookie, Asked { node: 0, later: true, when: AT_END });
+    }
+    // Without revocation nobody asks, so a cookie is worth what is in it, as often as it is sent.
+    let fences = start.stored || !case.off();
+    if case.kept_by.len() > 1 && fences && !case.is_forgetful() && !case.is_at_end() {
+        case.fail(format!("{:?} both have what the visitor had", case.kept_by));
     }
     let last = cookies.last().map(|cookie| cookie.expires_at);
     for cookie in cookies.iter().filter(|cookie| Some(cookie.expires_at) == last) {
@@ -487,6 +496,13 @@ impl Case<'_> {
                     allowed.push(entries);
                     allowed.last() == Some(&view.entries)
                 };
+                let is_of_visitor = |(key, value)| self.start.entries.get(key) == Some(value);
+                if self.start.subject.is_none()
+                    && cookie.issuer.is_some_and(|issuer| self.logs_in(issuer))
+                    && view.entries.iter().any(is_of_visitor)
+                {
+                    self.kept_by.extend(view.subject.clone());
+                }
                 if !self.allows(cookie, asked, is_allowed) {
                     self.fail(format!("{head}: holds {:?}, which is none of {allowed:?}", view.entries));
                 }
@@ -628,8 +644,9 @@ impl Case<'_> {
         if !is_kept && is(applied(&Entries::new(), &[&outcome.effects])) {
             return true;
         }
-        // Nothing is left of what was ended on purpose before.
-        if others().any(|by| self.knows_the_end_by(login, by)) {
+        // Nothing is left of what was ended on purpose before. Another user's login may have met the end by this one's.
+        let on_purpose = |&by: &usize| !self.logs_in(by);
+        if others().filter(on_purpose).any(|by| self.knows_the_end_by(login, by)) {
             return false;
         }
         let mut may = vec![(login, true)];
