@@ -303,6 +303,7 @@ impl Session {
     }
 
     /// Ends the session: its data is gone, the browser's cookie is removed, and later changes in this request are errors.
+    /// With a store, a session that was refused because it is over, as after a login in another tab, ends for good as well.
     /// If the browser sent several cookies of this name, with a store the sessions of the first eight end too;
     /// [`formerly`](crate::SessionsBuilder::formerly) says how they come about, and how to remove them.
     ///

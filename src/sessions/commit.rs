@@ -90,7 +90,7 @@ impl Sessions {
             }
             access => access?,
         };
-        let outcome = core.carry_out(session, &context, |state| Plan::of(core, state, &context)).await;
+        let outcome = core.carry_out(session, &context).await;
         Ok(core.with_device(session, outcome?))
     }
 
@@ -108,7 +108,7 @@ impl Sessions {
             Some(gate) => Some(gate.try_lock().ok()?),
             None => None,
         };
-        let lines = self.core.close(session, &context, |state| Plan::of(&self.core, state, &context))?;
+        let lines = self.core.close(session, &context)?;
         Some(Ok(self.core.with_device(session, lines)))
     }
 
@@ -124,41 +124,36 @@ impl Core {
         self: &Arc<Self>,
         session: &Session,
         context: &CommitContext,
-        plan: impl Fn(&State) -> Plan,
     ) -> Result<SetCookies, CommitError> {
         loop {
-            if let Some(lines) = self.close(session, context, &plan) {
+            if let Some(lines) = self.close(session, context) {
                 return Ok(lines);
             }
-            if let Some(outcome) = self.settle(session, context, &plan).await {
+            if let Some(outcome) = self.settle(session, context).await {
                 return outcome;
             }
         }
     }
 
     /// Carries out what needs no store; `None`: it needs one.
-    fn close(
-        &self,
-        session: &Session,
-        context: &CommitContext,
-        plan: impl Fn(&State) -> Plan,
-    ) -> Option<SetCookies> {
+    fn close(&self, session: &Session, context: &CommitContext) -> Option<SetCookies> {
         let mut events = [None, None, None, None];
         let closed = session.with(|state| {
             self.leave_behind(state);
             // Where something was written there will be something to do, and the plan says what.
-            if !state.entries.touched() && plan(state) == Plan::NOTHING && !self.is_named(state) {
+            let is_idle = !state.entries.touched() && Plan::of(self, state, context) == Plan::NOTHING;
+            if is_idle && !self.is_named(state) {
                 state.stage = Stage::Committed;
                 return Some(Some(SetCookies::default()));
             }
-            Some(self.close_at(self.own_now()?, state, context, &plan, &mut events))
+            Some(self.close_at(self.own_now()?, state, context, &mut events))
         });
         // A clock and a source of keys may be any code, so they are asked without the lock, and then it is decided again.
         let closed = closed.unwrap_or_else(|| {
             let now = self.now();
             session.with(|state| {
                 self.leave_behind(state);
-                self.close_at(now, state, context, plan, &mut events)
+                self.close_at(now, state, context, &mut events)
             })
         });
         events.iter().flatten().for_each(|event| self.sink.tell(event));
@@ -170,11 +165,10 @@ impl Core {
         now: Millis,
         state: &mut State,
         context: &CommitContext,
-        plan: impl Fn(&State) -> Plan,
         events: &mut [Option<Event>; 4],
     ) -> Option<SetCookies> {
         let primary = self.sealer.ring().primary();
-        let plan = plan(state);
+        let plan = Plan::of(self, state, context);
         if plan.needs_store(self, state, now, primary) {
             return None;
         }

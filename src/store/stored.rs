@@ -46,23 +46,11 @@ pub(crate) struct RowProtocol<'a> {
 }
 
 impl RowProtocol<'_> {
-    /// Moves the session out of its cookie into a row. If a parallel request was faster, the row has both requests'
-    /// changes afterwards.
-    pub(crate) async fn spill(&self, work: &mut State) -> Result<(), NotDone> {
-        work.header.place = Place::Store;
-        self.put(work, true).await
-    }
-
-    /// Writes the session's entries over those that it was loaded with.
+    /// Writes the session's entries over those that it was loaded with; or moves it out of its cookie into a row. If a parallel
+    /// request was faster, the row has both requests' changes afterwards.
     pub(crate) async fn write(&self, work: &mut State) -> Result<(), NotDone> {
-        if work.row.is_none() {
-            return Err(NotDone::Lost(Rejection::Missing));
-        }
-        self.put(work, false).await
-    }
-
-    async fn put(&self, work: &mut State, creates: bool) -> Result<(), NotDone> {
-        let id = work.header.id;
+        let (id, creates) = (work.header.id, work.row.is_none());
+        work.header.place = Place::Store;
         let issued =
             work.loaded.as_ref().filter(|loaded| loaded.header.id == id).map_or(0, |l| l.header.counter);
         let mut counter = work.row.as_ref().map_or(issued, |row| row.counter.max(issued));

@@ -1,9 +1,8 @@
 //! Sessions outside of a request.
 
-use super::Plan;
 use crate::core::error::{CommitError, InsertError, IssueError};
 use crate::core::session::Session;
-use crate::core::state::{CookieStep, Origin, Stage, State};
+use crate::core::state::{Origin, Stage, State};
 use crate::sessions::{Brought, CommitContext, Sessions};
 
 impl Sessions {
@@ -24,15 +23,13 @@ impl Sessions {
         let state = State::new(Origin::New, &self.core.limits.terms, self.now());
         let session = self.session(state, Brought::default());
         fill(&session).into_result()?;
-        let context = CommitContext { response_head_bytes: 0, secure: true };
-        let plan = |state: &State| match state.stage {
-            Stage::Open => Plan::placed(&self.core, state, CookieStep::Issue, &context),
-            _ => Plan::NOTHING,
-        };
         if session.with(|state| state.stage == Stage::Destroyed) {
             return Err(IssueError::Destroyed);
         }
-        let line = self.core.carry_out(&session, &context, plan).await?.own;
+        // It is worth a cookie, whatever is in it.
+        session.with(|state| state.kept = true);
+        let context = CommitContext { response_head_bytes: 0, secure: true };
+        let line = self.core.carry_out(&session, &context).await?.own;
         let line = line.ok_or(IssueError::Commit(CommitError::Ended))?.into_text();
         let pair = line.split_once(';').map_or(line.as_str(), |(pair, _)| pair);
         Ok(pair.to_owned())

@@ -31,14 +31,13 @@ impl Core {
         self: &Arc<Self>,
         session: &Session,
         context: &CommitContext,
-        plan: impl Fn(&State) -> Plan,
     ) -> Option<Result<SetCookies, CommitError>> {
         self.rows.as_ref()?;
         let now = self.now();
         let primary = self.sealer.ring().primary();
         let (work, plan) = session.with(|state| {
             self.leave_behind(state);
-            let plan = plan(state);
+            let plan = Plan::of(self, state, context);
             plan.needs_store(self, state, now, primary).then(|| {
                 state.identify();
                 let before = state.clone();
@@ -145,9 +144,9 @@ impl Core {
         let mut replacement = None;
         let done = match plan.row {
             RowStep::Leave if !plan.issues() => return Ok(SetCookies::default()),
+            // Binding is done by now.
             RowStep::Leave | RowStep::Bind => Ok(()),
-            RowStep::Create => protocol.spill(&mut work).await,
-            RowStep::Write => protocol.write(&mut work).await,
+            RowStep::Create | RowStep::Write => protocol.write(&mut work).await,
             RowStep::Extend => protocol.extend(&work).await,
             RowStep::Replace => {
                 let place = |state: &State| (!self.is_over(state)).then(|| self.place(state, context));
@@ -189,8 +188,7 @@ impl Core {
             }
         }
         if self.is_disowned(&work) && !(work.authenticated && work.entries.are_over_nothing()) {
-            // A login is not dropped silently.
-            return if work.authenticated { Err(CommitError::Ended) } else { Ok(SetCookies::lost()) };
+            return Ok(SetCookies::lost());
         }
         if plan.issues() && !self.sealer.ring().opens(key) {
             // The store was asked about this key. If that is gone by now, the next request prolongs the session under
