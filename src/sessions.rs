@@ -360,14 +360,17 @@ impl Sessions {
         if ambiguous {
             self.tell(&Event::Ambiguous { id, live });
         }
-        let seen = row.as_ref().map(LiveRow::seen);
-        let from_pre_spill_cookie = seen.is_some() && header.place == Place::Cookie;
-        let entries = Entries::new(match row {
+        let from_pre_spill_cookie = row.is_some() && header.place == Place::Cookie;
+        let (seen, entries) = match row {
             // Of a cookie from before the session moved into the store only its owner counts. Only one issued since, by a
             // process that did not know of the move, is newer than the row.
-            Some(row) if !(from_pre_spill_cookie && header.counter > row.counter) => Arc::new(row.entries),
-            _ => entries,
-        });
+            Some(LiveRow { seen, .. }) if from_pre_spill_cookie && header.counter > seen.counter => {
+                (Some(Box::new(seen)), entries)
+            }
+            Some(LiveRow { seen, entries }) => (Some(Box::new(seen)), Arc::new(entries)),
+            None => (None, entries),
+        };
+        let entries = Entries::new(entries);
         if from_pre_spill_cookie {
             header.place = Place::Store;
         }

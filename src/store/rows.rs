@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub(crate) use self::lock::{RowLock, RowLocks};
-pub(crate) use self::writer::{Done, RowWriter, Writers};
+pub(crate) use self::writer::{RowWriter, Writers};
 use crate::core::clock::Millis;
 use crate::core::entries::Entries;
 use crate::core::envelope::RowSealer;
@@ -59,7 +59,7 @@ impl Found {
     /// The device that the session is bound to.
     pub(crate) fn device(&self) -> Option<&Arc<DeviceKey>> {
         match self {
-            Self::Live(row) => row.device.as_ref(),
+            Self::Live(row) => row.seen.device.as_ref(),
             Self::Bound(row) => Some(&row.device),
             Self::Ended(..) | Self::Unreadable(..) | Self::Absent => None,
         }
@@ -88,7 +88,7 @@ impl Living {
     pub(crate) fn device(&self) -> Option<&Arc<DeviceKey>> {
         match self {
             Self::InCookie(row) => row.as_ref().map(|row| &row.device),
-            Self::InRow(row) => row.device.as_ref(),
+            Self::InRow(row) => row.seen.device.as_ref(),
         }
     }
 
@@ -108,30 +108,8 @@ pub(crate) struct BoundRow {
 
 #[derive(Debug)]
 pub(crate) struct LiveRow {
-    /// The device that the session is bound to.
-    pub(crate) device: Option<Arc<DeviceKey>>,
+    pub(crate) seen: LoadedRow,
     pub(crate) entries: Packed,
-    /// The highest counter of a cookie that is known to have led here.
-    pub(crate) counter: u32,
-    pub(crate) revision: Revision,
-    pub(crate) ancestry: Ancestry,
-    pub(crate) expires_at: Millis,
-    /// Whether a retired key had sealed it.
-    pub(crate) retired_key: bool,
-}
-
-impl LiveRow {
-    pub(crate) fn seen(&self) -> Box<LoadedRow> {
-        let Self { revision, ancestry, expires_at, counter, retired_key, .. } = *self;
-        Box::new(LoadedRow {
-            revision,
-            ancestry,
-            expires_at,
-            counter,
-            device: self.device.clone(),
-            retired_key,
-        })
-    }
 }
 
 /// A row, opened as far as it can be.
@@ -184,7 +162,8 @@ impl Rows {
                 Found::Bound(BoundRow { device, revision, expires_at, retired_key })
             }
             Ok(RowContent::Live { counter, ancestry, device, entries }) => {
-                Found::Live(LiveRow { entries, counter, device, revision, ancestry, expires_at, retired_key })
+                let seen = LoadedRow { revision, ancestry, expires_at, counter, device, retired_key };
+                Found::Live(LiveRow { seen, entries })
             }
             // Refusing requests for ever makes no row readable: the session starts anew.
             Ok(RowContent::Generation(_) | RowContent::Roster(_)) | Err(_) => {

@@ -11,7 +11,7 @@ use crate::core::error::{CommitError, Rejection, StoreError};
 use crate::core::lifetime;
 use crate::core::record::{self, Device, DeviceKey, Header, Place, Replacement, SessionId, SubjectTag};
 use crate::core::state::{Limits, LoadedRow, State};
-use crate::store::rows::{Content, Deadline, Done, Found, LiveRow, RowWriter, Rows};
+use crate::store::rows::{Content, Deadline, Found, LiveRow, RowWriter, Rows};
 
 /// Why a session is not in the store as its request wanted.
 #[derive(Debug)]
@@ -59,8 +59,8 @@ impl RowProtocol<'_> {
         loop {
             match row.take_observed() {
                 Some(Found::Live(live)) => {
-                    counter = counter.max(live.counter);
-                    device = bound_first(work, live.device.clone())?;
+                    counter = counter.max(live.seen.counter);
+                    device = bound_first(work, live.seen.device.clone())?;
                     self.rebase(work, live)?;
                 }
                 Some(Found::Absent | Found::Bound(..)) if !creates => {
@@ -78,8 +78,8 @@ impl RowProtocol<'_> {
                 Some(Found::Ended(..)) => return Err(NotDone::Lost(Rejection::Revoked)),
             }
             let content = Content::Live { counter, device: device.as_ref(), entries: &work.entries };
-            if let Some(done) = row.write(content, self.end_of_row(work, device.as_ref())).await? {
-                work.row = Some(written(&done, counter, device));
+            if let Some(written) = row.write(content, self.end_of_row(work, device.as_ref())).await? {
+                work.row = Some(Box::new(written));
                 return Ok(());
             }
         }
@@ -151,8 +151,8 @@ impl RowProtocol<'_> {
         let mut tries = 0;
         loop {
             let live = self.live(id, deadline).await?;
-            let lasts = live.expires_at >= expires_at;
-            if lasts || self.rows.extend(id, live.revision, expires_at, deadline).await? {
+            let lasts = live.seen.expires_at >= expires_at;
+            if lasts || self.rows.extend(id, live.seen.revision, expires_at, deadline).await? {
                 return Ok(());
             }
             self.rows.pause(tries, deadline).await?;
@@ -196,7 +196,7 @@ impl RowProtocol<'_> {
                 Some(Found::Live(_) | Found::Bound(..)) if is_elsewhere && ends_own(work) => {
                     work.start_empty(self.limits)
                 }
-                Some(Found::Live(live)) if !is_elsewhere => self.rebase(work, live)?,
+                Some(Found::Live(live)) if !is_elsewhere => drop(self.rebase(work, live)?),
                 Some(Found::Bound(..)) if !is_elsewhere => {}
                 None => {}
                 Some(Found::Absent) if in_cookie => {}
@@ -237,7 +237,7 @@ impl RowProtocol<'_> {
                 let device = work.header.device.bound().cloned();
                 let content = Content::Live { counter: 0, device: device.as_ref(), entries: &work.entries };
                 match new.write(content, work.row_end(self.limits, self.now)).await? {
-                    Some(done) => new_row = Some(written(&done, 0, device)),
+                    Some(written) => new_row = Some(Box::new(written)),
                     None if is_ended(&mut new) => is_refused = true,
                     None => return Err(CommitError::Conflict.into()),
                 }
@@ -327,30 +327,28 @@ impl RowProtocol<'_> {
 
     /// Applies this request's changes to what others have left. Not if the session came in a cookie that is newer than
     /// that: then the response to an earlier spill was lost, or not heard of, and the browser went on with its cookie.
-    fn rebase(&self, work: &mut State, row: LiveRow) -> Result<(), CommitError> {
-        if work.issued() > row.counter {
-            return Ok(());
+    fn rebase(&self, work: &mut State, LiveRow { seen, entries }: LiveRow) -> Result<LoadedRow, CommitError> {
+        if work.issued() > seen.counter {
+            return Ok(seen);
         }
-        let met = row.entries.extent();
-        work.entries = work.entries.rebased(row.entries).map_err(|_| CommitError::Conflict)?;
+        let met = entries.extent();
+        work.entries = work.entries.rebased(entries).map_err(|_| CommitError::Conflict)?;
         // What is larger than permitted by now may become smaller.
         let shrinks =
             record::encoded_len(None, 0, work.entries.extent()) <= record::encoded_len(None, 0, met);
         match self.limits.stored.filter(|_| !shrinks) {
-            Some(stored) => stored.check(work.row_len()).map_err(|_| CommitError::Conflict),
-            None => Ok(()),
+            Some(stored) => stored.check(work.row_len()).map(|_| seen).map_err(|_| CommitError::Conflict),
+            None => Ok(seen),
         }
     }
 
     /// Reads the row again, and applies this request's changes to it.
     pub(crate) async fn reload(&self, work: &mut State) -> Result<(), NotDone> {
         let row = self.live(work.header.id, self.rows.deadline()).await?;
-        if self.limits.binds_devices() && row.device.as_ref().is_some_and(|key| !is_of(work, key)) {
+        if self.limits.binds_devices() && row.seen.device.as_ref().is_some_and(|key| !is_of(work, key)) {
             return Err(NotDone::Lost(Rejection::Unproven));
         }
-        let seen = row.seen();
-        self.rebase(work, row)?;
-        work.row = Some(seen);
+        work.row = Some(Box::new(self.rebase(work, row)?));
         Ok(())
     }
 
@@ -358,14 +356,6 @@ impl RowProtocol<'_> {
         let found = self.rows.load(id, deadline).await?;
         found.living().and_then(|living| living.row().ok_or(Rejection::Missing)).map_err(NotDone::Lost)
     }
-}
-
-fn written(
-    &Done { revision, ancestry, expires_at }: &Done,
-    counter: u32,
-    device: Option<Arc<DeviceKey>>,
-) -> Box<LoadedRow> {
-    Box::new(LoadedRow { revision, ancestry, expires_at, counter, device, retired_key: false })
 }
 
 /// Whether the session is bound to a device, as far as this request knows.

@@ -64,10 +64,10 @@ impl Core {
 
     /// What to do with a session that a parallel request has moved into this row.
     fn moved(&self, work: &mut State, row: LiveRow, cookie: CookieStep) -> Plan {
-        if work.entries.changed() || work.issued() > row.counter {
+        if work.entries.changed() || work.issued() > row.seen.counter {
             return Plan { row: RowStep::Create, cookie };
         }
-        work.row = Some(row.seen());
+        work.row = Some(Box::new(row.seen));
         work.entries = Entries::new(row.entries);
         work.header.place = Place::Store;
         // If it is empty, another request may be filling it.

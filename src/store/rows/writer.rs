@@ -54,13 +54,6 @@ pub(crate) struct RowWriter<'a> {
     run: (Instant, u32),
 }
 
-/// A row that was written.
-pub(crate) struct Done {
-    pub(crate) revision: Revision,
-    pub(crate) ancestry: Ancestry,
-    pub(crate) expires_at: Millis,
-}
-
 impl Rows {
     /// Waits until no writer of this process is at the row, for a caller that reads it anyway.
     pub(crate) async fn lock(
@@ -137,7 +130,7 @@ impl RowWriter<'_> {
         &mut self,
         content: Content<'_>,
         expires_at: Millis,
-    ) -> Result<Option<Done>, CommitError> {
+    ) -> Result<Option<LoadedRow>, CommitError> {
         let (edition, revision) = (self.rows.sealer.ring().edition(), Revision::random());
         let (stamp, ancestry) = ((revision, expires_at), self.ancestry);
         let over = (self.expected, &ancestry);
@@ -149,44 +142,43 @@ impl RowWriter<'_> {
             self.tries += 1;
             self.refresh().await?;
             is_there = match &self.observed {
-                Some(Found::Live(row)) => row.revision == revision,
+                Some(Found::Live(row)) => row.seen.revision == revision,
                 Some(Found::Bound(row)) => row.revision == revision,
                 Some(Found::Ended(by, _)) => *by == revision,
                 _ => false,
             };
-            let since = matches!(&self.observed, Some(Found::Live(row)) if row.ancestry.includes(revision));
+            let since =
+                matches!(&self.observed, Some(Found::Live(row)) if row.seen.ancestry.includes(revision));
             if !is_there && !since {
                 return Ok(None);
             }
             // The conflict was with ourselves: a driver repeated a write whose answer was lost, and others may have
             // written over it since. The next writer finds out.
         }
-        let done = Done { revision, ancestry, expires_at: self.expires_at.max(expires_at) };
-        (self.expected, self.expires_at, self.observed) = (Expected::At(revision), done.expires_at, None);
+        let expires_at = self.expires_at.max(expires_at);
+        (self.expected, self.expires_at, self.observed) = (Expected::At(revision), expires_at, None);
         self.ancestry = ancestry.followed_by(revision);
+        let (counter, device) = match content {
+            Content::Live { counter, device, .. } => (counter, device.cloned()),
+            Content::Bound(_) | Content::Ended(_) => (0, None),
+        };
+        let written = LoadedRow { revision, ancestry, expires_at, counter, device, retired_key: false };
         if is_there && self.lock.is_awaited() && !matches!(content, Content::Ended(Some(_))) {
             let row = match content {
                 Content::Ended(_) => Found::Ended(revision, None),
-                Content::Bound(device) => Found::Bound(BoundRow {
-                    device: Arc::clone(device),
-                    revision,
-                    expires_at: done.expires_at,
-                    retired_key: false,
-                }),
-                Content::Live { counter, device, entries } => Found::Live(LiveRow {
-                    entries: Packed::collect(entries.iter()),
-                    counter,
-                    device: device.cloned(),
-                    revision,
-                    ancestry,
-                    expires_at: done.expires_at,
-                    retired_key: false,
-                }),
+                Content::Bound(device) => {
+                    let device = Arc::clone(device);
+                    Found::Bound(BoundRow { device, revision, expires_at, retired_key: false })
+                }
+                Content::Live { entries, .. } => {
+                    let entries = Packed::collect(entries.iter());
+                    Found::Live(LiveRow { seen: written.clone(), entries })
+                }
             };
             let (began, writes) = self.run;
             self.lock.hand_over(HandedOver { row, edition, began, writes: writes + 1 });
         }
-        Ok(Some(done))
+        Ok(Some(written))
     }
 
     /// What the previous writer has left, if usable: under these keys, and not for so long that others starve.
@@ -211,7 +203,7 @@ impl RowWriter<'_> {
 
     fn observe(&mut self, row: Found) {
         (self.expected, self.expires_at) = match &row {
-            Found::Live(row) => (Expected::At(row.revision), row.expires_at),
+            Found::Live(row) => (Expected::At(row.seen.revision), row.seen.expires_at),
             Found::Bound(row) => (Expected::At(row.revision), row.expires_at),
             Found::Ended(revision, _) | Found::Unreadable(revision, _) => {
                 (Expected::At(*revision), Millis::ZERO)
@@ -219,7 +211,7 @@ impl RowWriter<'_> {
             Found::Absent => (Expected::Absent, Millis::ZERO),
         };
         self.ancestry = match &row {
-            Found::Live(row) => row.ancestry.followed_by(row.revision),
+            Found::Live(row) => row.seen.ancestry.followed_by(row.seen.revision),
             Found::Bound(row) => Ancestry::default().followed_by(row.revision),
             Found::Ended(..) | Found::Unreadable(..) | Found::Absent => Ancestry::default(),
         };
