@@ -4,16 +4,14 @@
 use super::{Plan, RowStep};
 use crate::core::clock::Millis;
 use crate::core::entries::Entries;
-use crate::core::error::{CommitError, Rejection, StoreError};
+use crate::core::error::{Rejection, StoreError};
 use crate::core::key::KeyId;
 use crate::core::record::{Device, Place, SessionId};
 use crate::core::state::{CookieStep, Loaded, Renewal, State};
 use crate::sessions::Core;
 use crate::store::revocation::{Need, Revoking};
 use crate::store::rows::{LiveRow, Living, Rows};
-
-/// What is left of a plan, and the key for its cookie; or why the session is over.
-pub(super) type Confirmed = Result<(Plan, KeyId), Rejection>;
+use crate::store::stored::NotDone;
 
 impl Core {
     /// Asks, and gives the session the generation of its subject that it is to be sealed with. If the store does not
@@ -24,7 +22,7 @@ impl Core {
         work: &mut State,
         plan: Plan,
         (now, primary): (Millis, KeyId),
-    ) -> Result<Confirmed, CommitError> {
+    ) -> Result<(Plan, KeyId), NotDone> {
         let mere = plan.cookie == CookieStep::Prolong;
         let moves_nothing = matches!(plan.row, RowStep::Leave | RowStep::Write | RowStep::Bind);
         let opener = work.loaded.as_ref().filter(|loaded| moves_nothing && is_mere_data(work, loaded));
@@ -33,23 +31,23 @@ impl Core {
         let need = if mere || opener.is_some() { Need::Optional } else { Need::Vital };
         let answer = self.ask((revoking, rows, need), work, plan, (now, primary), &mut found).await;
         let (key, cookie) = match (answer, opener) {
-            (Ok(Err(over)), _) => return Ok(Err(over)),
+            (Err(over @ NotDone::Lost(_)), _) => return Err(over),
             // Another key may have been all that was due.
-            (Ok(Ok(key)), _) if key != primary && mere && !work.use_prolongs(&self.limits) => {
-                return Ok(Ok((plan.without_cookie(work), primary)));
+            (Ok(key), _) if key != primary && mere && !work.use_prolongs(&self.limits) => {
+                return Ok((plan.without_cookie(work), primary));
             }
-            (Ok(Ok(key)), _) => (key, plan.cookie),
-            (Err(_), _) if mere => return Ok(Ok((plan.without_cookie(work), primary))),
+            (Ok(key), _) => (key, plan.cookie),
+            (Err(_), _) if mere => return Ok((plan.without_cookie(work), primary)),
             // The data may be saved where it is, under the key and with the times that it has.
             (Err(_), Some(opener)) if matches!(found, Some(Living::InRow(_))) => (opener, CookieStep::Leave),
             (Err(_), Some(opener)) => {
                 if plan.row == RowStep::Bind {
-                    return Ok(Ok((self.unbound(work), opener)));
+                    return Ok((self.unbound(work), opener));
                 }
                 work.renewal = Renewal::Skip;
                 (opener, plan.cookie)
             }
-            (Err(error), None) => return Err(error.into()),
+            (Err(error), None) => return Err(error),
         };
         let plan = match found {
             Some(Living::InRow(row)) => self.moved(work, row, cookie),
@@ -59,7 +57,7 @@ impl Core {
             }
             Some(Living::InCookie(_)) | None => Plan { cookie, ..plan },
         };
-        Ok(Ok((plan, key)))
+        Ok((plan, key))
     }
 
     /// What to do with a session that a parallel request has moved into this row.
@@ -95,22 +93,23 @@ impl Core {
         plan: Plan,
         (now, primary): (Millis, KeyId),
         found: &mut Option<Living>,
-    ) -> Result<Result<KeyId, Rejection>, StoreError> {
+    ) -> Result<KeyId, NotDone> {
         let deadline = rows.deadline();
         let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
         if same_id && plan.row == RowStep::Leave {
-            match revoking.ask_session_now(rows, (work.header.id, need), now, deadline).await? {
-                Ok(living) if self.is_elsewhere(work, &living) => return Ok(Err(Rejection::Unproven)),
-                Ok(living) => *found = Some(living),
-                Err(over) => return Ok(Err(over)),
+            let asked = revoking.ask_session_now(rows, (work.header.id, need), now, deadline).await?;
+            let living = asked.map_err(NotDone::Lost)?;
+            if self.is_elsewhere(work, &living) {
+                return Err(NotDone::Lost(Rejection::Unproven));
             }
+            *found = Some(living);
         }
         if let (RowStep::Replace, Some(id)) = (plan.row, self.may_be_elsewhere(work))
             && let Ok(living) = revoking.ask_session_now(rows, (id, need), now, deadline).await?
             && self.is_elsewhere(work, &living)
         {
             if !work.authenticated {
-                return Ok(Err(Rejection::Unproven));
+                return Err(NotDone::Lost(Rejection::Unproven));
             }
             work.start_empty(&self.limits);
             // The session ends if it is theirs.
@@ -126,22 +125,22 @@ impl Core {
                 Ok(present) => present.is_some_and(|present| present != loaded.header.generation),
                 // This is unknown, and a user who logs in has proved enough to begin anew.
                 Err(StoreError::Corrupt(_)) if work.authenticated => true,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             if is_over && !work.authenticated {
-                return Ok(Err(Rejection::Revoked));
+                return Err(NotDone::Lost(Rejection::Revoked));
             }
             if is_over {
                 work.start_empty(&self.limits);
             }
         }
-        let Some(subject) = work.header.subject.clone() else { return Ok(Ok(primary)) };
+        let Some(subject) = work.header.subject.clone() else { return Ok(primary) };
         let goes_on =
             |loaded: &&Loaded| !work.authenticated && loaded.header.subject.as_ref() == Some(&subject);
         let loaded = work.loaded.as_deref().filter(goes_on);
         let Some(opener) = loaded.map(|loaded| loaded.key_id) else {
             if rows.sealer.subject_row(primary, &subject).is_none() {
-                return Err(StoreError::Timeout("the keys have changed meanwhile".into()));
+                return Err(StoreError::Timeout("the keys have changed meanwhile".into()).into());
             }
             work.header.generation = match generation(primary, &subject).await {
                 Ok(sealing) => sealing.unwrap_or(0),
@@ -150,19 +149,19 @@ impl Core {
                     let until = self.mark_end_of_any(now);
                     revoking.replace_generation(rows, &subject, (now, until)).await?
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
-            return Ok(Ok(primary));
+            return Ok(primary);
         };
         let sealing = generation(primary, &subject).await?;
         let opening = if opener == primary { sealing } else { generation(opener, &subject).await? };
         if opening.is_some_and(|present| present != work.header.generation) {
-            return Ok(Err(Rejection::Revoked));
+            return Err(NotDone::Lost(Rejection::Revoked));
         }
         // If they differ, a revocation may be under way from one key to the other. It will meet the session under the key
         // that the session came with.
         let differs = sealing.is_some() && sealing != opening;
-        Ok(Ok(if differs { opener } else { primary }))
+        Ok(if differs { opener } else { primary })
     }
 }
 

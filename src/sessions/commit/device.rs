@@ -1,6 +1,6 @@
 //! What a response tells the browser about the device that its session is bound to.
 
-use super::confirm::{Confirmed, is_mere_data};
+use super::confirm::is_mere_data;
 use super::{Plan, RowStep};
 use crate::core::clock::Millis;
 use crate::core::cookie::{DeviceLines, SetCookies};
@@ -38,7 +38,7 @@ impl Core {
         work: &mut State,
         (plan, key): (Plan, KeyId),
         now: Millis,
-    ) -> Result<Confirmed, CommitError> {
+    ) -> Result<(Plan, KeyId), NotDone> {
         let protocol = RowProtocol { rows, limits: &self.limits, now };
         let id = work.header.id;
         let bind = async {
@@ -50,15 +50,15 @@ impl Core {
         let failure = match revoking.unless_down((rows, id), bind).await {
             Ok(Ok(true)) => {
                 revoking.bound(work.header.id, now);
-                return Ok(Ok((Plan { row: RowStep::Leave, ..plan }, key)));
+                return Ok((Plan { row: RowStep::Leave, ..plan }, key));
             }
-            Ok(Ok(false)) => return Ok(Ok((Plan { row: RowStep::Create, ..plan }, key))),
-            Ok(Err(NotDone::Lost(reason))) => return Ok(Err(reason)),
-            Ok(Err(NotDone::Failed(error))) => error,
+            Ok(Ok(false)) => return Ok((Plan { row: RowStep::Create, ..plan }, key)),
+            Ok(Err(lost @ NotDone::Lost(_))) => return Err(lost),
+            Ok(Err(failed)) => failed,
             Err(error) => error.into(),
         };
         match work.loaded.as_ref().filter(|loaded| is_mere_data(work, loaded)).map(|loaded| loaded.key_id) {
-            Some(opener) => Ok(Ok((self.unbound(work), opener))),
+            Some(opener) => Ok((self.unbound(work), opener)),
             None => Err(failure),
         }
     }

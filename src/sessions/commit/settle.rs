@@ -15,12 +15,16 @@ use crate::core::record::{InLog, Place, Replacement, SessionId};
 use crate::core::session::Session;
 use crate::core::state::{CookieStep, Loaded, Stage, State};
 use crate::sessions::{CommitContext, Core};
+use crate::store::rows::Rows;
 use crate::store::stored::{NotDone, RowProtocol};
 
-/// The result of asking whether the session goes on: the key to seal it under, and whether anything was asked.
-struct Asked {
-    any: bool,
+/// What is left of a plan when the store has been asked whether the session goes on.
+struct Prepared {
+    plan: Plan,
+    /// To seal it under.
     key: KeyId,
+    /// Whether anything was asked.
+    asked: bool,
     /// Whether only the device that the session is bound to and the remaining time are to change.
     binds_alone: bool,
 }
@@ -67,63 +71,63 @@ impl Core {
         let (Some(rows), context) = (&self.rows, &context) else { return Ok(SetCookies::default()) };
         work.entries.forget_idle_changes();
         let id = work.loaded.as_ref().map_or(work.header.id, |loaded| loaded.header.id);
-        let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
-        let mut plan = plan.in_time(self, &work, context, now);
+        let prepared = match self.prepare(rows, &mut work, plan, context, (now, primary)).await {
+            Ok(prepared) => prepared,
+            Err(NotDone::Failed(error)) => return Err(error),
+            Err(NotDone::Lost(reason)) => {
+                self.sink.tell(&Event::Lost { id, reason });
+                return if plan.ends() { Err(CommitError::Ended) } else { Ok(SetCookies::lost()) };
+            }
+        };
+        let listing = self.enroll(&work, prepared.plan, prepared.asked, now).await?;
+        let before = work.loaded.as_ref().map(|loaded| loaded.header.clone());
+        let (authenticated, login) = (work.authenticated, Self::authentication(&work));
+        let outcome = self.perform(session, work, prepared, context, now).await;
+        let outcome =
+            self.settle_listing(listing, (before.as_ref(), authenticated), session, outcome, now).await;
+        self.tell_all(login.filter(|_| matches!(&outcome, Ok(lines) if lines.own.is_some())));
+        outcome
+    }
+
+    /// Asks the store whether the session goes on, and gives it the times that its cookie is to have.
+    async fn prepare(
+        &self,
+        rows: &Rows,
+        work: &mut State,
+        plan: Plan,
+        context: &CommitContext,
+        (now, primary): (Millis, KeyId),
+    ) -> Result<Prepared, NotDone> {
+        let mut plan = plan.in_time(self, work, context, now);
         if matches!(plan.row, RowStep::Leave | RowStep::Extend | RowStep::Bind)
-            && self.is_known_to_be_over(&work)
+            && self.is_known_to_be_over(work)
         {
-            lost(Rejection::Revoked);
-            return Ok(SetCookies::lost());
+            return Err(NotDone::Lost(Rejection::Revoked));
         }
         let mut key = primary;
-        let asks = self.revoking.as_ref().filter(|_| plan.has_to_ask(self, &work, now, primary));
+        let asks = self.revoking.as_ref().filter(|_| plan.has_to_ask(self, work, now, primary));
         if let Some(revoking) = asks {
-            match self.confirm((revoking, rows), &mut work, plan, (now, primary)).await? {
-                Ok(confirmed) => (plan, key) = confirmed,
-                Err(reason) => {
-                    lost(reason);
-                    return if plan.row == RowStep::Replace {
-                        Err(CommitError::Ended)
-                    } else {
-                        Ok(SetCookies::lost())
-                    };
-                }
-            }
+            (plan, key) = self.confirm((revoking, rows), work, plan, (now, primary)).await?;
         }
         if plan.row == RowStep::Replace && work.loaded.is_none() {
-            plan = Plan::placed(self, &work, CookieStep::Issue, context);
+            plan = Plan::placed(self, work, CookieStep::Issue, context);
         }
         if let (RowStep::Bind, Some(revoking)) = (plan.row, &self.revoking) {
-            match self.bind((revoking, rows), &mut work, (plan, key), now).await? {
-                Ok(bound) => (plan, key) = bound,
-                Err(reason) => {
-                    lost(reason);
-                    return Ok(SetCookies::lost());
-                }
-            }
+            (plan, key) = self.bind((revoking, rows), work, (plan, key), now).await?;
         }
         // So far it is the session that was loaded.
         let binds_alone = work.changes_device_alone();
         if plan.issues() {
             let times = work.sealed_times(&self.limits, now);
-            match self.would_be_over(&work, &times, now) {
+            match self.would_be_over(work, &times, now) {
                 Some(end) if plan.cookie == CookieStep::Issue && plan.row != RowStep::Write => {
-                    lost(Rejection::Expired(end));
-                    return Ok(SetCookies::lost());
+                    return Err(NotDone::Lost(Rejection::Expired(end)));
                 }
-                Some(_) => plan = plan.without_cookie(&work),
-                None => self.stamp(&mut work, times),
+                Some(_) => plan = plan.without_cookie(work),
+                None => self.stamp(work, times),
             }
         }
-        let listing = self.enroll(&work, plan, asks.is_some(), now).await?;
-        let before = work.loaded.as_ref().map(|loaded| loaded.header.clone());
-        let (authenticated, login) = (work.authenticated, Self::authentication(&work));
-        let asked = Asked { any: asks.is_some(), key, binds_alone };
-        let outcome = self.perform(session, work, (plan, asked), context, now).await;
-        let outcome =
-            self.settle_listing(listing, (before.as_ref(), authenticated), session, outcome, now).await;
-        self.tell_all(login.filter(|_| matches!(&outcome, Ok(lines) if lines.own.is_some())));
-        outcome
+        Ok(Prepared { plan, key, asked: asks.is_some(), binds_alone })
     }
 
     /// The plan's step at the row, then the one at the cookie.
@@ -131,7 +135,7 @@ impl Core {
         &self,
         session: &Session,
         mut work: State,
-        (plan, Asked { any: asked, key, binds_alone }): (Plan, Asked),
+        Prepared { plan, key, asked, binds_alone }: Prepared,
         context: &CommitContext,
         now: Millis,
     ) -> Result<SetCookies, CommitError> {
