@@ -51,6 +51,8 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 ///   CREATE TABLE sealed_sessions (id BINARY(32) PRIMARY KEY, revision BINARY(16) NOT NULL, expires_at BIGINT NOT NULL, data MEDIUMBLOB NOT NULL,
 ///       INDEX sealed_sessions_expires_at (expires_at));
 ///   ```
+///
+///   Tables made otherwise, such as `WITHOUT ROWID` in SQLite, work too, and stay as they are.
 /// - **Permissions.** `SELECT`, `INSERT`, `UPDATE` and `DELETE` on that table, which also suffice for
 ///   [`create_table`](SqlStoreOptions::create_table) if table and index exist.
 /// - **Durability.** The database's: with its defaults, what was acknowledged survives a crash.

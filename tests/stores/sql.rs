@@ -416,6 +416,44 @@ async fn a_table_in_a_schema_is_made_with_its_index() {
     assert_eq!(indexes, [format!("public_{}_expires_at", place.name)]);
 }
 
+/// In a table without row ids a row of 1,100 bytes takes a page of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_in_sqlite_share_pages_and_tables_made_otherwise_stay() {
+    const ROWS: u64 = 200;
+    let (new, former) = (Engine::Sqlite.place(), Engine::Sqlite.place());
+    let pool = async |place: &Place| {
+        let url = format!("sqlite:{}?mode=rwc", place.file().display());
+        sqlx::SqlitePool::connect(&url).await.unwrap()
+    };
+    let made = "CREATE TABLE sealed_sessions (id BLOB PRIMARY KEY, revision BLOB NOT NULL, \
+                expires_at INTEGER NOT NULL, data BLOB NOT NULL) WITHOUT ROWID";
+    sqlx::query(made).execute(&pool(&former).await).await.unwrap();
+    let mut bytes = Vec::new();
+    for place in [&new, &former] {
+        let store = SqlStore::connect(&format!("sqlite:{}", place.file().display())).await.unwrap();
+        store.create_table().await.unwrap();
+        for n in 0..ROWS {
+            let id = [Revision::random(), Revision::random()].map(|half| *half.as_bytes()).concat();
+            let key = RowKey::from_bytes(id.try_into().unwrap());
+            let first = Revision::random();
+            let row = |data, revision| NewRow { data, revision, expires_at: later() };
+            let written = store.write(&key, row(&[7; 1_100], first), Expected::Absent).await.unwrap();
+            assert_eq!(written, Written::Done);
+            let next = Revision::random();
+            let written = store.write(&key, row(&[n as u8; 1_100], next), Expected::At(first)).await.unwrap();
+            assert_eq!(written, Written::Done);
+            assert!(store.extend(&key, next, later() + LONG).await.unwrap());
+            let row = store.load(&key).await.unwrap().unwrap();
+            assert_eq!((row.revision, row.data), (next, vec![n as u8; 1_100]));
+        }
+        assert_eq!(store.count().await.unwrap(), ROWS);
+        let pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+        let size: i64 = sqlx::query_scalar(pages).fetch_one(&pool(place).await).await.unwrap();
+        bytes.push(size as u64 / ROWS);
+    }
+    assert!(bytes[0] < 2_000 && bytes[1] > 4_000, "{bytes:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sweep_goes_on_after_a_server_that_has_fallen_silent() {
     let (url, place) = (server("TEST_POSTGRES"), Engine::Postgres.place());
