@@ -360,18 +360,23 @@ impl MongoStore {
 #[async_trait]
 impl Store for MongoStore {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
-        let filter = doc! { "_id": binary(key.as_bytes()), "e": { "$gt": self.now() } };
+        // By its key alone, which the server has a plan of its own for; whether it has expired is known here.
+        let filter = doc! { "_id": binary(key.as_bytes()) };
         let found = self.rows().await?.find_one(filter).await.map_err(failure)?;
         let Some(mut found) = found else { return Ok(None) };
         let corrupt = || StoreError::Corrupt(format!("the fields of {key:?} are not those of a row").into());
+        let expires_at = *found.get_datetime("e").map_err(|_| corrupt())?;
+        if expires_at <= self.now() {
+            return Ok(None);
+        }
         let mut bytes = |field| match found.remove(field) {
             Some(mongodb::bson::Bson::Binary(binary)) => Ok(binary.bytes),
             _ => Err(corrupt()),
         };
         let (data, revision) = (bytes("d")?, bytes("r")?);
         let revision = Revision::from_bytes(revision.try_into().map_err(|_| corrupt())?);
-        let expires_at = found.get_datetime("e").map_err(|_| corrupt())?.timestamp_millis();
-        Ok(Some(Row { data, revision, expires_at: Millis(expires_at).to_datetime() }))
+        let expires_at = Millis(expires_at.timestamp_millis()).to_datetime();
+        Ok(Some(Row { data, revision, expires_at }))
     }
 
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {

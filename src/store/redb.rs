@@ -303,16 +303,22 @@ impl Shared {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let transaction = database.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_write()?;
         let mut answers = Vec::with_capacity(batch.len());
-        {
+        let is_changed = {
             let rows = transaction.open_table(ROWS)?;
             let expiries = transaction.open_table(EXPIRIES)?;
-            let mut tables = Tables { rows, expiries, now };
+            let mut tables = Tables { rows, expiries, now, is_changed: false };
             for job in batch {
                 answers.push(tables.carry_out(&job.task)?);
             }
             tables.sweep(SWEPT_PER_BATCH)?;
+            tables.is_changed
+        };
+        // A commit syncs even where there is nothing to write.
+        if is_changed {
+            transaction.commit()?;
+        } else {
+            transaction.abort()?;
         }
-        transaction.commit()?;
         Ok(answers)
     }
 

@@ -32,12 +32,12 @@ const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
 
 /// Keeps rows in Redis 6.2 or later (or Valkey; tests run 7.0): each a string under its prefix, with a time to live.
 ///
-/// One round trip for a read, one for a write: compare-and-set is a Lua script of two commands. On a single server a row of
-/// more than 2 KiB does not go through Lua, but into a key beside the row's, which the script renames; where the server refuses
-/// that, through Lua all the same, and the log says so. Each runtime, such as
-/// each worker of actix-web, has one connection, which its requests share. It is replaced when it breaks, by the next
-/// request, and when the server has become a replica. [`connect_lazy`](Self::connect_lazy) starts even while the server
-/// is down.
+/// One round trip for a read, one for a write: a new row is a `SET .. NX`, and compare-and-set is a Lua script of two
+/// commands. On a single server a row of more than 2 KiB that replaces another does not go through Lua, but into a key beside
+/// the row's, which the script renames; where the server refuses that, through Lua all the same, and the log says so. Each
+/// runtime, such as each worker of actix-web, has one connection, which its requests share. It is replaced when it breaks, by
+/// the next request, and when the server has become a replica. [`connect_lazy`](Self::connect_lazy) starts even while the
+/// server is down.
 ///
 /// [`from_connection`](Self::from_connection) takes a connection that the application already has. This makes version 1
 /// of the crate `redis` part of this crate's public interface: moving to the next one is a breaking release.

@@ -47,10 +47,14 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 ///   -- PostgreSQL; in SQLite the types are BLOB and INTEGER
 ///   CREATE TABLE sealed_sessions (id BYTEA PRIMARY KEY, revision BYTEA NOT NULL, expires_at BIGINT NOT NULL, data BYTEA NOT NULL);
 ///   CREATE INDEX sealed_sessions_expires_at ON sealed_sessions (expires_at);
+///   -- PostgreSQL: what is sealed cannot be compressed
+///   ALTER TABLE sealed_sessions ALTER COLUMN data SET STORAGE EXTERNAL;
 ///   -- MySQL, MariaDB
 ///   CREATE TABLE sealed_sessions (id BINARY(32) PRIMARY KEY, revision BINARY(16) NOT NULL, expires_at BIGINT NOT NULL, data MEDIUMBLOB NOT NULL,
 ///       INDEX sealed_sessions_expires_at (expires_at));
 ///   ```
+///
+///   Tables made otherwise, such as `WITHOUT ROWID` in SQLite, work too, and stay as they are.
 /// - **Permissions.** `SELECT`, `INSERT`, `UPDATE` and `DELETE` on that table, which also suffice for
 ///   [`create_table`](SqlStoreOptions::create_table) if table and index exist.
 /// - **Durability.** The database's: with its defaults, what was acknowledged survives a crash.
@@ -154,29 +158,35 @@ macro_rules! execute {
     }};
 }
 
-/// Runs a query on whatever database it is, and reads its first row with `$read`.
+/// Runs a query on whatever database it is. Returns its first row, as `$read` reads it.
 macro_rules! first {
     ($shared:expr, $statement:ident, $read:expr $(, $argument:expr)* $(,)?) => {{
         let query = AssertSqlSafe(Arc::clone(&$shared.statements.$statement));
         match &$shared.pool {
             #[cfg(feature = "postgres")]
-            Pool::Postgres(connections) => {
-                let mut connection = connections.take().await.map_err(failure)?;
-                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *connection).await;
-                connection.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
-            }
+            Pool::Postgres(connections) => match connections.take().await {
+                Ok(mut connection) => {
+                    let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *connection).await;
+                    connection.done(row).map(|row| row.map(|row| $read(&row)))
+                }
+                Err(error) => Err(error),
+            },
             #[cfg(feature = "mysql")]
-            Pool::MySql(connections) => {
-                let mut connection = connections.take().await.map_err(failure)?;
-                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *connection).await;
-                connection.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
-            }
+            Pool::MySql(connections) => match connections.take().await {
+                Ok(mut connection) => {
+                    let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *connection).await;
+                    connection.done(row).map(|row| row.map(|row| $read(&row)))
+                }
+                Err(error) => Err(error),
+            },
             #[cfg(feature = "sqlite")]
-            Pool::Sqlite(connections) => {
-                let mut connection = connections.take().await.map_err(failure)?;
-                let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *connection).await;
-                connection.done(row).map_err(failure)?.map(|row| $read(&row)).transpose()
-            }
+            Pool::Sqlite(connections) => match connections.take().await {
+                Ok(mut connection) => {
+                    let row = sqlx::query(query)$(.bind($argument))*.fetch_optional(&mut *connection).await;
+                    connection.done(row).map(|row| row.map(|row| $read(&row)))
+                }
+                Err(error) => Err(error),
+            },
         }
     }};
 }
@@ -234,6 +244,9 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::Misconfigured`] if the user may not; the others as for any call.
     pub async fn create_table(&self) -> Result<(), StoreError> {
+        // Of a table that is there the storage is its owner's matter, and takes a lock that all others would wait for.
+        let is_new =
+            self.shared.statements.dialect == Dialect::Postgres && execute!(self.shared, look).is_err();
         for created in [execute!(self.shared, create_table), execute!(self.shared, create_index)] {
             match created {
                 Ok(_) => {}
@@ -243,6 +256,9 @@ impl SqlStore {
                 Err(error) if is_denied(&error) && execute!(self.shared, look).is_ok() => {}
                 Err(error) => return Err(failure(error)),
             }
+        }
+        if is_new && let Err(error) = execute!(self.shared, store_plainly) {
+            tracing::debug!(target: "sealed_session", %error, "PostgreSQL will try to compress rows, in vain");
         }
         Ok(())
     }
@@ -283,6 +299,30 @@ impl SqlStore {
             Err(error) => Err(error),
         }
     }
+
+    /// Moves an expiry to no earlier than this. Where it need not move, nothing is written.
+    async fn move_expiry(&self, key: &[u8], at: &[u8], expires_at: i64) -> Result<bool, sqlx::Error> {
+        fn read(row: &impl Columns) -> Result<bool, sqlx::Error> {
+            Ok(row.integer(0)? == 1)
+        }
+        let now = self.now();
+        match self.shared.statements.dialect {
+            // The driver makes it count the rows found (`CLIENT_FOUND_ROWS`), not those changed.
+            Dialect::MySql => Ok(execute!(self.shared, extend, expires_at, key, at, now)? > 0),
+            Dialect::Postgres => {
+                match first!(self.shared, extend, read, expires_at, key, at, now)?.transpose()? {
+                    // The statement sees the row as it was before somebody else moved it. To tell whether that was far enough
+                    // takes another one, which waits and looks again.
+                    Some(false) => Ok(execute!(self.shared, is_extended, expires_at, key, at, now)? > 0),
+                    extended => Ok(extended.is_some()),
+                }
+            }
+            // It has no statement for both. The second one makes no trip, and it is right whatever comes in between, because it
+            // asks for a row of this revision that lasts for so long.
+            Dialect::Sqlite => Ok(execute!(self.shared, extend, expires_at, key, at, now)? > 0
+                || first!(self.shared, is_extended, read, expires_at, key, at, now)?.is_some()),
+        }
+    }
 }
 
 #[async_trait]
@@ -299,7 +339,7 @@ impl Store for SqlStore {
             })
         }
         self.ready().await?;
-        first!(self.shared, load, read, &key.as_bytes()[..], self.now())
+        first!(self.shared, load, read, &key.as_bytes()[..], self.now()).map_err(failure)?.transpose()
     }
 
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError> {
@@ -331,9 +371,8 @@ impl Store for SqlStore {
     ) -> Result<bool, StoreError> {
         self.ready().await?;
         let (key, at, expires_at) = (&key.as_bytes()[..], &at.as_bytes()[..], Millis::of(expires_at).0);
-        // The driver makes MySQL count the rows found (`CLIENT_FOUND_ROWS`), not those changed.
-        match execute!(self.shared, extend, expires_at, key, at, self.now()) {
-            Ok(found) => Ok(found > 0),
+        match self.move_expiry(key, at, expires_at).await {
+            Ok(extended) => Ok(extended),
             // On false the caller looks again.
             Err(error) if is_overtaken(&error) => Ok(false),
             Err(error) => Err(failure(error)),
@@ -362,8 +401,7 @@ impl Store for SqlStore {
             Ok(u64::try_from(count).unwrap_or(0))
         }
         self.ready().await?;
-        let count: Result<Option<u64>, StoreError> = first!(self.shared, count, read, self.now());
-        Ok(count?.unwrap_or(0))
+        first!(self.shared, count, read, self.now()).map_err(failure)?.unwrap_or(Ok(0))
     }
 
     async fn clear(&self) -> Result<(), StoreError> {

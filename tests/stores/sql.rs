@@ -416,6 +416,146 @@ async fn a_table_in_a_schema_is_made_with_its_index() {
     assert_eq!(indexes, [format!("public_{}_expires_at", place.name)]);
 }
 
+/// Writing would be a sync.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extension_that_moves_nothing_writes_nothing() {
+    let (file, place) = (Engine::Sqlite.place(), Engine::Postgres.place());
+    let sqlite = format!("sqlite:{}", file.file().display());
+    let postgres = server("TEST_POSTGRES");
+    let options = |table: &str| SqlStoreOptions::new().table(table).create_table(true);
+    let until = later();
+    let in_sqlite = options(&file.name).connect(&sqlite).await.unwrap();
+    let (of_sqlite, of_postgres) = (write(&in_sqlite, until).await.unwrap(), {
+        let store = options(&place.name).connect(&postgres).await.unwrap();
+        write(&store, until).await.unwrap()
+    });
+    let in_postgres = options(&place.name).connect(&postgres).await.unwrap();
+    let mut looks = sqlx::SqlitePool::connect(&sqlite).await.unwrap().acquire().await.unwrap();
+    let pool = PgPool::connect(&postgres).await.unwrap();
+    // Another one of either, as soon as anybody has written.
+    let mut versions = async || {
+        let sqlite =
+            sqlx::query_scalar::<_, i64>("PRAGMA data_version").fetch_one(&mut *looks).await.unwrap();
+        let row = format!("SELECT ctid::TEXT FROM {}", place.name);
+        let postgres: String = sqlx::query_scalar(AssertSqlSafe(row)).fetch_one(&pool).await.unwrap();
+        (sqlite, postgres)
+    };
+    let before = versions().await;
+    for (store, revision) in [(&in_sqlite, of_sqlite), (&in_postgres, of_postgres)] {
+        assert!(store.extend(&key(), revision, until).await.unwrap());
+        assert!(store.extend(&key(), revision, until - LONG).await.unwrap());
+        assert!(!store.extend(&key(), Revision::random(), until - LONG).await.unwrap());
+        assert!(!store.extend(&key(), Revision::random(), until + LONG).await.unwrap());
+    }
+    assert_eq!(versions().await, before);
+    assert!(in_sqlite.extend(&key(), of_sqlite, until + LONG).await.unwrap());
+    assert!(in_postgres.extend(&key(), of_postgres, until + LONG).await.unwrap());
+    let after = versions().await;
+    assert!(after.0 != before.0 && after.1 != before.1);
+}
+
+/// The statement that extends sees a row as it was before whoever holds it has moved it, or written over it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extension_that_waits_for_another_is_told_what_has_become_of_the_row() {
+    let (url, place) = (server("TEST_POSTGRES"), Engine::Postgres.place());
+    let pool = PgPool::connect(&url).await.unwrap();
+    let options = SqlStoreOptions::new().table(&place.name).create_table(true).timeout(LONG);
+    let store = options.connect(&url).await.unwrap();
+    let until_then = later();
+    let revision = write(&store, until_then).await.unwrap();
+    let held_up = format!(
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{}%'",
+        place.name
+    );
+    for (change, moves, extended) in [
+        ("expires_at = expires_at + 60000", 30, true),
+        ("expires_at = expires_at + 1000", 120, true),
+        ("revision = '\\x01'", 240, false),
+    ] {
+        let mut other = pool.begin().await.unwrap();
+        let change = format!("UPDATE {} SET {change}", place.name);
+        other.execute(AssertSqlSafe(change.clone())).await.unwrap();
+        let extends = tokio::spawn({
+            let store = store.clone();
+            async move { store.extend(&key(), revision, until_then + Duration::from_secs(moves)).await }
+        });
+        until("it waits", async || {
+            let waiting: i64 =
+                sqlx::query_scalar(AssertSqlSafe(held_up.clone())).fetch_one(&pool).await.unwrap();
+            waiting > 0
+        })
+        .await;
+        other.commit().await.unwrap();
+        assert_eq!(extends.await.unwrap().unwrap(), extended, "{change}");
+        if extended {
+            let expires_at = store.load(&key()).await.unwrap().unwrap().expires_at;
+            assert!(
+                expires_at + Duration::from_millis(1) > until_then + Duration::from_secs(moves),
+                "{change}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_does_not_try_to_compress_what_is_sealed_in_a_new_table() {
+    let (url, new, former) = (server("TEST_POSTGRES"), Engine::Postgres.place(), Engine::Postgres.place());
+    let pool = PgPool::connect(&url).await.unwrap();
+    let made = format!(
+        "CREATE TABLE {} (id BYTEA PRIMARY KEY, revision BYTEA NOT NULL, expires_at BIGINT NOT NULL, data BYTEA NOT NULL)",
+        former.name
+    );
+    pool.execute(AssertSqlSafe(made)).await.unwrap();
+    for (place, storage) in [(&new, "e"), (&former, "x")] {
+        let options = SqlStoreOptions::new().table(&place.name).create_table(true);
+        write(&options.connect(&url).await.unwrap(), later()).await.unwrap();
+        let is = format!(
+            "SELECT attstorage::TEXT FROM pg_attribute WHERE attrelid = '{}'::REGCLASS AND attname = 'data'",
+            place.name
+        );
+        let is: String = sqlx::query_scalar(AssertSqlSafe(is)).fetch_one(&pool).await.unwrap();
+        assert_eq!(is, storage, "of a table that is there it stays");
+    }
+}
+
+/// In a table without row ids a row of 1,100 bytes takes a page of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_in_sqlite_share_pages_and_tables_made_otherwise_stay() {
+    const ROWS: u64 = 200;
+    let (new, former) = (Engine::Sqlite.place(), Engine::Sqlite.place());
+    let pool = async |place: &Place| {
+        let url = format!("sqlite:{}?mode=rwc", place.file().display());
+        sqlx::SqlitePool::connect(&url).await.unwrap()
+    };
+    let made = "CREATE TABLE sealed_sessions (id BLOB PRIMARY KEY, revision BLOB NOT NULL, \
+                expires_at INTEGER NOT NULL, data BLOB NOT NULL) WITHOUT ROWID";
+    sqlx::query(made).execute(&pool(&former).await).await.unwrap();
+    let mut bytes = Vec::new();
+    for place in [&new, &former] {
+        let store = SqlStore::connect(&format!("sqlite:{}", place.file().display())).await.unwrap();
+        store.create_table().await.unwrap();
+        for n in 0..ROWS {
+            let id = [Revision::random(), Revision::random()].map(|half| *half.as_bytes()).concat();
+            let key = RowKey::from_bytes(id.try_into().unwrap());
+            let first = Revision::random();
+            let row = |data, revision| NewRow { data, revision, expires_at: later() };
+            let written = store.write(&key, row(&[7; 1_100], first), Expected::Absent).await.unwrap();
+            assert_eq!(written, Written::Done);
+            let next = Revision::random();
+            let written = store.write(&key, row(&[n as u8; 1_100], next), Expected::At(first)).await.unwrap();
+            assert_eq!(written, Written::Done);
+            assert!(store.extend(&key, next, later() + LONG).await.unwrap());
+            let row = store.load(&key).await.unwrap().unwrap();
+            assert_eq!((row.revision, row.data), (next, vec![n as u8; 1_100]));
+        }
+        assert_eq!(store.count().await.unwrap(), ROWS);
+        let pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+        let size: i64 = sqlx::query_scalar(pages).fetch_one(&pool(place).await).await.unwrap();
+        bytes.push(size as u64 / ROWS);
+    }
+    assert!(bytes[0] < 2_000 && bytes[1] > 4_000, "{bytes:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sweep_goes_on_after_a_server_that_has_fallen_silent() {
     let (url, place) = (server("TEST_POSTGRES"), Engine::Postgres.place());

@@ -34,13 +34,21 @@ impl Counter {
         for node in nodes {
             let told = node.ask(&["INFO", "commandstats"]).await.unwrap();
             let told: String = redis::from_redis_value(told).unwrap();
-            // What a script does within a node is none of these.
-            let sent = ["cmdstat_get:", "cmdstat_eval:", "cmdstat_evalsha:"];
-            for line in told.lines().filter(|line| sent.iter().any(|name| line.starts_with(name))) {
-                let counts = line.split([':', ',']).filter_map(|field| field.split_once('='));
-                let counts = counts.filter(|(name, _)| ["calls", "rejected_calls"].contains(name));
-                sum += counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum::<u64>();
-            }
+            let count = |command: &str, fields: &[&str]| {
+                let lines =
+                    told.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command));
+                let counts = lines.filter(|line| line.starts_with(':')).flat_map(|line| line[1..].split(','));
+                let counts = counts.filter_map(|field| field.split_once('='));
+                let counts = counts.filter(|(name, _)| fields.contains(name));
+                counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum::<u64>()
+            };
+            let scripts =
+                ["eval", "evalsha"].map(|name| count(name, &["calls", "rejected_calls"])).iter().sum::<u64>();
+            // A script sets once within the node, or moves the time to live. What is set besides was sent.
+            let within = count("evalsha", &["calls"]) - count("evalsha", &["failed_calls"])
+                + count("eval", &["calls"]);
+            let sets = count("set", &["calls"]) + count("pexpire", &["calls"]);
+            sum += count("get", &["calls", "rejected_calls"]) + scripts + sets.saturating_sub(within);
             node.ask(&["CONFIG", "RESETSTAT"]).await.unwrap();
         }
         sum

@@ -25,6 +25,8 @@ pub(super) struct Tables<'t> {
     pub(super) rows: redb::Table<'t, &'static [u8; ROW_KEY_LEN], &'static [u8]>,
     pub(super) expiries: redb::Table<'t, (i64, &'static [u8; ROW_KEY_LEN]), ()>,
     pub(super) now: Millis,
+    /// Whether there is anything to commit.
+    pub(super) is_changed: bool,
 }
 
 impl Tables<'_> {
@@ -59,6 +61,7 @@ impl Tables<'_> {
             }
             Task::Sweep { limit } => self.sweep(*limit),
             Task::Clear => {
+                self.is_changed = true;
                 self.rows.retain(|_, _| false)?;
                 self.expiries.retain(|_, ()| false)?;
                 Ok(0)
@@ -79,9 +82,19 @@ impl Tables<'_> {
         expires_at: Millis,
         data: &[u8],
     ) -> Result<(), StorageError> {
-        self.remove(key)?;
+        self.is_changed = true;
         let stored = [&revision.as_bytes()[..], &expires_at.0.to_be_bytes(), data].concat();
-        self.rows.insert(key.as_bytes(), &stored[..])?;
+        let before = match self.rows.insert(key.as_bytes(), &stored[..])? {
+            Some(replaced) => Some(split(replaced.value())?.1),
+            None => None,
+        };
+        // Most writes do not move it.
+        if before == Some(expires_at) {
+            return Ok(());
+        }
+        if let Some(before) = before {
+            self.expiries.remove((before.0, key.as_bytes()))?;
+        }
         self.expiries.insert((expires_at.0, key.as_bytes()), ())?;
         Ok(())
     }
@@ -91,6 +104,7 @@ impl Tables<'_> {
             Some(stored) => split(stored.value())?.1,
             None => return Ok(()),
         };
+        self.is_changed = true;
         self.expiries.remove((before.0, key.as_bytes()))?;
         Ok(())
     }

@@ -99,6 +99,21 @@ struct Disk {
     file: FileBackend,
     room: Arc<AtomicU64>,
     fails_to_sync: Arc<AtomicBool>,
+    asked: Arc<Asked>,
+}
+
+/// How often the disk was asked for what.
+#[derive(Debug, Default)]
+struct Asked {
+    syncs: AtomicU32,
+    writes: AtomicU32,
+}
+
+impl Asked {
+    /// What it was since the last time: syncs, writes.
+    fn take(&self) -> (u32, u32) {
+        (self.syncs.swap(0, Ordering::SeqCst), self.writes.swap(0, Ordering::SeqCst))
+    }
 }
 
 impl StorageBackend for Disk {
@@ -115,6 +130,7 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.asked.syncs.fetch_add(1, Ordering::SeqCst);
         // Like a disk that learns late that it is full.
         if self.fails_to_sync.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
@@ -123,6 +139,7 @@ impl StorageBackend for Disk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.asked.writes.fetch_add(1, Ordering::SeqCst);
         if offset + data.len() as u64 > self.room.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -138,6 +155,7 @@ struct OnDisk {
     store: Arc<RedbStore>,
     room: Arc<AtomicU64>,
     fails_to_sync: Arc<AtomicBool>,
+    asked: Arc<Asked>,
     /// How often the file was.
     opened: Arc<AtomicU32>,
     /// Who opens the file waits for it.
@@ -147,20 +165,59 @@ struct OnDisk {
 fn on_disk(place: &Place, rest: Rest) -> OnDisk {
     let (room, opened) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::<AtomicU32>::default());
     let (fails_to_sync, opening) = (Arc::<AtomicBool>::default(), Arc::<Mutex<()>>::default());
-    let file = file::open(&place.file()).unwrap();
+    let (file, asked) = (file::open(&place.file()).unwrap(), Arc::<Asked>::default());
     let opens: Box<Opens> = {
         let (room, opened) = (Arc::clone(&room), Arc::clone(&opened));
         let (fails_to_sync, opening) = (Arc::clone(&fails_to_sync), Arc::clone(&opening));
+        let asked = Arc::clone(&asked);
         Box::new(move |has_lost| {
             opened.fetch_add(1, Ordering::SeqCst);
             drop(opening.lock().unwrap());
             let (room, fails_to_sync) = (Arc::clone(&room), Arc::clone(&fails_to_sync));
+            let (file, asked) = (file::backend(&file)?, Arc::clone(&asked));
             // Nothing is kept in memory.
-            file::database(Disk { file: file::backend(&file)?, room, fails_to_sync }, 0, has_lost)
+            file::database(Disk { file, room, fails_to_sync, asked }, 0, has_lost)
         })
     };
     let store = Arc::new(RedbStoreOptions::new().start(opens, rest).unwrap());
-    OnDisk { store, room, fails_to_sync, opened, opening }
+    OnDisk { store, room, fails_to_sync, asked, opened, opening }
+}
+
+/// A sync is what a write costs.
+#[tokio::test]
+async fn a_transaction_that_changes_nothing_does_not_reach_the_disk() {
+    let place = Place::new("unchanged");
+    let OnDisk { store, asked, .. } = on_disk(&place, |_| Duration::ZERO);
+    let (first, second) = (Revision::random(), Revision::random());
+    let expires_at = OffsetDateTime::now_utc() + Duration::from_secs(3_600);
+    let row = |revision, expires_at| NewRow { data: b"data", revision, expires_at };
+    let written = Store::write(&*store, &key(1), row(first, expires_at), Expected::Absent).await;
+    assert_eq!(written.unwrap(), Written::Done);
+    assert!(asked.take().0 > 0, "what is written is synced");
+    assert_eq!(create(&store, 1, b"data").await.unwrap(), Written::Conflict);
+    let stale = Store::write(&*store, &key(1), row(second, expires_at), Expected::At(second)).await;
+    assert_eq!(stale.unwrap(), Written::Conflict);
+    assert!(store.extend(&key(1), first, expires_at).await.unwrap());
+    assert!(!store.extend(&key(1), second, expires_at + Duration::from_secs(60)).await.unwrap());
+    assert!(!store.delete(&key(2)).await.unwrap());
+    assert_eq!(store.sweep(100).await.unwrap(), 0);
+    assert_eq!(asked.take().0, 0);
+    let found = store.load(&key(1)).await.unwrap().unwrap();
+    assert_eq!((found.revision, found.data), (first, b"data".to_vec()));
+
+    let moved = expires_at + Duration::from_secs(60);
+    assert!(store.extend(&key(1), first, moved).await.unwrap());
+    let (syncs, with_expiries) = asked.take();
+    assert!(syncs > 0, "what is extended is synced");
+    let written = Store::write(&*store, &key(1), row(second, expires_at), Expected::At(first)).await;
+    assert_eq!(written.unwrap(), Written::Done);
+    let (syncs, without) = asked.take();
+    assert!(syncs > 0 && without < with_expiries, "{without} writes of {with_expiries}: the expiry stays");
+    let swept = RedbStoreOptions::new().clock(crate::ManualClock::at(moved + Duration::from_secs(1)));
+    drop(store);
+    let store = swept.open(place.file()).unwrap();
+    assert_eq!(store.sweep(100).await.unwrap(), 1, "it is still known when it expires");
+    assert!(store.delete(&key(1)).await.is_ok_and(|was_live| !was_live));
 }
 
 #[tokio::test]
@@ -235,7 +292,7 @@ async fn what_could_not_be_synced_is_not_opened_again() {
 #[tokio::test]
 async fn what_could_not_be_synced_while_it_was_opened_again_stays_closed() {
     let place = Place::new("sync-again");
-    let OnDisk { store, room, fails_to_sync, opened, opening } = on_disk(&place, |_| Duration::ZERO);
+    let OnDisk { store, room, fails_to_sync, opened, opening, .. } = on_disk(&place, |_| Duration::ZERO);
     let held = opening.lock().unwrap();
     room.store(4_096, Ordering::SeqCst);
     let mut full = std::pin::pin!(create(&store, 1, b"data"));

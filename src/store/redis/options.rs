@@ -19,6 +19,10 @@ use crate::store::reach::STORE_TIMEOUT;
 
 /// How often the cluster's client follows a redirection, or tries again, before it gives up.
 const CLUSTER_RETRIES: u32 = 3;
+/// How many bytes wait for one system call. The driver's 8 KiB are two rows of 6,000.
+const SENT_AT_ONCE: usize = 128 << 10;
+/// How many requests wait for a connection before others wait for these. The driver's 50 are few for all requests of a worker.
+const QUEUE: usize = 1_024;
 
 /// A connection that the application already has, for [`RedisStore::from_connection`]. It is cloned for each request; the
 /// clones share it.
@@ -188,7 +192,9 @@ impl RedisStoreOptions {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout))
-            .set_number_of_retries(0);
+            .set_number_of_retries(0)
+            .set_pipeline_buffer_size(QUEUE)
+            .set_write_backpressure_boundary(SENT_AT_ONCE);
         Ok(Connections::new(client, config))
     }
 
@@ -211,6 +217,7 @@ impl RedisStoreOptions {
             // All requests wait while it connects to a node, twice in a row to one that is silent.
             .connection_timeout(self.timeout / 3)
             .response_timeout(self.timeout)
+            .write_backpressure_boundary(SENT_AT_ONCE)
             .build()
             .map_err(|error| failure(error, None))?;
         Ok(Cluster::new(client, at.join(", ")))

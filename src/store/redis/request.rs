@@ -46,7 +46,7 @@ impl Request {
             _ => None,
         };
         let name = match arg(0)? {
-            b"GET" | b"UNLINK" => arg(1)?,
+            b"GET" | b"SET" | b"UNLINK" => arg(1)?,
             b"EVALSHA" | b"EVAL" => arg(3)?,
             _ => return None,
         };

@@ -1,4 +1,5 @@
-//! Writing a row: a script compares and sets; a large row is set beside it first.
+//! Writing a row: one that is created is set where there is none; over another a script compares and sets, and a large row is
+//! set beside it first.
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -108,13 +109,20 @@ impl RedisStore {
         let written = |done| if done { Written::Done } else { Written::Conflict };
         let milliseconds = self.span_until(row.expires_at);
         let stored = [row.revision.as_bytes(), &expires_at[..], row.data];
+        if expected == Expected::Absent && milliseconds > 0 {
+            match self.create_row(key, &stored, milliseconds).await {
+                // The script brings a small row even into a full server, and tells whether there was a row already.
+                Err(StoreError::Full(_)) => {}
+                created => return created.map(written),
+            }
+        }
         let head: &[&[u8]] = match &expected {
             Expected::Absent => &[],
             Expected::At(revision) => &[revision.as_bytes(), &expires_at],
         };
         let left = milliseconds.to_string();
         let left: &[&[u8]] = &[left.as_bytes()];
-        if self.stages(row.data.len(), milliseconds) {
+        if expected != Expected::Absent && self.stages(row.data.len(), milliseconds) {
             let staged = Staged { revision: &row.revision, row: &stored };
             let answer = self.run(&self.scripts.write, WRITE, key, Some(staged), &[&[], left, head]).await;
             match &answer {
@@ -135,6 +143,17 @@ impl RedisStore {
         }
         let answer = self.run(&self.scripts.write, WRITE, key, None, &[&stored, left, head]).await;
         self.outcome(answer).map(written)
+    }
+
+    /// A row that is created needs no script.
+    async fn create_row(&self, key: &RowKey, row: &[&[u8]], milliseconds: i64) -> Result<bool, StoreError> {
+        let mut set = self.set(row, |set| self.name(key, set));
+        set.arg("NX").arg("PX").arg(milliseconds);
+        match self.ask(&Request::of(set, None)).await.map_err(|error| self.failure(error))? {
+            Value::Okay => Ok(true),
+            Value::Nil => Ok(false),
+            _ => Err(StoreError::Corrupt("SET was answered with neither OK nor nothing".into())),
+        }
     }
 
     /// Moves the expiry of a row of this revision to later.
@@ -199,12 +218,18 @@ impl RedisStore {
 
     /// The command that sets a row under its revision's name.
     fn stage(&self, key: &RowKey, Staged { revision, row }: Staged<'_>) -> Cmd {
-        let len = row.iter().map(|piece| piece.len()).sum::<usize>();
-        let mut set = Cmd::with_capacity(5, self.prefix.len() + 4 * ROW_KEY_LEN + len);
-        set.arg("SET");
-        self.stage_name(key, revision, &mut set);
-        add(&mut set, row);
+        let mut set = self.set(row, |set| self.stage_name(key, revision, set));
         set.arg("PX").arg(STAGE);
+        set
+    }
+
+    /// The beginning of the command that sets a row.
+    fn set(&self, row: &[&[u8]], name: impl FnOnce(&mut Cmd)) -> Cmd {
+        let len = row.iter().map(|piece| piece.len()).sum::<usize>();
+        let mut set = Cmd::with_capacity(6, 2 * self.prefix.len() + 6 * ROW_KEY_LEN + len);
+        set.arg("SET");
+        name(&mut set);
+        add(&mut set, row);
         set
     }
 

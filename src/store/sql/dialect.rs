@@ -30,11 +30,14 @@ pub(super) struct Statements {
     pub(super) replace_expired: Arc<str>,
     pub(super) replace: Arc<str>,
     pub(super) extend: Arc<str>,
+    /// What decides where `extend` has not.
+    pub(super) is_extended: Arc<str>,
     pub(super) delete: Arc<str>,
     pub(super) sweep: Arc<str>,
     pub(super) count: Arc<str>,
     pub(super) clear: Arc<str>,
     pub(super) create_table: Arc<str>,
+    pub(super) store_plainly: Arc<str>,
     pub(super) create_index: Arc<str>,
     pub(super) look: Arc<str>,
 }
@@ -60,6 +63,8 @@ impl Statements {
         let upsert = "INSERT INTO {table} AS t (id, data, revision, expires_at) VALUES (?, ?, ?, ?) \
                       ON CONFLICT (id) DO UPDATE SET data = excluded.data, revision = excluded.revision, \
                       expires_at = excluded.expires_at WHERE t.expires_at <= ?";
+        let extend = "UPDATE {table} SET expires_at = GREATEST(expires_at, ?) \
+                      WHERE id = ? AND revision = ? AND expires_at > ?";
         let insert = "INSERT INTO {table} (id, data, revision, expires_at) VALUES (?, ?, ?, ?)";
         let index = match (dialect, table.split_once('.')) {
             // SQLite wants the schema before the index's name, and there alone.
@@ -83,10 +88,22 @@ impl Statements {
                 "UPDATE {{table}} SET data = ?, revision = ?, expires_at = {later}(expires_at, ?) \
                  WHERE id = ? AND revision = ? AND expires_at > ?"
             )),
-            extend: text(&format!(
-                "UPDATE {{table}} SET expires_at = {later}(expires_at, ?) \
-                 WHERE id = ? AND revision = ? AND expires_at > ?"
-            )),
+            // A row that need not move is not written, which would be a sync. MySQL sees that by itself. PostgreSQL answers
+            // with 1 where the row is late enough, or has been moved, and with 0 where somebody else was moving it.
+            extend: of(
+                "WITH moved AS (UPDATE {table} SET expires_at = $1 \
+                 WHERE id = $2 AND revision = $3 AND expires_at > $4 AND expires_at < $1 RETURNING 1) \
+                 SELECT (CASE WHEN expires_at >= $1 OR EXISTS (SELECT FROM moved) THEN 1 ELSE 0 END)::BIGINT \
+                 FROM {table} WHERE id = $2 AND revision = $3 AND expires_at > $4",
+                extend,
+                "UPDATE {table} SET expires_at = $1 \
+                 WHERE id = $2 AND revision = $3 AND expires_at > $4 AND expires_at < $1",
+            ),
+            is_extended: of(
+                extend,
+                extend,
+                "SELECT 1 FROM {table} WHERE expires_at >= $1 AND id = $2 AND revision = $3 AND expires_at > $4",
+            ),
             delete: text("DELETE FROM {table} WHERE id = ? AND expires_at > ?"),
             // The outer condition is checked again on a row that somebody else has just rewritten.
             sweep: of(
@@ -103,9 +120,12 @@ impl Statements {
                  expires_at BIGINT NOT NULL, data BYTEA NOT NULL)",
                 "CREATE TABLE IF NOT EXISTS {table} (id BINARY(32) PRIMARY KEY, revision BINARY(16) NOT NULL, \
                  expires_at BIGINT NOT NULL, data MEDIUMBLOB NOT NULL, INDEX expires_at (expires_at))",
+                // Not WITHOUT ROWID: of a row in an index 1,000 bytes at most are in its page, the rest in pages of its own.
                 "CREATE TABLE IF NOT EXISTS {table} (id BLOB PRIMARY KEY, revision BLOB NOT NULL, \
-                 expires_at INTEGER NOT NULL, data BLOB NOT NULL) WITHOUT ROWID",
+                 expires_at INTEGER NOT NULL, data BLOB NOT NULL)",
             ),
+            // What is sealed cannot be compressed, so PostgreSQL need not try. Before version 16 that is a statement of its own.
+            store_plainly: text("ALTER TABLE {table} ALTER COLUMN data SET STORAGE EXTERNAL"),
             create_index: of(&index, "SELECT 1", &index),
             look: text("SELECT 1 FROM {table} LIMIT 0"),
         }
