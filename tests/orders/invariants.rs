@@ -649,8 +649,17 @@ impl Case<'_> {
         if others().filter(on_purpose).any(|by| self.knows_the_end_by(login, by)) {
             return false;
         }
+        // Nor of a row that is gone.
+        if !came {
+            return false;
+        }
+        let began = self.told(login).began;
+        let is_there =
+            |who: usize| self.start.stored && self.is_acknowledged(who) && self.told(who).left < began;
         let mut may = vec![(login, true)];
-        may.extend(others().filter(|&who| self.resumed(who) && !self.renews(who)).map(|who| (who, false)));
+        may.extend(
+            others().filter(|&who| self.resumed(who) && !self.renews(who)).map(|who| (who, is_there(who))),
+        );
         self.orders(&may).into_iter().any(|order| {
             let effects = order.iter().map(|&who| &self.told(who).outcome.effects[..]);
             is(applied(&self.start.entries, &effects.collect::<Vec<_>>()))
