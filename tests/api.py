@@ -498,6 +498,10 @@ def login_twice():
                     thief.send("POST", "/login", {"subject": "bob"})
                     bob = thief.session()
                     equal("nothing for another user", (bob["subject"], bob["entries"]), ("bob", {}))
+                    equal("a logout with the cookie that is refused", browser.at(port).ask("POST", "/destroy").status, 204)
+                    again = browser.at(port)
+                    again.send("POST", "/login", {"subject": "ada"})
+                    equal("leaves nothing to whoever logs in with it", again.session()["entries"], {})
 
 
 @group("the list of a subject's sessions")

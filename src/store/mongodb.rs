@@ -1,5 +1,7 @@
 //! Rows in MongoDB.
 
+mod failure;
+
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use std::{fmt, io};
@@ -7,7 +9,7 @@ use std::{fmt, io};
 use async_trait::async_trait;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, DateTime, Document, doc};
-use mongodb::error::{Error, ErrorKind, WriteFailure};
+use mongodb::error::Error;
 use mongodb::options::{
     ClientOptions, CollectionOptions, ConnectionString, IndexOptions, ReadConcern, ReadPreference,
     SelectionCriteria, WriteConcern,
@@ -16,17 +18,15 @@ use mongodb::{Client, Collection, IndexModel, Namespace};
 use time::OffsetDateTime;
 use tokio::time::{sleep, timeout};
 
+use self::failure::{code, failure};
 use crate::core::clock::{Clock, Millis, SystemClock};
 use crate::core::error::StoreError;
 use crate::store::reach::{STORE_TIMEOUT, SharedConnect, background};
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
-/// Server codes: a unique index already has the key; an index exists with other options; no room is left.
+/// Server codes: a unique index already has the key; an index exists with other options.
 const DUPLICATE_KEY: i32 = 11_000;
 const OTHER_INDEX: [i32; 2] = [85, 86];
-const FULL: [i32; 2] = [14_031, 12_501];
-/// The user may not do that, or is not let in.
-const REFUSED: [i32; 2] = [13, 18];
 /// How long the driver looks for a server by default.
 const SELECTION: Duration = Duration::from_secs(30);
 /// What a server may take for its first answer, once it is found.
@@ -449,32 +449,4 @@ fn binary(bytes: &[u8]) -> Binary {
 
 fn moment(at: OffsetDateTime) -> DateTime {
     DateTime::from_millis(Millis::of(at).0)
-}
-
-/// The code of the server's refusal.
-fn code(error: &Error) -> Option<i32> {
-    match &*error.kind {
-        ErrorKind::Command(error) => Some(error.code),
-        ErrorKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
-        ErrorKind::Write(WriteFailure::WriteConcernError(error)) => Some(error.code),
-        _ => None,
-    }
-}
-
-fn failure(error: Error) -> StoreError {
-    let timed_out = match &*error.kind {
-        ErrorKind::Io(io) => io.kind() == std::io::ErrorKind::TimedOut,
-        // The write was applied, but not acknowledged by enough members in time.
-        ErrorKind::Write(WriteFailure::WriteConcernError(_)) => true,
-        _ => false,
-    };
-    match code(&error) {
-        Some(code) if FULL.contains(&code) => StoreError::Full(error.into()),
-        Some(code) if REFUSED.contains(&code) => StoreError::Misconfigured(error.into()),
-        _ if matches!(*error.kind, ErrorKind::Authentication { .. }) => {
-            StoreError::Misconfigured(error.into())
-        }
-        _ if timed_out => StoreError::Timeout(error.into()),
-        _ => StoreError::Unavailable(error.into()),
-    }
 }

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{timeout, timeout_at};
 
-use super::leads_nowhere;
+use super::failure::leads_nowhere;
 use crate::store::reach::SILENT;
 
 /// One that was idle for longer is pinged first.

@@ -9,7 +9,8 @@ use tokio::sync::OnceCell;
 
 use super::connections::Connections;
 use super::dialect::{self, Dialect, Statements};
-use super::{Pool, Shared, SqlStore, failure};
+use super::failure::failure;
+use super::{Pool, Shared, SqlStore};
 use crate::core::clock::{Clock, SystemClock};
 use crate::core::error::StoreError;
 use crate::store::reach::STORE_TIMEOUT;
