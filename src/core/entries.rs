@@ -178,7 +178,10 @@ impl Entries {
         if let Some(before) = self.present(key).map(|bytes| bytes.len()) {
             self.extent.take(key, before);
         }
-        self.delta.confirmed.remove(key);
+        // What is added to it is added to what this request has set.
+        if !matches!(change, Some(Change::Add(_))) {
+            self.delta.confirmed.remove(key);
+        }
         match change {
             Some(change) => self.delta.changes.insert(key.into(), change),
             None => self.delta.changes.remove(key),
@@ -217,8 +220,13 @@ impl Entries {
     /// What this request has set, over nothing.
     pub(crate) fn over_nothing(&self) -> Self {
         let mut bare = Self { base: None, delta: self.delta.clone(), extent: Extent::default() };
-        let confirmed = std::mem::take(&mut bare.delta.confirmed).into_iter();
-        bare.delta.changes.extend(confirmed.map(|(key, bytes)| (key, Change::Set(bytes))));
+        for (key, bytes) in std::mem::take(&mut bare.delta.confirmed) {
+            let bytes = match bare.delta.changes.get(&key) {
+                Some(Change::Add(by)) => sum(Some(&bytes), *by),
+                _ => bytes,
+            };
+            bare.delta.changes.insert(key, Change::Set(bytes));
+        }
         bare.extent = Extent::of(bare.iter());
         bare
     }

@@ -293,7 +293,7 @@ impl Session {
         let dropped: Vec<String> = self.keys().into_iter().filter(|key| !keep(key)).collect();
         self.if_writable("retain", |state| {
             // Nor is anybody asked about what a login would take up.
-            if let Some(besides) = &mut state.besides {
+            if let Some(besides) = state.besides.as_mut().filter(|_| state.loaded.is_none()) {
                 besides.replaced = None;
             }
             for key in &dropped {

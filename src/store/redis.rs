@@ -252,7 +252,9 @@ fn says(error: &RedisError, code: &str) -> bool {
 /// Whether it is for an operator to mend: the password is wrong or missing, or the user may not do that.
 fn is_refused(error: &RedisError) -> bool {
     let by_kind = matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig);
-    by_kind || ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|code| says(error, code))
+    // A cluster's driver says the last of these in the detail of another error.
+    let codes = ["NOAUTH", "WRONGPASS", "NOPERM", "AuthenticationFailed"];
+    by_kind || codes.iter().any(|code| says(error, code))
 }
 
 /// The store's error for a Redis error; `at` is the server concerned.

@@ -247,8 +247,11 @@ impl SqlStore {
     /// [`StoreError::Misconfigured`] if the user may not; the others as for any call.
     pub async fn create_table(&self) -> Result<(), StoreError> {
         // Of a table that is there the storage is its owner's matter, and takes a lock that all others would wait for.
-        let is_new =
-            self.shared.statements.dialect == Dialect::Postgres && execute!(self.shared, look).is_err();
+        let looked = match self.shared.statements.dialect {
+            Dialect::Postgres => execute!(self.shared, look).err(),
+            Dialect::MySql | Dialect::Sqlite => None,
+        };
+        let is_new = looked.and_then(|error| code(&error)).as_deref() == Some("42P01");
         for created in [execute!(self.shared, create_table), execute!(self.shared, create_index)] {
             match created {
                 Ok(_) => {}

@@ -29,7 +29,7 @@ impl<E: Into<CommitError>> From<E> for NotDone {
 
 /// What came of ending a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
+pub(crate) enum Ending {
     Done,
     /// Somebody else had ended it, perhaps by giving it another id, under which it goes on.
     WasOver,
@@ -254,7 +254,7 @@ impl RowProtocol<'_> {
         }
     }
 
-    /// Ends for good a session whose cookie the request brought; `loaded` is the row, if it read one. False: it is bound
+    /// Ends for good a session whose cookie the request brought; `loaded` is the row, if it read one. Refused: it is bound
     /// to a device that is none of these, and so goes on.
     pub(crate) async fn end(
         &self,
@@ -262,11 +262,10 @@ impl RowProtocol<'_> {
         loaded: Option<&LoadedRow>,
         devices: &[&Device],
         deadline: Deadline,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Ending, StoreError> {
         let is_one = |key: &Arc<DeviceKey>| devices.iter().any(|device| device.bound() == Some(key));
         let may_end = |key: &Arc<DeviceKey>| !self.limits.binds_devices() || is_one(key);
-        let ending = self.end_if(header.id, loaded, self.mark_end(header), may_end, deadline).await?;
-        Ok(ending != Ending::Refused)
+        self.end_if(header.id, loaded, self.mark_end(header), may_end, deadline).await
     }
 
     /// Ends the session of this id, whatever is in its row, which was `loaded` so; the mark lasts `until` then. False: it was

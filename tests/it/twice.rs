@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealed_session::{
-    Clock as _, CommitContext, CommitError, DeviceBinding, Lifetime, Origin, Placement, Rejection,
+    Clock as _, CommitContext, CommitError, DeviceBinding, Event, Lifetime, Origin, Placement, Rejection,
     Revocation, Session, SessionsBuilder,
 };
 
@@ -456,7 +456,9 @@ async fn a_logout_with_a_cookie_that_is_refused_ends_what_others_might_go_on_wit
         let session = load(&node.sessions, &jar);
         assert_eq!(session.origin(), REVOKED);
         session.destroy();
+        node.events();
         assert!(commit(&node.sessions, &session).unwrap().unwrap().contains("Max-Age=0"));
+        assert!(!node.events().iter().any(|event| matches!(event, Event::Ended { .. })), "it was over");
         let second = browser(commit(&bed.sessions, &second).unwrap());
         assert_eq!(cart(&bed, &second).await, empty("ada", 2));
         bed.clock.advance(MS);
@@ -516,6 +518,7 @@ async fn nor_do_a_duration_and_persistence_of_its_own_come_along_from_what_was_e
         let session = load(&node.sessions, &jar);
         session.authenticate("ada").unwrap();
         assert!(session.contains_key("cart"), "within the time that others may take to hear of it");
+        session.retain(|_| true);
         if let Some(own) = own {
             session.set_duration(own).unwrap();
             session.set_persistent(true).unwrap();

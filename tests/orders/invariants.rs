@@ -645,7 +645,7 @@ impl Case<'_> {
             return true;
         }
         // Nothing is left of what was ended on purpose before. Another user's login may have met the end by this one's.
-        let on_purpose = |&by: &usize| !self.logs_in(by);
+        let on_purpose = |&by: &usize| !self.logs_in(by) || self.start.subject.is_some();
         if others().filter(on_purpose).any(|by| self.knows_the_end_by(login, by)) {
             return false;
         }

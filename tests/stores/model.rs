@@ -140,6 +140,8 @@ struct Pending {
     in_row: bool,
     /// Whether it came with a cookie that was newer than the row, which it has not written since.
     newer: bool,
+    /// Whether its cookie was refused because the session is over. A logout ends it for good, which can fail.
+    over: bool,
 }
 
 impl Pending {
@@ -186,6 +188,7 @@ impl World {
                 (Seen::Removed, true, Some(cookie)) => vec![self.ended(cookie.id)],
                 (Seen::Failed, true, Some(cookie)) => vec![self.clone(), self.ended(cookie.id)],
                 (Seen::Removed | Seen::Nothing, false, _) => vec![self.clone()],
+                (Seen::Failed, false, None) if request.over => vec![self.clone()],
                 _ => vec![],
             };
         }
@@ -531,12 +534,14 @@ impl History {
             self.fail(&format!("found {found:?}, expected one of {expected:?}"));
         }
         let resumed = found.0 == Origin::Resumed;
+        let over = found.0 == Origin::Rejected(Rejection::Revoked);
         // All worlds that are left agree on what the cookie is.
         let from = pair.filter(|_| resumed).map(|pair| self.worlds[0].cookies[&pair].clone());
         let newer = self.guarded && from.as_ref().is_some_and(|from| self.worlds[0].is_newer(from));
         let (base, delta) = (found.1, Delta::default());
         let node = self.nodes[node].clone();
-        Some(Pending { session, node, from, base, delta, renewed: false, destroyed: false, in_row, newer })
+        let (renewed, destroyed) = (false, false);
+        Some(Pending { session, node, from, base, delta, renewed, destroyed, in_row, newer, over })
     }
 
     async fn change(&mut self, request: &mut Pending) {

@@ -205,12 +205,14 @@ fn what_was_set_to_what_was_there_is_a_change_over_nothing_alone() {
     }
     entries.remove("b");
     entries.set("c", one(9));
+    entries.add("a", 1).unwrap();
+    entries.add("d", 1).unwrap();
     let over = |entries: &Entries, others| entries.rebased(Packed::collect(base(others).iter())).unwrap();
     let rebased = over(&entries, &[("a", 5), ("b", 6), ("c", 7), ("d", 8)]);
-    assert_eq!(seen(&rebased), named(&[("a", 5), ("c", 9), ("d", 8)]));
+    assert_eq!(seen(&rebased), named(&[("a", 6), ("c", 9), ("d", 9)]));
     for entries in [&entries, &rebased] {
         let bare = entries.over_nothing();
-        assert_eq!(seen(&bare), named(&[("a", 1), ("c", 9)]));
+        assert_eq!(seen(&bare), named(&[("a", 2), ("c", 9), ("d", 1)]));
         assert_eq!(bare.extent(), Extent::of(seen(&bare).iter().map(|(k, v)| (&**k, v))));
     }
     // Also where all that was done has come to nothing.

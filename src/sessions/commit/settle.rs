@@ -16,7 +16,7 @@ use crate::core::session::Session;
 use crate::core::state::{CookieStep, Loaded, Stage, State};
 use crate::sessions::{CommitContext, Core};
 use crate::store::rows::Rows;
-use crate::store::stored::{NotDone, RowProtocol};
+use crate::store::stored::{Ending, NotDone, RowProtocol};
 
 /// What is left of a plan when the store has been asked whether the session goes on.
 struct Prepared {
@@ -243,18 +243,21 @@ impl Core {
         let (now, deadline) = (protocol.now, protocol.rows.deadline());
         let own = work.loaded.as_ref().filter(|_| work.row.is_some() || self.revoking.is_some());
         let now_bound = &work.header.device;
-        let own = own.map(|loaded| (&loaded.header, work.row.as_deref(), now_bound));
+        let own = own.map(|loaded| (&loaded.header, work.row.as_deref(), now_bound, true));
         let others = work.others().iter().filter(|other| self.can_end(other));
-        let others = others.map(|other| (other, None, &other.device));
+        let others = others.map(|other| (other, None, &other.device, false));
         let (mut outcome, mut ended) = (Ok(()), Vec::new());
-        for (header, row, device) in own.into_iter().chain(others) {
+        for (header, row, device, is_own) in own.into_iter().chain(others) {
             match protocol.end(header, row, &[&header.device, device], deadline).await {
                 // Nobody may end a session whose device has not proved itself.
-                Ok(false) => {}
-                Ok(true) => {
+                Ok(Ending::Refused) => {}
+                Ok(ending) => {
                     self.revoking.iter().for_each(|revoking| revoking.ended(header.id, now));
-                    self.sink.tell(&Event::Ended { id: header.id, destroyed: true });
-                    ended.push(header);
+                    // A refused cookie's session was over, as after a double click.
+                    if is_own || ending == Ending::Done {
+                        self.sink.tell(&Event::Ended { id: header.id, destroyed: true });
+                        ended.push(header);
+                    }
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
             }

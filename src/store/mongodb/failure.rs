@@ -1,5 +1,7 @@
 //! What the errors of MongoDB's driver mean.
 
+use std::error::Error as _;
+
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use crate::core::error::StoreError;
@@ -28,10 +30,19 @@ pub(super) fn failure(error: Error) -> StoreError {
     match code(&error) {
         Some(code) if FULL.contains(&code) => StoreError::Full(error.into()),
         Some(code) if REFUSED.contains(&code) => StoreError::Misconfigured(error.into()),
-        _ if matches!(*error.kind, ErrorKind::Authentication { .. }) => {
-            StoreError::Misconfigured(error.into())
-        }
+        _ if is_wrong(&error) => StoreError::Misconfigured(error.into()),
         _ if timed_out => StoreError::Timeout(error.into()),
         _ => StoreError::Unavailable(error.into()),
+    }
+}
+
+/// Whether the address is wrong in what it says of certificates, or of the user. A server that is stopping interrupts an
+/// authentication, too.
+fn is_wrong(error: &Error) -> bool {
+    let why = error.source().and_then(|why| why.downcast_ref::<Error>()).and_then(code);
+    match *error.kind {
+        ErrorKind::Authentication { .. } => why.is_none_or(|code| REFUSED.contains(&code)),
+        ErrorKind::InvalidTlsConfig { .. } => true,
+        _ => false,
     }
 }

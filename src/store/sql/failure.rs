@@ -36,8 +36,9 @@ fn is_refused(error: &sqlx::Error) -> bool {
     let by_code = match code(error).as_deref() {
         Some("28000" | "28P01" | "3D000" | "3F000" | "42501" | "42P01" | "42703") => true,
         Some("1044" | "1045" | "1049" | "1054" | "1142" | "1143" | "1146" | "1698") => true,
-        // SQLite's for a table that is not there, a file that may not be written, and one that cannot be opened.
-        Some("1" | "8" | "14") => true,
+        // SQLite's for a table that is not there, a file or a folder that may not be written or was moved, and one that cannot be
+        // opened, of which it does not say why.
+        Some("1" | "8" | "1032" | "1288" | "1544" | "14" | "526") => true,
         _ => false,
     };
     by_code || matches!(error, sqlx::Error::Configuration(_))
