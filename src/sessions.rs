@@ -41,7 +41,7 @@ use crate::core::state::{Besides, Limits, Loaded, Origin, Stage, State};
 use crate::store::Store;
 use crate::store::revocation::Revoking;
 use crate::store::roster::{Roster, RosterProtocol};
-use crate::store::rows::{LiveRow, Rows};
+use crate::store::rows::{LiveRow, Rows, Visit};
 
 /// The sessions of an application: loads them from requests and commits them to responses.
 ///
@@ -177,11 +177,24 @@ impl Core {
         self.clock.own().filter(|&now| !self.sealer.ring().has_to_look(now))
     }
 
+    /// The store from now on, if there is one.
+    pub(crate) fn visit(&self, now: Millis) -> Option<Visit<'_>> {
+        Some(self.rows.as_ref()?.visit(&self.limits, now))
+    }
+
+    /// The same, and what ends sessions there, unless that is off.
+    pub(crate) fn revoking_at(&self, now: Millis) -> Option<(&Revoking, Visit<'_>)> {
+        self.revoking.as_ref().zip(self.visit(now))
+    }
+
     /// The lists of subjects' sessions, if there are any.
     pub(crate) fn roster_at(&self, now: Millis) -> Option<RosterProtocol<'_>> {
-        let Self { roster, rows, revoking, limits, .. } = self;
-        let (roster, rows, revoking) = (roster.as_ref()?, rows.as_ref()?, revoking.as_ref()?);
-        Some(RosterProtocol { roster, rows, revoking, limits, now })
+        self.roster(self.visit(now)?)
+    }
+
+    /// The same, within a visit.
+    pub(crate) fn roster<'a>(&'a self, visit: Visit<'a>) -> Option<RosterProtocol<'a>> {
+        Some(RosterProtocol { roster: self.roster.as_ref()?, revoking: self.revoking.as_ref()?, visit })
     }
 
     /// Whether a session was revoked, as far as this process knows.

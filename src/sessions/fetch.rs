@@ -21,23 +21,22 @@ impl Sessions {
     async fn fetch_now(&self, reference: Reference) -> Result<Session, StoreError> {
         let Reference { candidate, mut circumstances } = reference;
         let now = circumstances.now;
-        let Some(rows) = &self.core.rows else {
+        let Some(visit) = self.core.visit(now) else {
             return Ok(self.refuse(&candidate, circumstances, Rejection::Missing));
         };
-        let deadline = rows.deadline();
         let (id, revoking) = (candidate.header().id, &self.core.revoking);
         let (mut confirmed, mut unreadable) = (true, false);
         let bound = candidate.header().device.bound();
         let living = match (candidate.header().place, revoking) {
             (Place::Cookie, None) => Ok(Living::InCookie(None)),
             (Place::Cookie, Some(revoking)) => {
-                let asked = revoking.ask_session(rows, (id, bound.is_some()), now, deadline).await;
+                let asked = revoking.ask_session(&visit, id, bound.is_some()).await;
                 confirmed &= asked.is_ok();
                 unreadable = matches!(asked, Ok(Err(Rejection::Missing)));
                 self.core.or_else(asked, Ok(Living::InCookie(None)), id, revoking)?
             }
             (Place::Store, _) => {
-                let found = rows.load(id, deadline).await?;
+                let found = visit.rows.load(id, visit.deadline).await?;
                 unreadable = matches!(found, Found::Unreadable(_, true));
                 match found.living() {
                     Ok(Living::InCookie(_)) => Err(Rejection::Missing),
@@ -51,7 +50,7 @@ impl Sessions {
         }
         let living = match living {
             Ok(living) => living,
-            Err(reason) => return Ok(self.refuse_asking(candidate, circumstances, reason, deadline).await),
+            Err(reason) => return Ok(self.refuse_asking(candidate, circumstances, reason, &visit).await),
         };
         let elsewhere =
             living.device().filter(|key| circumstances.heals.as_ref().or(bound) != Some(key)).cloned();
@@ -61,18 +60,18 @@ impl Sessions {
         }
         let subject = candidate.header().subject.as_deref();
         if let (Some(revoking), Some(subject)) = (revoking, subject)
-            && let Some(place) = rows.sealer.subject_row(candidate.loaded.key_id, subject)
+            && let Some(place) = visit.rows.sealer.subject_row(candidate.loaded.key_id, subject)
         {
-            let asked = revoking.is_subject_revoked(rows, &place, candidate.header(), now, deadline).await;
+            let asked = revoking.is_subject_revoked(&visit, &place, candidate.header()).await;
             confirmed &= asked.is_ok();
             if self.core.or_else(asked, false, id, revoking)? {
                 let reason = Rejection::Revoked;
-                return Ok(self.refuse_asking(candidate, circumstances, reason, deadline).await);
+                return Ok(self.refuse_asking(candidate, circumstances, reason, &visit).await);
             }
         }
         let uses = circumstances.brought.by != By::Device;
-        if let Some(roster) = self.core.roster_at(now).filter(|_| confirmed && uses) {
-            roster.note(candidate.header(), None, deadline).await;
+        if let Some(roster) = self.core.roster(visit).filter(|_| confirmed && uses) {
+            roster.note(candidate.header(), None).await;
         }
         // A browser may be asked for another proof, and for no other key.
         circumstances.heals = elsewhere.or(circumstances.heals);

@@ -11,8 +11,8 @@ use crate::core::event::Event;
 use crate::core::record::{DeviceKey, Header, Place, Replacement, SessionId};
 use crate::core::session::Session;
 use crate::core::state::{Loaded, Origin, Replaced, State, Unproven};
-use crate::store::revocation::Need;
-use crate::store::rows::Deadline;
+use crate::store::revocation::{Need, Revoking};
+use crate::store::rows::Visit;
 
 impl Sessions {
     /// A session that the store says is over. A late response to an older cookie must not remove a newer one, so the
@@ -78,12 +78,12 @@ impl Sessions {
         candidate: Candidate,
         circumstances: Circumstances,
         reason: Rejection,
-        deadline: Deadline,
+        visit: &Visit<'_>,
     ) -> Session {
         // A browser that speaks of its device logs nobody in.
         let replaced = match circumstances.brought.by {
             By::Device => None,
-            _ => self.core.left_for_a_login(&candidate, circumstances.now, deadline).await,
+            _ => self.core.left_for_a_login(&candidate, visit).await,
         };
         self.refuse_replaced(&candidate, circumstances, (reason, replaced))
     }
@@ -101,28 +101,21 @@ impl Core {
     }
 
     /// What a session that is over leaves for a login as the subject whose session took its place.
-    async fn left_for_a_login(
-        &self,
-        candidate: &Candidate,
-        now: Millis,
-        deadline: Deadline,
-    ) -> Option<Replaced> {
-        let (rows, revoking) = (self.rows.as_ref()?, self.revoking.as_ref()?);
-        let id = candidate.header().id;
-        let replaced =
-            Self::replaced(candidate, revoking.present_replacement(rows, id, now, deadline).await?)?;
-        self.is_of_subject(candidate, now, deadline).await.then_some(replaced)
+    async fn left_for_a_login(&self, candidate: &Candidate, visit: &Visit<'_>) -> Option<Replaced> {
+        let revoking = self.revoking.as_ref()?;
+        let replacement = revoking.present_replacement(visit, candidate.header().id).await?;
+        let replaced = Self::replaced(candidate, replacement)?;
+        self.is_of_subject(candidate, revoking, visit).await.then_some(replaced)
     }
 
     /// Whether nobody has revoked all sessions of the subject since this one began; if it had any.
-    async fn is_of_subject(&self, candidate: &Candidate, now: Millis, deadline: Deadline) -> bool {
+    async fn is_of_subject(&self, candidate: &Candidate, revoking: &Revoking, visit: &Visit<'_>) -> bool {
         let (header, key_id) = (candidate.header(), candidate.loaded.key_id);
-        let (Some(rows), Some(revoking)) = (&self.rows, &self.revoking) else { return false };
         let Some(subject) = header.subject.as_deref() else { return true };
-        let Some(place) = rows.sealer.subject_row(key_id, subject) else { return false };
-        match revoking.is_subject_known_revoked(&place, header.generation, now) {
+        let Some(place) = visit.rows.sealer.subject_row(key_id, subject) else { return false };
+        match revoking.is_subject_known_revoked(&place, header.generation, visit.now) {
             Some(is_revoked) => !is_revoked,
-            None => match revoking.ask_subject_now(rows, (&place, Need::Optional), now, deadline).await {
+            None => match revoking.ask_subject_now(visit, &place, Need::Optional).await {
                 Ok(present) => present.is_none_or(|present| present == header.generation),
                 Err(_) => false,
             },

@@ -19,7 +19,7 @@ use crate::core::lifetime::SKEW;
 use crate::core::measure::{self, About, Answered};
 use crate::core::random;
 use crate::core::record::{Header, Replacement, SessionId};
-use crate::store::rows::{Deadline, Found, Living, RowLock, RowLocks, Rows, row_key};
+use crate::store::rows::{Deadline, Found, Living, RowLock, RowLocks, Rows, Visit, row_key};
 use crate::store::{Expected, Revision, RowKey};
 
 /// Answers of each kind are kept for at most twice as many sessions or subjects: some 40 MiB when full, including
@@ -171,26 +171,22 @@ impl Revoking {
     /// Asks for a session in a cookie, unless another request has meanwhile: where it is, or why it is over.
     pub(crate) async fn ask_session(
         &self,
-        rows: &Rows,
-        (id, bound): (SessionId, bool),
-        now: Millis,
-        deadline: Deadline,
+        visit: &Visit<'_>,
+        id: SessionId,
+        bound: bool,
     ) -> Result<Result<Living, Rejection>, StoreError> {
         if self.has_ended(id) {
             return counted(About::Session, true, Ok(Err(Rejection::Revoked)));
         }
         let mut is_known = false;
         let ask = async {
-            let _lock = self.question_lock(row_key(id), deadline).await?;
-            let known = self.is_ended(id, bound, now);
+            let _lock = self.question_lock(row_key(id), visit.deadline).await?;
+            let known = self.is_ended(id, bound, visit.now);
             is_known = known.is_some();
             match known {
                 Some(true) => Ok(Err(Rejection::Revoked)),
                 Some(false) => Ok(Ok(Living::InCookie(None))),
-                None => {
-                    let question = self.load_session(rows, id, now, deadline);
-                    self.breaker.guard((rows, &row_key(id)), deadline, question).await
-                }
+                None => self.breaker.guard(visit, &row_key(id), self.load_session(visit, id)).await,
             }
         };
         let answer = ask.await;
@@ -200,28 +196,26 @@ impl Revoking {
     /// Asks, whatever is cached.
     pub(crate) async fn ask_session_now(
         &self,
-        rows: &Rows,
-        (id, need): (SessionId, Need),
-        now: Millis,
-        deadline: Deadline,
+        visit: &Visit<'_>,
+        id: SessionId,
+        need: Need,
     ) -> Result<Result<Living, Rejection>, StoreError> {
-        let question = self.load_session(rows, id, now, deadline);
+        let question = self.load_session(visit, id);
         let answer = match need {
             Need::Vital => question.await,
-            Need::Optional => self.breaker.guard((rows, &row_key(id)), deadline, question).await,
+            Need::Optional => self.breaker.guard(visit, &row_key(id), question).await,
         };
         counted(About::Session, false, answer)
     }
 
     async fn load_session(
         &self,
-        rows: &Rows,
+        visit: &Visit<'_>,
         id: SessionId,
-        now: Millis,
-        deadline: Deadline,
     ) -> Result<Result<Living, Rejection>, StoreError> {
+        let now = visit.now;
         let epoch = self.sessions.epoch(&id);
-        let found = rows.load(id, deadline).await?;
+        let found = visit.rows.load(id, visit.deadline).await?;
         match &found {
             // No end is undone, be its mark there still or not.
             Found::Absent | Found::Bound(..) if self.has_ended(id) => {}
@@ -244,28 +238,25 @@ impl Revoking {
     /// store does not answer, the session is over.
     pub(crate) async fn is_subject_revoked(
         &self,
-        rows: &Rows,
+        visit: &Visit<'_>,
         place: &RowKey,
         Header { id, generation, times, .. }: &Header,
-        now: Millis,
-        deadline: Deadline,
     ) -> Result<bool, StoreError> {
         let known = || match self.has_ended(*id) {
             true => Some(true),
-            false => self.is_subject_known_revoked(place, *generation, now),
+            false => self.is_subject_known_revoked(place, *generation, visit.now),
         };
         let mut is_known = false;
         let ask = async {
-            let _lock = self.question_lock(*place, deadline).await?;
+            let _lock = self.question_lock(*place, visit.deadline).await?;
             if known() == Some(false) || self.has_ended(*id) {
                 is_known = true;
                 return Ok(known() == Some(true));
             }
-            let question = self.load_subject(rows, place, now, deadline);
-            let present = self.breaker.guard((rows, place), deadline, question).await?;
+            let present = self.breaker.guard(visit, place, self.load_subject(visit, place)).await?;
             let revoked = differs(present, *generation);
             if revoked {
-                self.ended(*id, now);
+                self.ended(*id, visit.now);
             }
             Ok(revoked)
         };
@@ -284,30 +275,23 @@ impl Revoking {
     /// Asks, whatever is cached.
     pub(crate) async fn ask_subject_now(
         &self,
-        rows: &Rows,
-        (place, need): (&RowKey, Need),
-        now: Millis,
-        deadline: Deadline,
+        visit: &Visit<'_>,
+        place: &RowKey,
+        need: Need,
     ) -> Result<Option<u64>, StoreError> {
-        let question = self.load_subject(rows, place, now, deadline);
+        let question = self.load_subject(visit, place);
         let answer = match need {
             Need::Vital => question.await,
-            Need::Optional => self.breaker.guard((rows, place), deadline, question).await,
+            Need::Optional => self.breaker.guard(visit, place, question).await,
         };
         counted(About::Subject, false, answer)
     }
 
-    async fn load_subject(
-        &self,
-        rows: &Rows,
-        place: &RowKey,
-        now: Millis,
-        deadline: Deadline,
-    ) -> Result<Option<u64>, StoreError> {
+    async fn load_subject(&self, visit: &Visit<'_>, place: &RowKey) -> Result<Option<u64>, StoreError> {
         let epoch = self.subjects.epoch(place);
-        let row = rows.load_generation(place, deadline).await?;
+        let row = visit.rows.load_generation(place, visit.deadline).await?;
         let generation = row.map(|(generation, _)| generation).transpose()?;
-        self.subjects.learn(*place, generation, now, epoch);
+        self.subjects.learn(*place, generation, visit.now, epoch);
         Ok(generation)
     }
 
@@ -332,24 +316,19 @@ impl Revoking {
 
     /// What has taken the place of a session that is over, as far as the store says so, and has been asked as recently as of one
     /// that goes on: it may have been ended for good since.
-    pub(crate) async fn present_replacement(
-        &self,
-        rows: &Rows,
-        id: SessionId,
-        now: Millis,
-        deadline: Deadline,
-    ) -> Option<Replacement> {
+    pub(crate) async fn present_replacement(&self, visit: &Visit<'_>, id: SessionId) -> Option<Replacement> {
+        let now = visit.now;
         let known = || match self.sessions.get(&id)? {
             (CachedStatus::Ended(Some(by)), asked) => Some((by, asked == now || self.is_fresh(asked, now))),
             _ => None,
         };
         known()?;
-        let _lock = self.question_lock(row_key(id), deadline).await.ok()?;
+        let _lock = self.question_lock(row_key(id), visit.deadline).await.ok()?;
         match known()? {
             (by, true) => Some(by),
             (_, false) => {
-                let question = self.load_session(rows, id, now, deadline);
-                let answer = self.breaker.guard((rows, &row_key(id)), deadline, question).await;
+                let question = self.load_session(visit, id);
+                let answer = self.breaker.guard(visit, &row_key(id), question).await;
                 let over = counted(About::Session, false, answer).ok()?.err()?;
                 self.replacement(id).filter(|_| over == Rejection::Revoked)
             }
@@ -369,21 +348,21 @@ impl Revoking {
     /// Does something optional to the row of this session, so not while the breaker is open.
     pub(crate) async fn unless_down<T>(
         &self,
-        (rows, id): (&Rows, SessionId),
+        visit: &Visit<'_>,
+        id: SessionId,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.breaker.guard((rows, &row_key(id)), rows.deadline(), work).await
+        self.breaker.guard(visit, &row_key(id), work).await
     }
 
     /// Gives the subject another generation under every key of the ring, and returns it, so that sessions of former ones
-    /// are no longer the subject's; even if the former one cannot be read. `until`: when the last of those is over.
+    /// are no longer the subject's; even if the former one cannot be read. The rows last until the last of those is over.
     pub(crate) async fn replace_generation(
         &self,
-        rows: &Rows,
+        visit: Visit<'_>,
         subject: &str,
-        (now, until): (Millis, Millis),
     ) -> Result<u64, StoreError> {
-        let deadline = rows.deadline();
+        let Visit { rows, now, deadline, .. } = visit;
         // Sessions that began before the subject had any have zero.
         let generation = u64::from_ne_bytes(random::from_system()).max(1);
         let mut written: Vec<KeyId> = Vec::new();
@@ -395,7 +374,7 @@ impl Revoking {
         }) {
             let (mut expected, mut replaced) = (Expected::Absent, None);
             for tries in 0.. {
-                let stamp = (Revision::random(), until);
+                let stamp = (Revision::random(), visit.mark_end_of_any());
                 if rows.write_generation((key, &place), generation, stamp, expected, deadline).await? {
                     break;
                 }

@@ -19,10 +19,8 @@ use crate::core::event::Event;
 use crate::core::key::KeyId;
 use crate::core::lifetime;
 use crate::core::record::{HOUR, Header, Line, LogId, MAX_LINE, ROSTER_HEAD, SessionId, hour};
-use crate::core::state::Limits;
 use crate::store::revocation::{AnswerCache, Need, Revoking};
-use crate::store::rows::{Deadline, Found, RowLocks, Rows};
-use crate::store::stored::RowProtocol;
+use crate::store::rows::{Found, RowLocks, Rows, Visit};
 
 pub(crate) use self::edit::{Enrolled, Entry};
 
@@ -103,22 +101,25 @@ impl Roster {
 /// What a request, or a reader of the list, does with rosters.
 pub(crate) struct RosterProtocol<'a> {
     pub(crate) roster: &'a Roster,
-    pub(crate) rows: &'a Rows,
     pub(crate) revoking: &'a Revoking,
-    pub(crate) limits: &'a Limits,
-    pub(crate) now: Millis,
+    pub(crate) visit: Visit<'a>,
 }
 
 impl RosterProtocol<'_> {
+    /// The same, with all its time before it.
+    pub(crate) fn anew(self) -> Self {
+        Self { visit: self.visit.anew(), ..self }
+    }
+
     /// The line of a session with this header.
     pub(crate) fn line(&self, header: &Header) -> Line {
-        let (end, _) = lifetime::first_end(&header.times, &self.limits.terms, self.now);
+        let (end, _) = lifetime::first_end(&header.times, &self.visit.limits.terms, self.visit.now);
         Line {
             id: header.id,
             generation: header.generation,
             created_at: header.times.created_at,
             authenticated_at: header.authenticated_at,
-            seen: hour(self.now),
+            seen: hour(self.visit.now),
             end,
             label: "".into(),
         }
@@ -126,30 +127,30 @@ impl RosterProtocol<'_> {
 
     /// Notes that a session is used and goes on, unless this process has done so within an hour and the line reaches as
     /// far as the session. Does not wait for concurrent changes of the list. If the store fails, the line is lost.
-    pub(crate) async fn note(&self, header: &Header, label: Option<&str>, deadline: Deadline) {
+    pub(crate) async fn note(&self, header: &Header, label: Option<&str>) {
         let Some(subject) = header.subject.as_deref() else { return };
         let line = self.line(header);
-        let primary = self.rows.sealer.ring().primary();
+        let primary = self.visit.rows.sealer.ring().primary();
         let is_noted = self.roster.noted.get(&line.id).is_some_and(|(noted, at)| {
-            noted.key == primary && self.now.minus(at).0.abs() < HOUR.0 && noted.end >= line.end
+            noted.key == primary && self.visit.now.minus(at).0.abs() < HOUR.0 && noted.end >= line.end
         });
         if label.is_none() && (is_noted || self.is_changing(subject)) {
             return;
         }
         let tenth = Millis(header.times.duration.0 / 10);
-        let slack = HOUR.min(self.limits.use_span(&header.times).max(tenth));
+        let slack = HOUR.min(self.visit.limits.use_span(&header.times).max(tenth));
         // If it fails, not again until it would have been moved again.
         let (id, noted) = (line.id, Noted { key: primary, end: line.end.plus(slack) });
         let entry = Entry { line, label, replaces: None, counts: false, yields: false, slack };
-        let enrolled = self.enroll(subject, entry, deadline).await;
+        let enrolled = self.enroll(subject, entry).await;
         if enrolled.is_err() {
-            self.roster.noted.put(id, noted, self.now);
+            self.roster.noted.put(id, noted, self.visit.now);
         }
-        self.unless_ended(subject, id, enrolled, deadline).await;
+        self.unless_ended(subject, id, enrolled).await;
     }
 
     /// Puts back the line of a session that goes on after all.
-    pub(crate) async fn restore(&self, subject: &str, line: Line, deadline: Deadline) {
+    pub(crate) async fn restore(&self, subject: &str, line: Line) {
         let (id, label) = (line.id, line.label.clone());
         let entry = Entry {
             line,
@@ -159,38 +160,30 @@ impl RosterProtocol<'_> {
             yields: false,
             slack: Millis::ZERO,
         };
-        let enrolled = self.enroll(subject, entry, deadline).await;
-        self.unless_ended(subject, id, enrolled, deadline).await;
+        let enrolled = self.enroll(subject, entry).await;
+        self.unless_ended(subject, id, enrolled).await;
     }
 
     /// Removes an added line if its session was ended meanwhile: whoever ended it may have looked for the line too early.
-    async fn unless_ended(
-        &self,
-        subject: &str,
-        id: SessionId,
-        enrolled: Result<Enrolled, StoreError>,
-        deadline: Deadline,
-    ) {
+    async fn unless_ended(&self, subject: &str, id: SessionId, enrolled: Result<Enrolled, StoreError>) {
         if let Ok(Enrolled::Added { .. }) = enrolled
-            && let Ok(Err(_)) =
-                self.revoking.ask_session_now(self.rows, (id, Need::Vital), self.now, deadline).await
+            && let Ok(Err(_)) = self.revoking.ask_session_now(&self.visit, id, Need::Vital).await
         {
-            let _ = self.remove(subject, &[id], deadline).await;
+            let _ = self.remove(subject, &[id]).await;
         }
     }
 
     /// The sessions of a subject that are not over, most recently used first.
     pub(crate) async fn list(&self, subject: &str) -> Result<Vec<Line>, StoreError> {
-        let deadline = self.rows.deadline();
-        let mut kept = self.read(subject, deadline).await?;
-        self.ask_generations(&mut kept, subject, deadline).await?;
+        let mut kept = self.read(subject).await?;
+        self.ask_generations(&mut kept, subject).await?;
         let mut lines = kept.merged();
         lines.retain(|line| !self.is_over(line));
         // A session is listed if the store does not answer in time.
-        let gone = self.drop_ended(&mut lines, usize::MAX, deadline).await.0;
+        let gone = self.drop_ended(&mut lines, usize::MAX).await.0;
         if !gone.is_empty() {
             // Whoever ended them could not remove them, or did not know whose they were.
-            let _ = self.remove(subject, &gone, deadline).await;
+            let _ = self.remove(subject, &gone).await;
         }
         lines.sort_by_key(|line| std::cmp::Reverse((line.seen, line.began())));
         Ok(lines)
@@ -203,12 +196,11 @@ impl RosterProtocol<'_> {
         subject: &str,
         handle: &str,
     ) -> Result<Option<(SessionId, bool)>, StoreError> {
-        let deadline = self.rows.deadline();
-        let mut kept = self.read(subject, deadline).await?;
+        let mut kept = self.read(subject).await?;
         let lines = kept.merged();
         let is_meant = |line: &&Line| self.handles(subject, line.id).any(|known| known == handle);
         let Some(id) = lines.iter().find(is_meant).map(|line| line.id) else { return Ok(None) };
-        let goes_on = match self.ask_generations(&mut kept, subject, deadline).await {
+        let goes_on = match self.ask_generations(&mut kept, subject).await {
             Ok(()) => kept.merged().iter().any(|line| line.id == id),
             Err(_) => true,
         };
@@ -227,7 +219,7 @@ impl RosterProtocol<'_> {
     }
 
     fn handles(&self, subject: &str, id: SessionId) -> impl Iterator<Item = String> + use<> {
-        handles(self.rows, subject, id)
+        handles(self.visit.rows, subject, id)
     }
 
     /// Whether a login of the subject in this session would be let in now.
@@ -254,15 +246,15 @@ impl RosterProtocol<'_> {
     /// Whether this line is no longer needed, because its session has lasted as long as it could, or comes from a wrong
     /// clock, so that none of its cookies is accepted.
     fn is_over(&self, line: &Line) -> bool {
-        line.end <= self.now || line.created_at > self.now.plus(lifetime::SKEW)
+        line.end <= self.visit.now || line.created_at > self.visit.now.plus(lifetime::SKEW)
     }
 
     /// Whether a session is out of use: unused for longer than a use prolongs it, or than its idle limit. The last use is
     /// known to the hour, and another within an hour need not be noted.
     fn is_unseen(&self, line: &Line) -> bool {
-        let times = lifetime::birth(&self.limits.terms, self.now);
-        let silence = HOUR.plus(HOUR).plus(self.roster.every).plus(self.limits.use_span(&times));
-        line.seen.plus(silence) < self.now
+        let times = lifetime::birth(&self.visit.limits.terms, self.visit.now);
+        let silence = HOUR.plus(HOUR).plus(self.roster.every).plus(self.visit.limits.use_span(&times));
+        line.seen.plus(silence) < self.visit.now
     }
 
     /// Drops lines of sessions whose row says that they have ended, until `needed` of those that count are found, and returns
@@ -271,11 +263,10 @@ impl RosterProtocol<'_> {
         &self,
         lines: &mut Vec<Line>,
         needed: usize,
-        deadline: Deadline,
     ) -> (Vec<SessionId>, Result<(), StoreError>) {
         let (mut gone, mut found, mut outcome) = (Vec::new(), 0, Ok(()));
         for some in lines.chunks(AT_ONCE) {
-            let asked = join_all(some.iter().map(|line| self.has_ended(line.id, deadline))).await;
+            let asked = join_all(some.iter().map(|line| self.has_ended(line.id))).await;
             for (line, ended) in some.iter().zip(asked) {
                 match ended {
                     Ok(true) => {
@@ -295,26 +286,19 @@ impl RosterProtocol<'_> {
     }
 
     /// This is not cached for requests: a use is noted when the store is asked for a request.
-    async fn has_ended(&self, id: SessionId, deadline: Deadline) -> Result<bool, StoreError> {
+    async fn has_ended(&self, id: SessionId) -> Result<bool, StoreError> {
         if self.revoking.has_ended(id) {
             return Ok(true);
         }
-        let found = self.rows.load(id, deadline).await?;
+        let found = self.visit.rows.load(id, self.visit.deadline).await?;
         if let Found::Ended(_, by) = found {
-            self.revoking.replaced(id, by, self.now);
+            self.revoking.replaced(id, by, self.visit.now);
         }
         Ok(found.living().is_err())
     }
 
     /// Ends the oldest sessions of those that count, until so many are left.
-    async fn end_oldest(
-        &self,
-        lines: &mut Vec<Line>,
-        left: usize,
-        deadline: Deadline,
-    ) -> Result<Vec<SessionId>, StoreError> {
-        let protocol = RowProtocol { rows: self.rows, limits: self.limits, now: self.now };
-        let until = lifetime::mark_end_of_any(&self.limits.terms, self.now);
+    async fn end_oldest(&self, lines: &mut Vec<Line>, left: usize) -> Result<Vec<SessionId>, StoreError> {
         // Of those that began at the same moment, the one whose line came first.
         let mut oldest: Vec<_> =
             lines.iter().filter(|line| is_login(line)).map(|line| (line.began(), line.id)).collect();
@@ -322,9 +306,8 @@ impl RosterProtocol<'_> {
         oldest.truncate(oldest.len().saturating_sub(left));
         let mut ended = Vec::new();
         for (_, id) in oldest {
-            protocol.end_row(id, None, until, deadline).await?;
-            self.revoking.ended(id, self.now);
-            self.rows.sink.tell(&Event::Displaced { id });
+            self.visit.end_by_id(id, self.revoking).await?;
+            self.visit.rows.sink.tell(&Event::Displaced { id });
             ended.push(id);
         }
         lines.retain(|line| !ended.contains(&line.id));

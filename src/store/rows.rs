@@ -18,13 +18,14 @@ use crate::core::envelope::RowSealer;
 use crate::core::error::{CommitError, Rejection, StoreError, in_full};
 use crate::core::event::{Event, EventSink};
 use crate::core::key::KeyId;
+use crate::core::lifetime;
 use crate::core::measure::{self, Opened, StoreCall};
 use crate::core::random;
 use crate::core::record::{
-    self, DeviceKey, Line, NotARecord, Packed, REPLACEMENT_LEN, Replacement, RowContent, SessionId,
+    self, DeviceKey, Header, Line, NotARecord, Packed, REPLACEMENT_LEN, Replacement, RowContent, SessionId,
 };
 use crate::core::row_name::Ancestry;
-use crate::core::state::LoadedRow;
+use crate::core::state::{Limits, LoadedRow};
 use crate::store::{Expected, NewRow, Revision, Row, RowKey, Store, Written};
 
 /// Between two tries at a contended row: a random part of this, doubled with each try. Never long, because the writers of
@@ -148,8 +149,39 @@ impl Deadline {
     }
 }
 
+/// One use of the store, for a request or by the application: what is done there at this time, and until this deadline.
+#[derive(Clone, Copy)]
+pub(crate) struct Visit<'a> {
+    pub(crate) rows: &'a Rows,
+    pub(crate) limits: &'a Limits,
+    /// When the request is judged, or the commit began.
+    pub(crate) now: Millis,
+    pub(crate) deadline: Deadline,
+}
+
+impl Visit<'_> {
+    /// The same, with all its time before it.
+    pub(crate) fn anew(self) -> Self {
+        Self { deadline: self.rows.deadline(), ..self }
+    }
+
+    /// Until when a row has to say that this session has ended.
+    pub(crate) fn mark_end(&self, header: &Header) -> Millis {
+        lifetime::mark_end(&header.times, &self.limits.terms, self.now)
+    }
+
+    /// The same, where only the session's id is known.
+    pub(crate) fn mark_end_of_any(&self) -> Millis {
+        lifetime::mark_end_of_any(&self.limits.terms, self.now)
+    }
+}
+
 impl Rows {
-    pub(crate) fn deadline(&self) -> Deadline {
+    pub(crate) fn visit<'a>(&'a self, limits: &'a Limits, now: Millis) -> Visit<'a> {
+        Visit { rows: self, limits, now, deadline: self.deadline() }
+    }
+
+    fn deadline(&self) -> Deadline {
         Deadline(Instant::now() + self.timeout)
     }
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use crate::core::clock::Millis;
 use crate::core::error::{CommitError, Rejection, StoreError};
-use crate::core::lifetime;
-use crate::core::record::{self, Device, DeviceKey, Header, Place, Replacement, SessionId, SubjectTag};
-use crate::core::state::{Limits, LoadedRow, State};
-use crate::store::rows::{Content, Deadline, Found, LiveRow, RowWriter, Rows};
+use crate::core::record::{self, Device, DeviceKey, Place, Replacement, SessionId, SubjectTag};
+use crate::core::state::{LoadedRow, State};
+use crate::store::revocation::Revoking;
+use crate::store::rows::{Content, Found, LiveRow, RowWriter, Visit};
 
 /// Why a session is not in the store as its request wanted.
 #[derive(Debug)]
@@ -37,15 +37,7 @@ pub(crate) enum Ending {
     Refused,
 }
 
-/// What one commit does to a row.
-pub(crate) struct RowProtocol<'a> {
-    pub(crate) rows: &'a Rows,
-    pub(crate) limits: &'a Limits,
-    /// When the commit began.
-    pub(crate) now: Millis,
-}
-
-impl RowProtocol<'_> {
+impl Visit<'_> {
     /// Writes the session's entries over those that it was loaded with; or moves it out of its cookie into a row. If a parallel
     /// request was faster, the row has both requests' changes afterwards.
     pub(crate) async fn write(&self, work: &mut State) -> Result<(), NotDone> {
@@ -55,7 +47,7 @@ impl RowProtocol<'_> {
             work.loaded.as_ref().filter(|loaded| loaded.header.id == id).map_or(0, |l| l.header.counter);
         let mut counter = work.row.as_ref().map_or(issued, |row| row.counter.max(issued));
         let mut device = work.row_device();
-        let mut row = self.rows.writer(id, work.row.as_deref(), self.rows.deadline()).await?;
+        let mut row = self.rows.writer(id, work.row.as_deref(), self.deadline).await?;
         loop {
             match row.take_observed() {
                 Some(Found::Live(live)) => {
@@ -105,8 +97,7 @@ impl RowProtocol<'_> {
     /// alive. False: a parallel request has moved the session into the store, so it has to be recorded there.
     pub(crate) async fn bind(&self, work: &State) -> Result<bool, NotDone> {
         let Some((id, until)) = self.old(work) else { return Err(NotDone::Lost(Rejection::Missing)) };
-        let deadline = self.rows.deadline();
-        let mut row = self.rows.writer(id, None, deadline).await?;
+        let mut row = self.rows.writer(id, None, self.deadline).await?;
         let mut key = work.header.device.bound().cloned();
         if key.is_none() {
             // Only the row knows it, where devices no longer count.
@@ -118,7 +109,7 @@ impl RowProtocol<'_> {
                     key = bound_first(work, Some(first.device))?;
                     let lasts = first.expires_at >= until;
                     if !first.retired_key
-                        && (lasts || self.rows.extend(id, first.revision, until, deadline).await?)
+                        && (lasts || self.rows.extend(id, first.revision, until, self.deadline).await?)
                     {
                         return Ok(true);
                     }
@@ -140,7 +131,7 @@ impl RowProtocol<'_> {
     /// does, because this also asks whether the session goes on: otherwise the cookie of a login elsewhere might be
     /// replaced by the one that it ended.
     pub(crate) async fn extend(&self, work: &State) -> Result<(), NotDone> {
-        let (id, deadline) = (work.header.id, self.rows.deadline());
+        let (id, deadline) = (work.header.id, self.deadline);
         let expires_at = work.row_end(self.limits, self.now);
         let Some(row) = &work.row else { return Err(NotDone::Lost(Rejection::Missing)) };
         if self.rows.extend(id, row.revision, expires_at, deadline).await? {
@@ -150,7 +141,7 @@ impl RowProtocol<'_> {
         let _lock = self.rows.lock(id, deadline).await?;
         let mut tries = 0;
         loop {
-            let live = self.live(id, deadline).await?;
+            let live = self.live(id).await?;
             let lasts = live.seen.expires_at >= expires_at;
             if lasts || self.rows.extend(id, live.seen.revision, expires_at, deadline).await? {
                 return Ok(());
@@ -169,8 +160,7 @@ impl RowProtocol<'_> {
         place: impl Fn(&State) -> Option<Place>,
     ) -> Result<Option<Replacement>, NotDone> {
         let Some((old, ended_until)) = self.old(work) else { return Err(NotDone::Lost(Rejection::Missing)) };
-        let in_cookie = work.row.is_none();
-        let deadline = self.rows.deadline();
+        let (in_cookie, deadline) = (work.row.is_none(), self.deadline);
         let mut former = self.rows.ender(old, work.row.as_deref(), deadline).await?;
         // Only somebody who found it in the list can know its new id, and may have ended it before its row is there. It
         // is the same session, so the former id is over as well.
@@ -254,41 +244,23 @@ impl RowProtocol<'_> {
         }
     }
 
-    /// Ends for good a session whose cookie the request brought; `loaded` is the row, if it read one. Refused: it is bound
-    /// to a device that is none of these, and so goes on.
+    /// Ends the session of this id for good, whatever is in its row, and has this process know it; false: it was over already.
+    pub(crate) async fn end_by_id(&self, id: SessionId, revoking: &Revoking) -> Result<bool, StoreError> {
+        let ending = self.end(id, None, self.mark_end_of_any(), |_| true).await?;
+        revoking.ended(id, self.now);
+        Ok(ending == Ending::Done)
+    }
+
+    /// Ends a session for good; the mark lasts `until` then. `loaded` is its row, if the request read one. Refused: it is bound to a
+    /// device, which may not end it, and so goes on.
     pub(crate) async fn end(
-        &self,
-        header: &Header,
-        loaded: Option<&LoadedRow>,
-        devices: &[&Device],
-        deadline: Deadline,
-    ) -> Result<Ending, StoreError> {
-        let is_one = |key: &Arc<DeviceKey>| devices.iter().any(|device| device.bound() == Some(key));
-        let may_end = |key: &Arc<DeviceKey>| !self.limits.binds_devices() || is_one(key);
-        self.end_if(header.id, loaded, self.mark_end(header), may_end, deadline).await
-    }
-
-    /// Ends the session of this id, whatever is in its row, which was `loaded` so; the mark lasts `until` then. False: it was
-    /// over already.
-    pub(crate) async fn end_row(
-        &self,
-        id: SessionId,
-        loaded: Option<&LoadedRow>,
-        until: Millis,
-        deadline: Deadline,
-    ) -> Result<bool, StoreError> {
-        Ok(self.end_if(id, loaded, until, |_| true, deadline).await? == Ending::Done)
-    }
-
-    async fn end_if(
         &self,
         id: SessionId,
         loaded: Option<&LoadedRow>,
         until: Millis,
         may_end: impl Fn(&Arc<DeviceKey>) -> bool,
-        deadline: Deadline,
     ) -> Result<Ending, StoreError> {
-        let mut row = self.rows.ender(id, loaded, deadline).await.map_err(out_of_time)?;
+        let mut row = self.rows.ender(id, loaded, self.deadline).await.map_err(out_of_time)?;
         let mut ending = Ending::Done;
         loop {
             match row.take_observed() {
@@ -296,7 +268,7 @@ impl RowProtocol<'_> {
                 Some(Found::Absent) if loaded.is_some() => return Ok(Ending::WasOver),
                 Some(Found::Ended(by, None)) => {
                     // The present mark may end before this one has to.
-                    if self.rows.extend(id, by, until, deadline).await? {
+                    if self.rows.extend(id, by, until, self.deadline).await? {
                         return Ok(Ending::WasOver);
                     }
                     row.refresh().await?;
@@ -320,10 +292,6 @@ impl RowProtocol<'_> {
         Some((header.id, self.mark_end(header)))
     }
 
-    pub(crate) fn mark_end(&self, header: &Header) -> Millis {
-        lifetime::mark_end(&header.times, &self.limits.terms, self.now)
-    }
-
     /// Applies this request's changes to what others have left. Not if the session came in a cookie that is newer than
     /// that: then the response to an earlier spill was lost, or not heard of, and the browser went on with its cookie.
     fn rebase(&self, work: &mut State, LiveRow { seen, entries }: LiveRow) -> Result<LoadedRow, CommitError> {
@@ -343,7 +311,7 @@ impl RowProtocol<'_> {
 
     /// Reads the row again, and applies this request's changes to it.
     pub(crate) async fn reload(&self, work: &mut State) -> Result<(), NotDone> {
-        let row = self.live(work.header.id, self.rows.deadline()).await?;
+        let row = self.live(work.header.id).await?;
         if self.limits.binds_devices() && row.seen.device.as_ref().is_some_and(|key| !is_of(work, key)) {
             return Err(NotDone::Lost(Rejection::Unproven));
         }
@@ -351,8 +319,8 @@ impl RowProtocol<'_> {
         Ok(())
     }
 
-    async fn live(&self, id: SessionId, deadline: Deadline) -> Result<LiveRow, NotDone> {
-        let found = self.rows.load(id, deadline).await?;
+    async fn live(&self, id: SessionId) -> Result<LiveRow, NotDone> {
+        let found = self.rows.load(id, self.deadline).await?;
         found.living().and_then(|living| living.row().ok_or(Rejection::Missing)).map_err(NotDone::Lost)
     }
 }

@@ -49,7 +49,7 @@ BREAKAGES = [
             return Ok(());
         }
         // Somebody"""),
-    ("a mark ends at once", LIST, PUT, "lifetime::mark_end(&header.times, &self.limits.terms, self.now)\n", "{ let _ = header; self.now.plus(Millis(1)) }\n"),
+    ("a mark ends at once", LIST, ROWS, "lifetime::mark_end(&header.times, &self.limits.terms, self.now)\n", "{ let _ = header; self.now.plus(Millis(1)) }\n"),
     ("a row ends before its cookie", LIST, STATE, "lifetime::first_end(times, &limits.terms, now.max(times.anchor)).0.plus(SKEW)", "lifetime::first_end(times, &limits.terms, now.max(times.anchor)).0.minus(SKEW)"),
     ("an older cookie's entries count", LIST, PUT, "        if work.issued() > seen.counter {\n            return Ok(seen);", "        if work.issued() > 0 || seen.counter > 0 {\n            return Ok(seen);"),
     ("a newer cookie's entries do not count", "a_login_with_a_cookie_that_is_newer_than_the_row_keeps_what_only_the_cookie_has", PUT, "        if work.issued() > seen.counter {\n            return Ok(seen);", "        if work.issued() > seen.counter && seen.counter > 1_000_000 {\n            return Ok(seen);"),
@@ -59,7 +59,7 @@ BREAKAGES = [
     ("a write that was repeated counts as another's", LIST, WRITER, "if !is_there && !since {", "if !is_there || !since {"),
     ("what was left by the one before is taken for what was loaded", "who_waited_for_a_row_is_told_by_the_one_before_what_is_there", WRITER, "                Some(row) => writer.observe(row),\n", "                Some(_) => {}\n"),
     ("what took a session's place is handed on", "what_one_login_leaves_to_the_next_is_read_again", WRITER, "&& !matches!(content, Content::Ended(Some(_))) {", "{"),
-    ("whether a session goes on is not asked before it is prolonged", LIST, CONFIRM, "if same_id && plan.row == RowStep::Leave {", "if same_id && plan.row == RowStep::Leave && now.0 == 0 {"),
+    ("whether a session goes on is not asked before it is prolonged", LIST, CONFIRM, "if same_id && plan.row == RowStep::Leave {", "if same_id && plan.row == RowStep::Leave && visit.now.0 == 0 {"),
     ("a session is prolonged in another generation of its subject", LIST, CONFIRM, "if opening.is_some_and(|present| present != work.header.generation) {", "if opening.is_some_and(|present| present != work.header.generation && present == 0) {"),
     ("a login takes along what was revoked", LIST, CONFIRM, """            if is_over {
                 work.start_empty(&self.limits);
@@ -80,7 +80,7 @@ BREAKAGES = [
 """, """            written.push(key);
             break;
 """),
-    ("an end that is there is not made to last", "a_revocation_by_id_lengthens_the_mark_that_is_there", PUT, "if self.rows.extend(id, by, until, deadline).await? {\n                        return Ok(Ending::WasOver);", "if self.rows.extend(id, by, Millis::ZERO.min(until), deadline).await? {\n                        return Ok(Ending::WasOver);"),
+    ("an end that is there is not made to last", "a_revocation_by_id_lengthens_the_mark_that_is_there", PUT, "if self.rows.extend(id, by, until, self.deadline).await? {\n                        return Ok(Ending::WasOver);", "if self.rows.extend(id, by, Millis::ZERO.min(until), self.deadline).await? {\n                        return Ok(Ending::WasOver);"),
 ]
 
 

@@ -2,7 +2,6 @@
 //! count here, or a session that was ended elsewhere could escape what ended it.
 
 use super::{Plan, RowStep};
-use crate::core::clock::Millis;
 use crate::core::entries::Entries;
 use crate::core::error::{Rejection, StoreError};
 use crate::core::key::KeyId;
@@ -10,7 +9,7 @@ use crate::core::record::{Device, Place, SessionId};
 use crate::core::state::{CookieStep, Loaded, Renewal, State};
 use crate::sessions::Core;
 use crate::store::revocation::{Need, Revoking};
-use crate::store::rows::{LiveRow, Living, Rows};
+use crate::store::rows::{LiveRow, Living, Visit};
 use crate::store::stored::NotDone;
 
 impl Core {
@@ -18,10 +17,11 @@ impl Core {
     /// answer, only the part of the plan that needs no answer remains.
     pub(super) async fn confirm(
         &self,
-        (revoking, rows): (&Revoking, &Rows),
+        revoking: &Revoking,
+        visit: Visit<'_>,
         work: &mut State,
         plan: Plan,
-        (now, primary): (Millis, KeyId),
+        primary: KeyId,
     ) -> Result<(Plan, KeyId), NotDone> {
         let mere = plan.cookie == CookieStep::Prolong;
         let moves_nothing = matches!(plan.row, RowStep::Leave | RowStep::Write | RowStep::Bind);
@@ -29,7 +29,7 @@ impl Core {
         let opener = opener.map(|loaded| loaded.key_id);
         let mut found = None;
         let need = if mere || opener.is_some() { Need::Optional } else { Need::Vital };
-        let answer = self.ask((revoking, rows, need), work, plan, (now, primary), &mut found).await;
+        let answer = self.ask((revoking, visit, need), work, plan, primary, &mut found).await;
         let (key, cookie) = match (answer, opener) {
             (Err(over @ NotDone::Lost(_)), _) => return Err(over),
             // Another key may have been all that was due.
@@ -88,16 +88,16 @@ impl Core {
     /// The key to seal under, or why the session is over.
     async fn ask(
         &self,
-        (revoking, rows, need): (&Revoking, &Rows, Need),
+        (revoking, visit, need): (&Revoking, Visit<'_>, Need),
         work: &mut State,
         plan: Plan,
-        (now, primary): (Millis, KeyId),
+        primary: KeyId,
         found: &mut Option<Living>,
     ) -> Result<KeyId, NotDone> {
-        let deadline = rows.deadline();
+        let rows = visit.rows;
         let same_id = work.loaded.as_ref().is_some_and(|loaded| loaded.header.id == work.header.id);
         if same_id && plan.row == RowStep::Leave {
-            let asked = revoking.ask_session_now(rows, (work.header.id, need), now, deadline).await?;
+            let asked = revoking.ask_session_now(&visit, work.header.id, need).await?;
             let living = asked.map_err(NotDone::Lost)?;
             if self.is_elsewhere(work, &living) {
                 return Err(NotDone::Lost(Rejection::Unproven));
@@ -105,7 +105,7 @@ impl Core {
             *found = Some(living);
         }
         if let (RowStep::Replace, Some(id)) = (plan.row, self.may_be_elsewhere(work))
-            && let Ok(living) = revoking.ask_session_now(rows, (id, need), now, deadline).await?
+            && let Ok(living) = revoking.ask_session_now(&visit, id, need).await?
             && self.is_elsewhere(work, &living)
         {
             if !work.authenticated {
@@ -117,7 +117,7 @@ impl Core {
             work.loaded.take_if(|loaded| !is_theirs(loaded));
         }
         let generation = async |key: KeyId, subject: &str| match rows.sealer.subject_row(key, subject) {
-            Some(place) => revoking.ask_subject_now(rows, (&place, need), now, deadline).await,
+            Some(place) => revoking.ask_subject_now(&visit, &place, need).await,
             None => Ok(None),
         };
         if let Some((loaded, former)) = former_subject(work) {
@@ -145,10 +145,7 @@ impl Core {
             work.header.generation = match generation(primary, &subject).await {
                 Ok(sealing) => sealing.unwrap_or(0),
                 // Which of the subject's sessions are over is unknown, so all but this one are.
-                Err(StoreError::Corrupt(_)) => {
-                    let until = self.mark_end_of_any(now);
-                    revoking.replace_generation(rows, &subject, (now, until)).await?
-                }
+                Err(StoreError::Corrupt(_)) => revoking.replace_generation(visit.anew(), &subject).await?,
                 Err(error) => return Err(error.into()),
             };
             return Ok(primary);

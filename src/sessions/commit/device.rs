@@ -2,7 +2,6 @@
 
 use super::confirm::is_mere_data;
 use super::{Plan, RowStep};
-use crate::core::clock::Millis;
 use crate::core::cookie::{DeviceLines, SetCookies};
 use crate::core::device::Binder;
 use crate::core::error::CommitError;
@@ -13,8 +12,8 @@ use crate::core::session::Session;
 use crate::core::state::{CookieStep, Renewal, State, Unproven};
 use crate::sessions::Core;
 use crate::store::revocation::Revoking;
-use crate::store::rows::Rows;
-use crate::store::stored::{NotDone, RowProtocol};
+use crate::store::rows::Visit;
+use crate::store::stored::NotDone;
 
 impl Core {
     /// Whether this response asks the browser for a device key: at a login, unless the session has one.
@@ -34,22 +33,21 @@ impl Core {
     /// stays as it came, and the next request with a proof binds it.
     pub(super) async fn bind(
         &self,
-        (revoking, rows): (&Revoking, &Rows),
+        revoking: &Revoking,
+        visit: &Visit<'_>,
         work: &mut State,
         (plan, key): (Plan, KeyId),
-        now: Millis,
     ) -> Result<(Plan, KeyId), NotDone> {
-        let protocol = RowProtocol { rows, limits: &self.limits, now };
         let id = work.header.id;
         let bind = async {
-            match protocol.bind(work).await {
+            match visit.bind(work).await {
                 Err(NotDone::Failed(CommitError::Store(error))) => Err(error),
                 other => Ok(other),
             }
         };
-        let failure = match revoking.unless_down((rows, id), bind).await {
+        let failure = match revoking.unless_down(visit, id, bind).await {
             Ok(Ok(true)) => {
-                revoking.bound(work.header.id, now);
+                revoking.bound(id, visit.now);
                 return Ok((Plan { row: RowStep::Leave, ..plan }, key));
             }
             Ok(Ok(false)) => return Ok((Plan { row: RowStep::Create, ..plan }, key)),

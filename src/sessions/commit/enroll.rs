@@ -13,8 +13,7 @@ use crate::core::state::{LoadedRow, Stage, State};
 use crate::sessions::Core;
 use crate::store::revocation::Need;
 use crate::store::roster::{Enrolled, Entry, RosterProtocol};
-use crate::store::rows::Deadline;
-use crate::store::stored::RowProtocol;
+use crate::store::rows::Visit;
 
 /// What a commit did to the list before it did anything else.
 pub(super) enum Listing {
@@ -52,13 +51,12 @@ impl Core {
         };
         let loaded = work.loaded.as_ref().map(|loaded| &loaded.header);
         let is_new = loaded.is_none_or(|loaded| loaded.id != work.header.id);
-        let deadline = roster.rows.deadline();
         if plan.row == RowStep::End || is_new && !plan.issues() {
             return Ok(Listing::Untouched);
         }
         if !is_new {
             if asked && plan.issues() || work.label().is_some() {
-                roster.note(&work.header, work.label(), deadline).await;
+                roster.note(&work.header, work.label()).await;
             }
             return Ok(Listing::Untouched);
         }
@@ -76,7 +74,7 @@ impl Core {
             slack: Millis::ZERO,
         };
         let (id, counts) = (work.header.id, entry.counts);
-        match roster.enroll(subject, entry, deadline).await {
+        match roster.enroll(subject, entry).await {
             Ok(Enrolled::Added { former, sessions }) => {
                 if work.authenticated {
                     measure::subject_sessions(sessions);
@@ -90,7 +88,7 @@ impl Core {
             }
             Ok(Enrolled::Ended) => {
                 if let Some(former) = loaded {
-                    self.end_former(&roster, former, work.row.as_deref(), deadline).await?;
+                    self.end_former(&roster, former, work.row.as_deref()).await?;
                 }
                 self.tell_failure(id, &CommitError::Ended);
                 Err(CommitError::Ended)
@@ -119,29 +117,27 @@ impl Core {
         let (Some(roster), Listing::Added { subject, id, former }) = (self.roster_at(now), listing) else {
             return outcome;
         };
-        let deadline = roster.rows.deadline();
         if !has_cookie {
-            let _ = roster.remove(&subject, &[id], deadline).await;
+            let _ = roster.remove(&subject, &[id]).await;
             if let Some(line) = former.filter(|_| !matches!(outcome, Err(CommitError::Ended))) {
-                roster.restore(&subject, line, deadline).await;
+                roster.restore(&subject, line).await;
             }
             return outcome;
         }
         if let Some((former, id)) = before.and_then(|before| Some((before.subject.as_deref()?, before.id)))
             && former != &*subject
         {
-            let _ = roster.remove(former, &[id], deadline).await;
+            let _ = roster.remove(former, &[id]).await;
         }
         // Somebody who found it in the list may have ended it. One in the store has met its row.
         if session.with(|state| state.header.place == Place::Cookie)
-            && let Ok(Err(_)) =
-                roster.revoking.ask_session_now(roster.rows, (id, Need::Vital), now, deadline).await
+            && let Ok(Err(_)) = roster.revoking.ask_session_now(&roster.visit, id, Need::Vital).await
         {
-            let _ = roster.remove(&subject, &[id], deadline).await;
+            let _ = roster.remove(&subject, &[id]).await;
             roster.revoking.ended(id, now);
             if let Some(former) = before.filter(|before| before.id != id) {
                 // What its mark says of this one is nothing to come back to. If it stays, it needs the password again.
-                let _ = self.end_former(&roster, former, None, deadline).await;
+                let _ = self.end_former(&roster, former, None).await;
             }
             self.tell_failure(id, &CommitError::Ended);
             return Err(CommitError::Ended);
@@ -155,22 +151,20 @@ impl Core {
         roster: &RosterProtocol<'_>,
         former: &Header,
         row: Option<&LoadedRow>,
-        deadline: Deadline,
     ) -> Result<(), StoreError> {
-        let protocol = RowProtocol { rows: roster.rows, limits: &self.limits, now: roster.now };
-        protocol.end_row(former.id, row, protocol.mark_end(former), deadline).await?;
-        roster.revoking.ended(former.id, roster.now);
-        self.strike_out(std::iter::once(former), roster.now).await;
+        let visit = &roster.visit;
+        visit.end(former.id, row, visit.mark_end(former), |_| true).await?;
+        roster.revoking.ended(former.id, visit.now);
+        self.strike_out([former], visit.anew()).await;
         Ok(())
     }
 
     /// Removes ended sessions from their subjects' lists.
-    pub(super) async fn strike_out<'a>(&self, ended: impl Iterator<Item = &'a Header>, now: Millis) {
-        let Some(roster) = self.roster_at(now) else { return };
-        let deadline = roster.rows.deadline();
+    pub(super) async fn strike_out(&self, ended: impl IntoIterator<Item = &Header>, visit: Visit<'_>) {
+        let Some(roster) = self.roster(visit) else { return };
         for header in ended {
             if let Some(subject) = header.subject.as_deref() {
-                let _ = roster.remove(subject, &[header.id], deadline).await;
+                let _ = roster.remove(subject, &[header.id]).await;
             }
         }
     }

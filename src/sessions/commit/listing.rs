@@ -6,7 +6,6 @@ use crate::core::event::Event;
 use crate::core::session::Session;
 use crate::sessions::{Core, Sessions};
 use crate::store::roster::{RosterProtocol, SessionSummary};
-use crate::store::stored::RowProtocol;
 
 impl Sessions {
     /// The sessions of a subject under this cookie's name, the most recently used first: "where am I logged in?".
@@ -36,7 +35,7 @@ impl Sessions {
     /// }
     /// ```
     pub async fn of(&self, subject: &str) -> Result<Vec<SessionSummary>, RevokeError> {
-        let roster = self.core.listing(self.now())?;
+        let roster = self.core.listing()?;
         let lines = roster.list(subject).await?;
         Ok(lines.iter().map(|line| roster.summary(subject, line)).collect())
     }
@@ -56,19 +55,14 @@ impl Sessions {
     pub async fn end(&self, subject: &str, handle: &str) -> Result<bool, RevokeError> {
         let (sessions, subject, handle) = (self.clone(), subject.to_owned(), handle.to_owned());
         run_to_completion(async move {
-            let core = &sessions.core;
-            let now = sessions.now();
-            let roster = core.listing(now)?;
+            let roster = sessions.core.listing()?;
             let Some((id, goes_on)) = roster.find(&subject, &handle).await? else { return Ok(false) };
-            let row = RowProtocol { rows: roster.rows, limits: &core.limits, now };
-            let ended = row.end_row(id, None, core.mark_end_of_any(now), roster.rows.deadline()).await?;
-            roster.revoking.ended(id, now);
-            let ended = ended && goes_on;
+            let ended = roster.visit.anew().end_by_id(id, roster.revoking).await? && goes_on;
             if ended {
                 sessions.tell(&Event::Revoked { id });
             }
             // The session is over. A leftover line goes when somebody looks.
-            let _ = roster.remove(&subject, &[id], roster.rows.deadline()).await;
+            let _ = roster.anew().remove(&subject, &[id]).await;
             Ok(ended)
         })
         .await
@@ -88,15 +82,13 @@ impl Sessions {
             Some(unproven) => unproven.header.id,
             None => state.header.id,
         });
-        Ok(self.core.listing(self.now())?.has_room(subject, own).await?)
+        Ok(self.core.listing()?.has_room(subject, own).await?)
     }
 }
 
 impl Core {
-    fn listing(&self, now: crate::core::clock::Millis) -> Result<RosterProtocol<'_>, RevokeError> {
-        if self.revoking.is_none() {
-            return Err(RevokeError::Off);
-        }
-        self.roster_at(now).ok_or(RevokeError::Unlisted)
+    fn listing(&self) -> Result<RosterProtocol<'_>, RevokeError> {
+        let (_, visit) = self.revoking()?;
+        self.roster(visit).ok_or(RevokeError::Unlisted)
     }
 }

@@ -1,15 +1,12 @@
 //! Ending sessions that are not the request's own.
 
 use super::completion::run_to_completion;
-use crate::core::clock::Millis;
 use crate::core::error::RevokeError;
 use crate::core::event::Event;
-use crate::core::lifetime;
 use crate::core::record::SessionId;
 use crate::sessions::{Core, Sessions};
 use crate::store::revocation::Revoking;
-use crate::store::rows::Rows;
-use crate::store::stored::RowProtocol;
+use crate::store::rows::Visit;
 
 impl Sessions {
     /// Ends the session of this id, wherever it is kept: its cookies are no longer accepted, by this `Sessions` and its
@@ -25,12 +22,8 @@ impl Sessions {
     pub async fn revoke(&self, id: SessionId) -> Result<(), RevokeError> {
         let sessions = self.clone();
         run_to_completion(async move {
-            let (revoking, rows) = sessions.core.revoking()?;
-            let now = sessions.now();
-            let row = RowProtocol { rows, limits: &sessions.core.limits, now };
-            let until = sessions.core.mark_end_of_any(now);
-            row.end_row(id, None, until, rows.deadline()).await?;
-            revoking.ended(id, now);
+            let (revoking, visit) = sessions.core.revoking()?;
+            visit.end_by_id(id, revoking).await?;
             sessions.tell(&Event::Revoked { id });
             Ok(())
         })
@@ -67,10 +60,8 @@ impl Sessions {
     pub async fn revoke_subject(&self, subject: &str) -> Result<(), RevokeError> {
         let (sessions, subject) = (self.clone(), subject.to_owned());
         run_to_completion(async move {
-            let (revoking, rows) = sessions.core.revoking()?;
-            let now = sessions.now();
-            let until = sessions.core.mark_end_of_any(now);
-            revoking.replace_generation(rows, &subject, (now, until)).await?;
+            let (revoking, visit) = sessions.core.revoking()?;
+            revoking.replace_generation(visit, &subject).await?;
             sessions.tell(&Event::SubjectRevoked);
             Ok(())
         })
@@ -79,11 +70,7 @@ impl Sessions {
 }
 
 impl Core {
-    fn revoking(&self) -> Result<(&Revoking, &Rows), RevokeError> {
-        self.revoking.as_ref().zip(self.rows.as_ref()).ok_or(RevokeError::Off)
-    }
-
-    pub(super) fn mark_end_of_any(&self, now: Millis) -> Millis {
-        lifetime::mark_end_of_any(&self.limits.terms, now)
+    pub(super) fn revoking(&self) -> Result<(&Revoking, Visit<'_>), RevokeError> {
+        self.revoking_at(self.now()).ok_or(RevokeError::Off)
     }
 }

@@ -17,8 +17,8 @@ use crate::core::session::{Backend, Session};
 use crate::core::state::{Limits, Loaded, Stage, State};
 use crate::sessions::Core;
 use crate::store::roster::handles;
-use crate::store::rows::{Living, Rows};
-use crate::store::stored::{NotDone, RowProtocol};
+use crate::store::rows::Living;
+use crate::store::stored::NotDone;
 
 #[async_trait]
 impl Backend for Core {
@@ -74,7 +74,9 @@ impl Backend for Core {
     }
 
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {
-        let Some(rows) = &self.rows else { return Ok(()) };
+        if self.rows.is_none() {
+            return Ok(());
+        }
         let _access = self.lock_store_access(session).await?;
         let reads = |state: &State| state.stage != Stage::Destroyed && is_in_row(state);
         let (known, in_row) = session.with(|state| {
@@ -84,7 +86,7 @@ impl Backend for Core {
         let now = self.now();
         let has_changes =
             session.with(|state| in_row && state.stage != Stage::Committed && state.differs_from_row());
-        self.still_is(rows, known, (in_row, has_changes), now).await?;
+        self.still_is(known, (in_row, has_changes), now).await?;
         let work = session.with(|state| {
             if reads(state) && state.stage == Stage::Committed {
                 // Its changes are in the row.
@@ -95,7 +97,8 @@ impl Backend for Core {
         let Some(mut work) = work else { return Ok(()) };
         let id = work.header.id;
         let taken = Taken::by(session, &work);
-        let found = RowProtocol { rows, limits: &self.limits, now }.reload(&mut work).await;
+        let Some(visit) = self.visit(now) else { return Ok(()) };
+        let found = visit.reload(&mut work).await;
         let mut merged = Ok(());
         if found.is_ok() {
             merged = taken.became(work, |state| {
@@ -167,7 +170,6 @@ impl Drop for Taken<'_> {
 
 impl Core {
     async fn save_now(&self, session: &Session) -> Result<(), CommitError> {
-        let Some(rows) = &self.rows else { return Ok(()) };
         let _access = self.lock_store_access(session).await?;
         let writes = |state: &State| {
             let open = matches!(state.stage, Stage::Open | Stage::Detached);
@@ -177,13 +179,14 @@ impl Core {
             return Ok(());
         };
         let now = self.now();
-        self.still_is(rows, known, (true, true), now).await?;
+        self.still_is(known, (true, true), now).await?;
         let Some(mut work) = session.with(|state| writes(state).then(|| checkpoint(state))) else {
             return Ok(());
         };
         let id = work.header.id;
         let taken = Taken::by(session, &work);
-        let saved = RowProtocol { rows, limits: &self.limits, now }.write(&mut work).await;
+        let Some(visit) = self.visit(now) else { return Ok(()) };
+        let saved = visit.write(&mut work).await;
         let bytes = work.row_len();
         let mut merged = Ok(());
         if saved.is_ok() {
@@ -199,13 +202,12 @@ impl Core {
     /// over, or its user revoked, or the key.
     async fn still_is(
         &self,
-        rows: &Rows,
         known: Option<Loaded>,
         (in_row, has_changes): (bool, bool),
         now: Millis,
     ) -> Result<(), CommitError> {
         let Some(known) = known else { return Ok(()) };
-        match self.may_go_on(rows, &known, in_row, now).await {
+        match self.may_go_on(&known, in_row, now).await {
             // What is in its cookie cannot be changed any more, so nothing is lost.
             Err(NotDone::Lost(_)) if !in_row => Err(CommitError::Ended),
             outcome => self.over(known.header.id, outcome, has_changes),
@@ -214,12 +216,11 @@ impl Core {
 
     async fn may_go_on(
         &self,
-        rows: &Rows,
         Loaded { header, key_id, .. }: &Loaded,
         in_row: bool,
         now: Millis,
     ) -> Result<(), NotDone> {
-        let (ring, id, deadline) = (self.sealer.ring(), header.id, rows.deadline());
+        let (ring, id) = (self.sealer.ring(), header.id);
         if ring.has_revoked(*key_id) {
             return Err(NotDone::Lost(Rejection::RevokedKey(*key_id)));
         }
@@ -228,12 +229,12 @@ impl Core {
         {
             return Err(NotDone::Lost(Rejection::Expired(end)));
         }
-        let Some(revoking) = &self.revoking else { return Ok(()) };
+        let Some((revoking, visit)) = self.revoking_at(now) else { return Ok(()) };
         let failed = |error: StoreError| NotDone::Failed(error.into());
         // A row that is there is asked anyway.
         if !in_row {
             let bound = header.device.bound();
-            let asked = revoking.ask_session(rows, (id, bound.is_some()), now, deadline).await;
+            let asked = revoking.ask_session(&visit, id, bound.is_some()).await;
             let living = self.or_else(asked, Ok(Living::InCookie(None)), id, revoking).map_err(failed)?;
             let living = living.map_err(NotDone::Lost)?;
             if self.device.is_some() && living.device().is_some_and(|key| bound != Some(key)) {
@@ -242,9 +243,9 @@ impl Core {
         }
         let Some(subject) = header.subject.as_deref() else { return Ok(()) };
         // A stream may outlast the key of its cookie, and revoking a subject reaches every key of the ring.
-        let of = |key| rows.sealer.subject_row(key, subject);
+        let of = |key| visit.rows.sealer.subject_row(key, subject);
         let Some(place) = of(*key_id).or_else(|| of(ring.primary())) else { return Ok(()) };
-        let asked = revoking.is_subject_revoked(rows, &place, header, now, deadline).await;
+        let asked = revoking.is_subject_revoked(&visit, &place, header).await;
         let is_revoked = self.or_else(asked, false, id, revoking).map_err(failed)?;
         if is_revoked { Err(NotDone::Lost(Rejection::Revoked)) } else { Ok(()) }
     }

@@ -11,12 +11,12 @@ use crate::core::cookie::SetCookies;
 use crate::core::error::{CommitError, Rejection, StoreError};
 use crate::core::event::Event;
 use crate::core::key::KeyId;
-use crate::core::record::{InLog, Place, Replacement, SessionId};
+use crate::core::record::{DeviceKey, InLog, Place, Replacement, SessionId};
 use crate::core::session::Session;
 use crate::core::state::{CookieStep, Loaded, Stage, State};
 use crate::sessions::{CommitContext, Core};
-use crate::store::rows::Rows;
-use crate::store::stored::{Ending, NotDone, RowProtocol};
+use crate::store::rows::Visit;
+use crate::store::stored::{Ending, NotDone};
 
 /// What is left of a plan when the store has been asked whether the session goes on.
 struct Prepared {
@@ -68,10 +68,10 @@ impl Core {
         context: CommitContext,
         (now, primary): (Millis, KeyId),
     ) -> Result<SetCookies, CommitError> {
-        let (Some(rows), context) = (&self.rows, &context) else { return Ok(SetCookies::default()) };
+        let context = &context;
         work.entries.forget_idle_changes();
         let id = work.loaded.as_ref().map_or(work.header.id, |loaded| loaded.header.id);
-        let prepared = match self.prepare(rows, &mut work, plan, context, (now, primary)).await {
+        let prepared = match self.prepare(&mut work, plan, context, (now, primary)).await {
             Ok(prepared) => prepared,
             Err(NotDone::Failed(error)) => return Err(error),
             Err(NotDone::Lost(reason)) => {
@@ -92,7 +92,6 @@ impl Core {
     /// Asks the store whether the session goes on, and gives it the times that its cookie is to have.
     async fn prepare(
         &self,
-        rows: &Rows,
         work: &mut State,
         plan: Plan,
         context: &CommitContext,
@@ -105,15 +104,15 @@ impl Core {
             return Err(NotDone::Lost(Rejection::Revoked));
         }
         let mut key = primary;
-        let asks = self.revoking.as_ref().filter(|_| plan.has_to_ask(self, work, now, primary));
-        if let Some(revoking) = asks {
-            (plan, key) = self.confirm((revoking, rows), work, plan, (now, primary)).await?;
+        let asked = plan.has_to_ask(self, work, now, primary);
+        if let Some((revoking, visit)) = self.revoking_at(now).filter(|_| asked) {
+            (plan, key) = self.confirm(revoking, visit, work, plan, primary).await?;
         }
         if plan.row == RowStep::Replace && work.loaded.is_none() {
             plan = Plan::placed(self, work, CookieStep::Issue, context);
         }
-        if let (RowStep::Bind, Some(revoking)) = (plan.row, &self.revoking) {
-            (plan, key) = self.bind((revoking, rows), work, (plan, key), now).await?;
+        if let (RowStep::Bind, Some((revoking, visit))) = (plan.row, self.revoking_at(now)) {
+            (plan, key) = self.bind(revoking, &visit, work, (plan, key)).await?;
         }
         // So far it is the session that was loaded.
         let binds_alone = work.changes_device_alone();
@@ -127,7 +126,7 @@ impl Core {
                 None => self.stamp(work, times),
             }
         }
-        Ok(Prepared { plan, key, asked: asks.is_some(), binds_alone })
+        Ok(Prepared { plan, key, asked, binds_alone })
     }
 
     /// The plan's step at the row, then the one at the cookie.
@@ -139,8 +138,7 @@ impl Core {
         context: &CommitContext,
         now: Millis,
     ) -> Result<SetCookies, CommitError> {
-        let Some(rows) = &self.rows else { return Ok(SetCookies::default()) };
-        let protocol = RowProtocol { rows, limits: &self.limits, now };
+        let Some(visit) = self.visit(now) else { return Ok(SetCookies::default()) };
         let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
         let id = loaded.unwrap_or(work.header.id);
         let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
@@ -150,15 +148,15 @@ impl Core {
             RowStep::Leave if !plan.issues() => return Ok(SetCookies::default()),
             // Binding is done by now.
             RowStep::Leave | RowStep::Bind => Ok(()),
-            RowStep::Create | RowStep::Write => protocol.write(&mut work).await,
-            RowStep::Extend => protocol.extend(&work).await,
+            RowStep::Create | RowStep::Write => visit.write(&mut work).await,
+            RowStep::Extend => visit.extend(&work).await,
             RowStep::Replace => {
                 let place = |state: &State| (!self.is_over(state)).then(|| self.place(state, context));
-                protocol.replace(&mut work, place).await.map(|by| replacement = by)
+                visit.replace(&mut work, place).await.map(|by| replacement = by)
             }
             RowStep::End => {
                 let set_cookies = self.remove(context.secure);
-                if let Err(source) = self.end_all(&protocol, &work).await {
+                if let Err(source) = self.end_all(&visit, &work).await {
                     return Err(CommitError::NotEnded { set_cookies: set_cookies.into_texts(), source });
                 }
                 return Ok(set_cookies);
@@ -239,8 +237,7 @@ impl Core {
 
     /// Ends the session, and all others whose cookies the browser sent along, or it would go on with one of them. All
     /// within one deadline, each whatever becomes of the others.
-    async fn end_all(&self, protocol: &RowProtocol<'_>, work: &State) -> Result<(), StoreError> {
-        let (now, deadline) = (protocol.now, protocol.rows.deadline());
+    async fn end_all(&self, visit: &Visit<'_>, work: &State) -> Result<(), StoreError> {
         let own = work.loaded.as_ref().filter(|_| work.row.is_some() || self.revoking.is_some());
         let now_bound = &work.header.device;
         let own = own.map(|loaded| (&loaded.header, work.row.as_deref(), now_bound, true));
@@ -248,11 +245,14 @@ impl Core {
         let others = others.map(|other| (other, None, &other.device, false));
         let (mut outcome, mut ended) = (Ok(()), Vec::new());
         for (header, row, device, is_own) in own.into_iter().chain(others) {
-            match protocol.end(header, row, &[&header.device, device], deadline).await {
+            let is_one =
+                |key: &Arc<DeviceKey>| [&header.device, device].iter().any(|own| own.bound() == Some(key));
+            let may_end = |key: &Arc<DeviceKey>| !visit.limits.binds_devices() || is_one(key);
+            match visit.end(header.id, row, visit.mark_end(header), may_end).await {
                 // Nobody may end a session whose device has not proved itself.
                 Ok(Ending::Refused) => {}
                 Ok(ending) => {
-                    self.revoking.iter().for_each(|revoking| revoking.ended(header.id, now));
+                    self.revoking.iter().for_each(|revoking| revoking.ended(header.id, visit.now));
                     // A refused cookie's session was over, as after a double click.
                     if is_own || ending == Ending::Done {
                         self.sink.tell(&Event::Ended { id: header.id, destroyed: true });
@@ -262,7 +262,7 @@ impl Core {
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
-        self.strike_out(ended.into_iter(), now).await;
+        self.strike_out(ended, visit.anew()).await;
         outcome
     }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::core::error::StoreError;
 use crate::core::row_name::RowKey;
-use crate::store::rows::{Deadline, Rows};
+use crate::store::rows::Visit;
 
 /// While a part of the store fails, one query of it is risked in this time.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -31,16 +31,16 @@ impl Breaker {
     /// Asks a question about this row, unless its part has just failed.
     pub(super) async fn guard<T>(
         &self,
-        (rows, place): (&Rows, &RowKey),
-        deadline: Deadline,
+        visit: &Visit<'_>,
+        place: &RowKey,
         question: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        if deadline.is_over() {
+        if visit.deadline.is_over() {
             // That another part has taken all the time says nothing of this one.
             return Err(StoreError::Timeout("no time was left to ask it".into()));
         }
-        let part = &self.0[usize::from(rows.store.part(place)) % PARTS];
-        let Some(trial) = part.lets_through(rows.timeout) else {
+        let part = &self.0[usize::from(visit.rows.store.part(place)) % PARTS];
+        let Some(trial) = part.lets_through(visit.rows.timeout) else {
             return Err(StoreError::Unavailable(
                 "it failed a moment ago and is left alone for a second".into(),
             ));

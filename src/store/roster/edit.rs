@@ -10,7 +10,7 @@ use crate::core::key::KeyId;
 use crate::core::lifetime::SKEW;
 use crate::core::record::{HOUR, Line, ROSTER_HEAD, SessionId, hour};
 use crate::store::revocation::Need;
-use crate::store::rows::{Deadline, RowLock};
+use crate::store::rows::RowLock;
 use crate::store::{Expected, Revision, RowKey};
 
 /// A line to put into a roster.
@@ -96,10 +96,10 @@ impl KeptRow {
 
 impl RosterProtocol<'_> {
     /// Reads the rosters. One that cannot be read is empty, and will be written over.
-    pub(super) async fn read(&self, subject: &str, deadline: Deadline) -> Result<Kept, StoreError> {
+    pub(super) async fn read(&self, subject: &str) -> Result<Kept, StoreError> {
         let mut kept = Vec::new();
-        for (key, place) in self.rows.sealer.roster_rows(subject) {
-            let (lines, revision) = match self.rows.load_roster(&place, deadline).await? {
+        for (key, place) in self.visit.rows.sealer.roster_rows(subject) {
+            let (lines, revision) = match self.visit.rows.load_roster(&place, self.visit.deadline).await? {
                 Some((lines, revision)) => (lines.unwrap_or_default(), Some(revision)),
                 None => (Vec::new(), None),
             };
@@ -109,23 +109,18 @@ impl RosterProtocol<'_> {
     }
 
     /// Puts a line into the primary key's roster, and ensures that there are not too many.
-    pub(crate) async fn enroll(
-        &self,
-        subject: &str,
-        entry: Entry<'_>,
-        deadline: Deadline,
-    ) -> Result<Enrolled, StoreError> {
-        let _lock = self.lock(subject, deadline).await?;
+    pub(crate) async fn enroll(&self, subject: &str, entry: Entry<'_>) -> Result<Enrolled, StoreError> {
+        let _lock = self.lock(subject).await?;
         let mut gone = Vec::from_iter(entry.replaces);
         // What was there before the first try: later ones may find what an earlier one has written.
         let mut before = None;
         let mut tries = 0;
         loop {
-            let mut kept = self.read(subject, deadline).await?;
+            let mut kept = self.read(subject).await?;
             let found = (kept.find(entry.line.id), entry.replaces.and_then(|id| kept.find(id)));
             let (same, former) = before.get_or_insert(found);
             if entry.counts && kept.has_others_than(&entry.line) {
-                self.ask_generation(&mut kept.0[0], subject, deadline).await?;
+                self.ask_generation(&mut kept.0[0], subject).await?;
             }
             let others = |kept: &Kept, gone: &[SessionId]| {
                 let mut others = kept.merged();
@@ -139,24 +134,24 @@ impl RosterProtocol<'_> {
                 // Others may have changed this very line, written by a driver's repeated command: then one of them may
                 // have taken its place, and must not lose it again.
                 let again = tries > 0 && kept.find(entry.line.id).is_none();
-                if again && self.has_ended(entry.line.id, deadline).await? {
+                if again && self.has_ended(entry.line.id).await? {
                     return Ok(Enrolled::Ended);
                 }
-                self.ask_generations(&mut kept, subject, deadline).await?;
+                self.ask_generations(&mut kept, subject).await?;
                 beside = others(&kept, &gone);
-                let has_place = self.refuses() && self.has_place(&kept, &entry, deadline).await?;
-                if !has_place && !self.make_room(&mut beside, &mut gone, entry.yields, deadline).await? {
+                let has_place = self.refuses() && self.has_place(&kept, &entry).await?;
+                if !has_place && !self.make_room(&mut beside, &mut gone, entry.yields).await? {
                     return Ok(if entry.yields { Enrolled::Ended } else { Enrolled::Refused });
                 }
             }
             let line = entry.over(kept.find(entry.line.id).as_ref().or(same.as_ref()), former.as_ref());
-            if !self.write(&kept, (&line, &beside), &gone, deadline).await? {
-                self.pause(tries, deadline).await?;
+            if !self.write(&kept, (&line, &beside), &gone).await? {
+                self.pause(tries).await?;
                 tries += 1;
                 continue;
             }
             let noted = Noted { key: kept.0[0].key, end: line.end };
-            self.roster.noted.put(line.id, noted, self.now);
+            self.roster.noted.put(line.id, noted, self.visit.now);
             // A line that was there and is no more has been removed meanwhile, so it is new again. Or it is under another
             // key, where it may have been removed since: only the primary's row cannot be changed unnoticed.
             let stood = kept.0[0].has_any(&[line.id]);
@@ -175,7 +170,6 @@ impl RosterProtocol<'_> {
         kept: &Kept,
         (line, others): (&Line, &[Line]),
         gone: &[SessionId],
-        deadline: Deadline,
     ) -> Result<bool, StoreError> {
         let Some((primary, rest)) = kept.0.split_first() else { return Ok(true) };
         if !primary.lines.contains(line) || primary.has_any(gone) {
@@ -183,41 +177,32 @@ impl RosterProtocol<'_> {
             let stays = |known: &&Line| stay.contains(&known.id.0);
             let mut lines: Vec<Line> = primary.lines.iter().filter(stays).cloned().collect();
             lines.push(line.clone());
-            bound(&mut lines, self.limits.stored.map_or(usize::MAX, |stored| stored.max_row));
-            if !self.put(primary, &lines, deadline).await? {
+            bound(&mut lines, self.visit.limits.stored.map_or(usize::MAX, |stored| stored.max_row));
+            if !self.put(primary, &lines).await? {
                 return Ok(false);
             }
         }
         for row in rest.iter().filter(|row| row.has_any(gone)) {
-            let _ = self.remove_from(row.key, row.place, gone, deadline).await;
+            let _ = self.remove_from(row.key, row.place, gone).await;
         }
         Ok(true)
     }
 
     /// Removes lines from all rosters of a subject.
-    pub(crate) async fn remove(
-        &self,
-        subject: &str,
-        ids: &[SessionId],
-        deadline: Deadline,
-    ) -> Result<(), StoreError> {
-        let _lock = self.lock(subject, deadline).await?;
+    pub(crate) async fn remove(&self, subject: &str, ids: &[SessionId]) -> Result<(), StoreError> {
+        let _lock = self.lock(subject).await?;
         let mut outcome = Ok(());
-        for (key, place) in self.rows.sealer.roster_rows(subject) {
-            outcome = outcome.and(self.remove_from(key, place, ids, deadline).await);
+        for (key, place) in self.visit.rows.sealer.roster_rows(subject) {
+            outcome = outcome.and(self.remove_from(key, place, ids).await);
         }
         outcome
     }
 
-    async fn remove_from(
-        &self,
-        key: KeyId,
-        place: RowKey,
-        ids: &[SessionId],
-        deadline: Deadline,
-    ) -> Result<(), StoreError> {
+    async fn remove_from(&self, key: KeyId, place: RowKey, ids: &[SessionId]) -> Result<(), StoreError> {
         for tries in 0.. {
-            let Some((Some(lines), revision)) = self.rows.load_roster(&place, deadline).await? else {
+            let Some((Some(lines), revision)) =
+                self.visit.rows.load_roster(&place, self.visit.deadline).await?
+            else {
                 return Ok(());
             };
             let mut row = KeptRow { key, place, lines, revision: Some(revision) };
@@ -225,20 +210,23 @@ impl RosterProtocol<'_> {
                 return Ok(());
             }
             row.lines.retain(|line| !ids.contains(&line.id) && !self.is_over(line));
-            if self.put(&row, &row.lines, deadline).await? {
+            if self.put(&row, &row.lines).await? {
                 return Ok(());
             }
-            self.pause(tries, deadline).await?;
+            self.pause(tries).await?;
         }
         Ok(())
     }
 
     /// Writes these lines in place of those that were read; false: others have done so.
-    async fn put(&self, row: &KeptRow, lines: &[Line], deadline: Deadline) -> Result<bool, StoreError> {
-        let until = lines.iter().map(|line| line.end).max().unwrap_or(self.now).plus(SKEW);
+    async fn put(&self, row: &KeptRow, lines: &[Line]) -> Result<bool, StoreError> {
+        let until = lines.iter().map(|line| line.end).max().unwrap_or(self.visit.now).plus(SKEW);
         // To the hour, or the row of a session that ends at the same moment could be recognized by that.
         let stamp = (Revision::random(), hour(until).plus(HOUR));
-        self.rows.write_roster((row.key, &row.place), lines, stamp, row.expected(), deadline).await
+        self.visit
+            .rows
+            .write_roster((row.key, &row.place), lines, stamp, row.expected(), self.visit.deadline)
+            .await
     }
 
     /// Whether one more would be too many, going by the list.
@@ -248,18 +236,13 @@ impl RosterProtocol<'_> {
 
     /// Whether there are no more than before, because the entry has been accepted already, or replaces a session that
     /// goes on. The line alone does not show that: it may be left over, or a late use may have restored it.
-    async fn has_place(
-        &self,
-        kept: &Kept,
-        entry: &Entry<'_>,
-        deadline: Deadline,
-    ) -> Result<bool, StoreError> {
+    async fn has_place(&self, kept: &Kept, entry: &Entry<'_>) -> Result<bool, StoreError> {
         let stands = |id: &SessionId| kept.find(*id).is_some();
         match entry.replaces.filter(stands) {
             _ if stands(&entry.line.id) => Ok(true),
             // What never counted has none.
             Some(former) if !entry.yields && kept.find(former).is_some_and(|line| is_login(&line)) => {
-                Ok(!self.has_ended(former, deadline).await?)
+                Ok(!self.has_ended(former).await?)
             }
             _ => Ok(false),
         }
@@ -272,14 +255,13 @@ impl RosterProtocol<'_> {
         others: &mut Vec<Line>,
         gone: &mut Vec<SessionId>,
         yields: bool,
-        deadline: Deadline,
     ) -> Result<bool, StoreError> {
         let Some((most, overflow)) = self.roster.most.filter(|_| self.is_full(others)) else {
             return Ok(true);
         };
         // A line may be left over from an ended session; for that no other has to go.
         let needed = self.count(others) + 1 - most;
-        let (ended, outcome) = self.drop_ended(others, needed, deadline).await;
+        let (ended, outcome) = self.drop_ended(others, needed).await;
         gone.extend(ended);
         outcome?;
         match overflow {
@@ -287,34 +269,23 @@ impl RosterProtocol<'_> {
             Overflow::Refuse => Ok(false),
             Overflow::EndOldest if yields => Ok(false),
             Overflow::EndOldest => {
-                gone.extend(self.end_oldest(others, most - 1, deadline).await?);
+                gone.extend(self.end_oldest(others, most - 1).await?);
                 Ok(true)
             }
         }
     }
 
     /// Asks under each key that has lines for the subject's present generation, and drops the lines of others.
-    pub(super) async fn ask_generations(
-        &self,
-        kept: &mut Kept,
-        subject: &str,
-        deadline: Deadline,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn ask_generations(&self, kept: &mut Kept, subject: &str) -> Result<(), StoreError> {
         for row in kept.0.iter_mut().filter(|row| !row.lines.is_empty()) {
-            self.ask_generation(row, subject, deadline).await?;
+            self.ask_generation(row, subject).await?;
         }
         Ok(())
     }
 
-    async fn ask_generation(
-        &self,
-        row: &mut KeptRow,
-        subject: &str,
-        deadline: Deadline,
-    ) -> Result<(), StoreError> {
-        let Some(place) = self.rows.sealer.subject_row(row.key, subject) else { return Ok(()) };
-        let present =
-            self.revoking.ask_subject_now(self.rows, (&place, Need::Vital), self.now, deadline).await?;
+    async fn ask_generation(&self, row: &mut KeptRow, subject: &str) -> Result<(), StoreError> {
+        let Some(place) = self.visit.rows.sealer.subject_row(row.key, subject) else { return Ok(()) };
+        let present = self.revoking.ask_subject_now(&self.visit, &place, Need::Vital).await?;
         if let Some(present) = present {
             row.lines.retain(|line| line.generation == present);
         }
@@ -323,17 +294,17 @@ impl RosterProtocol<'_> {
 
     /// Whether this process is changing the roster just now.
     pub(super) fn is_changing(&self, subject: &str) -> bool {
-        self.roster.turns.is_held(&self.rows.sealer.roster_rows(subject)[0].1)
+        self.roster.turns.is_held(&self.visit.rows.sealer.roster_rows(subject)[0].1)
     }
 
     /// One change of a subject's roster at a time in this process.
-    async fn lock(&self, subject: &str, deadline: Deadline) -> Result<RowLock<'_, ()>, StoreError> {
-        let place = self.rows.sealer.roster_rows(subject)[0].1;
-        self.roster.turns.lock(place, deadline).await.ok_or_else(too_busy)
+    async fn lock(&self, subject: &str) -> Result<RowLock<'_, ()>, StoreError> {
+        let place = self.visit.rows.sealer.roster_rows(subject)[0].1;
+        self.roster.turns.lock(place, self.visit.deadline).await.ok_or_else(too_busy)
     }
 
-    async fn pause(&self, tries: u32, deadline: Deadline) -> Result<(), StoreError> {
-        self.rows.pause(tries, deadline).await.map_err(|_| too_busy())
+    async fn pause(&self, tries: u32) -> Result<(), StoreError> {
+        self.visit.rows.pause(tries, self.visit.deadline).await.map_err(|_| too_busy())
     }
 }
 
