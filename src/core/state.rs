@@ -118,10 +118,26 @@ impl State {
             authenticated_at: Millis::ZERO,
             device: Device::Free,
         };
+        Self::of(header, Entries::default(), origin, now)
+    }
+
+    #[inline]
+    pub(crate) fn resumed(loaded: Box<Loaded>, entries: Entries, now: Millis) -> Self {
+        // One that came empty was issued for its id alone, which is still good for something. In a row it was emptied.
+        let (header, in_cookie) = (&loaded.header, loaded.header.place == Place::Cookie);
+        let kept = in_cookie && entries.is_empty() && header.subject.is_none();
+        let mut state = Self::of(header.clone(), entries, Origin::Resumed, now);
+        (state.loaded, state.kept) = (Some(loaded), kept);
+        state
+    }
+
+    /// A session to which nothing has happened yet.
+    #[inline]
+    fn of(header: Header, entries: Entries, origin: Origin, now: Millis) -> Self {
         Self {
             stage: Stage::Open,
             header,
-            entries: Entries::default(),
+            entries,
             loaded: None,
             row: None,
             origin,
@@ -133,33 +149,6 @@ impl State {
             remove_refused: false,
             authenticated: false,
             kept: false,
-            ended: false,
-            can_offer: false,
-            issued_under: None,
-            renewal: Renewal::Auto,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn resumed(loaded: Box<Loaded>, entries: Entries, now: Millis) -> Self {
-        // One that came empty was issued for its id alone, which is still good for something. In a row it was emptied.
-        let (header, in_cookie) = (&loaded.header, loaded.header.place == Place::Cookie);
-        let kept = in_cookie && entries.is_empty() && header.subject.is_none();
-        Self {
-            stage: Stage::Open,
-            header: loaded.header.clone(),
-            entries,
-            loaded: Some(loaded),
-            row: None,
-            origin: Origin::Resumed,
-            now,
-            cookies: 0,
-            besides: None,
-            from_pre_spill_cookie: false,
-            saved: false,
-            remove_refused: false,
-            authenticated: false,
-            kept,
             ended: false,
             can_offer: false,
             issued_under: None,
@@ -364,6 +353,12 @@ impl State {
         let Some(loaded) = self.loaded.as_ref().filter(|_| self.is_being_bound()) else { return false };
         let otherwise = Header { device: loaded.header.device.clone(), ..self.header.clone() };
         otherwise == loaded.header && !self.entries.changed() && self.renewal != Renewal::Touch
+    }
+
+    /// The devices that the request is known to come from: the session's, and that of the one that was loaded.
+    pub(crate) fn devices(&self) -> [&Device; 2] {
+        let own = &self.header.device;
+        [own, self.loaded.as_ref().map_or(own, |loaded| &loaded.header.device)]
     }
 
     /// Leaves it as it came.

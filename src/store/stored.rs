@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::core::clock::Millis;
 use crate::core::error::{CommitError, Rejection, StoreError};
-use crate::core::record::{self, Device, DeviceKey, Place, Replacement, SessionId, SubjectTag};
+use crate::core::record::{self, DeviceKey, Place, Replacement, SessionId, SubjectTag};
 use crate::core::state::{LoadedRow, State};
 use crate::store::revocation::Revoking;
 use crate::store::rows::{Content, Found, LiveRow, RowWriter, Visit};
@@ -59,7 +59,7 @@ impl Visit<'_> {
                     return Err(NotDone::Lost(Rejection::Missing));
                 }
                 Some(Found::Bound(first)) => {
-                    if !is_of(work, &first.device) {
+                    if work.devices().iter().all(|own| own.bound() != Some(&first.device)) {
                         // The cookies on that device are newer than this request's.
                         counter = 0;
                     }
@@ -85,12 +85,6 @@ impl Visit<'_> {
             (true, Some((_, last))) => end.max(last),
             _ => end,
         }
-    }
-
-    /// Whether the session has been bound to a device that this request is not known to come from.
-    fn is_elsewhere(&self, work: &State, found: Option<&Found>) -> bool {
-        let device = found.and_then(Found::device);
-        self.limits.binds_devices() && device.is_some_and(|key| !is_of(work, key))
     }
 
     /// Records that the session in this cookie is bound to a device, for as long as any earlier cookie of it can be
@@ -176,12 +170,13 @@ impl Visit<'_> {
         loop {
             let mut is_over = false;
             let observed = former.take_observed();
-            mark = mark.filter(|_| observed.as_ref().and_then(Found::device).is_none());
+            let device = observed.as_ref().and_then(Found::device);
+            mark = mark.filter(|_| device.is_none());
+            // A request from a device other than the session's gets nothing of it, and its login begins another.
+            let is_elsewhere = self.limits.is_elsewhere(device, &work.devices());
             if let (Some(mark), Some(Found::Live(_))) = (&mut mark, &observed) {
                 mark.place = Place::Store;
             }
-            // A request from a device other than the session's gets nothing of it, and its login begins another.
-            let is_elsewhere = self.is_elsewhere(work, observed.as_ref());
             match observed {
                 Some(Found::Live(_) | Found::Bound(..)) if is_elsewhere && ends_own(work) => {
                     work.start_empty(self.limits)
@@ -312,7 +307,7 @@ impl Visit<'_> {
     /// Reads the row again, and applies this request's changes to it.
     pub(crate) async fn reload(&self, work: &mut State) -> Result<(), NotDone> {
         let row = self.live(work.header.id).await?;
-        if self.limits.binds_devices() && row.seen.device.as_ref().is_some_and(|key| !is_of(work, key)) {
+        if self.limits.is_elsewhere(row.seen.device.as_ref(), &work.devices()) {
             return Err(NotDone::Lost(Rejection::Unproven));
         }
         work.row = Some(Box::new(self.rebase(work, row)?));
@@ -329,16 +324,6 @@ impl Visit<'_> {
 fn is_bound(work: &State) -> bool {
     let loaded = work.loaded.as_ref().is_some_and(|loaded| loaded.header.device.bound().is_some());
     loaded || work.row_device().is_some()
-}
-
-/// Whether the session that was loaded is bound to this device, or is about to be.
-fn is_of(work: &State, key: &DeviceKey) -> bool {
-    let loaded = work.loaded.as_ref().map(|loaded| &loaded.header.device);
-    [Some(&work.header.device), loaded]
-        .into_iter()
-        .flatten()
-        .filter_map(Device::bound)
-        .any(|own| **own == *key)
 }
 
 /// Whether this is a login by the user whose session it was.

@@ -1,11 +1,13 @@
 //! What bounds a session, and whether it fits its place.
 
+use std::sync::Arc;
+
 use crate::core::clock::Millis;
 use crate::core::entries::Entries;
 use crate::core::envelope::{self, RowSealer};
 use crate::core::error::InsertError;
 use crate::core::lifetime::{self, Terms};
-use crate::core::record::{self, Device, Extent, Times};
+use crate::core::record::{self, Device, DeviceKey, Extent, Times};
 
 /// What bounds a session, as numbers.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +54,11 @@ impl Limits {
         record::encoded_len(subject, self.device_key.max(device.key_len()), entries)
     }
 
-    /// Whether sessions are bound to devices.
-    pub(crate) fn binds_devices(&self) -> bool {
-        self.device_key != 0
+    /// Whether a session that is found to be bound to this device is elsewhere, for a request that is known to come from those. It gets
+    /// nothing of the session then, and may not end it.
+    pub(crate) fn is_elsewhere(&self, found: Option<&Arc<DeviceKey>>, ours: &[&Device]) -> bool {
+        let binds = self.device_key != 0;
+        binds && found.is_some_and(|key| ours.iter().all(|own| own.bound() != Some(key)))
     }
 
     /// Likewise, of the row that they make.

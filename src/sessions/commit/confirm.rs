@@ -79,12 +79,6 @@ impl Core {
         (self.device.is_some() && !is_known).then_some(loaded.id)
     }
 
-    /// Whether the session has been bound to a device since this request's cookie was issued, and the request brought no
-    /// proof of that.
-    fn is_elsewhere(&self, work: &State, living: &Living) -> bool {
-        self.device.is_some() && living.device().is_some_and(|key| work.header.device.bound() != Some(key))
-    }
-
     /// The key to seal under, or why the session is over.
     async fn ask(
         &self,
@@ -99,14 +93,14 @@ impl Core {
         if same_id && plan.row == RowStep::Leave {
             let asked = revoking.ask_session_now(&visit, work.header.id, need).await?;
             let living = asked.map_err(NotDone::Lost)?;
-            if self.is_elsewhere(work, &living) {
+            if self.limits.is_elsewhere(living.device(), &work.devices()) {
                 return Err(NotDone::Lost(Rejection::Unproven));
             }
             *found = Some(living);
         }
         if let (RowStep::Replace, Some(id)) = (plan.row, self.may_be_elsewhere(work))
             && let Ok(living) = revoking.ask_session_now(&visit, id, need).await?
-            && self.is_elsewhere(work, &living)
+            && self.limits.is_elsewhere(living.device(), &work.devices())
         {
             if !work.authenticated {
                 return Err(NotDone::Lost(Rejection::Unproven));

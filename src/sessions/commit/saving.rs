@@ -17,7 +17,7 @@ use crate::core::session::{Backend, Session};
 use crate::core::state::{Limits, Loaded, Stage, State};
 use crate::sessions::Core;
 use crate::store::roster::handles;
-use crate::store::rows::Living;
+use crate::store::rows::{Living, Visit};
 use crate::store::stored::NotDone;
 
 #[async_trait]
@@ -74,19 +74,20 @@ impl Backend for Core {
     }
 
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {
-        if self.rows.is_none() {
-            return Ok(());
-        }
+        let Some(rows) = &self.rows else { return Ok(()) };
         let _access = self.lock_store_access(session).await?;
         let reads = |state: &State| state.stage != Stage::Destroyed && is_in_row(state);
         let (known, in_row) = session.with(|state| {
             let lives = state.stage != Stage::Destroyed && (reads(state) || state.row.is_none());
             (lives.then(|| state.in_browser()).flatten(), reads(state))
         });
-        let now = self.now();
+        let visit = rows.visit(&self.limits, self.now());
         let has_changes =
             session.with(|state| in_row && state.stage != Stage::Committed && state.differs_from_row());
-        self.still_is(known, (in_row, has_changes), now).await?;
+        if let Some(known) = known {
+            // What is in its cookie cannot be changed any more, so nothing is lost.
+            self.over(known.header.id, self.may_go_on(&visit, &known, in_row).await, has_changes)?;
+        }
         let work = session.with(|state| {
             if reads(state) && state.stage == Stage::Committed {
                 // Its changes are in the row.
@@ -97,17 +98,12 @@ impl Backend for Core {
         let Some(mut work) = work else { return Ok(()) };
         let id = work.header.id;
         let taken = Taken::by(session, &work);
-        let Some(visit) = self.visit(now) else { return Ok(()) };
-        let found = visit.reload(&mut work).await;
-        let mut merged = Ok(());
-        if found.is_ok() {
-            merged = taken.became(work, |state| {
-                if state.stage == Stage::Committed {
-                    state.stage = Stage::Detached;
-                }
-            });
-        }
-        self.over(id, found, has_changes)?;
+        self.over(id, visit.anew().reload(&mut work).await, has_changes)?;
+        let merged = taken.became(work, |state| {
+            if state.stage == Stage::Committed {
+                state.stage = Stage::Detached;
+            }
+        });
         merged.inspect_err(|error| self.tell_failure(id, error))
     }
 }
@@ -170,6 +166,7 @@ impl Drop for Taken<'_> {
 
 impl Core {
     async fn save_now(&self, session: &Session) -> Result<(), CommitError> {
+        let Some(rows) = &self.rows else { return Ok(()) };
         let _access = self.lock_store_access(session).await?;
         let writes = |state: &State| {
             let open = matches!(state.stage, Stage::Open | Stage::Detached);
@@ -178,66 +175,48 @@ impl Core {
         let Some(known) = session.with(|state| writes(state).then(|| state.in_browser())) else {
             return Ok(());
         };
-        let now = self.now();
-        self.still_is(known, (true, true), now).await?;
+        let visit = rows.visit(&self.limits, self.now());
+        if let Some(known) = known {
+            self.over(known.header.id, self.may_go_on(&visit, &known, true).await, true)?;
+        }
         let Some(mut work) = session.with(|state| writes(state).then(|| checkpoint(state))) else {
             return Ok(());
         };
         let id = work.header.id;
         let taken = Taken::by(session, &work);
-        let Some(visit) = self.visit(now) else { return Ok(()) };
-        let saved = visit.write(&mut work).await;
+        self.over(id, visit.anew().write(&mut work).await, true)?;
         let bytes = work.row_len();
-        let mut merged = Ok(());
-        if saved.is_ok() {
-            work.entries = work.entries.settled();
-            merged = taken.became(work, |state| state.saved = true);
-        }
-        self.over(id, saved, true)?;
+        work.entries = work.entries.settled();
+        let merged = taken.became(work, |state| state.saved = true);
         self.sink.tell(&Event::Written { id, bytes });
         merged.inspect_err(|error| self.tell_failure(id, error))
     }
 
     /// Whether a session is still what the browser has of it. A stream has no other request that would be told that it is
     /// over, or its user revoked, or the key.
-    async fn still_is(
-        &self,
-        known: Option<Loaded>,
-        (in_row, has_changes): (bool, bool),
-        now: Millis,
-    ) -> Result<(), CommitError> {
-        let Some(known) = known else { return Ok(()) };
-        match self.may_go_on(&known, in_row, now).await {
-            // What is in its cookie cannot be changed any more, so nothing is lost.
-            Err(NotDone::Lost(_)) if !in_row => Err(CommitError::Ended),
-            outcome => self.over(known.header.id, outcome, has_changes),
-        }
-    }
-
     async fn may_go_on(
         &self,
+        visit: &Visit<'_>,
         Loaded { header, key_id, .. }: &Loaded,
         in_row: bool,
-        now: Millis,
     ) -> Result<(), NotDone> {
         let (ring, id) = (self.sealer.ring(), header.id);
         if ring.has_revoked(*key_id) {
             return Err(NotDone::Lost(Rejection::RevokedKey(*key_id)));
         }
         if let (false, Verdict::Over { end, .. }) =
-            (in_row, lifetime::judge(&header.times, &self.limits.terms, now))
+            (in_row, lifetime::judge(&header.times, &self.limits.terms, visit.now))
         {
             return Err(NotDone::Lost(Rejection::Expired(end)));
         }
-        let Some((revoking, visit)) = self.revoking_at(now) else { return Ok(()) };
+        let Some(revoking) = &self.revoking else { return Ok(()) };
         let failed = |error: StoreError| NotDone::Failed(error.into());
         // A row that is there is asked anyway.
         if !in_row {
-            let bound = header.device.bound();
-            let asked = revoking.ask_session(&visit, id, bound.is_some()).await;
+            let asked = revoking.ask_session(visit, id, header.device.bound().is_some()).await;
             let living = self.or_else(asked, Ok(Living::InCookie(None)), id, revoking).map_err(failed)?;
             let living = living.map_err(NotDone::Lost)?;
-            if self.device.is_some() && living.device().is_some_and(|key| bound != Some(key)) {
+            if self.limits.is_elsewhere(living.device(), &[&header.device]) {
                 return Err(NotDone::Lost(Rejection::Unproven));
             }
         }
@@ -245,7 +224,7 @@ impl Core {
         // A stream may outlast the key of its cookie, and revoking a subject reaches every key of the ring.
         let of = |key| visit.rows.sealer.subject_row(key, subject);
         let Some(place) = of(*key_id).or_else(|| of(ring.primary())) else { return Ok(()) };
-        let asked = revoking.is_subject_revoked(&visit, &place, header).await;
+        let asked = revoking.is_subject_revoked(visit, &place, header).await;
         let is_revoked = self.or_else(asked, false, id, revoking).map_err(failed)?;
         if is_revoked { Err(NotDone::Lost(Rejection::Revoked)) } else { Ok(()) }
     }

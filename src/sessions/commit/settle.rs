@@ -239,15 +239,12 @@ impl Core {
     /// within one deadline, each whatever becomes of the others.
     async fn end_all(&self, visit: &Visit<'_>, work: &State) -> Result<(), StoreError> {
         let own = work.loaded.as_ref().filter(|_| work.row.is_some() || self.revoking.is_some());
-        let now_bound = &work.header.device;
-        let own = own.map(|loaded| (&loaded.header, work.row.as_deref(), now_bound, true));
+        let own = own.map(|loaded| (&loaded.header, work.row.as_deref(), work.devices(), true));
         let others = work.others().iter().filter(|other| self.can_end(other));
-        let others = others.map(|other| (other, None, &other.device, false));
+        let others = others.map(|other| (other, None, [&other.device; 2], false));
         let (mut outcome, mut ended) = (Ok(()), Vec::new());
-        for (header, row, device, is_own) in own.into_iter().chain(others) {
-            let is_one =
-                |key: &Arc<DeviceKey>| [&header.device, device].iter().any(|own| own.bound() == Some(key));
-            let may_end = |key: &Arc<DeviceKey>| !visit.limits.binds_devices() || is_one(key);
+        for (header, row, devices, is_own) in own.into_iter().chain(others) {
+            let may_end = |key: &Arc<DeviceKey>| !visit.limits.is_elsewhere(Some(key), &devices);
             match visit.end(header.id, row, visit.mark_end(header), may_end).await {
                 // Nobody may end a session whose device has not proved itself.
                 Ok(Ending::Refused) => {}
