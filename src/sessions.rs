@@ -34,7 +34,7 @@ use crate::core::error::{Rejection, StoreError};
 use crate::core::event::{Event, EventSink};
 use crate::core::key::KeyRing;
 use crate::core::measure::{self, About, Answered, Opened};
-use crate::core::record::{Device, DeviceKey, Header, Place};
+use crate::core::record::{Device, Header, Place};
 use crate::core::session::{Backend, Session};
 use crate::core::short_cookie::ShortCookie;
 use crate::core::state::{Besides, Limits, Loaded, Origin, Stage, State};
@@ -102,19 +102,14 @@ pub(crate) struct Core {
 pub(crate) enum Opening {
     Ready(Session),
     /// The cookie leads into the store, or it is time to ask there whether the session has been revoked.
-    Referenced(Box<Reference>),
+    Referenced(Box<Chosen>),
 }
 
-/// The cookie that was chosen, until the store has answered.
-pub(crate) struct Reference {
+/// The cookie that was chosen, and how it came.
+pub(crate) struct Chosen {
     candidate: Candidate,
-    circumstances: Circumstances,
-}
-
-/// What there is to know of a chosen cookie beside what is in it.
-struct Circumstances {
-    /// The device key that it is to get.
-    heals: Option<Arc<DeviceKey>>,
+    /// The device that has proved itself, to which the session is to be bound.
+    proved: Option<Device>,
     brought: Brought,
     live: usize,
     ambiguous: bool,
@@ -252,7 +247,7 @@ impl Sessions {
     ) -> Result<Session, StoreError> {
         match self.open(cookie_headers) {
             Opening::Ready(session) => Ok(session),
-            Opening::Referenced(reference) => self.fetch(*reference).await,
+            Opening::Referenced(chosen) => self.fetch(*chosen).await,
         }
     }
 
@@ -303,30 +298,23 @@ impl Sessions {
                 return Opening::Ready(self.reject((reason, id), remove, brought, now));
             }
         };
-        let heals = match verdict {
-            DeviceVerdict::Unproven(key) => {
-                return Opening::Ready(self.unproven(candidate, key, brought, now));
-            }
-            DeviceVerdict::Heals(key) => Some(key),
-            DeviceVerdict::Fine => None,
-        };
-        let known = self.core.known(&candidate.loaded, now);
-        if matches!(known, Known::Bound) && by != By::Device && heals.is_none() {
-            return Opening::Ready(self.unproven(candidate, None, brought, now));
+        let (live, ambiguous) = (found.live, found.ambiguous);
+        let mut chosen = Chosen { candidate, proved: None, brought, live, ambiguous, now };
+        match verdict {
+            DeviceVerdict::Unproven(key) => return Opening::Ready(self.unproven(chosen, key)),
+            DeviceVerdict::Heals(key) => chosen.proved = Some(Device::Bound(key)),
+            DeviceVerdict::Fine => {}
         }
-        let place = candidate.header().place;
-        let circumstances =
-            Circumstances { heals, brought, live: found.live, ambiguous: found.ambiguous, now };
-        match (known, place, &self.core.rows) {
-            (Known::Revoked, ..) => {
-                Opening::Ready(self.refuse(&candidate, circumstances, Rejection::Revoked))
+        let known = self.core.known(&chosen.candidate.loaded, now);
+        match (known, chosen.candidate.header().place, &self.core.rows) {
+            (Known::Bound, ..) if by != By::Device && chosen.proved.is_none() => {
+                Opening::Ready(self.unproven(chosen, None))
             }
-            (Known::Fine, Place::Cookie, _) => Opening::Ready(self.resume(candidate, circumstances, None)),
-            (_, Place::Store, None) => {
-                Opening::Ready(self.refuse(&candidate, circumstances, Rejection::Missing))
-            }
+            (Known::Revoked, ..) => Opening::Ready(self.refuse(chosen, Rejection::Revoked)),
+            (Known::Fine, Place::Cookie, _) => Opening::Ready(self.resume(chosen, None)),
+            (_, Place::Store, None) => Opening::Ready(self.refuse(chosen, Rejection::Missing)),
             (Known::Unknown | Known::Bound | Known::Replaced, ..) | (_, Place::Store, _) => {
-                Opening::Referenced(Box::new(Reference { candidate, circumstances }))
+                Opening::Referenced(Box::new(chosen))
             }
         }
     }
@@ -361,10 +349,10 @@ impl Sessions {
         Some(Opening::Ready(self.session(state, Brought::default())))
     }
 
-    fn resume(&self, candidate: Candidate, circumstances: Circumstances, row: Option<LiveRow>) -> Session {
-        let Circumstances { heals, brought, live, ambiguous, now } = circumstances;
+    fn resume(&self, chosen: Chosen, row: Option<LiveRow>) -> Session {
+        let Chosen { candidate, proved, brought, live, ambiguous, now } = chosen;
         let Candidate { mut loaded, entries } = candidate;
-        let (device, header) = (heals.map(Device::Bound), &mut loaded.header);
+        let header = &mut loaded.header;
         let id = header.id;
         if brought.by != By::Device {
             measure::opened(loaded.key_id, Opened::Cookie);
@@ -388,7 +376,7 @@ impl Sessions {
             header.place = Place::Store;
         }
         let mut state = State::resumed(loaded, entries, now);
-        if let Some(device) = device {
+        if let Some(device) = proved {
             state.header.device = device;
         }
         state.row = seen;

@@ -124,7 +124,7 @@ impl Sessions {
             let Some(binder) = &sessions.core.device else { return DeviceAnswer::of(404) };
             let session = match opening {
                 Opening::Ready(session) => session,
-                Opening::Referenced(reference) => match sessions.fetch(*reference).await {
+                Opening::Referenced(chosen) => match sessions.fetch(*chosen).await {
                     Ok(session) => session,
                     Err(_) => return DeviceAnswer::of(503),
                 },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Brought, By, Circumstances, Core, Sessions};
+use super::{Brought, By, Chosen, Core, Sessions};
 use crate::core::candidates::Candidate;
 use crate::core::clock::Millis;
 use crate::core::entries::Entries;
@@ -17,40 +17,25 @@ use crate::store::rows::Visit;
 impl Sessions {
     /// A session that the store says is over. A late response to an older cookie must not remove a newer one, so the
     /// cookie stays in the browser.
-    pub(super) fn refuse(
-        &self,
-        candidate: &Candidate,
-        circumstances: Circumstances,
-        reason: Rejection,
-    ) -> Session {
-        self.refuse_replaced(candidate, circumstances, (reason, None))
+    pub(super) fn refuse(&self, chosen: Chosen, reason: Rejection) -> Session {
+        self.refuse_replaced(chosen, reason, None)
     }
 
     /// The same, with what is left of it for a login.
-    fn refuse_replaced(
-        &self,
-        candidate: &Candidate,
-        circumstances: Circumstances,
-        (reason, replaced): (Rejection, Option<Replaced>),
-    ) -> Session {
-        let Circumstances { mut brought, now, .. } = circumstances;
-        let id = candidate.header().id;
+    fn refuse_replaced(&self, chosen: Chosen, reason: Rejection, replaced: Option<Replaced>) -> Session {
+        let Chosen { candidate, mut brought, now, .. } = chosen;
+        let header = candidate.header();
+        let id = header.id;
         let besides = brought.besides.get_or_insert_default();
         besides.refused = Some(id.0.into());
-        besides.over = (reason == Rejection::Revoked).then(|| Box::new(candidate.header().clone()));
+        besides.over = (reason == Rejection::Revoked).then(|| Box::new(header.clone()));
         besides.replaced = replaced;
         self.reject((reason, Some(id)), false, brought, now)
     }
 
     /// A session whose device has not proved itself: its cookie stays in the browser, and the handler gets nothing of it.
-    pub(super) fn unproven(
-        &self,
-        candidate: Candidate,
-        key: Option<Arc<DeviceKey>>,
-        mut brought: Brought,
-        now: Millis,
-    ) -> Session {
-        let Candidate { loaded: mut session, .. } = candidate;
+    pub(super) fn unproven(&self, chosen: Chosen, key: Option<Arc<DeviceKey>>) -> Session {
+        let Chosen { candidate: Candidate { loaded: mut session, .. }, mut brought, now, .. } = chosen;
         session.due = None;
         let id = session.header.id;
         let besides = brought.besides.get_or_insert_default();
@@ -75,17 +60,16 @@ impl Sessions {
     /// Refuses a session, and asks what is left of it for a login.
     pub(super) async fn refuse_asking(
         &self,
-        candidate: Candidate,
-        circumstances: Circumstances,
+        chosen: Chosen,
         reason: Rejection,
         visit: &Visit<'_>,
     ) -> Session {
         // A browser that speaks of its device logs nobody in.
-        let replaced = match circumstances.brought.by {
+        let replaced = match chosen.brought.by {
             By::Device => None,
-            _ => self.core.left_for_a_login(&candidate, visit).await,
+            _ => self.core.left_for_a_login(&chosen.candidate, visit).await,
         };
-        self.refuse_replaced(&candidate, circumstances, (reason, replaced))
+        self.refuse_replaced(chosen, reason, replaced)
     }
 }
 

@@ -91,13 +91,13 @@ impl SlotInner {
         let secure = self.sessions.secure() == Secure::Auto && request.connection_info().scheme() == "https";
         match opening {
             Opening::Ready(session) => Loading::ready(Ok(self.keep(session, secure))),
-            Opening::Referenced(reference) => Loading::waiting(async move {
+            Opening::Referenced(chosen) => Loading::waiting(async move {
                 let _turn = self.loading.lock().await;
                 if let Some(loaded) = self.loaded.get() {
                     return Ok(loaded.session.clone());
                 }
                 self.asked.set(true);
-                let session = self.sessions.fetch(*reference).await?;
+                let session = self.sessions.fetch(*chosen).await?;
                 Ok(self.keep(session, secure))
             }),
         }

@@ -107,13 +107,13 @@ impl SlotInner {
         let secure = self.sessions.secure() == Secure::Auto && is_https(head.headers, head.uri);
         match opening {
             Opening::Ready(session) => Loading::ready(Ok(self.keep(session, secure))),
-            Opening::Referenced(reference) => Loading::waiting(async move {
+            Opening::Referenced(chosen) => Loading::waiting(async move {
                 let _turn = self.loading.lock().await;
                 if let Some(loaded) = self.loaded.get() {
                     return Ok(loaded.session.clone());
                 }
                 self.asked.store(true, Ordering::Relaxed);
-                let session = self.sessions.fetch(*reference).await?;
+                let session = self.sessions.fetch(*chosen).await?;
                 Ok(self.keep(session, secure))
             }),
         }
