@@ -19,7 +19,7 @@ use tokio::sync::MutexGuard;
 
 use self::completion::run_to_completion;
 pub use self::issue::Outcome;
-use self::plan::{Plan, RowStep};
+use self::plan::{Moment, Plan, RowStep};
 use crate::core::clock::Millis;
 use crate::core::cookie::SetCookies;
 use crate::core::error::{CommitError, End, Rejection, StoreError};
@@ -146,14 +146,14 @@ impl Core {
                 state.stage = Stage::Committed;
                 return Some(Some(SetCookies::default()));
             }
-            Some(self.close_at(self.own_now()?, state, context, &mut events))
+            Some(self.close_at(&self.moment(self.own_now()?, context), state, &mut events))
         });
         // A clock and a source of keys may be any code, so they are asked without the lock, and then it is decided again.
         let closed = closed.unwrap_or_else(|| {
             let now = self.now();
             session.with(|state| {
                 self.leave_behind(state);
-                self.close_at(now, state, context, &mut events)
+                self.close_at(&self.moment(now, context), state, &mut events)
             })
         });
         events.iter().flatten().for_each(|event| self.sink.tell(event));
@@ -162,17 +162,16 @@ impl Core {
 
     fn close_at(
         &self,
-        now: Millis,
+        moment: &Moment,
         state: &mut State,
-        context: &CommitContext,
         events: &mut [Option<Event>; 4],
     ) -> Option<SetCookies> {
-        let primary = self.sealer.ring().primary();
+        let &Moment { now, primary, ref context } = moment;
         let plan = Plan::of(self, state, context);
-        if plan.needs_store(self, state, now, primary) {
+        if plan.needs_store(self, state, moment) {
             return None;
         }
-        let plan = plan.in_time(self, state, context, now);
+        let plan = plan.in_time(self, state, moment);
         let destroyed = std::mem::replace(&mut state.stage, Stage::Committed) == Stage::Destroyed;
         Some(match plan.cookie {
             // Its key was revoked, so what was written is lost.

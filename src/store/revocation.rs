@@ -300,18 +300,22 @@ impl Revoking {
         self.sessions.put(id, CachedStatus::Ended(None), now);
     }
 
-    /// This process has put a session in the place of this one, unless it has ended it for good since.
-    pub(crate) fn replaced(&self, id: SessionId, by: Option<Replacement>, now: Millis) {
+    /// This process has given the session another id; `by`: what its mark says of that, if there is anything left to take up.
+    pub(crate) fn renewed(&self, id: SessionId, by: Option<Replacement>, now: Millis) {
+        match by {
+            Some(_) => self.heard_of_end(id, by, now),
+            None => self.ended(id, now),
+        }
+    }
+
+    /// The session is over, and perhaps something took its place; unless this process knows of its end already, which may be one for
+    /// good.
+    pub(crate) fn heard_of_end(&self, id: SessionId, by: Option<Replacement>, now: Millis) {
         self.sessions.decide(id, 0, |known, _| match known {
             // Nor is it any newer.
             Some((ended @ CachedStatus::Ended(_), asked)) => (ended, asked),
             _ => (CachedStatus::Ended(by), now),
         });
-    }
-
-    /// The session is over, by whatever it was.
-    pub(crate) fn heard_of_end(&self, id: SessionId, now: Millis) {
-        self.replaced(id, None, now);
     }
 
     /// What has taken the place of a session that is over, as far as the store says so, and has been asked as recently as of one
@@ -462,11 +466,11 @@ mod tests {
         assert_eq!(revoking.is_ended(id, false, Millis(noon + 86_400_000)), Some(true));
         // Whoever ended it for good has the last word, and whoever does not know the cause takes nothing away.
         let by = Replacement { by: SubjectTag::of("ada"), place: Place::Cookie };
-        revoking.replaced(id, Some(by), Millis(noon));
+        revoking.renewed(id, Some(by), Millis(noon));
         assert_eq!(revoking.replacement(id), None);
         let other = SessionId([2; 16]);
-        revoking.replaced(other, Some(by), Millis(noon));
-        revoking.heard_of_end(other, Millis(noon));
+        revoking.renewed(other, Some(by), Millis(noon));
+        revoking.heard_of_end(other, None, Millis(noon));
         assert_eq!(revoking.replacement(other), Some(by));
         revoking.ended(other, Millis(noon));
         assert_eq!(revoking.replacement(other), None);

@@ -292,7 +292,7 @@ impl RosterProtocol<'_> {
         }
         let found = self.visit.rows.load(id, self.visit.deadline).await?;
         if let Found::Ended(_, by) = found {
-            self.revoking.replaced(id, by, self.visit.now);
+            self.revoking.heard_of_end(id, by, self.visit.now);
         }
         Ok(found.living().is_err())
     }

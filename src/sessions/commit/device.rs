@@ -2,6 +2,7 @@
 
 use super::confirm::is_mere_data;
 use super::{Plan, RowStep};
+use crate::core::clock::Millis;
 use crate::core::cookie::{DeviceLines, SetCookies};
 use crate::core::device::Binder;
 use crate::core::error::CommitError;
@@ -11,8 +12,6 @@ use crate::core::record::Device;
 use crate::core::session::Session;
 use crate::core::state::{CookieStep, Renewal, State, Unproven};
 use crate::sessions::Core;
-use crate::store::revocation::Revoking;
-use crate::store::rows::Visit;
 use crate::store::stored::NotDone;
 
 impl Core {
@@ -31,13 +30,8 @@ impl Core {
 
     /// Records which device the session is bound to, before its cookie says so. If the store does not answer, the session
     /// stays as it came, and the next request with a proof binds it.
-    pub(super) async fn bind(
-        &self,
-        revoking: &Revoking,
-        visit: &Visit<'_>,
-        work: &mut State,
-        (plan, key): (Plan, KeyId),
-    ) -> Result<(Plan, KeyId), NotDone> {
+    pub(super) async fn bind(&self, work: &mut State, plan: Plan, now: Millis) -> Result<Plan, NotDone> {
+        let Some((revoking, visit)) = self.revoking_at(now) else { return Ok(plan) };
         let id = work.header.id;
         let bind = async {
             match visit.bind(work).await {
@@ -45,31 +39,31 @@ impl Core {
                 other => Ok(other),
             }
         };
-        let failure = match revoking.unless_down(visit, id, bind).await {
+        let failure = match revoking.unless_down(&visit, id, bind).await {
             Ok(Ok(true)) => {
-                revoking.bound(id, visit.now);
-                return Ok((Plan { row: RowStep::Leave, ..plan }, key));
+                revoking.bound(id, now);
+                return Ok(Plan { row: RowStep::Leave, ..plan });
             }
-            Ok(Ok(false)) => return Ok((Plan { row: RowStep::Create, ..plan }, key)),
+            Ok(Ok(false)) => return Ok(Plan { row: RowStep::Create, ..plan }),
             Ok(Err(lost @ NotDone::Lost(_))) => return Err(lost),
             Ok(Err(failed)) => failed,
             Err(error) => error.into(),
         };
         match work.loaded.as_ref().filter(|loaded| is_mere_data(work, loaded)).map(|loaded| loaded.key_id) {
-            Some(opener) => Ok((self.unbound(work), opener)),
+            Some(opener) => Ok(self.unbound(work, opener)),
             None => Err(failure),
         }
     }
 
     /// What remains for a session that cannot be bound now: saving its other changes, under its present times.
-    pub(super) fn unbound(&self, work: &mut State) -> Plan {
+    pub(super) fn unbound(&self, work: &mut State, opener: KeyId) -> Plan {
         work.unbind();
         work.renewal = Renewal::Skip;
         let cookie = match work.cookie_step(&self.limits) {
             CookieStep::Issue => CookieStep::Issue,
             _ => CookieStep::Leave,
         };
-        Plan { row: RowStep::Leave, cookie }
+        Plan { row: RowStep::Leave, cookie, former_key: Some(opener) }
     }
 
     /// The response's lines, with those about the device.

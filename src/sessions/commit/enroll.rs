@@ -1,7 +1,8 @@
 //! What a commit does to the list of its subject's sessions: the line is written before the cookie is issued, and removed
 //! after the session has ended.
 
-use super::{Plan, RowStep};
+use super::RowStep;
+use super::settle::Confirmed;
 use crate::core::clock::Millis;
 use crate::core::cookie::SetCookies;
 use crate::core::error::{CommitError, StoreError};
@@ -15,15 +16,14 @@ use crate::store::revocation::Need;
 use crate::store::roster::{Enrolled, Entry, RosterProtocol};
 use crate::store::rows::Visit;
 
-/// What a commit did to the list before it did anything else.
-pub(super) enum Listing {
-    Untouched,
-    /// The session's line is new, in place of this one.
-    Added {
-        subject: Box<str>,
-        id: SessionId,
-        former: Option<Line>,
-    },
+/// A line that a commit has added to its subject's list before it did anything else.
+pub(super) struct Listed {
+    subject: Box<str>,
+    id: SessionId,
+    /// The line in whose place it is.
+    former: Option<Line>,
+    /// The session that was loaded.
+    before: Option<Header>,
 }
 
 impl Core {
@@ -38,27 +38,25 @@ impl Core {
     }
 
     /// Puts the session into its subject's list, if this id is to get its first cookie, and notes changes of its end.
-    /// `asked`: whether the store was asked whether it goes on.
     pub(super) async fn enroll(
         &self,
         work: &State,
-        plan: Plan,
-        asked: bool,
+        &Confirmed { plan, asked, .. }: &Confirmed,
         now: Millis,
-    ) -> Result<Listing, CommitError> {
+    ) -> Result<Option<Listed>, CommitError> {
         let (Some(roster), Some(subject)) = (self.roster_at(now), work.header.subject.as_deref()) else {
-            return Ok(Listing::Untouched);
+            return Ok(None);
         };
         let loaded = work.loaded.as_ref().map(|loaded| &loaded.header);
         let is_new = loaded.is_none_or(|loaded| loaded.id != work.header.id);
         if plan.row == RowStep::End || is_new && !plan.issues() {
-            return Ok(Listing::Untouched);
+            return Ok(None);
         }
         if !is_new {
             if asked && plan.issues() || work.label().is_some() {
                 roster.note(&work.header, work.label()).await;
             }
-            return Ok(Listing::Untouched);
+            return Ok(None);
         }
         let was_theirs = loaded.filter(|loaded| loaded.subject.as_deref() == Some(subject));
         // It was ended with all others of its subject but stays, so its place may be taken.
@@ -79,9 +77,9 @@ impl Core {
                 if work.authenticated {
                     measure::subject_sessions(sessions);
                 }
-                Ok(Listing::Added { subject: subject.into(), id, former })
+                Ok(Some(Listed { subject: subject.into(), id, former, before: loaded.cloned() }))
             }
-            Ok(Enrolled::Kept) => Ok(Listing::Untouched),
+            Ok(Enrolled::Kept) => Ok(None),
             Ok(Enrolled::Refused) => {
                 self.sink.tell(&Event::LoginRefused { id: loaded.map(|loaded| loaded.id) });
                 Err(CommitError::TooManySessions)
@@ -95,36 +93,27 @@ impl Core {
             }
             // Whether there is room is unknown.
             Err(error) if counts && roster.roster.most.is_some() => Err(error.into()),
-            Err(_) => Ok(Listing::Untouched),
+            Err(_) => Ok(None),
         }
     }
 
     /// Makes the list match the commit's outcome.
     pub(super) async fn settle_listing(
         &self,
-        listing: Listing,
-        (before, authenticated): (Option<&Header>, bool),
+        Listed { subject, id, former, before }: Listed,
         session: &Session,
         outcome: Result<SetCookies, CommitError>,
         now: Millis,
     ) -> Result<SetCookies, CommitError> {
-        let has_cookie = matches!(&outcome, Ok(lines) if lines.own.is_some());
-        let outcome = match outcome {
-            // A login is not dropped silently, listed or not.
-            Ok(_) if authenticated && !has_cookie => Err(CommitError::Ended),
-            outcome => outcome,
-        };
-        let (Some(roster), Listing::Added { subject, id, former }) = (self.roster_at(now), listing) else {
-            return outcome;
-        };
-        if !has_cookie {
+        let Some(roster) = self.roster_at(now) else { return outcome };
+        if !matches!(&outcome, Ok(lines) if lines.own.is_some()) {
             let _ = roster.remove(&subject, &[id]).await;
             if let Some(line) = former.filter(|_| !matches!(outcome, Err(CommitError::Ended))) {
                 roster.restore(&subject, line).await;
             }
             return outcome;
         }
-        if let Some((former, id)) = before.and_then(|before| Some((before.subject.as_deref()?, before.id)))
+        if let Some((former, id)) = before.as_ref().and_then(|it| Some((it.subject.as_deref()?, it.id)))
             && former != &*subject
         {
             let _ = roster.remove(former, &[id]).await;
@@ -135,7 +124,7 @@ impl Core {
         {
             let _ = roster.remove(&subject, &[id]).await;
             roster.revoking.ended(id, now);
-            if let Some(former) = before.filter(|before| before.id != id) {
+            if let Some(former) = before.as_ref().filter(|before| before.id != id) {
                 // What its mark says of this one is nothing to come back to. If it stays, it needs the password again.
                 let _ = self.end_former(&roster, former, None).await;
             }

@@ -15,11 +15,21 @@ const CACHE_LINES: usize = "vary: Cookie\r\ncache-control: no-store\r\n".len();
 /// A response later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
 const SLOW: Millis = Millis(500);
 
+/// What a commit goes by from its plan to its cookie, whatever the clock and the ring say meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Millis,
+    pub(super) primary: KeyId,
+    pub(super) context: CommitContext,
+}
+
 /// A step at the row, then one at the cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) row: RowStep,
     pub(super) cookie: CookieStep,
+    /// The key that the cookie came under, if it is to stay under that instead of the primary.
+    pub(super) former_key: Option<KeyId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +54,7 @@ impl Plan {
     pub(super) const NOTHING: Self = Self::new(RowStep::Leave, CookieStep::Leave);
 
     const fn new(row: RowStep, cookie: CookieStep) -> Self {
-        Self { row, cookie }
+        Self { row, cookie, former_key: None }
     }
 
     pub(super) fn of(core: &Core, state: &State, context: &CommitContext) -> Self {
@@ -117,20 +127,20 @@ impl Plan {
     /// What remains where the cookie stays as it is.
     pub(super) fn without_cookie(self, state: &State) -> Self {
         match self.row {
-            RowStep::Write => Self::new(RowStep::Write, CookieStep::Leave).if_row_differs(state),
+            RowStep::Write => Self { cookie: CookieStep::Leave, ..self }.if_row_differs(state),
             _ => Self::NOTHING,
         }
     }
 
     /// What remains if a mere prolongation can wait for the next request, and the removal of a cookie that was refused: a login
     /// may have put another one in its place meanwhile.
-    pub(super) fn in_time(self, core: &Core, state: &State, context: &CommitContext, now: Millis) -> Self {
+    pub(super) fn in_time(self, core: &Core, state: &State, moment: &Moment) -> Self {
         let removes_refused =
             self.cookie == CookieStep::Remove && state.stage == Stage::Open && state.loaded.is_none();
-        if removes_refused && now.minus(state.now) > SLOW {
+        if removes_refused && moment.now.minus(state.now) > SLOW {
             return Self::NOTHING;
         }
-        let is_deferred = self.cookie == CookieStep::Prolong && core.is_deferrable(state, context, now);
+        let is_deferred = self.cookie == CookieStep::Prolong && core.is_deferrable(state, moment);
         if is_deferred { self.without_cookie(state) } else { self }
     }
 
@@ -144,20 +154,20 @@ impl Plan {
     }
 
     /// Whether the store is needed.
-    pub(super) fn needs_store(self, core: &Core, state: &State, now: Millis, primary: KeyId) -> bool {
-        self.row != RowStep::Leave || core.is_named(state) || self.has_to_ask(core, state, now, primary)
+    pub(super) fn needs_store(self, core: &Core, state: &State, moment: &Moment) -> bool {
+        self.row != RowStep::Leave || core.is_named(state) || self.has_to_ask(core, state, moment)
     }
 
     /// Whether the store has to be asked first whether the session, or all of its subject's, were ended.
-    pub(super) fn has_to_ask(self, core: &Core, state: &State, now: Millis, primary: KeyId) -> bool {
+    pub(super) fn has_to_ask(self, core: &Core, state: &State, moment: &Moment) -> bool {
         if core.revoking.is_none() || !self.issues() && self.row != RowStep::Create {
             return false;
         }
         let of_subject = state.header.subject.is_some();
         match self.row {
-            RowStep::Leave => core.moves(state, now, primary),
+            RowStep::Leave => core.moves(state, moment),
             // These meet the session's row anyway.
-            RowStep::Write | RowStep::Extend | RowStep::Bind => of_subject && core.moves(state, now, primary),
+            RowStep::Write | RowStep::Extend | RowStep::Bind => of_subject && core.moves(state, moment),
             RowStep::Create | RowStep::Replace => of_subject,
             RowStep::End => false,
         }
@@ -165,6 +175,11 @@ impl Plan {
 }
 
 impl Core {
+    /// A commit's moment, by this clock.
+    pub(super) fn moment(&self, now: Millis, context: &CommitContext) -> Moment {
+        Moment { now, primary: self.sealer.ring().primary(), context: *context }
+    }
+
     /// Where a session that is not in the store yet belongs.
     pub(super) fn place(&self, state: &State, context: &CommitContext) -> Place {
         let whole = self.limits.name_value(state.whole_len(&self.limits));
@@ -213,21 +228,21 @@ impl Core {
     }
 
     /// Whether the cookie that is about to be issued reaches further than the one that was loaded.
-    fn moves(&self, state: &State, now: Millis, primary: KeyId) -> bool {
+    fn moves(&self, state: &State, moment: &Moment) -> bool {
         let Some(loaded) = &state.loaded else { return state.header.subject.is_some() };
-        let (before, after) = (&loaded.header.times, state.sealed_times(&self.limits, now));
+        let (before, after) = (&loaded.header.times, state.sealed_times(&self.limits, moment.now));
         let lasts_longer = self.limits.terms.idle.is_some() || loaded.due == Some(Due::Refresh);
         let refreshed = lasts_longer && state.use_prolongs(&self.limits);
         state.renewal == Renewal::Touch
             || loaded.header.id != state.header.id
-            || loaded.key_id != primary
+            || loaded.key_id != moment.primary
             || (before.anchor, before.duration, before.own) != (after.anchor, after.duration, after.own)
             || refreshed
     }
 
     /// Whether a session that is merely due need not and should not be prolonged now: the response came so late that a
     /// newer cookie may have been set meanwhile, or the cookie would make the response head too large.
-    pub(super) fn is_deferrable(&self, state: &State, context: &CommitContext, now: Millis) -> bool {
+    fn is_deferrable(&self, state: &State, &Moment { now, ref context, .. }: &Moment) -> bool {
         let terms = &self.limits.terms;
         let (end, _) = lifetime::first_end(&state.header.times, terms, now);
         let times = &state.header.times;

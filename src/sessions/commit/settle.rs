@@ -5,13 +5,11 @@ use std::sync::Arc;
 use tracing::Instrument as _;
 
 use super::completion::run_to_completion;
-use super::{Plan, RowStep};
-use crate::core::clock::Millis;
+use super::plan::{Moment, Plan, RowStep};
 use crate::core::cookie::SetCookies;
 use crate::core::error::{CommitError, Rejection, StoreError};
 use crate::core::event::Event;
-use crate::core::key::KeyId;
-use crate::core::record::{DeviceKey, InLog, Place, Replacement, SessionId};
+use crate::core::record::{DeviceKey, InLog, Place, SessionId};
 use crate::core::session::Session;
 use crate::core::state::{CookieStep, Loaded, Stage, State};
 use crate::sessions::{CommitContext, Core};
@@ -19,12 +17,10 @@ use crate::store::rows::Visit;
 use crate::store::stored::{Ending, NotDone};
 
 /// What is left of a plan when the store has been asked whether the session goes on.
-struct Prepared {
-    plan: Plan,
-    /// To seal it under.
-    key: KeyId,
+pub(super) struct Confirmed {
+    pub(super) plan: Plan,
     /// Whether anything was asked.
-    asked: bool,
+    pub(super) asked: bool,
     /// Whether only the device that the session is bound to and the remaining time are to change.
     binds_alone: bool,
 }
@@ -37,12 +33,11 @@ impl Core {
         context: &CommitContext,
     ) -> Option<Result<SetCookies, CommitError>> {
         self.rows.as_ref()?;
-        let now = self.now();
-        let primary = self.sealer.ring().primary();
+        let moment = self.moment(self.now(), context);
         let (work, plan) = session.with(|state| {
             self.leave_behind(state);
             let plan = Plan::of(self, state, context);
-            plan.needs_store(self, state, now, primary).then(|| {
+            plan.needs_store(self, state, &moment).then(|| {
                 state.identify();
                 let before = state.clone();
                 state.stage = Stage::Committed;
@@ -51,12 +46,11 @@ impl Core {
             })
         })?;
         let span = tracing::debug_span!(target: "sealed_session", "session.commit", session = %InLog(work.header.id));
-        let moment = (now, primary);
         if !plan.ends() {
-            return Some(self.settle_now(session, work, plan, *context, moment).instrument(span).await);
+            return Some(self.settle_now(session, work, plan, &moment).instrument(span).await);
         }
-        let (core, session, context) = (Arc::clone(self), session.clone(), *context);
-        let end = async move { core.settle_now(&session, work, plan, context, moment).await };
+        let (core, session) = (Arc::clone(self), session.clone());
+        let end = async move { core.settle_now(&session, work, plan, &moment).await };
         Some(run_to_completion(end.instrument(span)).await)
     }
 
@@ -65,54 +59,51 @@ impl Core {
         session: &Session,
         mut work: State,
         plan: Plan,
-        context: CommitContext,
-        (now, primary): (Millis, KeyId),
+        moment: &Moment,
     ) -> Result<SetCookies, CommitError> {
-        let context = &context;
         work.entries.forget_idle_changes();
         let id = work.loaded.as_ref().map_or(work.header.id, |loaded| loaded.header.id);
-        let prepared = match self.prepare(&mut work, plan, context, (now, primary)).await {
-            Ok(prepared) => prepared,
+        let confirmed = match self.prepare(&mut work, plan, moment).await {
+            Ok(confirmed) => confirmed,
             Err(NotDone::Failed(error)) => return Err(error),
             Err(NotDone::Lost(reason)) => {
                 self.sink.tell(&Event::Lost { id, reason });
                 return if plan.ends() { Err(CommitError::Ended) } else { Ok(SetCookies::lost()) };
             }
         };
-        let listing = self.enroll(&work, prepared.plan, prepared.asked, now).await?;
-        let before = work.loaded.as_ref().map(|loaded| loaded.header.clone());
+        let listed = self.enroll(&work, &confirmed, moment.now).await?;
         let (authenticated, login) = (work.authenticated, Self::authentication(&work));
-        let outcome = self.perform(session, work, prepared, context, now).await;
-        let outcome =
-            self.settle_listing(listing, (before.as_ref(), authenticated), session, outcome, now).await;
+        let outcome = match self.perform(session, work, confirmed, moment).await {
+            // A login is not dropped silently, listed or not.
+            Ok(lines) if authenticated && lines.own.is_none() => Err(CommitError::Ended),
+            outcome => outcome,
+        };
+        let outcome = match listed {
+            Some(listed) => self.settle_listing(listed, session, outcome, moment.now).await,
+            None => outcome,
+        };
         self.tell_all(login.filter(|_| matches!(&outcome, Ok(lines) if lines.own.is_some())));
         outcome
     }
 
     /// Asks the store whether the session goes on, and gives it the times that its cookie is to have.
-    async fn prepare(
-        &self,
-        work: &mut State,
-        plan: Plan,
-        context: &CommitContext,
-        (now, primary): (Millis, KeyId),
-    ) -> Result<Prepared, NotDone> {
-        let mut plan = plan.in_time(self, work, context, now);
+    async fn prepare(&self, work: &mut State, plan: Plan, moment: &Moment) -> Result<Confirmed, NotDone> {
+        let &Moment { now, ref context, .. } = moment;
+        let mut plan = plan.in_time(self, work, moment);
         if matches!(plan.row, RowStep::Leave | RowStep::Extend | RowStep::Bind)
             && self.is_known_to_be_over(work)
         {
             return Err(NotDone::Lost(Rejection::Revoked));
         }
-        let mut key = primary;
-        let asked = plan.has_to_ask(self, work, now, primary);
-        if let Some((revoking, visit)) = self.revoking_at(now).filter(|_| asked) {
-            (plan, key) = self.confirm(revoking, visit, work, plan, primary).await?;
+        let asked = plan.has_to_ask(self, work, moment);
+        if asked {
+            plan = self.confirm(work, plan, moment).await?;
         }
         if plan.row == RowStep::Replace && work.loaded.is_none() {
             plan = Plan::placed(self, work, CookieStep::Issue, context);
         }
-        if let (RowStep::Bind, Some((revoking, visit))) = (plan.row, self.revoking_at(now)) {
-            (plan, key) = self.bind(revoking, &visit, work, (plan, key)).await?;
+        if plan.row == RowStep::Bind {
+            plan = self.bind(work, plan, now).await?;
         }
         // So far it is the session that was loaded.
         let binds_alone = work.changes_device_alone();
@@ -126,7 +117,7 @@ impl Core {
                 None => self.stamp(work, times),
             }
         }
-        Ok(Prepared { plan, key, asked, binds_alone })
+        Ok(Confirmed { plan, asked, binds_alone })
     }
 
     /// The plan's step at the row, then the one at the cookie.
@@ -134,14 +125,13 @@ impl Core {
         &self,
         session: &Session,
         mut work: State,
-        Prepared { plan, key, asked, binds_alone }: Prepared,
-        context: &CommitContext,
-        now: Millis,
+        Confirmed { plan, asked, binds_alone }: Confirmed,
+        &Moment { now, primary, ref context }: &Moment,
     ) -> Result<SetCookies, CommitError> {
         let Some(visit) = self.visit(now) else { return Ok(SetCookies::default()) };
+        let key = plan.former_key.unwrap_or(primary);
         let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
         let id = loaded.unwrap_or(work.header.id);
-        let lost = |reason| self.sink.tell(&Event::Lost { id, reason });
         let was_stored = work.row.is_some();
         let mut replacement = None;
         let done = match plan.row {
@@ -162,22 +152,26 @@ impl Core {
                 return Ok(set_cookies);
             }
         };
+        let over = self.revoking.as_ref().zip(loaded);
+        let hear_of_end = || over.iter().for_each(|(revoking, id)| revoking.heard_of_end(*id, None, now));
         match done {
-            Ok(()) if plan.row == RowStep::Replace => self.forget_replaced(loaded, replacement, now),
+            Ok(()) if plan.row == RowStep::Replace => {
+                over.iter().for_each(|(revoking, id)| revoking.renewed(*id, replacement, now));
+            }
             Ok(()) if work.header.place == Place::Store => {
                 self.revoking.iter().for_each(|revoking| revoking.spilled(work.header.id));
             }
             Ok(()) => {}
             Err(NotDone::Lost(reason)) => {
                 if reason == Rejection::Revoked {
-                    self.forget(loaded, now);
+                    hear_of_end();
                 }
-                lost(reason);
+                self.sink.tell(&Event::Lost { id, reason });
                 return Ok(SetCookies::lost());
             }
             Err(NotDone::Failed(error)) => {
                 if matches!(error, CommitError::Ended) {
-                    self.forget(loaded, now);
+                    hear_of_end();
                 }
                 self.tell_failure(id, &error);
                 // Only the remaining time was changed, and the next request makes up for that; or the session was emptied, which
@@ -261,22 +255,6 @@ impl Core {
         }
         self.strike_out(ended, visit.anew()).await;
         outcome
-    }
-
-    /// From now on this process knows that the session is over.
-    fn forget(&self, over: Option<SessionId>, now: Millis) {
-        if let (Some(revoking), Some(id)) = (&self.revoking, over) {
-            revoking.heard_of_end(id, now);
-        }
-    }
-
-    /// The same, and what its mark says of what took its place.
-    fn forget_replaced(&self, over: Option<SessionId>, by: Option<Replacement>, now: Millis) {
-        match (&self.revoking, over, by) {
-            (Some(revoking), Some(id), Some(_)) => revoking.replaced(id, by, now),
-            (Some(revoking), Some(id), None) => revoking.ended(id, now),
-            _ => {}
-        }
     }
 
     /// The store's own failures were reported where they happened.
