@@ -98,7 +98,7 @@ pub(crate) struct State {
     /// Whether it is worth a cookie though it holds nothing: something was made of its id.
     pub(crate) kept: bool,
     /// Whether the response has removed its cookie, so that its id is nobody's any more.
-    pub(crate) ended: bool,
+    pub(crate) cookie_removed: bool,
     /// Whether the response can carry more than cookies: an offer to bind the session to a device.
     pub(crate) can_offer: bool,
     pub(crate) renewal: Renewal,
@@ -149,7 +149,7 @@ impl State {
             remove_refused: false,
             authenticated: false,
             kept: false,
-            ended: false,
+            cookie_removed: false,
             can_offer: false,
             issued_under: None,
             renewal: Renewal::Auto,
@@ -213,11 +213,11 @@ impl State {
 
     /// What a token is of that the browser can bring back: the session, which is issued for it, unless there is nothing in it
     /// and the browser has another cookie that is to stay.
-    pub(crate) fn bind(&mut self) -> Result<Binding, InsertError> {
+    pub(crate) fn token_binding(&mut self) -> Result<Binding, InsertError> {
         match (self.check_open(), self.refused()) {
             (Ok(()), Some(refused)) if self.is_empty() || self.is_unproven() => return Ok(refused),
             (Ok(()), _) => self.kept = true,
-            (Err(InsertError::Committed), _) if self.header.counter > 0 && !self.ended => {}
+            (Err(InsertError::Committed), _) if self.header.counter > 0 && !self.cookie_removed => {}
             (Err(error), _) => return Err(error),
         }
         Ok(Binding::Session(self.identify()))
@@ -225,7 +225,7 @@ impl State {
 
     /// What a token may be of that the request brought.
     pub(crate) fn bindings(&self) -> [Binding; 2] {
-        let over = self.ended || self.stage == Stage::Destroyed;
+        let over = self.cookie_removed || self.stage == Stage::Destroyed;
         let id = if over { SessionId::NONE } else { self.header.id };
         [Binding::Session(id), self.refused().unwrap_or(Binding::Session(SessionId::NONE))]
     }

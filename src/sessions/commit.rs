@@ -190,13 +190,13 @@ impl Core {
                 }
                 self.stamp(state, times);
                 state.issued_under = Some(primary);
-                let (line, bytes) = self.seal(state, (now, now), context.secure, primary);
+                let (line, bytes) = self.seal(state, moment, now, primary);
                 let [change, resealed, bound] = self.issued(state, step, bytes, primary);
                 *events = [change, resealed, bound, Self::authentication(state)];
                 self.issue(state, line, context.secure)
             }
             CookieStep::Remove => {
-                state.ended = true;
+                state.cookie_removed = true;
                 let id = state.loaded.as_ref().map(|loaded| loaded.header.id);
                 events[0] = id.map(|id| Event::Ended { id, destroyed });
                 self.remove(context.secure)

@@ -31,7 +31,7 @@ impl Sessions {
                 let asked = revoking.ask_session(&visit, id, device.bound().is_some()).await;
                 confirmed &= asked.is_ok();
                 unreadable = matches!(asked, Ok(Err(Rejection::Missing)));
-                self.core.or_else(asked, Ok(Living::InCookie(None)), id, revoking)?
+                self.core.or_assume(asked, Ok(Living::InCookie(None)), id, revoking)?
             }
             (Place::Store, _) => {
                 let found = visit.rows.load(id, visit.deadline).await?;
@@ -60,7 +60,7 @@ impl Sessions {
         {
             let asked = revoking.is_subject_revoked(&visit, &place, header).await;
             confirmed &= asked.is_ok();
-            if self.core.or_else(asked, false, id, revoking)? {
+            if self.core.or_assume(asked, false, id, revoking)? {
                 return Ok(self.refuse_asking(chosen, Rejection::Revoked, &visit).await);
             }
         }
@@ -74,8 +74,8 @@ impl Sessions {
 }
 
 impl Core {
-    /// What replaces an answer that the store does not give.
-    pub(super) fn or_else<T>(
+    /// The answer, or what is assumed where the store gives none, if it may be.
+    pub(super) fn or_assume<T>(
         &self,
         asked: Result<T, StoreError>,
         assumed: T,

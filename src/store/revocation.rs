@@ -19,7 +19,7 @@ use crate::core::lifetime::SKEW;
 use crate::core::measure::{self, About, Answered};
 use crate::core::random;
 use crate::core::record::{Header, Replacement, SessionId};
-use crate::store::rows::{Deadline, Found, Living, RowLock, RowLocks, Rows, Visit, row_key};
+use crate::store::rows::{Deadline, Found, Living, Put, RowLock, RowLocks, Rows, Visit, row_key};
 use crate::store::{Expected, Revision, RowKey};
 
 /// Answers of each kind are kept for at most twice as many sessions or subjects: some 40 MiB when full, including
@@ -378,8 +378,9 @@ impl Revoking {
         }) {
             let (mut expected, mut replaced) = (Expected::Absent, None);
             for tries in 0.. {
-                let stamp = (Revision::random(), visit.mark_end_of_any());
-                if rows.write_generation((key, &place), generation, stamp, expected, deadline).await? {
+                let (revision, expires_at) = (Revision::random(), visit.mark_end_of_any());
+                let put = Put { place: &place, expected, revision, expires_at, deadline };
+                if rows.write_generation(key, generation, put).await? {
                     break;
                 }
                 (expected, replaced) = match rows.load_generation(&place, deadline).await? {

@@ -139,6 +139,16 @@ pub(crate) enum Content<'a> {
     Ended(Option<Replacement>),
 }
 
+/// Which row is to be written, over what, as which revision, and for how long.
+#[derive(Clone, Copy)]
+pub(crate) struct Put<'a> {
+    pub(crate) place: &'a RowKey,
+    pub(crate) expected: Expected,
+    pub(crate) revision: Revision,
+    pub(crate) expires_at: Millis,
+    pub(crate) deadline: Deadline,
+}
+
 /// When one load or commit gives up.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline(Instant);
@@ -272,67 +282,57 @@ impl Rows {
         Ok(Some(Read { content, may_come, retired_key, revision, expires_at: Millis::of(expires_at) }))
     }
 
-    /// Writes the row if what is expected is there; false is a conflict. If the store does not say whether a write
+    /// Writes the row of a session if what is expected is there; false is a conflict. If the store does not say whether a write
     /// happened, it is looked for, and never repeated.
     pub(crate) async fn write(
         &self,
-        (key, id): (&RowKey, SessionId),
+        id: SessionId,
         content: Content<'_>,
-        stamp: (Revision, Millis),
-        over: (Expected, &Ancestry),
-        deadline: Deadline,
+        ancestry: &Ancestry,
+        put: Put<'_>,
     ) -> Result<bool, StoreError> {
-        let (expected, ancestry) = over;
         let data =
             self.sealer.seal(&id.0, None, content.encoded_len(), |text| content.encode(ancestry, text));
-        self.put((key, &id.0), &data, stamp, expected, deadline).await
+        self.put(&id.0, &data, put).await
     }
 
     /// Like [`write`](Self::write), for a subject's row under one key.
     pub(crate) async fn write_generation(
         &self,
-        (key, place): (KeyId, &RowKey),
+        key: KeyId,
         generation: u64,
-        stamp: (Revision, Millis),
-        expected: Expected,
-        deadline: Deadline,
+        put: Put<'_>,
     ) -> Result<bool, StoreError> {
-        let data = self.sealer.seal(place.as_bytes(), Some(key), 1 + size_of::<u64>(), |text| {
+        let id = put.place.as_bytes();
+        let data = self.sealer.seal(id, Some(key), 1 + size_of::<u64>(), |text| {
             record::encode_generation(generation, text);
         });
-        self.put((place, place.as_bytes()), &data, stamp, expected, deadline).await
+        self.put(id, &data, put).await
     }
 
     /// Like [`write_generation`](Self::write_generation), for a subject's roster.
     pub(crate) async fn write_roster(
         &self,
-        (key, place): (KeyId, &RowKey),
+        key: KeyId,
         lines: &[Line],
-        stamp: (Revision, Millis),
-        expected: Expected,
-        deadline: Deadline,
+        put: Put<'_>,
     ) -> Result<bool, StoreError> {
-        let data = self.sealer.seal(place.as_bytes(), Some(key), roster_len(lines), |text| {
+        let id = put.place.as_bytes();
+        let data = self.sealer.seal(id, Some(key), roster_len(lines), |text| {
             record::encode_roster(lines, text);
         });
-        self.put((place, place.as_bytes()), &data, stamp, expected, deadline).await
+        self.put(id, &data, put).await
     }
 
-    async fn put(
-        &self,
-        (key, id): (&RowKey, &[u8]),
-        data: &[u8],
-        (revision, expires_at): (Revision, Millis),
-        expected: Expected,
-        deadline: Deadline,
-    ) -> Result<bool, StoreError> {
+    async fn put(&self, id: &[u8], data: &[u8], put: Put<'_>) -> Result<bool, StoreError> {
+        let Put { place, expected, revision, expires_at, deadline } = put;
         let row = NewRow { data, revision, expires_at: expires_at.to_datetime() };
-        let write = self.store.write(key, row, expected);
+        let write = self.store.write(place, row, expected);
         match self.bounded("write", deadline, write, |written| *written == Written::Conflict).await {
             Ok(Written::Done) => Ok(true),
             Ok(Written::Conflict) => Ok(false),
             Err(error) if error.leaves_open() => {
-                let there = self.read(key, id, self.deadline()).await;
+                let there = self.read(place, id, self.deadline()).await;
                 match there {
                     Ok(Some(row)) if row.has_had(revision) => Ok(true),
                     // Others have written since, perhaps over it. A list tells whether it has to be written again.

@@ -81,7 +81,7 @@ impl Visit<'_> {
     fn end_of_row(&self, work: &State, device: Option<&Arc<DeviceKey>>) -> Millis {
         let end = work.row_end(self.limits, self.now);
         let is_first = device.is_some() && work.row.as_ref().is_none_or(|row| row.device.is_none());
-        match (is_first, self.old(work)) {
+        match (is_first, self.mark_of(work)) {
             (true, Some((_, last))) => end.max(last),
             _ => end,
         }
@@ -90,7 +90,7 @@ impl Visit<'_> {
     /// Records that the session in this cookie is bound to a device, for as long as any earlier cookie of it can be
     /// alive. False: a parallel request has moved the session into the store, so it has to be recorded there.
     pub(crate) async fn bind(&self, work: &State) -> Result<bool, NotDone> {
-        let Some((id, until)) = self.old(work) else { return Err(NotDone::Lost(Rejection::Missing)) };
+        let Some((id, until)) = self.mark_of(work) else { return Err(NotDone::Lost(Rejection::Missing)) };
         let mut row = self.rows.writer(id, None, self.deadline).await?;
         let mut key = work.header.device.bound().cloned();
         if key.is_none() {
@@ -153,7 +153,9 @@ impl Visit<'_> {
         work: &mut State,
         place: impl Fn(&State) -> Option<Place>,
     ) -> Result<Option<Replacement>, NotDone> {
-        let Some((old, ended_until)) = self.old(work) else { return Err(NotDone::Lost(Rejection::Missing)) };
+        let Some((old, ended_until)) = self.mark_of(work) else {
+            return Err(NotDone::Lost(Rejection::Missing));
+        };
         let (in_cookie, deadline) = (work.row.is_none(), self.deadline);
         let mut former = self.rows.ender(old, work.row.as_deref(), deadline).await?;
         // Only somebody who found it in the list can know its new id, and may have ended it before its row is there. It
@@ -280,9 +282,11 @@ impl Visit<'_> {
         }
     }
 
-    /// The session to end, and until when its row has to say so. After that no cookie of that id can be alive, except
-    /// those that [`lifetime::mark_end`] does not cover.
-    fn old(&self, work: &State) -> Option<(SessionId, Millis)> {
+    /// The mark of the session that was loaded: its id, and until when its row has to say that it has ended. After that no cookie of
+    /// that id can be alive, except those that [`lifetime::mark_end`] does not cover.
+    ///
+    /// [`lifetime::mark_end`]: crate::core::lifetime::mark_end
+    fn mark_of(&self, work: &State) -> Option<(SessionId, Millis)> {
         let header = &work.loaded.as_ref()?.header;
         Some((header.id, self.mark_end(header)))
     }

@@ -71,7 +71,7 @@ BREAKAGES = [
         self.sessions.forget_if(&id, |known| !matches!(known, CachedStatus::Ended(_)));""", """    pub(crate) fn spilled(&self, id: SessionId) {
         let _ = id;"""),
     ("who ends a session does not know it", LIST, SETTLE, "revoking.renewed(*id, replacement, now)", "drop((revoking, id, replacement))"),
-    ("the subject is not asked for", LIST, FETCH, "            if self.core.or_else(asked, false, id, revoking)? {", "            if self.core.or_else(asked, false, id, revoking)? && now.0 == 0 {"),
+    ("the subject is not asked for", LIST, FETCH, "            if self.core.or_assume(asked, false, id, revoking)? {", "            if self.core.or_assume(asked, false, id, revoking)? && now.0 == 0 {"),
     ("an end stops where its client goes away", LIST, "src/sessions/commit/completion.rs", "runtime.spawn(async move { drop(work.await) });", "drop((work, runtime));"),
     ("a login takes along what a revoked key had sealed", "a_login_while_the_key_of_the_former_session_is_revoked_succeeds_and_starts_empty", COMMIT, """        if state.authenticated && self.is_disowned(state) {
             state.start_empty(&self.limits);""", """        if state.authenticated && self.is_disowned(state) {"""),

@@ -40,7 +40,7 @@ impl Session {
     /// }
     /// ```
     pub fn csrf_token(&self) -> Result<String, InsertError> {
-        let of = self.with(|state| state.bind())?;
+        let of = self.with(|state| state.token_binding())?;
         Ok(self.shared.backend.csrf_token(&of))
     }
 

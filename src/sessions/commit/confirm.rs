@@ -71,7 +71,7 @@ impl Core {
         work.entries = Entries::new(row.entries);
         work.header.place = Place::Store;
         // If it is empty, another request may be filling it.
-        if self.is_over(work) { Plan::NOTHING } else { Plan { row: RowStep::Extend, ..plan } }
+        if self.is_worthless(work) { Plan::NOTHING } else { Plan { row: RowStep::Extend, ..plan } }
     }
 
     /// The session that this request would give another id, if it may have been bound to a device meanwhile.

@@ -85,7 +85,7 @@ impl Plan {
         if state.is_empty() && state.loaded.is_none() && state.leaves_refused() {
             return Self::NOTHING;
         }
-        if core.is_over(state) {
+        if core.is_worthless(state) {
             let removes = state.loaded.is_some() || state.remove_refused;
             // A row that was empty before may have been filled by another request by now.
             return match (removes, stored) {
@@ -210,7 +210,7 @@ impl Core {
     }
 
     /// Whether the session has nothing worth a cookie.
-    pub(super) fn is_over(&self, state: &State) -> bool {
+    pub(super) fn is_worthless(&self, state: &State) -> bool {
         state.is_empty() && !self.issue_empty
     }
 

@@ -214,7 +214,7 @@ impl Core {
         // A row that is there is asked anyway.
         if !in_row {
             let asked = revoking.ask_session(visit, id, header.device.bound().is_some()).await;
-            let living = self.or_else(asked, Ok(Living::InCookie(None)), id, revoking).map_err(failed)?;
+            let living = self.or_assume(asked, Ok(Living::InCookie(None)), id, revoking).map_err(failed)?;
             let living = living.map_err(NotDone::Lost)?;
             if self.limits.is_elsewhere(living.device(), &[&header.device]) {
                 return Err(NotDone::Lost(Rejection::Unproven));
@@ -225,7 +225,7 @@ impl Core {
         let of = |key| visit.rows.sealer.subject_row(key, subject);
         let Some(place) = of(*key_id).or_else(|| of(ring.primary())) else { return Ok(()) };
         let asked = revoking.is_subject_revoked(visit, &place, header).await;
-        let is_revoked = self.or_else(asked, false, id, revoking).map_err(failed)?;
+        let is_revoked = self.or_assume(asked, false, id, revoking).map_err(failed)?;
         if is_revoked { Err(NotDone::Lost(Rejection::Revoked)) } else { Ok(()) }
     }
 

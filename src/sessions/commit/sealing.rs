@@ -1,6 +1,6 @@
 //! The cookie that goes out, and what is reported of it.
 
-use super::RowStep;
+use super::plan::{Moment, RowStep};
 use crate::core::clock::Millis;
 use crate::core::cookie::{SetCookie, SetCookies};
 use crate::core::event::Event;
@@ -12,13 +12,13 @@ use crate::core::state::{CookieStep, State};
 use crate::sessions::Core;
 
 impl Core {
-    /// Seals the session, stamped at `now`, under this key: the whole `Set-Cookie` value, and how many bytes of it are
-    /// name + value. `clock` is what the clock shows at this moment, which may be later.
+    /// Seals the session, stamped at the commit's moment, under this key: the whole `Set-Cookie` value, and how many bytes of
+    /// it are name + value. `clock` is what the clock shows by now, which may be later.
     pub(super) fn seal(
         &self,
         state: &State,
-        (now, clock): (Millis, Millis),
-        secure: bool,
+        &Moment { now, ref context, .. }: &Moment,
+        clock: Millis,
         key: KeyId,
     ) -> (SetCookie, usize) {
         let Self { sealer, cookie, limits, .. } = self;
@@ -34,7 +34,8 @@ impl Core {
         let persistent = state.header.persistent.unwrap_or(cookie.persistent());
         let max_age = persistent.then(|| lifetime::max_age(end, now));
         let bytes = limits.name_value(plaintext);
-        let line = cookie.set(secure, max_age, bytes, |out| sealer.seal(Some(key), clock, write, out));
+        let line =
+            cookie.set(context.secure, max_age, bytes, |out| sealer.seal(Some(key), clock, write, out));
         measure::cookie(bytes);
         (line, bytes)
     }

@@ -41,7 +41,7 @@ impl Core {
                 state.identify();
                 let before = state.clone();
                 state.stage = Stage::Committed;
-                state.ended = plan.row == RowStep::End;
+                state.cookie_removed = plan.row == RowStep::End;
                 (before, plan)
             })
         })?;
@@ -126,8 +126,9 @@ impl Core {
         session: &Session,
         mut work: State,
         Confirmed { plan, asked, binds_alone }: Confirmed,
-        &Moment { now, primary, ref context }: &Moment,
+        moment: &Moment,
     ) -> Result<SetCookies, CommitError> {
+        let &Moment { now, primary, ref context } = moment;
         let Some(visit) = self.visit(now) else { return Ok(SetCookies::default()) };
         let key = plan.former_key.unwrap_or(primary);
         let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
@@ -141,7 +142,7 @@ impl Core {
             RowStep::Create | RowStep::Write => visit.write(&mut work).await,
             RowStep::Extend => visit.extend(&work).await,
             RowStep::Replace => {
-                let place = |state: &State| (!self.is_over(state)).then(|| self.place(state, context));
+                let place = |state: &State| (!self.is_worthless(state)).then(|| self.place(state, context));
                 visit.replace(&mut work, place).await.map(|by| replacement = by)
             }
             RowStep::End => {
@@ -196,14 +197,14 @@ impl Core {
                 return Err(StoreError::Timeout("the keys have changed meanwhile".into()).into());
             }
         }
-        let lines = if self.is_over(&work) {
+        let lines = if self.is_worthless(&work) {
             self.tell_all(loaded.map(|id| Event::Ended { id, destroyed: false }));
-            work.ended = true;
+            work.cookie_removed = true;
             self.remove(context.secure)
         } else {
             self.tell_stored(&work, plan.row);
             let issue = || {
-                let (line, bytes) = self.seal(&work, (now, self.clock.now()), context.secure, key);
+                let (line, bytes) = self.seal(&work, moment, self.clock.now(), key);
                 self.tell_all(self.issued(&work, plan.cookie, bytes, key));
                 if plan.row == RowStep::Replace && was_stored && work.header.place == Place::Cookie {
                     self.sink.tell(&Event::Returned { id: work.header.id, bytes });

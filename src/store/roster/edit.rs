@@ -10,7 +10,7 @@ use crate::core::key::KeyId;
 use crate::core::lifetime::SKEW;
 use crate::core::record::{HOUR, Line, ROSTER_HEAD, SessionId, hour};
 use crate::store::revocation::Need;
-use crate::store::rows::RowLock;
+use crate::store::rows::{Put, RowLock};
 use crate::store::{Expected, Revision, RowKey};
 
 /// A line to put into a roster.
@@ -222,11 +222,14 @@ impl RosterProtocol<'_> {
     async fn put(&self, row: &KeptRow, lines: &[Line]) -> Result<bool, StoreError> {
         let until = lines.iter().map(|line| line.end).max().unwrap_or(self.visit.now).plus(SKEW);
         // To the hour, or the row of a session that ends at the same moment could be recognized by that.
-        let stamp = (Revision::random(), hour(until).plus(HOUR));
-        self.visit
-            .rows
-            .write_roster((row.key, &row.place), lines, stamp, row.expected(), self.visit.deadline)
-            .await
+        let put = Put {
+            place: &row.place,
+            expected: row.expected(),
+            revision: Revision::random(),
+            expires_at: hour(until).plus(HOUR),
+            deadline: self.visit.deadline,
+        };
+        self.visit.rows.write_roster(row.key, lines, put).await
     }
 
     /// Whether one more would be too many, going by the list.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::lock::{Priority, RowLock, RowLocks};
-use super::{BoundRow, Content, Deadline, Found, LiveRow, Rows, row_key};
+use super::{BoundRow, Content, Deadline, Found, LiveRow, Put, Rows, row_key};
 use crate::core::clock::Millis;
 use crate::core::error::{CommitError, StoreError};
 use crate::core::random;
@@ -132,10 +132,10 @@ impl RowWriter<'_> {
         expires_at: Millis,
     ) -> Result<Option<LoadedRow>, CommitError> {
         let (edition, revision) = (self.rows.sealer.ring().edition(), Revision::random());
-        let (stamp, ancestry) = ((revision, expires_at), self.ancestry);
-        let over = (self.expected, &ancestry);
-        let mut is_there = true;
-        if !self.rows.write((&self.lock.key, self.id), content, stamp, over, self.deadline).await? {
+        let (ancestry, mut is_there) = (self.ancestry, true);
+        let (place, expected, deadline) = (&self.lock.key, self.expected, self.deadline);
+        let put = Put { place, expected, revision, expires_at, deadline };
+        if !self.rows.write(self.id, content, &ancestry, put).await? {
             if self.tries > 0 {
                 self.rows.pause(self.tries, self.deadline).await?;
             }
