@@ -22,7 +22,7 @@ LIST = "orders"
 PUT, REPLACE = "src/store/stored.rs", "src/store/stored.rs"
 ROWS, WRITER = "src/store/rows.rs", "src/store/rows/writer.rs"
 CONFIRM, SETTLE, PLAN = (f"src/sessions/commit/{name}.rs" for name in ("confirm", "settle", "plan"))
-REVOCATION, CACHE = "src/store/revocation.rs", "src/store/revocation/cache.rs"
+REVOCATION, SUBJECTS, CACHE = (f"src/store/revocation{name}.rs" for name in ("", "/subjects", "/cache"))
 FETCH, SESSIONS, STATE, COMMIT = "src/sessions/fetch.rs", "src/sessions.rs", "src/core/state.rs", "src/sessions/commit.rs"
 
 # What is broken, by whom it is seen (the orders, or a test of tests/it), where, what is there, and what takes its place.
@@ -76,7 +76,7 @@ BREAKAGES = [
     ("a login takes along what a revoked key had sealed", "a_login_while_the_key_of_the_former_session_is_revoked_succeeds_and_starts_empty", COMMIT, """        if state.authenticated && self.is_disowned(state) {
             state.start_empty(&self.limits);""", """        if state.authenticated && self.is_disowned(state) {"""),
     ("what a revoked key had sealed leaves under another", "a_change_that_is_lost_with_its_key_leaves_no_message", SETTLE, "if self.is_disowned(&work) && !(work", "if self.is_disowned(&work) && now.0 == 0 && !(work"),
-    ("a subject is revoked under one key alone", LIST, REVOCATION, """            written.push(key);
+    ("a subject is revoked under one key alone", LIST, SUBJECTS, """            written.push(key);
 """, """            written.push(key);
             break;
 """),
