@@ -39,7 +39,7 @@ use crate::core::session::{Backend, Session};
 use crate::core::short_cookie::ShortCookie;
 use crate::core::state::{Besides, Limits, Loaded, Origin, Stage, State};
 use crate::store::Store;
-use crate::store::revocation::Revoking;
+use crate::store::revocation::{Revoking, Status};
 use crate::store::roster::{Roster, RosterProtocol};
 use crate::store::rows::{LiveRow, Rows, Visit};
 
@@ -136,18 +136,6 @@ pub(crate) enum By {
     Device,
 }
 
-/// What is known of a session without asking.
-enum Known {
-    Fine,
-    Revoked,
-    /// It is bound to a device, but its cookie does not say so.
-    Bound,
-    /// Another one took its place, and a login may take up what it held.
-    Replaced,
-    /// It is time to ask.
-    Unknown,
-}
-
 /// What [`Sessions::commit`] has to know of the response.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CommitContext {
@@ -192,37 +180,33 @@ impl Core {
         Some(RosterProtocol { roster: self.roster.as_ref()?, revoking: self.revoking.as_ref()?, visit })
     }
 
-    /// Whether a session was revoked, as far as this process knows.
-    fn known(&self, Loaded { header, key_id, .. }: &Loaded, now: Millis) -> Known {
-        let (Some(revoking), Some(rows)) = (&self.revoking, &self.rows) else { return Known::Fine };
-        let bound = header.device.bound().is_some();
-        let mut known = match (revoking.is_ended(header.id, bound, now), header.place) {
-            (Some(true), _) => {
-                // What a login may take up depends on what has been ended since.
-                if revoking.replacement(header.id).is_some_and(|known| known.place == Place::Cookie) {
-                    return Known::Replaced;
+    /// What this process knows of a session; `None`: it is time to ask. Of one that is over: what a login may take up.
+    fn known(&self, Loaded { header, key_id, .. }: &Loaded, now: Millis) -> Option<Status> {
+        let (Some(revoking), Some(rows)) = (&self.revoking, &self.rows) else { return Some(Status::Alive) };
+        match (revoking.status(header.id, header.device.bound().is_some(), now), header.place) {
+            (Some(Status::Ended(by)), _) => {
+                let by = by.filter(|by| by.place == Place::Cookie);
+                // What a login may take up depends on what has been ended since, so that is asked.
+                if by.is_none() {
+                    measure::question(About::Session, Answered::Memory);
                 }
-                measure::question(About::Session, Answered::Memory);
-                return Known::Revoked;
+                return Some(Status::Ended(by));
             }
             // Its row is read anyway.
-            (_, Place::Store) | (Some(false), _) => Known::Fine,
-            (None, Place::Cookie) if !bound && self.device.is_some() && revoking.is_bound(header.id) => {
-                return Known::Bound;
-            }
-            (None, Place::Cookie) => Known::Unknown,
-        };
+            (_, Place::Store) | (Some(Status::Alive), _) => {}
+            (known, Place::Cookie) => return known,
+        }
         let subject = header.subject.as_deref().and_then(|subject| rows.sealer.subject_row(*key_id, subject));
         let is_fine = |place| revoking.is_subject_known_revoked(place, header.generation, now) == Some(false);
         if subject.as_ref().is_some_and(|place| !is_fine(place)) {
-            known = Known::Unknown;
+            return None;
         }
         // What is not known here is asked and counted later.
-        if matches!(known, Known::Fine) && header.place == Place::Cookie {
+        if header.place == Place::Cookie {
             measure::question(About::Session, Answered::Memory);
             subject.iter().for_each(|_| measure::question(About::Subject, Answered::Memory));
         }
-        known
+        Some(Status::Alive)
     }
 }
 
@@ -306,16 +290,13 @@ impl Sessions {
             DeviceVerdict::Fine => {}
         }
         let known = self.core.known(&chosen.candidate.loaded, now);
+        let lacks_proof = || self.core.device.is_some() && by != By::Device && chosen.proved.is_none();
         match (known, chosen.candidate.header().place, &self.core.rows) {
-            (Known::Bound, ..) if by != By::Device && chosen.proved.is_none() => {
-                Opening::Ready(self.unproven(chosen, None))
-            }
-            (Known::Revoked, ..) => Opening::Ready(self.refuse(chosen, Rejection::Revoked)),
-            (Known::Fine, Place::Cookie, _) => Opening::Ready(self.resume(chosen, None)),
+            (Some(Status::Bound), ..) if lacks_proof() => Opening::Ready(self.unproven(chosen, None)),
+            (Some(Status::Ended(None)), ..) => Opening::Ready(self.refuse(chosen, Rejection::Revoked)),
+            (Some(Status::Alive), Place::Cookie, _) => Opening::Ready(self.resume(chosen, None)),
             (_, Place::Store, None) => Opening::Ready(self.refuse(chosen, Rejection::Missing)),
-            (Known::Unknown | Known::Bound | Known::Replaced, ..) | (_, Place::Store, _) => {
-                Opening::Referenced(Box::new(chosen))
-            }
+            _ => Opening::Referenced(Box::new(chosen)),
         }
     }
 
@@ -335,9 +316,7 @@ impl Sessions {
         let named = found
             .outcome
             .and_then(Result::ok)
-            .filter(|candidate| {
-                !matches!(self.core.known(&candidate.loaded, now), Known::Revoked | Known::Replaced)
-            })
+            .filter(|candidate| !matches!(self.core.known(&candidate.loaded, now), Some(Status::Ended(_))))
             .map(|candidate| candidate.header().id);
         let refused = named.is_some() && guard.policy != CrossSite::Anonymous;
         self.tell(&Event::CrossSite { id: named, refused, reason, origin, host });

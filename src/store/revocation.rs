@@ -54,11 +54,11 @@ pub enum FailurePolicy {
     Open,
 }
 
-/// What is known of a session.
+/// What is known of a session in a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CachedStatus {
+pub(crate) enum Status {
     Alive,
-    /// Likewise, but only with cookies that say that they are bound to its device.
+    /// Likewise, but only with cookies that say that they are bound to its device, which it is until it ends.
     Bound,
     /// And what took its place, if that is known.
     Ended(Option<Replacement>),
@@ -75,7 +75,7 @@ pub(crate) enum Need {
 pub(crate) struct Revoking {
     every: Millis,
     pub(crate) on_failure: FailurePolicy,
-    sessions: AnswerCache<SessionId, CachedStatus>,
+    sessions: AnswerCache<SessionId, Status>,
     subjects: AnswerCache<RowKey, Option<u64>>,
     /// The generations that this process has given, and those that they replaced.
     own_generations: AnswerCache<RowKey, (u64, Option<u64>)>,
@@ -114,30 +114,24 @@ impl Revoking {
 
     /// Whether the session is known to have been ended. Ids are never reused.
     pub(crate) fn has_ended(&self, id: SessionId) -> bool {
-        matches!(self.sessions.get(&id), Some((CachedStatus::Ended(_), _)))
+        matches!(self.sessions.get(&id), Some((Status::Ended(_), _)))
     }
 
     /// What took the place of this session, as far as is known.
     pub(crate) fn replacement(&self, id: SessionId) -> Option<Replacement> {
         match self.sessions.get(&id)? {
-            (CachedStatus::Ended(by), _) => by,
+            (Status::Ended(by), _) => by,
             _ => None,
         }
     }
 
-    /// Whether the session is known to be bound to a device, which it is until it ends.
-    pub(crate) fn is_bound(&self, id: SessionId) -> bool {
-        matches!(self.sessions.get(&id), Some((CachedStatus::Bound, _)))
-    }
-
-    /// Whether the session is known to have been ended, or to be fine; `None`: it is time to ask. `bound`: its cookie says that it
-    /// is bound to a device.
-    pub(crate) fn is_ended(&self, id: SessionId, bound: bool, now: Millis) -> Option<bool> {
+    /// What is known of the session of a cookie; `None`: it is time to ask. `bound`: the cookie says that it is bound to a device. If
+    /// it does not, and the session is, only the row says to which.
+    pub(crate) fn status(&self, id: SessionId, bound: bool, now: Millis) -> Option<Status> {
         match self.sessions.get(&id)? {
-            (CachedStatus::Ended(_), _) => Some(true),
-            // The row says which device.
-            (CachedStatus::Bound, _) if !bound => None,
-            (CachedStatus::Alive | CachedStatus::Bound, asked) => self.is_fresh(asked, now).then_some(false),
+            (ended @ Status::Ended(_), _) => Some(ended),
+            (Status::Bound, _) if !bound => Some(Status::Bound),
+            (Status::Alive | Status::Bound, asked) => self.is_fresh(asked, now).then_some(Status::Alive),
         }
     }
 
@@ -167,11 +161,11 @@ impl Revoking {
         let mut is_known = false;
         let ask = async {
             let _lock = self.question_lock(row_key(id), visit.deadline).await?;
-            let known = self.is_ended(id, bound, visit.now);
+            let known = self.status(id, bound, visit.now).filter(|known| *known != Status::Bound);
             is_known = known.is_some();
             match known {
-                Some(true) => Ok(Err(Rejection::Revoked)),
-                Some(false) => Ok(Ok(Living::InCookie(None))),
+                Some(Status::Ended(_)) => Ok(Err(Rejection::Revoked)),
+                Some(_) => Ok(Ok(Living::InCookie(None))),
                 None => self.breaker.guard(visit, &row_key(id), self.load_session(visit, id)).await,
             }
         };
@@ -205,14 +199,12 @@ impl Revoking {
         match &found {
             // No end is undone, be its mark there still or not.
             Found::Absent | Found::Bound(..) if self.has_ended(id) => {}
-            Found::Absent => self.sessions.learn(id, CachedStatus::Alive, now, epoch),
-            Found::Bound(..) => self.sessions.learn(id, CachedStatus::Bound, now, epoch),
+            Found::Absent => self.sessions.learn(id, Status::Alive, now, epoch),
+            Found::Bound(..) => self.sessions.learn(id, Status::Bound, now, epoch),
             // What this process has done since is newer.
             Found::Ended(_, by) => self.sessions.decide(id, epoch, |known, is_newest| match known {
-                Some((CachedStatus::Ended(known), _)) if !is_newest => {
-                    (CachedStatus::Ended(known.and(*by)), now)
-                }
-                _ => (CachedStatus::Ended(*by), now),
+                Some((Status::Ended(known), _)) if !is_newest => (Status::Ended(known.and(*by)), now),
+                _ => (Status::Ended(*by), now),
             }),
             Found::Live(_) | Found::Unreadable(..) => {}
         }
@@ -221,7 +213,7 @@ impl Revoking {
 
     /// This process has ended the session, and nothing took its place.
     pub(crate) fn ended(&self, id: SessionId, now: Millis) {
-        self.sessions.put(id, CachedStatus::Ended(None), now);
+        self.sessions.put(id, Status::Ended(None), now);
     }
 
     /// This process has given the session another id; `by`: what its mark says of that, if there is anything left to take up.
@@ -237,8 +229,8 @@ impl Revoking {
     pub(crate) fn heard_of_end(&self, id: SessionId, by: Option<Replacement>, now: Millis) {
         self.sessions.decide(id, 0, |known, _| match known {
             // Nor is it any newer.
-            Some((ended @ CachedStatus::Ended(_), asked)) => (ended, asked),
-            _ => (CachedStatus::Ended(by), now),
+            Some((ended @ Status::Ended(_), asked)) => (ended, asked),
+            _ => (Status::Ended(by), now),
         });
     }
 
@@ -247,7 +239,7 @@ impl Revoking {
     pub(crate) async fn present_replacement(&self, visit: &Visit<'_>, id: SessionId) -> Option<Replacement> {
         let now = visit.now;
         let known = || match self.sessions.get(&id)? {
-            (CachedStatus::Ended(Some(by)), asked) => Some((by, asked == now || self.is_fresh(asked, now))),
+            (Status::Ended(Some(by)), asked) => Some((by, asked == now || self.is_fresh(asked, now))),
             _ => None,
         };
         known()?;
@@ -265,12 +257,12 @@ impl Revoking {
 
     /// This process has bound the session, in its cookie, to a device.
     pub(crate) fn bound(&self, id: SessionId, now: Millis) {
-        self.sessions.put(id, CachedStatus::Bound, now);
+        self.sessions.put(id, Status::Bound, now);
     }
 
     /// The session is in a row from now on, so the store has to be asked about its cookies; unless it has been ended since.
     pub(crate) fn spilled(&self, id: SessionId) {
-        self.sessions.forget_if(&id, |known| !matches!(known, CachedStatus::Ended(_)));
+        self.sessions.forget_if(&id, |known| !matches!(known, Status::Ended(_)));
     }
 
     /// Does something optional to the row of this session, so not while the breaker is open.
@@ -314,16 +306,20 @@ mod tests {
         let revoking = Revoking::new(Millis(60_000), FailurePolicy::Open);
         let id = SessionId([1; 16]);
         let noon = 1_000_000_000;
-        revoking.sessions.put(id, CachedStatus::Alive, Millis(noon));
+        revoking.sessions.put(id, Status::Alive, Millis(noon));
         for (now, known) in [(0, true), (59_999, true), (60_000, false), (-59_999, true), (-60_000, false)] {
-            assert_eq!(revoking.is_ended(id, false, Millis(noon + now)), known.then_some(false), "{now}");
+            assert_eq!(
+                revoking.status(id, false, Millis(noon + now)),
+                known.then_some(Status::Alive),
+                "{now}"
+            );
         }
         revoking.bound(id, Millis(noon));
-        assert_eq!(revoking.is_ended(id, true, Millis(noon)), Some(false));
-        assert_eq!(revoking.is_ended(id, false, Millis(noon)), None, "its row says to which device");
-        assert_eq!(revoking.is_ended(id, true, Millis(noon + 60_000)), None);
+        assert_eq!(revoking.status(id, true, Millis(noon)), Some(Status::Alive));
+        assert_eq!(revoking.status(id, false, Millis(noon)), Some(Status::Bound), "its row says to which");
+        assert_eq!(revoking.status(id, true, Millis(noon + 60_000)), None);
         revoking.ended(id, Millis(noon));
-        assert_eq!(revoking.is_ended(id, false, Millis(noon + 86_400_000)), Some(true));
+        assert_eq!(revoking.status(id, false, Millis(noon + 86_400_000)), Some(Status::Ended(None)));
         // Whoever ended it for good has the last word, and whoever does not know the cause takes nothing away.
         let by = Replacement { by: SubjectTag::of("ada"), place: Place::Cookie };
         revoking.renewed(id, Some(by), Millis(noon));
@@ -335,7 +331,7 @@ mod tests {
         revoking.ended(other, Millis(noon));
         assert_eq!(revoking.replacement(other), None);
         let always = Revoking::new(Millis::ZERO, FailurePolicy::Open);
-        always.sessions.put(id, CachedStatus::Alive, Millis(noon));
-        assert_eq!(always.is_ended(id, false, Millis(noon)), None);
+        always.sessions.put(id, Status::Alive, Millis(noon));
+        assert_eq!(always.status(id, false, Millis(noon)), None);
     }
 }

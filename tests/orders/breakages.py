@@ -68,7 +68,7 @@ BREAKAGES = [
             // What""", """            // What"""),
     ("an answer that was under way undoes what is known", "an_answer_from_before_the_end_does_not_undo_it", CACHE, "let is_newest = *known.epoch(&key) == epoch;", "let is_newest = *known.epoch(&key) == epoch || epoch < u64::MAX;"),
     ("a session that was moved is still taken for one in its cookie", LIST, REVOCATION, """    pub(crate) fn spilled(&self, id: SessionId) {
-        self.sessions.forget_if(&id, |known| !matches!(known, CachedStatus::Ended(_)));""", """    pub(crate) fn spilled(&self, id: SessionId) {
+        self.sessions.forget_if(&id, |known| !matches!(known, Status::Ended(_)));""", """    pub(crate) fn spilled(&self, id: SessionId) {
         let _ = id;"""),
     ("who ends a session does not know it", LIST, SETTLE, "revoking.renewed(*id, replacement, now)", "drop((revoking, id, replacement))"),
     ("the subject is not asked for", LIST, FETCH, "            if self.core.or_assume(asked, false, id, revoking)? {", "            if self.core.or_assume(asked, false, id, revoking)? && now.0 == 0 {"),
