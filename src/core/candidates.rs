@@ -16,6 +16,7 @@ use crate::core::state::{Besides, Loaded};
 const MAX_OPENED: usize = 8;
 /// Of several proofs, which only somebody who plants them makes, so many are looked at.
 const MAX_PROOFS: usize = 4;
+
 /// A cookie that was accepted. Both parts stay where they were made for as long as they are needed: a session is moved when
 /// it is made, and they are not.
 pub(crate) struct Candidate {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::core::clock::Millis;
 use crate::core::error::{CommitError, Rejection, StoreError};
-use crate::core::record::{self, DeviceKey, Place, Replacement, SessionId, SubjectTag};
+use crate::core::record::{self, Device, DeviceKey, Place, Replacement, SessionId, SubjectTag};
 use crate::core::state::{LoadedRow, State};
 use crate::store::revocation::Revoking;
 use crate::store::rows::{Content, Found, LiveRow, RowWriter, Visit};
@@ -167,7 +167,8 @@ impl Visit<'_> {
         let from = if in_cookie { Place::Cookie } else { Place::Store };
         // Of a session that is bound to a device nothing is left for a request that may come from elsewhere. And nobody logs in twice by
         // a renewal, after which the former cookie is to be worth nothing.
-        let leaves = work.authenticated && !is_bound(work);
+        let is_bound = work.row_device().is_some() || work.devices().iter().any(|own| own.bound().is_some());
+        let leaves = work.authenticated && !is_bound;
         let mut mark = subject.filter(|_| leaves).map(|by| Replacement { by, place: from });
         loop {
             let mut is_over = false;
@@ -243,19 +244,19 @@ impl Visit<'_> {
 
     /// Ends the session of this id for good, whatever is in its row, and has this process know it; false: it was over already.
     pub(crate) async fn end_by_id(&self, id: SessionId, revoking: &Revoking) -> Result<bool, StoreError> {
-        let ending = self.end(id, None, self.mark_end_of_any(), |_| true).await?;
+        let ending = self.end(id, None, self.mark_end_of_any(), None).await?;
         revoking.ended(id, self.now);
         Ok(ending == Ending::Done)
     }
 
-    /// Ends a session for good; the mark lasts `until` then. `loaded` is its row, if the request read one. Refused: it is bound to a
-    /// device, which may not end it, and so goes on.
+    /// Ends a session for good; the mark lasts `until` then. `loaded` is its row, if the request read one. Refused: it is elsewhere for
+    /// a request from `ours`, and goes on; `None`: whoever asks may end it.
     pub(crate) async fn end(
         &self,
         id: SessionId,
         loaded: Option<&LoadedRow>,
         until: Millis,
-        may_end: impl Fn(&Arc<DeviceKey>) -> bool,
+        ours: Option<&[&Device]>,
     ) -> Result<Ending, StoreError> {
         let mut row = self.rows.ender(id, loaded, self.deadline).await.map_err(out_of_time)?;
         let mut ending = Ending::Done;
@@ -273,7 +274,9 @@ impl Visit<'_> {
                 }
                 // Nor is anything left for whoever took its place.
                 Some(Found::Ended(_, Some(_))) => ending = Ending::WasOver,
-                Some(found) if found.device().is_some_and(|key| !may_end(key)) => return Ok(Ending::Refused),
+                Some(found) if ours.is_some_and(|ours| self.limits.is_elsewhere(found.device(), ours)) => {
+                    return Ok(Ending::Refused);
+                }
                 Some(Found::Live(_) | Found::Bound(_) | Found::Unreadable(..) | Found::Absent) | None => {}
             }
             if row.write(Content::Ended(None), until).await.map_err(out_of_time)?.is_some() {
@@ -322,12 +325,6 @@ impl Visit<'_> {
         let found = self.rows.load(id, self.deadline).await?;
         found.living().and_then(|living| living.row().ok_or(Rejection::Missing)).map_err(NotDone::Lost)
     }
-}
-
-/// Whether the session is bound to a device, as far as this request knows.
-fn is_bound(work: &State) -> bool {
-    let loaded = work.loaded.as_ref().is_some_and(|loaded| loaded.header.device.bound().is_some());
-    loaded || work.row_device().is_some()
 }
 
 /// Whether this is a login by the user whose session it was.

@@ -142,7 +142,7 @@ impl Core {
         row: Option<&LoadedRow>,
     ) -> Result<(), StoreError> {
         let visit = &roster.visit;
-        visit.end(former.id, row, visit.mark_end(former), |_| true).await?;
+        visit.end(former.id, row, visit.mark_end(former), None).await?;
         roster.revoking.ended(former.id, visit.now);
         self.strike_out([former], visit.anew()).await;
         Ok(())

@@ -9,7 +9,7 @@ use super::plan::{Moment, Plan, RowStep};
 use crate::core::cookie::SetCookies;
 use crate::core::error::{CommitError, Rejection, StoreError};
 use crate::core::event::Event;
-use crate::core::record::{DeviceKey, InLog, Place, SessionId};
+use crate::core::record::{InLog, Place, SessionId};
 use crate::core::session::Session;
 use crate::core::state::{CookieStep, Loaded, Stage, State};
 use crate::sessions::{CommitContext, Core};
@@ -239,8 +239,7 @@ impl Core {
         let others = others.map(|other| (other, None, [&other.device; 2], false));
         let (mut outcome, mut ended) = (Ok(()), Vec::new());
         for (header, row, devices, is_own) in own.into_iter().chain(others) {
-            let may_end = |key: &Arc<DeviceKey>| !visit.limits.is_elsewhere(Some(key), &devices);
-            match visit.end(header.id, row, visit.mark_end(header), may_end).await {
+            match visit.end(header.id, row, visit.mark_end(header), Some(&devices)).await {
                 // Nobody may end a session whose device has not proved itself.
                 Ok(Ending::Refused) => {}
                 Ok(ending) => {
