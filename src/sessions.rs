@@ -23,7 +23,7 @@ pub(crate) use self::device::DeviceAnswer;
 #[cfg(all(feature = "device-binding", any(feature = "actix", feature = "tower")))]
 pub(crate) use self::device::DeviceRequest;
 pub use self::inspect::Inspection;
-use crate::core::candidates::{self, Candidate, Found, Refusal};
+use crate::core::candidates::{self, Candidate, Found};
 use crate::core::clock::{ClockSource, Millis};
 use crate::core::cookie::{CookieWriter, Secure};
 use crate::core::cross_site::{CrossSite, Foreign, Guard, Head};
@@ -277,9 +277,9 @@ impl Sessions {
         };
         let candidate = match outcome {
             Ok(candidate) => candidate,
-            Err(Refusal { reason, id, removable }) => {
-                let remove = removable && found.cookies == 1;
-                return Opening::Ready(self.reject((reason, id), remove, brought, now));
+            Err(mut refusal) => {
+                refusal.removable &= found.cookies == 1;
+                return Opening::Ready(self.reject(refusal, brought, now));
             }
         };
         let (live, ambiguous) = (found.live, found.ambiguous);

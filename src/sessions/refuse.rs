@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::{Brought, By, Chosen, Core, Sessions};
-use crate::core::candidates::Candidate;
+use crate::core::candidates::{Candidate, Refusal};
 use crate::core::clock::Millis;
 use crate::core::entries::Entries;
 use crate::core::error::Rejection;
 use crate::core::event::Event;
-use crate::core::record::{DeviceKey, Header, Place, Replacement, SessionId};
+use crate::core::record::{DeviceKey, Header, Place, Replacement};
 use crate::core::session::Session;
 use crate::core::state::{Loaded, Origin, Replaced, State, Unproven};
 use crate::store::revocation::{Need, Revoking};
@@ -30,7 +30,7 @@ impl Sessions {
         besides.refused = Some(id.0.into());
         besides.over = (reason == Rejection::Revoked).then(|| Box::new(header.clone()));
         besides.replaced = replaced;
-        self.reject((reason, Some(id)), false, brought, now)
+        self.reject(Refusal { reason, id: Some(id), removable: false }, brought, now)
     }
 
     /// A session whose device has not proved itself: its cookie stays in the browser, and the handler gets nothing of it.
@@ -41,19 +41,19 @@ impl Sessions {
         let besides = brought.besides.get_or_insert_default();
         besides.refused = Some(id.0.into());
         besides.unproven = Some(Unproven { session, key });
-        self.reject((Rejection::Unproven, Some(id)), false, brought, now)
+        let refusal = Refusal { reason: Rejection::Unproven, id: Some(id), removable: false };
+        self.reject(refusal, brought, now)
     }
 
     pub(super) fn reject(
         &self,
-        (reason, id): (Rejection, Option<SessionId>),
-        remove: bool,
+        Refusal { reason, id, removable }: Refusal,
         brought: Brought,
         now: Millis,
     ) -> Session {
         self.tell(&Event::Rejected { id, reason });
         let mut state = State::new(Origin::Rejected(reason), &self.core.limits.terms, now);
-        state.remove_refused = remove;
+        state.remove_refused = removable;
         self.session(state, brought)
     }
 
