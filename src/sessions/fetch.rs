@@ -28,7 +28,7 @@ impl Sessions {
         let living = match (header.place, revoking) {
             (Place::Cookie, None) => Ok(Living::InCookie(None)),
             (Place::Cookie, Some(revoking)) => {
-                let asked = revoking.ask_session(&visit, id, device.bound().is_some()).await;
+                let asked = revoking.ask_session(&visit, header).await;
                 confirmed &= asked.is_ok();
                 unreadable = matches!(asked, Ok(Err(Rejection::Missing)));
                 self.core.or_assume(asked, Ok(Living::InCookie(None)), id, revoking)?

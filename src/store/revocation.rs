@@ -16,7 +16,7 @@ pub(crate) use self::cache::AnswerCache;
 use crate::core::clock::Millis;
 use crate::core::error::{ConfigError, Rejection, StoreError};
 use crate::core::measure::{self, About, Answered};
-use crate::core::record::{Replacement, SessionId};
+use crate::core::record::{Header, Replacement, SessionId};
 use crate::store::RowKey;
 use crate::store::rows::{Deadline, Found, Living, RowLock, RowLocks, Visit, row_key};
 
@@ -152,8 +152,7 @@ impl Revoking {
     pub(crate) async fn ask_session(
         &self,
         visit: &Visit<'_>,
-        id: SessionId,
-        bound: bool,
+        &Header { id, ref device, .. }: &Header,
     ) -> Result<Result<Living, Rejection>, StoreError> {
         if self.has_ended(id) {
             return counted(About::Session, true, Ok(Err(Rejection::Revoked)));
@@ -161,6 +160,7 @@ impl Revoking {
         let mut is_known = false;
         let ask = async {
             let _lock = self.question_lock(row_key(id), visit.deadline).await?;
+            let bound = device.bound().is_some();
             let known = self.status(id, bound, visit.now).filter(|known| *known != Status::Bound);
             is_known = known.is_some();
             match known {

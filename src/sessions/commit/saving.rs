@@ -213,7 +213,7 @@ impl Core {
         let failed = |error: StoreError| NotDone::Failed(error.into());
         // A row that is there is asked anyway.
         if !in_row {
-            let asked = revoking.ask_session(visit, id, header.device.bound().is_some()).await;
+            let asked = revoking.ask_session(visit, header).await;
             let living = self.or_assume(asked, Ok(Living::InCookie(None)), id, revoking).map_err(failed)?;
             let living = living.map_err(NotDone::Lost)?;
             if self.limits.is_elsewhere(living.device(), &[&header.device]) {

@@ -97,9 +97,7 @@ impl<T> RowLocks<T> {
             }
         }
     }
-}
 
-impl<T> RowLocks<T> {
     /// Whether somebody holds the row's lock, or waits for it.
     pub(crate) fn is_held(&self, key: &RowKey) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)

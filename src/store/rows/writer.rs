@@ -141,12 +141,8 @@ impl RowWriter<'_> {
             }
             self.tries += 1;
             self.refresh().await?;
-            is_there = match &self.observed {
-                Some(Found::Live(row)) => row.seen.revision == revision,
-                Some(Found::Bound(row)) => row.revision == revision,
-                Some(Found::Ended(by, _)) => *by == revision,
-                _ => false,
-            };
+            let is_readable = !matches!(self.observed, Some(Found::Unreadable(..)));
+            is_there = is_readable && self.expected == Expected::At(revision);
             let since =
                 matches!(&self.observed, Some(Found::Live(row)) if row.seen.ancestry.includes(revision));
             if !is_there && !since {
@@ -202,18 +198,16 @@ impl RowWriter<'_> {
     }
 
     fn observe(&mut self, row: Found) {
-        (self.expected, self.expires_at) = match &row {
-            Found::Live(row) => (Expected::At(row.seen.revision), row.seen.expires_at),
-            Found::Bound(row) => (Expected::At(row.revision), row.expires_at),
-            Found::Ended(revision, _) | Found::Unreadable(revision, _) => {
-                (Expected::At(*revision), Millis::ZERO)
+        let none = Ancestry::default();
+        (self.expected, self.expires_at, self.ancestry) = match &row {
+            Found::Live(LiveRow { seen, .. }) => {
+                (Expected::At(seen.revision), seen.expires_at, seen.ancestry.followed_by(seen.revision))
             }
-            Found::Absent => (Expected::Absent, Millis::ZERO),
-        };
-        self.ancestry = match &row {
-            Found::Live(row) => row.seen.ancestry.followed_by(row.seen.revision),
-            Found::Bound(row) => Ancestry::default().followed_by(row.revision),
-            Found::Ended(..) | Found::Unreadable(..) | Found::Absent => Ancestry::default(),
+            Found::Bound(row) => (Expected::At(row.revision), row.expires_at, none.followed_by(row.revision)),
+            Found::Ended(revision, _) | Found::Unreadable(revision, _) => {
+                (Expected::At(*revision), Millis::ZERO, none)
+            }
+            Found::Absent => (Expected::Absent, Millis::ZERO, none),
         };
         self.observed = Some(row);
     }
