@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::completion::run_to_completion;
 use crate::core::clock::Millis;
 use crate::core::csrf::{self, Binding};
-use crate::core::error::{CommitError, CsrfError, Rejection, StoreError};
+use crate::core::error::{CommitError, CsrfError, Rejection};
 use crate::core::event::Event;
 use crate::core::key::KeyId;
 use crate::core::lifetime::{self, Verdict};
@@ -210,11 +210,10 @@ impl Core {
             return Err(NotDone::Lost(Rejection::Expired(end)));
         }
         let Some(revoking) = &self.revoking else { return Ok(()) };
-        let failed = |error: StoreError| NotDone::Failed(error.into());
         // A row that is there is asked anyway.
         if !in_row {
             let asked = revoking.ask_session(visit, header).await;
-            let living = self.or_assume(asked, Ok(Living::InCookie(None)), id, revoking).map_err(failed)?;
+            let living = self.or_assume(asked, Ok(Living::InCookie(None)), id, revoking)?;
             let living = living.map_err(NotDone::Lost)?;
             if self.limits.is_elsewhere(living.device(), &[&header.device]) {
                 return Err(NotDone::Lost(Rejection::Unproven));
@@ -225,7 +224,7 @@ impl Core {
         let of = |key| visit.rows.sealer.subject_row(key, subject);
         let Some(place) = of(*key_id).or_else(|| of(ring.primary())) else { return Ok(()) };
         let asked = revoking.is_subject_revoked(visit, &place, header).await;
-        let is_revoked = self.or_assume(asked, false, id, revoking).map_err(failed)?;
+        let is_revoked = self.or_assume(asked, false, id, revoking)?;
         if is_revoked { Err(NotDone::Lost(Rejection::Revoked)) } else { Ok(()) }
     }
 
