@@ -101,6 +101,10 @@ pub(crate) struct State {
     pub(crate) ended: bool,
     /// Whether the response can carry more than cookies: an offer to bind the session to a device.
     pub(crate) can_offer: bool,
+    /// Whether this request says how long the session lasts, so that it is no inheritance.
+    pub(crate) sets_duration: bool,
+    /// The same of whether browsers keep it when they are closed.
+    pub(crate) sets_persistence: bool,
     pub(crate) renewal: Renewal,
 }
 
@@ -135,6 +139,8 @@ impl State {
             kept: false,
             ended: false,
             can_offer: false,
+            sets_duration: false,
+            sets_persistence: false,
             issued_under: None,
             renewal: Renewal::Auto,
         }
@@ -162,6 +168,8 @@ impl State {
             kept,
             ended: false,
             can_offer: false,
+            sets_duration: false,
+            sets_persistence: false,
             issued_under: None,
             renewal: Renewal::Auto,
         }
@@ -443,7 +451,8 @@ impl State {
         limits.check_subject(&subject, &self.header.device, entries)?;
         if is_another {
             self.entries = nothing;
-            // What the former user wished for, too.
+            // What the former user wished for, too, and what was said of it before the login.
+            (self.sets_duration, self.sets_persistence) = (false, false);
             self.header.times.own = false;
             self.header.persistent = None;
             if let Some(besides) = &mut self.besides {
