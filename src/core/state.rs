@@ -101,6 +101,10 @@ pub(crate) struct State {
     pub(crate) cookie_removed: bool,
     /// Whether the response can carry more than cookies: an offer to bind the session to a device.
     pub(crate) can_offer: bool,
+    /// Whether this request says how long the session lasts, so that it is no inheritance.
+    pub(crate) sets_duration: bool,
+    /// The same of whether browsers keep it when they are closed.
+    pub(crate) sets_persistence: bool,
     pub(crate) renewal: Renewal,
 }
 
@@ -151,6 +155,8 @@ impl State {
             kept: false,
             cookie_removed: false,
             can_offer: false,
+            sets_duration: false,
+            sets_persistence: false,
             issued_under: None,
             renewal: Renewal::Auto,
         }
@@ -438,7 +444,8 @@ impl State {
         limits.check_subject(&subject, &self.header.device, entries)?;
         if is_another {
             self.entries = nothing;
-            // What the former user wished for, too.
+            // What the former user wished for, too, and what was said of it before the login.
+            (self.sets_duration, self.sets_persistence) = (false, false);
             self.header.times.own = false;
             self.header.persistent = None;
             if let Some(besides) = &mut self.besides {

@@ -8,7 +8,7 @@ use crate::core::clock::Millis;
 use crate::core::entries::Entries;
 use crate::core::error::Rejection;
 use crate::core::event::Event;
-use crate::core::record::{DeviceKey, Header, Place, Replacement};
+use crate::core::record::{DeviceKey, Place, Replacement};
 use crate::core::session::Session;
 use crate::core::state::{Loaded, Origin, Replaced, State, Unproven};
 use crate::store::revocation::{Need, Revoking};
@@ -79,9 +79,7 @@ impl Core {
         // Where it was in the store by then, the cookie is from before that.
         let Replacement { by, place: Place::Cookie } = replacement else { return None };
         let session = Box::new(Loaded { due: None, ..(**loaded).clone() });
-        let Header { times, persistent, .. } = session.header;
-        let own = times.own.then_some(times);
-        Some(Replaced { session, entries: Entries::new(Arc::clone(entries)), own, persistent, by })
+        Some(Replaced { session, entries: Entries::new(Arc::clone(entries)), by })
     }
 
     /// What a session that is over leaves for a login as the subject whose session took its place.

@@ -9,6 +9,9 @@ mod cross_site;
 mod csrf;
 #[cfg(feature = "device-binding")]
 mod device_binding;
+#[cfg(feature = "device-binding")]
+#[path = "../device_key/mod.rs"]
+mod device_key;
 mod flash;
 mod formerly;
 mod found;

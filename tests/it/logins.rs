@@ -364,6 +364,55 @@ async fn a_login_over_a_session_that_was_ended_meanwhile_succeeds_and_starts_emp
     }
 }
 
+/// "Remember me" was said in a session that is over, perhaps by whoever had stolen it.
+#[actix_web::test]
+async fn a_login_that_begins_empty_lasts_as_configured_unless_its_request_says_otherwise() {
+    type Says = fn(&Session);
+    let long: Says = |session| {
+        session.set_duration(20 * DAY).unwrap();
+        session.set_persistent(true).unwrap();
+    };
+    let says: [(&str, Says, Says, Option<&str>, Duration); 4] = [
+        ("nothing", |_| {}, |_| {}, None, DAY),
+        ("before the login", long, |_| {}, Some("1728000"), 20 * DAY),
+        ("after the login", |_| {}, long, Some("1728000"), 20 * DAY),
+        ("that it is short", |_| {}, Session::reset_duration, None, DAY),
+    ];
+    let ends: [(&str, End); 3] = [
+        ("ended", |bed, _, jar| meanwhile(bed, jar, Session::destroy)),
+        ("all of hers revoked", |bed, _, _| now(bed.sessions.revoke_subject("ada")).unwrap()),
+        ("its key revoked", |bed, _, jar| {
+            let keys = bed.sessions.keys();
+            let sealed = bed.sessions.inspect(jar.value()).unwrap().key_id;
+            keys.revoke(sealed).unwrap();
+        }),
+    ];
+    for (what, end) in ends {
+        for place in ["cookie that is asked for", "store"] {
+            for (said, before, after, max_age, lasts) in says {
+                let (bed, spy) =
+                    guarded(|builder| builder.revocation(Revocation::EveryRequest).persistent(false));
+                let mut jar = ada(&bed, place).await;
+                bed.visit(&mut jar, long).await;
+                bed.sessions.keys().rotate(Key::generate()).unwrap();
+                let session = load(&bed.sessions, &jar);
+                before(&session);
+                session.authenticate("ada").unwrap();
+                after(&session);
+                assert_eq!(session.remaining(), if said == "that it is short" { DAY } else { 20 * DAY });
+                end(&bed, &spy, &jar);
+                let line = commit(&bed.sessions, &session).unwrap().unwrap();
+                let context = format!("{what}, {place}, says {said}: {line}");
+                let sent = line.split("; ").find_map(|attribute| attribute.strip_prefix("Max-Age="));
+                assert_eq!(sent, max_age, "{context}");
+                let jar = browser(Some(line));
+                assert_eq!(keys(&bed, &jar).await, [""; 0], "{context}");
+                assert_eq!(bed.see(&jar, Session::expires_at).await, start() + lasts, "{context}");
+            }
+        }
+    }
+}
+
 #[actix_web::test]
 async fn going_on_as_somebody_else_over_a_session_that_was_ended_meanwhile_fails() {
     for place in ["cookie that is asked for", "store"] {

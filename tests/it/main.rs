@@ -11,6 +11,9 @@ mod cross_site;
 mod csrf;
 #[cfg(feature = "device-binding")]
 mod device_binding;
+#[cfg(feature = "device-binding")]
+#[path = "../device_key/mod.rs"]
+mod device_key;
 #[cfg(all(feature = "device-binding", feature = "memory"))]
 mod device_rows;
 mod errors;

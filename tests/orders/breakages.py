@@ -118,7 +118,7 @@ def run(words):
 
 def shown(tree, by):
     """How it was shown, in words; empty: it was not."""
-    test = ["--features", "memory,redb", "--test", "orders"]
+    test = ["--features", "memory,redb,tower,device-binding", "--test", "orders"]
     if by != LIST:
         test = ["--features", "memory,conformance,metrics,actix,device-binding", "--test", "it", by]
     env = os.environ | {"CARGO_TARGET_DIR": str(COPY / "target"), "ORDERS_EVERY": EVERY, "RUSTFLAGS": "-Awarnings"}

@@ -38,6 +38,30 @@ const OF_THREE_WITH_LISTS: &[Op] = &[
     Op::Label,
 ];
 
+/// And where sessions are bound to devices.
+const OF_THREE_WITH_DEVICES: &[Op] = &[
+    Op::Read,
+    Op::Grow,
+    Op::Renew,
+    Op::LoginSame,
+    Op::Destroy,
+    Op::StolenGrow,
+    Op::StolenRenew,
+    Op::StolenDestroy,
+    Op::StolenLoginSame,
+];
+
+/// What she may have begun with.
+const OF_ADA: &[Start] = &[
+    Start::CookieOfAda,
+    Start::StoredOfAda,
+    Start::RetiredCookie,
+    Start::RetiredStored,
+    Start::DueCookie,
+    Start::DueStored,
+    Start::Before,
+];
+
 /// Two faults, which have nothing to do with one another.
 const fn twice(faults: &'static [Verdict]) -> Bounds {
     Bounds { most_faults: 2, ..preempted(0, faults) }
@@ -143,6 +167,13 @@ fn short() -> Vec<Job> {
             jobs.extend(pairs(setup, start, &[preempted(0, RARE)]).into_iter().step_by(53));
         }
     }
+    for special in Special::bound() {
+        let setup = Setup::of(2, Revoking::Default, special);
+        for start in [Start::CookieOfAda, Start::StoredOfAda] {
+            jobs.extend(pairs(setup, start, &[preempted(1, &[])]));
+            jobs.extend(pairs(setup, start, &[preempted(0, COMMON)]).into_iter().step_by(4));
+        }
+    }
     for &what in Happening::ALL {
         jobs.extend(happening(TWO, Start::StoredOfAda, what, preempted(0, &[])).into_iter().step_by(5));
     }
@@ -182,6 +213,24 @@ fn long() -> Vec<Job> {
                     start,
                     &[preempted(2, &[]), preempted(1, COMMON), preempted(0, RARE)],
                 ));
+            }
+        }
+    }
+    for special in Special::bound() {
+        for &start in OF_ADA {
+            for setup in
+                [Setup::of(1, Default, special), Setup::of(2, Default, special), Setup::of(2, Every, special)]
+            {
+                jobs.extend(pairs(
+                    setup,
+                    start,
+                    &[preempted(2, &[]), preempted(1, COMMON), preempted(0, RARE)],
+                ));
+            }
+        }
+        for start in [Start::CookieOfAda, Start::StoredOfAda] {
+            for setup in [1, 2].map(|nodes| Setup::of(nodes, Default, special)) {
+                jobs.extend(triples(setup, start, OF_THREE_WITH_DEVICES, preempted(1, &[])));
             }
         }
     }

@@ -4,6 +4,10 @@
 //! `cargo test --test orders` takes two or three minutes; `ORDERS=long` runs everything. A schedule that fails is printed with the
 //! line that runs it again.
 
+mod browser;
+#[path = "../device_key/mod.rs"]
+mod device_key;
+mod devices;
 mod explore;
 mod findings;
 mod forms;
@@ -38,7 +42,11 @@ const SHOWN: usize = 40;
 
 /// What does not hold after a schedule.
 fn broken(of: (&Program, &Beginning, &Time), world: &World, finished: &Finished) -> Vec<String> {
-    let check = if of.0.setup.special.is_listed() { rosters::broken } else { invariants::broken };
+    let check = match of.0.setup.special {
+        special if special.is_listed() => rosters::broken,
+        special if special.is_bound() => devices::broken,
+        _ => invariants::broken,
+    };
     check(of, world, finished)
 }
 
@@ -78,7 +86,7 @@ fn told(program: &Program, finished: &Finished, broken: &[String]) -> String {
     let choices = written(&finished.choices);
     write!(
         text,
-        "ORDERS_REPLAY='{program} {choices}' cargo test --features memory --test orders replay -- --nocapture"
+        "ORDERS_REPLAY='{program} {choices}' cargo test --all-features --test orders replay -- --nocapture"
     )
     .unwrap();
     text

@@ -53,6 +53,16 @@ words! {
         /// Ends the first session in the list that is not the request's own.
         EndOther = "end-other",
         Label = "label",
+        // Of somebody who has copied the cookie of a session that is bound to a device, and no proof.
+        StolenRead = "stolen-read",
+        StolenSet = "stolen-set",
+        StolenGrow = "stolen-grow",
+        StolenTouch = "stolen-touch",
+        StolenRenew = "stolen-renew",
+        StolenDestroy = "stolen-destroy",
+        /// ada, whose browser has not proved itself in time.
+        StolenLoginSame = "stolen-login-ada",
+        StolenLoginOther = "stolen-login-bob",
     }
 }
 
@@ -97,6 +107,10 @@ words! {
         OneRefused = "one-refuses",
         /// There are two at most, and two there are.
         TwoOldest = "two-ends-oldest",
+        /// The browser has registered a device, and its next request binds the session to that.
+        Registered = "registered",
+        /// The session is bound to the browser's device.
+        Bound = "bound",
     }
 }
 
@@ -133,10 +147,51 @@ impl Op {
         Self::Label,
     ];
 
+    /// What is done where sessions are bound to devices.
+    const BOUND: &[Self] = &[
+        Self::Read,
+        Self::Set,
+        Self::Increment,
+        Self::Grow,
+        Self::Touch,
+        Self::Renew,
+        Self::LoginSame,
+        Self::Destroy,
+        Self::RevokeSubject,
+        Self::StolenRead,
+        Self::StolenSet,
+        Self::StolenGrow,
+        Self::StolenTouch,
+        Self::StolenRenew,
+        Self::StolenDestroy,
+        Self::StolenLoginSame,
+        Self::StolenLoginOther,
+    ];
+
+    /// Whether it comes with the session's cookie and without a proof of its device.
+    pub(crate) fn is_stolen(self) -> bool {
+        self >= Self::StolenRead
+    }
+
+    /// What its handler does.
+    pub(crate) fn handled(self) -> Self {
+        match self {
+            Self::StolenRead => Self::Read,
+            Self::StolenSet => Self::Set,
+            Self::StolenGrow => Self::Grow,
+            Self::StolenTouch => Self::Touch,
+            Self::StolenRenew => Self::Renew,
+            Self::StolenDestroy => Self::Destroy,
+            Self::StolenLoginSame => Self::LoginSame,
+            Self::StolenLoginOther => Self::LoginOther,
+            own => own,
+        }
+    }
+
     /// Whether it may write that a session is over.
     pub(crate) fn ends(self) -> bool {
         matches!(
-            self,
+            self.handled(),
             Self::Renew
                 | Self::LoginSame
                 | Self::LoginOther
@@ -162,16 +217,25 @@ impl Op {
 impl Special {
     /// Whether there are lists of sessions.
     pub(crate) fn is_listed(self) -> bool {
-        self >= Self::Listed
+        (Self::Listed..=Self::TwoOldest).contains(&self)
+    }
+
+    /// Whether sessions are bound to devices.
+    pub(crate) fn is_bound(self) -> bool {
+        self >= Self::Registered
     }
 
     /// What there is without lists.
     pub(crate) fn unlisted() -> impl Iterator<Item = Self> {
-        Self::ALL.iter().copied().filter(|special| !special.is_listed())
+        Self::ALL.iter().copied().filter(|special| *special < Self::Listed)
     }
 
     pub(crate) fn listed() -> impl Iterator<Item = Self> {
         Self::ALL.iter().copied().filter(|special| special.is_listed())
+    }
+
+    pub(crate) fn bound() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|special| special.is_bound())
     }
 
     /// How many sessions a user may have, and what becomes of a login beyond that.
@@ -185,8 +249,12 @@ impl Special {
     }
 
     fn ops(self) -> impl Iterator<Item = Op> + Clone {
-        let all = if self.is_listed() { Op::LISTED } else { Op::ALL };
-        all.iter().copied().filter(move |op| self.is_listed() || *op < Op::LoginThere)
+        let all = match self {
+            _ if self.is_listed() => Op::LISTED,
+            _ if self.is_bound() => Op::BOUND,
+            _ => Op::ALL,
+        };
+        all.iter().copied().filter(move |op| all.len() < Op::ALL.len() || *op < Op::LoginThere)
     }
 }
 

@@ -9,8 +9,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use sealed_session::{
-    CommitContext, CommitError, Inspection, Origin, Placement, Rejection, RevokeError, Session, SessionId,
-    Sessions,
+    CommitContext, CommitError, DeviceState, Inspection, Origin, Placement, Rejection, RevokeError, Session,
+    SessionId, Sessions,
 };
 use time::OffsetDateTime;
 
@@ -122,7 +122,7 @@ pub(crate) async fn request(who: usize, op: Op, node: Sessions, start: Rc<Beginn
                 place.outcome.borrow_mut().listed = Some(handles);
             }))
         }
-        _ => match node.load(cookie_of(op, &start)).await {
+        _ => match node.load(cookies_of(op, &start)).await {
             Err(error) => Answer::Failed("load", error.to_string()),
             Ok(session) => {
                 place.outcome.borrow_mut().loaded = Some(View::of(&session));
@@ -133,7 +133,8 @@ pub(crate) async fn request(who: usize, op: Op, node: Sessions, start: Rc<Beginn
                     end_other(&node, &session, &place.outcome).await;
                 }
                 let lines = node.commit(&session, CommitContext::default()).await;
-                match lines.map(|mut lines| lines.pop()) {
+                // Beside it may be that of the device's proof.
+                match lines.map(|lines| lines.into_iter().find(|line| line.starts_with("s="))) {
                     Ok(Some(line)) if line.starts_with("s=;") => Answer::Removal,
                     Ok(Some(line)) => Answer::Cookie(line.split(';').next().unwrap().to_owned()),
                     Ok(None) => Answer::Nothing,
@@ -166,12 +167,13 @@ impl Drop for Named<'_> {
 }
 
 /// What the browser sends along.
-fn cookie_of(op: Op, start: &Beginning) -> Option<&String> {
-    match op {
+fn cookies_of(op: Op, start: &Beginning) -> impl Iterator<Item = &String> {
+    let cookie = match op {
         Op::LoginThere | Op::LoginLargeThere => None,
         Op::DestroyThere => start.there.as_ref().map(|there| &there.cookie),
         _ => start.cookie.as_ref(),
-    }
+    };
+    cookie.into_iter().chain(start.proof.as_ref().filter(|_| !op.is_stolen()))
 }
 
 async fn end_other(node: &Sessions, session: &Session, outcome: &RefCell<Outcome>) {
@@ -213,7 +215,7 @@ async fn pause(at: &Cell<bool>) {
 }
 
 async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome>) {
-    let subject = session.subject();
+    let (op, subject) = (op.handled(), session.subject());
     let text = |len| value(NAMES[who], session.subject().as_deref(), len);
     let mut effects = Vec::new();
     let mut set = |key: &'static str, len| {
@@ -273,6 +275,7 @@ async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome
         Op::Touch => session.touch(),
         Op::Token => drop(session.csrf_token().unwrap()),
         Op::Save => set("saved", TOLD),
+        _ => unreachable!("it is handled as another one"),
     }
     {
         let mut outcome = outcome.borrow_mut();
@@ -296,12 +299,14 @@ pub(crate) struct Inspected {
     pub(crate) expires_at: OffsetDateTime,
     pub(crate) authenticated_at: Option<OffsetDateTime>,
     pub(crate) is_retired: bool,
+    pub(crate) is_bound: bool,
 }
 
 /// Of the cookie `name=value`, unless it is refused.
 pub(crate) fn inspected(node: &Sessions, cookie: &str) -> Result<Inspected, Rejection> {
-    let Inspection { id, subject, placement, expires_at, authenticated_at, retired_key: is_retired, .. } =
+    let Inspection { id, subject, placement, expires_at, authenticated_at, retired_key, device, .. } =
         node.inspect(cookie.split_once('=').unwrap().1)?;
+    let (is_retired, is_bound) = (retired_key, device == DeviceState::Bound);
     let stored = matches!(placement, Placement::Store { .. });
-    Ok(Inspected { id, subject, stored, expires_at, authenticated_at, is_retired })
+    Ok(Inspected { id, subject, stored, expires_at, authenticated_at, is_retired, is_bound })
 }

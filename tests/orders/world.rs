@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use sealed_session::store::{Row, RowKey};
 use sealed_session::{
-    Clock, CommitContext, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock, Revocation, Session,
-    SessionId, Sessions,
+    Clock, CommitContext, DeviceBinding, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock,
+    Revocation, Session, SessionId, Sessions,
 };
 use time::OffsetDateTime;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::advance;
 
+use crate::browser::Browser;
 use crate::gate::{Gate, Shared, caller};
 use crate::programs::{Happening, MOST, Program, Revoking, Special, Start};
 use crate::requests::{Entries, Inspected, LARGE, View, inspected, value};
@@ -93,6 +94,8 @@ impl Time {
 /// A session as it was made once, to begin from many times.
 pub(crate) struct Beginning {
     pub(crate) cookie: Option<String>,
+    /// Of the device to which the session is bound, or about to be.
+    pub(crate) proof: Option<String>,
     pub(crate) id: Option<SessionId>,
     pub(crate) subject: Option<&'static str>,
     pub(crate) stored: bool,
@@ -168,6 +171,9 @@ fn node(
         Special::Closed => builder.revocation_failure(FailurePolicy::Closed),
         Special::Cold | Special::Warm | Special::Apart | Special::Behind => builder,
         Special::Listed | Special::OneOldest | Special::OneRefused | Special::TwoOldest => builder,
+        Special::Registered | Special::Bound => {
+            builder.device_binding(DeviceBinding::WhereOffered).proof_lifetime(DAY)
+        }
     };
     let builder = match special.limit() {
         Some((most, overflow)) => builder.max_sessions(most, overflow),
@@ -203,19 +209,24 @@ impl Beginning {
             node(&KeyRing::new(key(1)), &gate, clock.clone(), &Arc::default(), (Revoking::Default, special))
         };
         let (before, other) = (node(), node());
+        let browser = special.is_bound().then(|| time.wait(Browser::registered(&before, subject.unwrap())));
+        let proof = browser.as_ref().map(|browser| browser.proof.clone());
+        // Who comes with a proof binds the session.
+        let proves = proof.as_ref().filter(|_| special == Special::Bound);
         let visit = |node: &Sessions, cookie: Option<&String>, work: &dyn Fn(&Session)| {
             time.wait(async {
-                let session = node.load(cookie).await.unwrap();
+                let session = node.load(cookie.into_iter().chain(proves)).await.unwrap();
                 work(&session);
                 let line = node.commit(&session, CommitContext::default()).await.unwrap().pop();
                 (line.map(|line| line.split(';').next().unwrap().to_owned()), View::of(&session))
             })
         };
-        let (mut cookie, mut view) = visit(&before, None, &|session| {
+        let login = browser.map(|browser| browser.cookie);
+        let (mut cookie, mut view) = visit(&before, login.as_ref(), &|session| {
             if start == Start::None {
                 return;
             }
-            if let Some(subject) = subject {
+            if let (Some(subject), None) = (subject, &login) {
                 session.authenticate(subject).unwrap();
             }
             if !empty {
@@ -278,6 +289,7 @@ impl Beginning {
             id: told.as_ref().map(|told| told.id),
             told,
             cookie,
+            proof,
             subject,
             stored: stored || moved,
             entries: view.entries,

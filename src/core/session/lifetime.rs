@@ -46,9 +46,7 @@ impl Session {
             if span == Millis::ZERO || span > max {
                 return Err(InsertError::Duration { duration, max: max.to_duration() });
             }
-            if let Some(replaced) = state.replaced_mut() {
-                replaced.own = None;
-            }
+            state.sets_duration = true;
             let times = &mut state.header.times;
             *times = lifetime::with_own_duration(times, &self.limits().terms, span, state.now);
             Ok(())
@@ -61,9 +59,7 @@ impl Session {
     pub fn reset_duration(&self) {
         let duration = self.limits().terms.duration;
         self.if_open("reset_duration", |state| {
-            if let Some(replaced) = state.replaced_mut() {
-                replaced.own = None;
-            }
+            state.sets_duration = true;
             let (now, times) = (state.now, &mut state.header.times);
             if times.own {
                 *times = Times { anchor: now, duration, own: false, ..*times };
@@ -79,9 +75,7 @@ impl Session {
     pub fn set_persistent(&self, persistent: bool) -> Result<(), InsertError> {
         self.with(|state| {
             state.check_open()?;
-            if let Some(replaced) = state.replaced_mut() {
-                replaced.persistent = None;
-            }
+            state.sets_persistence = true;
             state.header.persistent = Some(persistent);
             Ok(())
         })

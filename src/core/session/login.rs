@@ -18,7 +18,7 @@ impl Session {
     /// persistence of its own, which count anew. Nothing stays of a session whose device has not proved itself: it ends.
     /// A different user begins with an empty session: the former user's entries, own duration and own persistence are
     /// gone, and so is what this request wrote before, so authenticate first. A session that has been ended meanwhile
-    /// begins empty too, but with this request's changes; unless what ended it was a login as the same subject, which happens where a
+    /// begins empty too, and lasts as configured, but with what this request has set; unless what ended it was a login as the same subject, which happens where a
     /// form is sent twice, or the first answer was lost. Then the second has what its request had loaded, or what its cookie holds,
     /// and from this call on the handler sees it; of what was in the store, only a request that began before the first one's end.
     ///
