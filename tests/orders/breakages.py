@@ -59,7 +59,7 @@ BREAKAGES = [
     ("a write that was repeated counts as another's", LIST, WRITER, "if !is_there && !since {", "if !is_there || !since {"),
     ("what was left by the one before is taken for what was loaded", "who_waited_for_a_row_is_told_by_the_one_before_what_is_there", WRITER, "                Some(row) => writer.observe(row),\n", "                Some(_) => {}\n"),
     ("what took a session's place is handed on", "what_one_login_leaves_to_the_next_is_read_again", WRITER, "&& !matches!(content, Content::Ended(Some(_))) {", "{"),
-    ("whether a session goes on is not asked before it is prolonged", LIST, CONFIRM, "if same_id && plan.row == RowStep::Leave {", "if same_id && plan.row == RowStep::Leave && visit.now.0 == 0 {"),
+    ("whether a session goes on is not asked before it is prolonged", LIST, CONFIRM, "if same_id && plan.row == RowStep::Leave {", "if same_id && plan.row == RowStep::Leave && questions.visit.now.0 == 0 {"),
     ("a session is prolonged in another generation of its subject", LIST, CONFIRM, "if opening.is_some_and(|present| present != work.header.generation) {", "if opening.is_some_and(|present| present != work.header.generation && present == 0) {"),
     ("a login takes along what was revoked", LIST, CONFIRM, """            if is_over {
                 work.start_empty(&self.limits);
@@ -71,7 +71,7 @@ BREAKAGES = [
         self.sessions.forget_if(&id, |known| !matches!(known, Status::Ended(_)));""", """    pub(crate) fn spilled(&self, id: SessionId) {
         let _ = id;"""),
     ("who ends a session does not know it", LIST, SETTLE, "revoking.renewed(*id, replacement, now)", "drop((revoking, id, replacement))"),
-    ("the subject is not asked for", LIST, FETCH, "            if self.core.or_assume(asked, false, id, revoking)? {", "            if self.core.or_assume(asked, false, id, revoking)? && now.0 == 0 {"),
+    ("the subject is not asked for", LIST, FETCH, "            if self.core.or_assume(asked, false, id, revoking)? {", "            if self.core.or_assume(asked, false, id, revoking)? && visit.now.0 == 0 {"),
     ("an end stops where its client goes away", LIST, "src/sessions/commit/completion.rs", "runtime.spawn(async move { drop(work.await) });", "drop((work, runtime));"),
     ("a login takes along what a revoked key had sealed", "a_login_while_the_key_of_the_former_session_is_revoked_succeeds_and_starts_empty", COMMIT, """        if state.authenticated && self.is_disowned(state) {
             state.start_empty(&self.limits);""", """        if state.authenticated && self.is_disowned(state) {"""),
