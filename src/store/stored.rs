@@ -72,6 +72,7 @@ impl Visit<'_> {
             let content = Content::Live { counter, device: device.as_ref(), entries: &work.entries };
             if let Some(written) = row.write(content, self.end_of_row(work, device.as_ref())).await? {
                 work.row = Some(Box::new(written));
+                row.leave().await;
                 return Ok(());
             }
         }

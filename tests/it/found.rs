@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::{join, join_all};
+use futures_util::stream::FuturesUnordered;
 use sealed_session::{
     Clock as _, CommitContext, Event, KeyRing, Origin, Rejection, Revocation, Session, Sessions,
 };
@@ -261,6 +263,24 @@ async fn who_extends_a_row_after_somebody_else_who_failed_there_reads_it_once() 
     failed.unwrap_err();
     assert!(extended.is_some());
     assert_eq!(spy.calls(), ["write", "extend", "load", "load", "extend"], "one look is the writer's own");
+}
+
+#[tokio::test]
+async fn who_waits_to_write_a_row_has_begun_before_its_last_writer_goes_on() {
+    let (bed, spy) = stored(|builder| builder);
+    let jar = spilled(&bed).await;
+    spy.calls();
+    spy.slowly(true);
+    let visitor = async || {
+        let session = loaded(&bed.sessions, &jar).await;
+        session.increment("n", 1).unwrap();
+        commit(&bed.sessions, &session).await;
+        spy.calls()
+    };
+    let mut visitors: FuturesUnordered<_> = (0..2).map(|_| visitor()).collect();
+    let first = visitors.next().await.unwrap();
+    assert_eq!(first, ["load", "load", "write", "write"], "the second write is under way");
+    assert_eq!(visitors.next().await.unwrap(), [""; 0]);
 }
 
 /// Time passes only while everybody waits, so the test does not depend on how fast the machine is.

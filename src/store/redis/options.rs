@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
 use redis::{Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo as _};
 
 use super::cluster::Cluster;
@@ -24,6 +25,12 @@ const SENT_AT_ONCE: usize = 128 << 10;
 /// How many requests wait for a connection before others wait for these. The driver's 50 are few for all requests of a worker.
 const QUEUE: usize = 1_024;
 
+/// Without Nagle's algorithm, which the driver leaves on: it keeps a request back until those before it on the connection are
+/// acknowledged, which a server does with its answers.
+fn at_once() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
 /// A connection that the application already has, for [`RedisStore::from_connection`]. It is cloned for each request; the
 /// clones share it.
 ///
@@ -34,8 +41,9 @@ const QUEUE: usize = 1_024;
 /// | `redis::aio::MultiplexedConnection` | it stays broken, and so does the store: for short-lived programs |
 ///
 /// All are of version 1 of the crate `redis`, with any of its features and in either version of the protocol. How long to
-/// wait for answers is the connection's own setting. The rows are in its database, under the store's prefix, and its user
-/// needs the permissions that [`RedisStore`] lists.
+/// wait for answers is the connection's own setting. So is `TcpSettings::set_nodelay(true)`, which the store sets for its own:
+/// without it a command waits until those before it on the connection are acknowledged. The rows are in its database, under the
+/// store's prefix, and its user needs the permissions that [`RedisStore`] lists.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -182,10 +190,10 @@ impl RedisStoreOptions {
 
     fn connections(&self, url: &str) -> Result<Connections, StoreError> {
         let mut tls = self.tls.clone();
-        let url = tls.take_from(url)?;
+        let info = info(&mut tls, url)?;
         let client = match tls.certificates()? {
-            Some(certificates) => Client::build_with_tls(url, certificates),
-            None => Client::open(url),
+            Some(certificates) => Client::build_with_tls(info, certificates),
+            None => Client::open(info),
         };
         let client = client.map_err(|error| failure(error, None))?;
         // Retrying in vain would take longer than anybody waits.
@@ -200,11 +208,8 @@ impl RedisStoreOptions {
 
     fn cluster(&self, urls: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Cluster, StoreError> {
         let mut tls = self.tls.clone();
-        let infos = urls.into_iter().map(|url| {
-            let info = tls.take_from(url.as_ref())?.into_connection_info();
-            info.map_err(|error| failure(error, None))
-        });
-        let infos: Vec<ConnectionInfo> = infos.collect::<Result<_, _>>()?;
+        let infos = urls.into_iter().map(|url| info(&mut tls, url.as_ref()));
+        let infos: Vec<_> = infos.collect::<Result<_, _>>()?;
         let at: Vec<_> = infos.iter().map(|info| info.addr().to_string()).collect();
         let mut builder = ClusterClient::builder(infos);
         if let Some(certificates) = tls.certificates()? {
@@ -218,6 +223,7 @@ impl RedisStoreOptions {
             .connection_timeout(self.timeout / 3)
             .response_timeout(self.timeout)
             .write_backpressure_boundary(SENT_AT_ONCE)
+            .tcp_settings(at_once())
             .build()
             .map_err(|error| failure(error, None))?;
         Ok(Cluster::new(client, at.join(", ")))
@@ -226,6 +232,12 @@ impl RedisStoreOptions {
     fn store(self, servers: Servers) -> RedisStore {
         RedisStore { servers, prefix: self.prefix.into_bytes(), scripts: Scripts::new(), clock: self.clock }
     }
+}
+
+/// The server at this address, which may name files for TLS.
+fn info(tls: &mut Tls, url: &str) -> Result<ConnectionInfo, StoreError> {
+    let info = tls.take_from(url)?.into_connection_info();
+    Ok(info.map_err(|error| failure(error, None))?.set_tcp_settings(at_once()))
 }
 
 impl Default for RedisStoreOptions {
@@ -237,5 +249,16 @@ impl Default for RedisStoreOptions {
 impl fmt::Debug for RedisStoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStoreOptions").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_request_is_kept_back_until_another_one_is_answered() {
+        let info = info(&mut Tls::default(), "redis://127.0.0.1/").unwrap();
+        assert!(info.tcp_settings().nodelay());
     }
 }
