@@ -11,7 +11,7 @@ use sealed_session::{
 
 use crate::device_binding::{Browser, CHALLENGE, Device, REGISTRATION, UNPROVEN, quoted};
 use crate::spy::{Fate, Spy, guarded, other_node, status};
-use crate::support::{Answer, Bed, DAY, Jar, MINUTE, MS, Reply, key};
+use crate::support::{Answer, Bed, DAY, Jar, MINUTE, MS, Reply, key, now};
 
 const REVOKED: Origin = Origin::Rejected(Rejection::Revoked);
 
@@ -174,6 +174,49 @@ async fn a_request_that_began_before_the_binding_writes_its_data_and_leaves_the_
     node.sessions.commit(&late, CommitContext::default()).await.unwrap();
     assert_eq!(before.sees(&node).await.0, UNPROVEN);
     browser.visit(&node, |session| assert_eq!(session.keys(), ["large", "late", "mine"])).await;
+}
+
+/// Whoever logs in as somebody else ends nobody's session that is on another device, whenever that was said of it.
+#[actix_web::test]
+async fn a_login_leaves_a_session_alone_that_is_bound_in_this_moment_and_begins_another() {
+    for (in_store, here) in [(false, false), (false, true), (true, false), (true, true)] {
+        let (bed, node, spy) = nodes();
+        let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+        if in_store {
+            let mut unbound = copy(&browser);
+            unbound.visit(&bed, large).await;
+            browser.session = unbound.session;
+        }
+        let at = if here { &bed } else { &node };
+        let late = at.sessions.load(copy(&browser).cookies()).await.unwrap();
+        late.authenticate("bob").unwrap();
+        late.insert("his", 1).unwrap();
+        let owner = bed.sessions.clone();
+        let cookies: Vec<Vec<u8>> = browser.cookies().into_iter().map(<[u8]>::to_vec).collect();
+        let bound = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let out = Arc::clone(&bound);
+        spy.before("write", move || {
+            let session = now(owner.load(&cookies)).unwrap();
+            *out.lock().unwrap() = now(owner.commit(&session, CommitContext::default())).unwrap();
+        });
+        let lines = at.sessions.commit(&late, CommitContext::default()).await.unwrap();
+        let jar = |lines: &[String]| Jar(Some(lines[0].split(';').next().unwrap().to_owned()));
+        let bob = Browser { session: jar(&lines), ..Browser::default() };
+        browser.session = jar(&bound.lock().unwrap());
+        let told = format!("in store {in_store}, here {here}");
+        for asked in [&bed, &node] {
+            assert_eq!(bob.sees(asked).await.1.as_deref(), Some("bob"), "{told}");
+            let seen = browser.sees(asked).await;
+            assert_eq!(seen, (Origin::Resumed, Some("ada".into()), DeviceState::Bound), "{told}");
+            asked.clock.advance(MINUTE);
+        }
+        assert_eq!(copy(&browser).sees(at).await.0, UNPROVEN, "{told}");
+        bob.clone().visit(&bed, |session| assert_eq!(session.keys(), ["his"])).await;
+        assert_eq!(placement(&bed, &browser).await, in_store, "{told}");
+        for user in ["ada", "bob"] {
+            assert_eq!(bed.sessions.of(user).await.unwrap().len(), 1, "{told}: {user}");
+        }
+    }
 }
 
 /// Registers a device with the challenge of this login.

@@ -106,6 +106,8 @@ impl Core {
         now: Millis,
     ) -> Result<SetCookies, CommitError> {
         let Some(roster) = self.roster_at(now) else { return outcome };
+        // Somebody else's that was bound to a device meanwhile goes on.
+        let before = before.filter(|before| roster.revoking.has_ended(before.id));
         if !matches!(&outcome, Ok(lines) if lines.own.is_some()) {
             let _ = roster.remove(&subject, &[id]).await;
             if let Some(line) = former.filter(|_| !matches!(outcome, Err(CommitError::Ended))) {

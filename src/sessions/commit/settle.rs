@@ -125,7 +125,7 @@ impl Core {
         &self,
         session: &Session,
         mut work: State,
-        Confirmed { plan, asked, binds_alone }: Confirmed,
+        Confirmed { mut plan, asked, binds_alone }: Confirmed,
         moment: &Moment,
     ) -> Result<SetCookies, CommitError> {
         let &Moment { now, primary, ref context } = moment;
@@ -143,7 +143,16 @@ impl Core {
             RowStep::Extend => visit.extend(&work).await,
             RowStep::Replace => {
                 let place = |state: &State| (!self.is_worthless(state)).then(|| self.place(state, context));
-                visit.replace(&mut work, place).await.map(|by| replacement = by)
+                match visit.replace(&mut work, place).await {
+                    // Somebody else's, and bound to a device since. That one goes on, and the login begins another.
+                    Err(NotDone::Lost(Rejection::Unproven)) if work.authenticated => {
+                        work.start_empty(&self.limits);
+                        (work.loaded, work.row) = (None, None);
+                        plan = Plan::placed(self, &work, CookieStep::Issue, context);
+                        if plan.row == RowStep::Create { visit.write(&mut work).await } else { Ok(()) }
+                    }
+                    replaced => replaced.map(|by| replacement = by),
+                }
             }
             RowStep::End => {
                 let set_cookies = self.remove(context.secure);
@@ -153,7 +162,7 @@ impl Core {
                 return Ok(set_cookies);
             }
         };
-        let over = self.revoking.as_ref().zip(loaded);
+        let over = self.revoking.as_ref().zip(work.loaded.as_ref().map(|loaded| loaded.header.id));
         let hear_of_end = || over.iter().for_each(|(revoking, id)| revoking.heard_of_end(*id, None, now));
         match done {
             Ok(()) if plan.row == RowStep::Replace => {
