@@ -257,7 +257,12 @@ impl Revoking {
 
     /// This process has bound the session, in its cookie, to a device.
     pub(crate) fn bound(&self, id: SessionId, now: Millis) {
-        self.sessions.put(id, Status::Bound, now);
+        // Whatever is known of its end is newer.
+        let epoch = self.sessions.epoch(&id);
+        self.sessions.decide(id, epoch, |present, _| match present {
+            Some(ended @ (Status::Ended(_), _)) => ended,
+            _ => (Status::Bound, now),
+        });
     }
 
     /// The session is in a row from now on, so the store has to be asked about its cookies; unless it has been ended since.

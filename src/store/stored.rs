@@ -37,10 +37,19 @@ pub(crate) enum Ending {
     Refused,
 }
 
+/// What became of the session in whose place another one is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Former {
+    /// It is over, and this is what its mark says of the other one.
+    Over(Option<Replacement>),
+    /// It is somebody else's, on another device, and goes on.
+    Spared,
+}
+
 impl Visit<'_> {
     /// Writes the session's entries over those that it was loaded with; or moves it out of its cookie into a row. If a parallel
-    /// request was faster, the row has both requests' changes afterwards.
-    pub(crate) async fn write(&self, work: &mut State) -> Result<(), NotDone> {
+    /// request was faster, the row has both requests' changes afterwards. True: another one waits to write it.
+    pub(crate) async fn write(&self, work: &mut State) -> Result<bool, NotDone> {
         let (id, creates) = (work.header.id, work.row.is_none());
         work.header.place = Place::Store;
         let issued =
@@ -72,8 +81,7 @@ impl Visit<'_> {
             let content = Content::Live { counter, device: device.as_ref(), entries: &work.entries };
             if let Some(written) = row.write(content, self.end_of_row(work, device.as_ref())).await? {
                 work.row = Some(Box::new(written));
-                row.leave().await;
-                return Ok(());
+                return Ok(row.is_awaited());
             }
         }
     }
@@ -147,13 +155,12 @@ impl Visit<'_> {
     }
 
     /// Gives the session its new id: writes the new row if there is to be one, then ends the old. What others have
-    /// written to the old one meanwhile is taken along. `place` decides where the session is to be, if anywhere. Returns what the
-    /// mark of the old one says of that.
+    /// written to the old one meanwhile is taken along. `place` decides where the session is to be, if anywhere.
     pub(crate) async fn replace(
         &self,
         work: &mut State,
         place: impl Fn(&State) -> Option<Place>,
-    ) -> Result<Option<Replacement>, NotDone> {
+    ) -> Result<Former, NotDone> {
         let Some((old, ended_until)) = self.mark_of(work) else {
             return Err(NotDone::Lost(Rejection::Missing));
         };
@@ -172,18 +179,20 @@ impl Visit<'_> {
         let leaves = work.authenticated && !is_bound;
         let mut mark = subject.filter(|_| leaves).map(|by| Replacement { by, place: from });
         loop {
-            let mut is_over = false;
+            let (mut is_over, mut is_spared) = (false, false);
             let observed = former.take_observed();
             let device = observed.as_ref().and_then(Found::device);
             mark = mark.filter(|_| device.is_none());
-            // A request from a device other than the session's gets nothing of it, and its login begins another.
+            // A request from a device other than the session's gets nothing of it. Its login begins another, and ends this one only if
+            // it is the same user's.
             let is_elsewhere = self.limits.is_elsewhere(device, &work.devices());
             if let (Some(mark), Some(Found::Live(_))) = (&mut mark, &observed) {
                 mark.place = Place::Store;
             }
             match observed {
-                Some(Found::Live(_) | Found::Bound(..)) if is_elsewhere && ends_own(work) => {
-                    work.start_empty(self.limits)
+                Some(Found::Live(_) | Found::Bound(..)) if is_elsewhere && work.authenticated => {
+                    work.start_empty(self.limits);
+                    is_spared = !ends_own(work);
                 }
                 Some(Found::Live(live)) if !is_elsewhere => drop(self.rebase(work, live)?),
                 Some(Found::Bound(..)) if !is_elsewhere => {}
@@ -233,12 +242,15 @@ impl Visit<'_> {
             }
             // Who is about to lose the new one as well has nothing to come back to.
             let mark = mark.filter(|_| !is_refused);
-            if is_over || former.write(Content::Ended(mark), ended_until).await?.is_some() {
+            if is_spared {
+                work.loaded = None;
+            }
+            if is_spared || is_over || former.write(Content::Ended(mark), ended_until).await?.is_some() {
                 if is_refused {
                     return Err(CommitError::Ended.into());
                 }
                 work.row = new_row;
-                return Ok(mark);
+                return Ok(if is_spared { Former::Spared } else { Former::Over(mark) });
             }
         }
     }

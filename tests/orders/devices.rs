@@ -305,9 +305,11 @@ impl Case<'_> {
             Ok(session) => View::of(&session),
             Err(error) => return self.fail(format!("{whose} cookie with a proof: {error:?}")),
         };
+        // It is bound, so nobody without a proof has ended it.
         let may_be_over = self.all().any(|who| match self.op(who) {
             Op::RevokeSubject => true,
-            _ => is_first && self.may_end(who),
+            Op::StolenLoginSame => is_first,
+            op => is_first && !op.is_stolen() && self.may_end(who),
         });
         match view.origin {
             Origin::Resumed => {}

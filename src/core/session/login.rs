@@ -15,7 +15,7 @@ impl Session {
     /// moment of this request.
     ///
     /// An anonymous visitor's data stays in the session, and so does the same user's, including a duration and
-    /// persistence of its own, which count anew. Nothing stays of a session whose device has not proved itself: it ends.
+    /// persistence of its own, which count anew. Nothing stays of a session whose device has not proved itself; it ends if it is this user's.
     /// A different user begins with an empty session: the former user's entries, own duration and own persistence are
     /// gone, and so is what this request wrote before, so authenticate first. A session that has been ended meanwhile
     /// begins empty too, and lasts as configured, but with what this request has set; unless what ended it was a login as the same subject, which happens where a

@@ -54,16 +54,16 @@ impl Limits {
         record::encoded_len(subject, self.device_key.max(device.key_len()), entries)
     }
 
+    /// Likewise, of the row that they make.
+    pub(crate) fn row_len(&self, device_key: usize, entries: Extent) -> usize {
+        RowSealer::sealed_len(record::encoded_row_len(self.device_key.max(device_key), entries))
+    }
+
     /// Whether a session that is found to be bound to this device is elsewhere, for a request that is known to come from those. It gets
     /// nothing of the session then, and may not end it.
     pub(crate) fn is_elsewhere(&self, found: Option<&Arc<DeviceKey>>, ours: &[&Device]) -> bool {
         let binds = self.device_key != 0;
         binds && found.is_some_and(|key| ours.iter().all(|own| own.bound() != Some(key)))
-    }
-
-    /// Likewise, of the row that they make.
-    pub(crate) fn row_len(&self, device_key: usize, entries: Extent) -> usize {
-        RowSealer::sealed_len(record::encoded_row_len(self.device_key.max(device_key), entries))
     }
 
     pub(super) fn reference_len(&self, subject: Option<&str>, device: &Device) -> usize {

@@ -8,13 +8,14 @@ use crate::core::cookie::SetCookies;
 use crate::core::error::{CommitError, StoreError};
 use crate::core::event::Event;
 use crate::core::measure;
-use crate::core::record::{Header, Line, Place, SessionId};
+use crate::core::record::{Device, Header, Line, Place, SessionId};
 use crate::core::session::Session;
 use crate::core::state::{LoadedRow, Stage, State};
 use crate::sessions::Core;
 use crate::store::revocation::Need;
 use crate::store::roster::{Enrolled, Entry, RosterProtocol};
 use crate::store::rows::Visit;
+use crate::store::stored::Ending;
 
 /// A line that a commit has added to its subject's list before it did anything else.
 pub(super) struct Listed {
@@ -24,6 +25,13 @@ pub(super) struct Listed {
     former: Option<Line>,
     /// The session that was loaded.
     before: Option<Header>,
+}
+
+impl Listed {
+    /// The session that was loaded goes on, and stays where it is listed.
+    pub(super) fn spare_former(&mut self) {
+        self.before = None;
+    }
 }
 
 impl Core {
@@ -86,7 +94,7 @@ impl Core {
             }
             Ok(Enrolled::Ended) => {
                 if let Some(former) = loaded {
-                    self.end_former(&roster, former, work.row.as_deref()).await?;
+                    self.end_former(&roster, former, work.row.as_deref(), Some(&work.devices())).await?;
                 }
                 self.tell_failure(id, &CommitError::Ended);
                 Err(CommitError::Ended)
@@ -106,8 +114,6 @@ impl Core {
         now: Millis,
     ) -> Result<SetCookies, CommitError> {
         let Some(roster) = self.roster_at(now) else { return outcome };
-        // Somebody else's that was bound to a device meanwhile goes on.
-        let before = before.filter(|before| roster.revoking.has_ended(before.id));
         if !matches!(&outcome, Ok(lines) if lines.own.is_some()) {
             let _ = roster.remove(&subject, &[id]).await;
             if let Some(line) = former.filter(|_| !matches!(outcome, Err(CommitError::Ended))) {
@@ -128,7 +134,7 @@ impl Core {
             roster.revoking.ended(id, now);
             if let Some(former) = before.as_ref().filter(|before| before.id != id) {
                 // What its mark says of this one is nothing to come back to. If it stays, it needs the password again.
-                let _ = self.end_former(&roster, former, None).await;
+                let _ = self.end_former(&roster, former, None, None).await;
             }
             self.tell_failure(id, &CommitError::Ended);
             return Err(CommitError::Ended);
@@ -142,9 +148,12 @@ impl Core {
         roster: &RosterProtocol<'_>,
         former: &Header,
         row: Option<&LoadedRow>,
+        ours: Option<&[&Device]>,
     ) -> Result<(), StoreError> {
         let visit = &roster.visit;
-        visit.end(former.id, row, visit.mark_end(former), None).await?;
+        if visit.end(former.id, row, visit.mark_end(former), ours).await? == Ending::Refused {
+            return Ok(());
+        }
         roster.revoking.ended(former.id, visit.now);
         self.strike_out([former], visit.anew()).await;
         Ok(())

@@ -184,7 +184,7 @@ impl Core {
         };
         let id = work.header.id;
         let taken = Taken::by(session, &work);
-        self.over(id, visit.anew().write(&mut work).await, true)?;
+        self.over(id, visit.anew().write(&mut work).await.map(drop), true)?;
         let bytes = work.row_len();
         work.entries = work.entries.settled();
         let merged = taken.became(work, |state| state.saved = true);

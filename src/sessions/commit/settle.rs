@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::task::yield_now;
 use tracing::Instrument as _;
 
 use super::completion::run_to_completion;
+use super::enroll::Listed;
 use super::plan::{Moment, Plan, RowStep};
 use crate::core::cookie::SetCookies;
 use crate::core::error::{CommitError, Rejection, StoreError};
@@ -14,7 +16,7 @@ use crate::core::session::Session;
 use crate::core::state::{CookieStep, Loaded, Stage, State};
 use crate::sessions::{CommitContext, Core};
 use crate::store::rows::Visit;
-use crate::store::stored::{Ending, NotDone};
+use crate::store::stored::{Ending, Former, NotDone};
 
 /// What is left of a plan when the store has been asked whether the session goes on.
 pub(super) struct Confirmed {
@@ -71,9 +73,9 @@ impl Core {
                 return if plan.ends() { Err(CommitError::Ended) } else { Ok(SetCookies::lost()) };
             }
         };
-        let listed = self.enroll(&work, &confirmed, moment.now).await?;
+        let mut listed = self.enroll(&work, &confirmed, moment.now).await?;
         let (authenticated, login) = (work.authenticated, Self::authentication(&work));
-        let outcome = match self.perform(session, work, confirmed, moment).await {
+        let outcome = match self.perform(session, work, confirmed, &mut listed, moment).await {
             // A login is not dropped silently, listed or not.
             Ok(lines) if authenticated && lines.own.is_none() => Err(CommitError::Ended),
             outcome => outcome,
@@ -125,34 +127,29 @@ impl Core {
         &self,
         session: &Session,
         mut work: State,
-        Confirmed { mut plan, asked, binds_alone }: Confirmed,
+        Confirmed { plan, asked, binds_alone }: Confirmed,
+        listed: &mut Option<Listed>,
         moment: &Moment,
     ) -> Result<SetCookies, CommitError> {
         let &Moment { now, primary, ref context } = moment;
         let Some(visit) = self.visit(now) else { return Ok(SetCookies::default()) };
         let key = plan.former_key.unwrap_or(primary);
-        let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
-        let id = loaded.unwrap_or(work.header.id);
         let was_stored = work.row.is_some();
-        let mut replacement = None;
+        let (mut replacement, mut is_awaited) = (None, false);
         let done = match plan.row {
             RowStep::Leave if !plan.issues() => return Ok(SetCookies::default()),
             // Binding is done by now.
             RowStep::Leave | RowStep::Bind => Ok(()),
-            RowStep::Create | RowStep::Write => visit.write(&mut work).await,
+            RowStep::Create | RowStep::Write => {
+                visit.write(&mut work).await.map(|awaited| is_awaited = awaited)
+            }
             RowStep::Extend => visit.extend(&work).await,
             RowStep::Replace => {
                 let place = |state: &State| (!self.is_worthless(state)).then(|| self.place(state, context));
-                match visit.replace(&mut work, place).await {
-                    // Somebody else's, and bound to a device since. That one goes on, and the login begins another.
-                    Err(NotDone::Lost(Rejection::Unproven)) if work.authenticated => {
-                        work.start_empty(&self.limits);
-                        (work.loaded, work.row) = (None, None);
-                        plan = Plan::placed(self, &work, CookieStep::Issue, context);
-                        if plan.row == RowStep::Create { visit.write(&mut work).await } else { Ok(()) }
-                    }
-                    replaced => replaced.map(|by| replacement = by),
-                }
+                visit.replace(&mut work, place).await.map(|former| match former {
+                    Former::Over(by) => replacement = by,
+                    Former::Spared => listed.iter_mut().for_each(Listed::spare_former),
+                })
             }
             RowStep::End => {
                 let set_cookies = self.remove(context.secure);
@@ -162,7 +159,9 @@ impl Core {
                 return Ok(set_cookies);
             }
         };
-        let over = self.revoking.as_ref().zip(work.loaded.as_ref().map(|loaded| loaded.header.id));
+        let loaded = work.loaded.as_ref().map(|loaded| loaded.header.id);
+        let id = loaded.unwrap_or(work.header.id);
+        let over = self.revoking.as_ref().zip(loaded);
         let hear_of_end = || over.iter().for_each(|(revoking, id)| revoking.heard_of_end(*id, None, now));
         match done {
             Ok(()) if plan.row == RowStep::Replace => {
@@ -191,6 +190,15 @@ impl Core {
                     || work.differs_from_row()
                     || work.saved && work.from_pre_spill_cookie;
                 return if matters && !binds_alone { Err(error) } else { Ok(SetCookies::default()) };
+            }
+        }
+        if is_awaited {
+            // The next writer begins before this one goes on, so that its trip does not wait until this one's answer has been made
+            // and sent.
+            yield_now().await;
+            if self.is_known_to_be_over(&work) {
+                // That one has ended it, and had what was written here. A newer cookie may be on its way.
+                return Ok(SetCookies::default());
             }
         }
         if self.is_disowned(&work) && !(work.authenticated && work.entries.are_over_nothing()) {

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use super::lock::{Priority, RowLock, RowLocks};
@@ -178,14 +177,9 @@ impl RowWriter<'_> {
         Ok(Some(written))
     }
 
-    /// Leaves the row to the next writer. If that one waits already it begins before this one goes on, so that its trip does not
-    /// have to wait until this one's response has been made and sent.
-    pub(crate) async fn leave(self) {
-        let is_awaited = self.lock.is_awaited();
-        drop(self);
-        if is_awaited {
-            yield_now().await;
-        }
+    /// Whether another one of this process waits to write the row.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.lock.is_awaited()
     }
 
     /// What the previous writer has left, if usable: under these keys, and not for so long that others starve.
