@@ -46,6 +46,16 @@ pub(crate) enum Former {
     Spared,
 }
 
+impl Former {
+    /// What its mark says took its place.
+    pub(crate) fn successor(self) -> Option<Replacement> {
+        match self {
+            Self::Over(by) => by,
+            Self::Spared => None,
+        }
+    }
+}
+
 impl Visit<'_> {
     /// Writes the session's entries over those that it was loaded with; or moves it out of its cookie into a row. If a parallel
     /// request was faster, the row has both requests' changes afterwards. True: another one waits to write it.

@@ -204,6 +204,11 @@ async fn a_login_leaves_a_session_alone_that_is_bound_in_this_moment_and_begins_
         let bob = Browser { session: jar(&lines), ..Browser::default() };
         browser.session = jar(&bound.lock().unwrap());
         let told = format!("in store {in_store}, here {here}");
+        let untrue = |event: &Event| {
+            matches!(event, Event::Returned { .. } | Event::Ended { .. } | Event::Lost { .. })
+        };
+        let events = at.events();
+        assert!(!events.iter().any(untrue), "{told}: {events:?}");
         for asked in [&bed, &node] {
             assert_eq!(bob.sees(asked).await.1.as_deref(), Some("bob"), "{told}");
             let seen = browser.sees(asked).await;

@@ -4,7 +4,8 @@
 //! | what was promised | where it is asserted |
 //! |---|---|
 //! | without a proof nothing is to be seen of a bound session, here at once, elsewhere after the stated time, nor by any copy of a cookie that it ever had, up to that cookie's end | `check_request`, `check_copy` |
-//! | and nothing is changed in it, nor ended, but by a login as its owner, who gets nothing of it | `check_owner`, `takes_over` |
+//! | and nothing is changed in it by who came after that, nor is it ended, but by a login as its owner, who gets nothing of it | `check_owner`, `takes_over` |
+//! | what the owner has ended, or such a login, is over | `has_ended` |
 //! | it is bound or taken over, never both | `check_exclusive` |
 //! | whoever comes with a proof binds it, and is refused only where it is over | `check_request` |
 //! | the owner has it, with what was acknowledged to the owner; a sum lies between the acknowledged and the attempted increments | `check_owner` |
@@ -66,7 +67,7 @@ pub(crate) fn broken(
         for (at, node) in world.nodes.iter().enumerate() {
             for number in 0..case.cookies.len() {
                 case.check_copy(node, number, Some(at).filter(|_| !later));
-                case.check_owner(node, number);
+                case.check_owner(node, number, later);
             }
         }
     }
@@ -109,7 +110,7 @@ impl Case<'_> {
     }
 
     fn held(&self, world: &World) -> Vec<Cookie> {
-        let first = self.start.cookie.iter().map(|text| (None, text));
+        let first = self.start.cookie.iter().chain(&self.start.unbound).map(|text| (None, text));
         let issued = self.all().filter_map(|who| match &self.told(who).outcome.answer {
             Some(Answer::Cookie(text)) => Some((Some(who), text)),
             _ => None,
@@ -155,6 +156,18 @@ impl Case<'_> {
 
     fn renews(&self, who: usize) -> bool {
         matches!(self.op(who).handled(), Op::Renew | Op::LoginSame | Op::LoginOther)
+    }
+
+    /// Whether it has ended the session that all came with, and said so.
+    fn has_ended(&self, who: usize) -> bool {
+        let meets = self.told(who).outcome.loaded.as_ref().map(|view| view.origin);
+        let met = match self.op(who) {
+            Op::RevokeSubject => true,
+            Op::StolenLoginSame => matches!(meets, Some(Origin::Resumed | UNPROVEN)),
+            Op::Destroy | Op::Renew | Op::LoginSame => meets == Some(Origin::Resumed),
+            _ => false,
+        };
+        met && self.is_acknowledged(who)
     }
 
     /// Whether an answer to the owner says that the session of this id is bound.
@@ -208,6 +221,7 @@ impl Case<'_> {
         let others_end = self.all().any(|other| other != who && self.may_end(other)) || self.is_forgetful();
         let may_be_bound = self.program.setup.special == Special::Bound
             || self.all().any(|other| other != who && !self.op(other).is_stolen());
+        let logs_in = matches!(op.handled(), Op::LoginSame | Op::LoginOther);
         let mut found = Vec::new();
         if let Some(view) = &outcome.loaded {
             let fine = match view.origin {
@@ -219,7 +233,6 @@ impl Case<'_> {
             if !fine {
                 found.push(format!("{name} meets {:?}", view.origin));
             }
-            let logs_in = matches!(op, Op::StolenLoginSame | Op::StolenLoginOther);
             if view.origin == UNPROVEN {
                 if view.subject.is_some() || !view.entries.is_empty() {
                     found.push(format!("{name} has no proof, and sees {view:?}"));
@@ -235,14 +248,17 @@ impl Case<'_> {
         // Whoever would give it another id, and finds it bound by then.
         let renews = op == Op::StolenRenew && may_be_bound;
         match &outcome.answer {
-            Some(Answer::Failed("ended", _)) if others_end && op.handled() != Op::LoginSame || renews => {}
+            Some(Answer::Failed("ended", _)) if others_end && !logs_in || renews => {}
             Some(Answer::Failed(kind, error)) if !faulted || self.finished.loses_write => {
                 found.push(format!("{name} fails ({kind}): {error}"));
             }
             Some(Answer::Removal) if op.handled() != Op::Destroy => {
                 found.push(format!("{name} removes the cookie"));
             }
-            Some(Answer::Nothing) if op.handled() == Op::LoginSame && !faulted => {
+            Some(Answer::Nothing) if op == Op::StolenRenew && self.resumed(who) && !faulted => {
+                found.push(format!("{name} is to have another id, and nobody says that it has not"));
+            }
+            Some(Answer::Nothing) if logs_in && !faulted => {
                 found.push(format!("{name} logs in, and gets no cookie"));
             }
             _ => {}
@@ -290,7 +306,7 @@ impl Case<'_> {
     }
 
     /// The cookie with the owner's proof.
-    fn check_owner(&mut self, node: &Sessions, number: usize) {
+    fn check_owner(&mut self, node: &Sessions, number: usize, later: bool) {
         let Cookie { issuer, text, told, .. } = &self.cookies[number];
         // What somebody else has made of it is theirs.
         if issuer.is_some_and(|who| self.op(who).is_stolen())
@@ -317,6 +333,9 @@ impl Case<'_> {
             origin => return self.fail(format!("{whose} cookie with a proof: {origin:?}")),
         }
         let mut found = Vec::new();
+        if let Some(by) = self.all().find(|&who| later && is_first && self.has_ended(who)) {
+            found.push(format!("{whose} cookie with a proof: opens a session that {} has ended", NAMES[by]));
+        }
         if view.subject.as_deref() != Some("ada") {
             found.push(format!("{whose} cookie with a proof: is {:?}'s", view.subject));
         }
@@ -330,17 +349,21 @@ impl Case<'_> {
         // A session in its cookie is what the last answer says. What is written without a proof meets cookies that are newer.
         let was_stored = self.start.stored;
         let in_row = |who| self.issued_by(who).map_or(was_stored, |cookie| cookie.told.stored);
+        // What was written in its row before it got another id came along.
+        let former_may_be_over = self.all().any(|who| *issuer != Some(who) && self.may_end(who));
+        let follows = issuer.is_some_and(|who| self.renews(who) && self.resumed(who)) && !former_may_be_over;
         let leads = if issuer.is_some() { told.stored } else { view.stored };
         let concerns = |who: usize| {
-            let own = *issuer == Some(who) && view.stored == told.stored;
-            !self.op(who).is_stolen() && (own || leads && is_first && in_row(who))
+            let own = *issuer == Some(who);
+            !self.op(who).is_stolen() && (own || leads && is_first && in_row(who) || follows && was_stored)
         };
+        let unchanged = |key: &str| view.entries.get(key) == self.start.entries.get(key);
         let mut sums = (0, 0);
         for who in self.all().filter(|&who| self.resumed(who) && !self.renews(who)) {
             for effect in &self.told(who).outcome.effects {
                 let must = concerns(who) && self.is_acknowledged(who);
                 match effect {
-                    Effect::Set(key, _) if must && !view.entries.contains_key(*key) => {
+                    Effect::Set(key, _) if must && unchanged(key) => {
                         found.push(format!("{whose} cookie with a proof: lacks what {} set", NAMES[who]));
                     }
                     Effect::Add(_, by) => sums = (sums.0 + if must { *by } else { 0 }, sums.1 + by),
@@ -351,8 +374,9 @@ impl Case<'_> {
         let number = |entries: &Entries| entries.get("n").map_or(0, |n| n.parse::<i64>().unwrap());
         let begins_empty = issuer.is_some_and(|who| self.op(who) == Op::LoginSame) && view.entries.len() < 2;
         let added = number(&view.entries) - number(&self.start.entries);
-        let former_may_be_over = self.all().any(|who| *issuer != Some(who) && self.may_end(who));
-        if !(begins_empty && former_may_be_over) && (added < sums.0 || added > sums.1) {
+        // The login's own cookie has nothing of what came after it.
+        let is_older = issuer.is_none() && self.start.unbound.as_ref() == Some(text) && !was_stored;
+        if !(begins_empty && former_may_be_over) && !is_older && (added < sums.0 || added > sums.1) {
             found.push(format!("{whose} cookie with a proof: {added} were added, of {sums:?}"));
         }
         found.into_iter().for_each(|sentence| self.fail(sentence));

@@ -49,6 +49,7 @@ const OF_THREE_WITH_DEVICES: &[Op] = &[
     Op::StolenRenew,
     Op::StolenDestroy,
     Op::StolenLoginSame,
+    Op::StolenLoginOther,
 ];
 
 /// What she may have begun with.

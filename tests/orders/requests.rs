@@ -171,6 +171,8 @@ fn cookies_of(op: Op, start: &Beginning) -> impl Iterator<Item = &String> {
     let cookie = match op {
         Op::LoginThere | Op::LoginLargeThere => None,
         Op::DestroyThere => start.there.as_ref().map(|there| &there.cookie),
+        // From before the binding, if it is bound: of a cookie that says so a copy is refused without a question.
+        op if op.is_stolen() => start.unbound.as_ref().or(start.cookie.as_ref()),
         _ => start.cookie.as_ref(),
     };
     cookie.into_iter().chain(start.proof.as_ref().filter(|_| !op.is_stolen()))

@@ -96,6 +96,8 @@ pub(crate) struct Beginning {
     pub(crate) cookie: Option<String>,
     /// Of the device to which the session is bound, or about to be.
     pub(crate) proof: Option<String>,
+    /// That of the login, from before the session was bound.
+    pub(crate) unbound: Option<String>,
     pub(crate) id: Option<SessionId>,
     pub(crate) subject: Option<&'static str>,
     pub(crate) stored: bool,
@@ -290,6 +292,7 @@ impl Beginning {
             told,
             cookie,
             proof,
+            unbound: login.filter(|_| special == Special::Bound),
             subject,
             stored: stored || moved,
             entries: view.entries,

@@ -93,8 +93,11 @@ impl Core {
                 Err(CommitError::TooManySessions)
             }
             Ok(Enrolled::Ended) => {
+                // Whoever logs in ends their own session wherever that is.
+                let (devices, is_theirs) = (work.devices(), work.authenticated && was_theirs.is_some());
                 if let Some(former) = loaded {
-                    self.end_former(&roster, former, work.row.as_deref(), Some(&work.devices())).await?;
+                    let ours = (!is_theirs).then_some(&devices[..]);
+                    self.end_former(&roster, former, work.row.as_deref(), ours).await?;
                 }
                 self.tell_failure(id, &CommitError::Ended);
                 Err(CommitError::Ended)

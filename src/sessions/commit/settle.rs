@@ -135,7 +135,7 @@ impl Core {
         let Some(visit) = self.visit(now) else { return Ok(SetCookies::default()) };
         let key = plan.former_key.unwrap_or(primary);
         let was_stored = work.row.is_some();
-        let (mut replacement, mut is_awaited) = (None, false);
+        let (mut former, mut is_awaited) = (None, false);
         let done = match plan.row {
             RowStep::Leave if !plan.issues() => return Ok(SetCookies::default()),
             // Binding is done by now.
@@ -146,10 +146,7 @@ impl Core {
             RowStep::Extend => visit.extend(&work).await,
             RowStep::Replace => {
                 let place = |state: &State| (!self.is_worthless(state)).then(|| self.place(state, context));
-                visit.replace(&mut work, place).await.map(|former| match former {
-                    Former::Over(by) => replacement = by,
-                    Former::Spared => listed.iter_mut().for_each(Listed::spare_former),
-                })
+                visit.replace(&mut work, place).await.map(|became| former = Some(became))
             }
             RowStep::End => {
                 let set_cookies = self.remove(context.secure);
@@ -163,9 +160,19 @@ impl Core {
         let id = loaded.unwrap_or(work.header.id);
         let over = self.revoking.as_ref().zip(loaded);
         let hear_of_end = || over.iter().for_each(|(revoking, id)| revoking.heard_of_end(*id, None, now));
+        // One that takes no place has begun.
+        let step = match former {
+            Some(Former::Spared) if work.row.is_some() => RowStep::Create,
+            Some(Former::Spared) => RowStep::Leave,
+            Some(Former::Over(_)) | None => plan.row,
+        };
+        if let Some(Former::Spared) = former {
+            listed.iter_mut().for_each(Listed::spare_former);
+        }
         match done {
-            Ok(()) if plan.row == RowStep::Replace => {
-                over.iter().for_each(|(revoking, id)| revoking.renewed(*id, replacement, now));
+            Ok(()) if step == RowStep::Replace => {
+                let by = former.and_then(Former::successor);
+                over.iter().for_each(|(revoking, id)| revoking.renewed(*id, by, now));
             }
             Ok(()) if work.header.place == Place::Store => {
                 self.revoking.iter().for_each(|revoking| revoking.spilled(work.header.id));
@@ -176,7 +183,7 @@ impl Core {
                     hear_of_end();
                 }
                 self.sink.tell(&Event::Lost { id, reason });
-                return Ok(SetCookies::lost());
+                return if plan.ends() { Err(CommitError::Ended) } else { Ok(SetCookies::lost()) };
             }
             Err(NotDone::Failed(error)) => {
                 if matches!(error, CommitError::Ended) {
@@ -198,6 +205,7 @@ impl Core {
             yield_now().await;
             if self.is_known_to_be_over(&work) {
                 // That one has ended it, and had what was written here. A newer cookie may be on its way.
+                self.tell_stored(&work, step);
                 return Ok(SetCookies::default());
             }
         }
@@ -219,11 +227,11 @@ impl Core {
             work.cookie_removed = true;
             self.remove(context.secure)
         } else {
-            self.tell_stored(&work, plan.row);
+            self.tell_stored(&work, step);
             let issue = || {
                 let (line, bytes) = self.seal(&work, moment, self.clock.now(), key);
                 self.tell_all(self.issued(&work, plan.cookie, bytes, key));
-                if plan.row == RowStep::Replace && was_stored && work.header.place == Place::Cookie {
+                if step == RowStep::Replace && was_stored && work.header.place == Place::Cookie {
                     self.sink.tell(&Event::Returned { id: work.header.id, bytes });
                 }
                 if let (Place::Store, Some((head, budget))) =
