@@ -77,7 +77,7 @@ BREAKAGES = [
     ("a session that was moved is still taken for one in its cookie", LIST, REVOCATION, """    pub(crate) fn spilled(&self, id: SessionId) {
         self.sessions.forget_if(&id, |known| !matches!(known, Status::Ended(_)));""", """    pub(crate) fn spilled(&self, id: SessionId) {
         let _ = id;"""),
-    ("who ends a session does not know it", LIST, SETTLE, "revoking.renewed(*id, replacement, now)", "drop((revoking, id, replacement))"),
+    ("who ends a session does not know it", LIST, SETTLE, "revoking.renewed(*id, by, now)", "drop((revoking, id, by))"),
     ("the subject is not asked for", LIST, FETCH, "            if self.core.or_assume(asked, false, id, revoking)? {", "            if self.core.or_assume(asked, false, id, revoking)? && visit.now.0 == 0 {"),
     ("an end stops where its client goes away", LIST, "src/sessions/commit/completion.rs", "runtime.spawn(async move { drop(work.await) });", "drop((work, runtime));"),
     ("a login takes along what a revoked key had sealed", "a_login_while_the_key_of_the_former_session_is_revoked_succeeds_and_starts_empty", COMMIT, """        if state.authenticated && self.is_disowned(state) {
