@@ -355,7 +355,7 @@ impl Case<'_> {
         let leads = if issuer.is_some() { told.stored } else { view.stored };
         let concerns = |who: usize| {
             let own = *issuer == Some(who);
-            !self.op(who).is_stolen() && (own || leads && is_first && in_row(who) || follows && was_stored)
+            !self.op(who).is_stolen() && (own || in_row(who) && (leads && is_first || follows && was_stored))
         };
         let unchanged = |key: &str| view.entries.get(key) == self.start.entries.get(key);
         let mut sums = (0, 0);
