@@ -19,7 +19,6 @@ use crate::invariants::LONGEST;
 use crate::programs::{NAMES, Op, Program, Revoking, Special};
 use crate::requests::{Answer, Effect, Entries, Inspected, View, inspected};
 use crate::schedule::{Finished, Told};
-use crate::steps::Verdict;
 use crate::world::{Beginning, HEARD, Time, World};
 
 const UNPROVEN: Origin = Origin::Rejected(Rejection::Unproven);
@@ -97,16 +96,6 @@ impl Case<'_> {
         if !self.failures.contains(&sentence) {
             self.failures.push(sentence);
         }
-    }
-
-    /// Whether something went wrong that is no mere repetition.
-    fn is_faulted(&self) -> bool {
-        self.finished.faults.iter().any(|(_, verdict)| *verdict != Verdict::Repeated)
-    }
-
-    /// Whether the store has lost what it had acknowledged.
-    fn is_forgetful(&self) -> bool {
-        self.finished.faults.iter().any(|(_, verdict)| *verdict == Verdict::Forgotten)
     }
 
     fn held(&self, world: &World) -> Vec<Cookie> {
@@ -205,7 +194,7 @@ impl Case<'_> {
     }
 
     fn check_exclusive(&mut self) {
-        let Some(id) = self.start.id.filter(|_| !self.is_forgetful()) else { return };
+        let Some(id) = self.start.id.filter(|_| !self.finished.is_forgetful()) else { return };
         let taken: Vec<usize> = self.all().filter(|&who| self.takes_over(who)).collect();
         for who in taken {
             if self.is_bound(id) {
@@ -217,8 +206,9 @@ impl Case<'_> {
     fn check_request(&mut self, who: usize) {
         let name = NAMES[who];
         let Told { outcome, lost, left, took, .. } = self.told(who);
-        let (op, faulted) = (self.op(who), self.is_faulted());
-        let others_end = self.all().any(|other| other != who && self.may_end(other)) || self.is_forgetful();
+        let (op, faulted) = (self.op(who), self.finished.is_faulted());
+        let others_end =
+            self.all().any(|other| other != who && self.may_end(other)) || self.finished.is_forgetful();
         let may_be_bound = self.program.setup.special == Special::Bound
             || self.all().any(|other| other != who && !self.op(other).is_stolen());
         let logs_in = matches!(op.handled(), Op::LoginSame | Op::LoginOther);
@@ -228,7 +218,7 @@ impl Case<'_> {
                 Origin::Resumed => !op.is_stolen() || faulted || !self.was_known_to_be_bound(who),
                 Origin::Rejected(Rejection::Revoked) => others_end,
                 UNPROVEN => op.is_stolen() && may_be_bound,
-                _ => self.is_forgetful(),
+                _ => self.finished.is_forgetful(),
             };
             if !fine {
                 found.push(format!("{name} meets {:?}", view.origin));
@@ -292,7 +282,7 @@ impl Case<'_> {
         let knows = at.is_none_or(|at| {
             asks || self.all().any(|by| self.program.node(by) == at && self.binds(by, told.id))
         });
-        if !self.is_bound(told.id) || !knows || self.is_forgetful() {
+        if !self.is_bound(told.id) || !knows || self.finished.is_forgetful() {
             return;
         }
         let view = match self.time.wait(node.load([text])) {
@@ -311,7 +301,7 @@ impl Case<'_> {
         // What somebody else has made of it is theirs.
         if issuer.is_some_and(|who| self.op(who).is_stolen())
             || !self.is_bound(told.id)
-            || self.is_forgetful()
+            || self.finished.is_forgetful()
         {
             return;
         }

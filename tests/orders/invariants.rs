@@ -125,7 +125,7 @@ pub(crate) fn broken(
     }
     // Without revocation nobody asks, so a cookie is worth what is in it, as often as it is sent.
     let fences = start.stored || !case.off();
-    if case.kept_by.len() > 1 && fences && !case.is_forgetful() && !case.is_at_end() {
+    if case.kept_by.len() > 1 && fences && !case.finished.is_forgetful() && !case.is_at_end() {
         case.fail(format!("{:?} both have what the visitor had", case.kept_by));
     }
     let last = cookies.last().map(|cookie| cookie.expires_at);
@@ -195,21 +195,11 @@ impl Case<'_> {
         self.op(who) == Op::Renew || becomes_bob || self.logs_in(who)
     }
 
-    /// Whether something went wrong that is no mere repetition, which is to be noticed by nobody.
-    fn is_faulted(&self) -> bool {
-        self.finished.faults.iter().any(|(_, verdict)| *verdict != Verdict::Repeated)
-    }
-
     /// Whether it was so on the node of this request, which leaves the store alone for a while then.
     fn is_faulted_near(&self, who: usize) -> bool {
         let node = self.program.node(who);
         let faults = self.finished.faults.iter().filter(|(_, verdict)| *verdict != Verdict::Repeated);
         faults.map(|(faulty, _)| *faulty).any(|faulty| self.program.node(faulty) == node)
-    }
-
-    /// Whether the store has lost what it had acknowledged, so that nothing is promised but safety.
-    fn is_forgetful(&self) -> bool {
-        self.finished.faults.iter().any(|(_, verdict)| *verdict == Verdict::Forgotten)
     }
 
     /// Whether sessions end for other reasons than what requests do.
@@ -260,11 +250,12 @@ impl Case<'_> {
     fn check_request(&mut self, who: usize) {
         let name = NAMES[who];
         let Told { outcome, lost, left, took, .. } = self.told(who);
-        let faulted = self.is_faulted();
+        let faulted = self.finished.is_faulted();
         let is_limited = self.program.setup.special.limit().is_some();
         let succeeds = self.logs_in(who) && !self.is_at_end() && !is_limited;
-        let ended_by_other =
-            self.others(who).any(|other| self.may_end(other)) || self.is_at_end() || self.is_forgetful();
+        let ended_by_other = self.others(who).any(|other| self.may_end(other))
+            || self.is_at_end()
+            || self.finished.is_forgetful();
         let mut found = Vec::new();
         if let Some(view) = &outcome.loaded {
             let fine = match (self.start.cookie.is_some(), view.origin) {
@@ -272,7 +263,7 @@ impl Case<'_> {
                 (true, Origin::Rejected(Rejection::Revoked)) => ended_by_other,
                 // Its clock is wrong at this moment.
                 (true, Origin::Rejected(_)) if self.program.happening == Some(Happening::Back) => true,
-                _ => self.is_at_end() || self.is_forgetful(),
+                _ => self.is_at_end() || self.finished.is_forgetful(),
             };
             if !fine {
                 found.push(format!("{name} meets {:?}", view.origin));
@@ -303,7 +294,7 @@ impl Case<'_> {
                 // What is nobody's may have been emptied by another one.
                 let emptied =
                     self.start.subject.is_none() && self.others(who).any(|other| self.op(other) == Op::Clear);
-                let emptied = emptied || self.is_forgetful();
+                let emptied = emptied || self.finished.is_forgetful();
                 if self.op(who) != Op::Destroy && !empty && !emptied {
                     found.push(format!("{name} removes the cookie"));
                 }
@@ -362,7 +353,7 @@ impl Case<'_> {
 
     /// Who begins to commit when the session was ended gets no cookie out of it any more.
     fn check_issued(&mut self, cookie: &Cookie, issuer: usize) {
-        if self.is_forgetful() || !self.resumed(issuer) || self.logs_in(issuer) {
+        if self.finished.is_forgetful() || !self.resumed(issuer) || self.logs_in(issuer) {
             return;
         }
         if self.is_disowned(issuer) {
@@ -478,7 +469,7 @@ impl Case<'_> {
             Ok(session) => View::of(&session),
             Err(error) => return self.fail(format!("{head}: {error:?}")),
         };
-        let (forgetful, at_end) = (self.is_forgetful(), self.is_at_end());
+        let (forgetful, at_end) = (self.finished.is_forgetful(), self.is_at_end());
         if view.origin == Origin::Resumed {
             self.check_safety(&head, cookie, &view);
         }
@@ -547,7 +538,7 @@ impl Case<'_> {
         match outcome {
             Ok(None) => {}
             Ok(Some((view, expected))) if view.entries == expected => {}
-            _ if self.is_forgetful() => {}
+            _ if self.finished.is_forgetful() => {}
             Ok(Some((view, expected))) => self.fail(format!(
                 "the next request leaves {:?} {:?} instead of {expected:?}",
                 view.origin, view.entries
@@ -639,7 +630,7 @@ impl Case<'_> {
         // Who came too late may be all that a process knows of the end, and so of a cookie that it refuses.
         let is_late = |who| self.told(who).lost && self.program.node(who) == self.program.node(login);
         let is_told = origin != Some(Origin::Resumed) && self.others(login).any(is_late);
-        let undisturbed = !self.is_faulted() && !self.is_at_end() && alone && !is_told;
+        let undisturbed = !self.finished.is_faulted() && !self.is_at_end() && alone && !is_told;
         let is_kept = came && undisturbed && !self.program.start.has_older_cookie();
         if !is_kept && is(applied(&Entries::new(), &[&outcome.effects])) {
             return true;

@@ -72,7 +72,7 @@ pub(crate) fn broken(
     let (node, held, failures) = (world.fresh(true), Vec::new(), Vec::new());
     let mut case = Case { program, start, finished, world, time, node, held, failures };
     case.held = case.hold();
-    if case.is_forgetful() {
+    if case.finished.is_forgetful() {
         // Nothing is promised but that the list can be read and has nothing twice.
         case.check_lists();
         return case.failures;
@@ -81,12 +81,12 @@ pub(crate) fn broken(
     case.check_ends();
     case.check_counts();
     case.all().for_each(|who| case.check_look(who));
-    if !case.is_faulted() {
+    if !case.finished.is_faulted() {
         case.check_leftovers();
     }
     case.check_lists();
     case.check_nodes();
-    if !case.is_faulted() {
+    if !case.finished.is_faulted() {
         case.check_names();
     }
     case.check_next_hour();
@@ -123,15 +123,6 @@ impl Case<'_> {
         if !self.failures.contains(&sentence) {
             self.failures.push(sentence);
         }
-    }
-
-    /// Whether something went wrong that is no mere repetition, which is to be noticed by nobody.
-    fn is_faulted(&self) -> bool {
-        self.finished.faults.iter().any(|(_, verdict)| *verdict != Verdict::Repeated)
-    }
-
-    fn is_forgetful(&self) -> bool {
-        self.finished.faults.iter().any(|(_, verdict)| *verdict == Verdict::Forgotten)
     }
 
     /// The sessions that there were, and those that came of requests, each once.
@@ -244,9 +235,9 @@ impl Case<'_> {
         let ended = first.is_some_and(|first| self.may_have_ended(who, first));
         match &outcome.answer {
             // Where there was no room.
-            Some(Answer::Failed("too many", _)) if self.is_faulted() || !self.has_had_room(who) => {}
+            Some(Answer::Failed("too many", _)) if self.finished.is_faulted() || !self.has_had_room(who) => {}
             Some(Answer::Failed("ended", _)) if ended || self.may_lose_its_place(who) => {}
-            Some(Answer::Failed(kind, error)) if !self.is_faulted() || self.finished.loses_write => {
+            Some(Answer::Failed(kind, error)) if !self.finished.is_faulted() || self.finished.loses_write => {
                 found.push(format!("{name} fails ({kind}): {error}"));
             }
             Some(Answer::Removal | Answer::Nothing) if self.logs_in(who).is_some() => {
@@ -361,7 +352,7 @@ impl Case<'_> {
                 (refuses || self.op(who) == Op::Renew)
                     && self.others(who).any(|other| moves(who) && moves(other) && self.do_overlap(who, other))
             });
-            let spare = usize::from(self.is_faulted() || both);
+            let spare = usize::from(self.finished.is_faulted() || both);
             if alive > most.saturating_add(spare) {
                 self.fail(format!("{user} has {alive} sessions, and may have {most}"));
             }
@@ -385,7 +376,7 @@ impl Case<'_> {
             });
             let least = (before + begun).min(most).saturating_sub(ends.count());
             let all = user == "ada" && self.program.ops.contains(&Op::RevokeSubject);
-            if alive < least && !all && !self.is_faulted() {
+            if alive < least && !all && !self.finished.is_faulted() {
                 self.fail(format!("{user} has {alive} sessions, and {least} could go on"));
             }
         }
@@ -409,7 +400,7 @@ impl Case<'_> {
                 self.has_ended(by, held) && left.is_some() && left < *began
             });
             let is_listed = listed.contains(&held.handle);
-            if before && held.is_alive && !is_listed && !self.is_faulted() {
+            if before && held.is_alive && !is_listed && !self.finished.is_faulted() {
                 found.push(format!("{} does not see {}", NAMES[who], self.name(held)));
             }
             if gone && is_listed {
@@ -460,7 +451,7 @@ impl Case<'_> {
         let node = self.node.clone();
         for user in USERS {
             let lines = self.look(&node, user);
-            self.check_list(user, &lines, usize::from(self.is_faulted()), "");
+            self.check_list(user, &lines, usize::from(self.finished.is_faulted()), "");
         }
     }
 
@@ -487,19 +478,20 @@ impl Case<'_> {
         let dead =
             self.held.iter().filter(|held| listed.contains(&held.handle) && !alive.contains(&held.handle));
         // Of a row that the store has lost nobody can tell that it was there.
-        let dead: Vec<String> = dead.filter(|_| !self.is_forgetful()).map(|held| self.name(held)).collect();
+        let dead: Vec<String> =
+            dead.filter(|_| !self.finished.is_forgetful()).map(|held| self.name(held)).collect();
         dead.into_iter()
             .for_each(|what| self.fail(format!("{user}'s list has {what}, which is not hers{when}")));
         let missing: Vec<_> =
             alive.difference(&listed).filter(|held| !half_revoked.contains(*held)).collect();
         let have_waited = missing.iter().all(|held| waited.contains(*held));
         let missing = missing.len();
-        if missing > spare && !have_waited && !self.is_forgetful() {
+        if missing > spare && !have_waited && !self.finished.is_forgetful() {
             self.fail(format!("{missing} sessions are missing in {user}'s list{when}"));
         }
         let unknown = listed.iter().filter(|handle| self.held.iter().all(|held| held.handle != **handle));
         let unknown = unknown.count();
-        if unknown > usize::from(self.is_faulted()) {
+        if unknown > usize::from(self.finished.is_faulted()) {
             self.fail(format!("{unknown} sessions in {user}'s list are nobody's{when}"));
         }
     }
@@ -557,7 +549,7 @@ impl Case<'_> {
 
     /// A line that was lost comes back, and nobody goes for it.
     fn check_next_hour(&mut self) {
-        if !self.is_faulted() {
+        if !self.finished.is_faulted() {
             return;
         }
         self.world.clock.advance(HOUR + HEARD);

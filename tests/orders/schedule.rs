@@ -58,6 +58,18 @@ pub(crate) struct Finished {
     pub(crate) stuck: bool,
 }
 
+impl Finished {
+    /// Whether something went wrong that is no mere repetition, which is to be noticed by nobody.
+    pub(crate) fn is_faulted(&self) -> bool {
+        self.faults.iter().any(|(_, verdict)| *verdict != Verdict::Repeated)
+    }
+
+    /// Whether the store has lost what it had acknowledged, so that nothing is promised but safety.
+    pub(crate) fn is_forgetful(&self) -> bool {
+        self.faults.iter().any(|(_, verdict)| *verdict == Verdict::Forgotten)
+    }
+}
+
 /// How a run ended.
 pub(crate) enum Ran {
     Whole(Finished),
