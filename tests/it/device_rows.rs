@@ -827,3 +827,55 @@ async fn writers_that_hand_the_row_on_to_one_another_leave_its_key() {
     assert_eq!(before.sees(&bed).await.0, UNPROVEN);
     browser.visit(&bed, |session| assert_eq!(session.get("n").unwrap(), Some(4))).await;
 }
+
+/// What a login that fails was of is over as well, but for what is another user's and on another device.
+#[actix_web::test]
+async fn a_login_that_has_lost_its_place_ends_nobody_elses_session_on_another_device() {
+    let limit = |builder: SessionsBuilder| offered(builder).max_sessions(1, Overflow::EndOldest);
+    for (user, is_copy) in [("ada", false), ("ada", true), ("bob", false), ("bob", true)] {
+        let told = format!("{user}, a copy {is_copy}");
+        let (bed, spy) = guarded(limit);
+        let node = other_node(&bed, &spy, limit);
+        let mut browser = Browser::registered(&bed, "ada", &Device::new(1)).await;
+        let before = copy(&browser);
+        if !is_copy {
+            browser.visit(&bed, |_| ()).await;
+        }
+        let comes = if is_copy { &before } else { &browser };
+        let late = node.sessions.load(comes.cookies()).await.unwrap();
+        late.authenticate(user).unwrap();
+        // What was asked, and the list read and written, twice. Before it is read again the session is bound, and another login
+        // takes the place.
+        spy.calls();
+        let asked = if is_copy { 4 } else { 3 };
+        spy.next(std::iter::repeat_n(Fate::Passes, asked).chain([Fate::AppliedButConflicts]));
+        let (after, owner) = (Arc::clone(&spy), bed.sessions.clone());
+        let cookies: Vec<Vec<u8>> = browser.cookies().into_iter().map(<[u8]>::to_vec).collect();
+        let bound = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let out = Arc::clone(&bound);
+        spy.before("write", move || {
+            after.before("load", move || {
+                let session = now(owner.load(&cookies)).unwrap();
+                *out.lock().unwrap() = now(owner.commit(&session, CommitContext::default())).unwrap();
+                now(owner.issue(|session| session.authenticate(user))).unwrap();
+            });
+        });
+        let outcome = node.sessions.commit(&late, CommitContext::default()).await;
+        let calls = spy.calls();
+        assert_eq!(calls.iter().position(|call| *call == "write"), Some(asked), "{told}: {calls:?}");
+        assert!(matches!(outcome, Err(CommitError::Ended)), "{told}: {outcome:?}");
+        if let [line, ..] = &bound.lock().unwrap()[..] {
+            browser.session = Jar(line.split(';').next().map(str::to_owned));
+        }
+        assert_ne!(browser.session.0, before.session.0, "{told}: it was bound");
+        let goes_on = is_copy && user == "bob";
+        bed.clock.advance(MINUTE);
+        for asked in [&node, &bed] {
+            let expected = if goes_on { Origin::Resumed } else { REVOKED };
+            assert_eq!(browser.sees(asked).await.0, expected, "{told}");
+        }
+        let of_ada = usize::from(goes_on || user == "ada");
+        assert_eq!(bed.sessions.of("ada").await.unwrap().len(), of_ada, "{told}");
+        assert_eq!(bed.sessions.of(user).await.unwrap().len(), 1, "{told}");
+    }
+}

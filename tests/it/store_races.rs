@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sealed_session::store::Store;
 use sealed_session::{CommitContext, CommitError, Event, Origin, Rejection, Session, Sessions};
 
-use crate::spy::{Fate, Spy, stored};
+use crate::spy::{Fate, Spy, guarded, stored};
 use crate::stored::spilled;
 use crate::support::{Bed, DAY, Jar, MINUTE, now};
 
@@ -294,6 +294,27 @@ async fn a_destroy_that_meets_a_write_ends_what_was_written() {
     assert!(commit(&bed.sessions, &destroys).unwrap().unwrap().contains("Max-Age=0"));
     assert_eq!(spy.calls(), ["write", "load", "write"]);
     assert_eq!(bed.see(&jar, Session::origin).await, Origin::Rejected(Rejection::Revoked));
+}
+
+/// In one process the next writer goes before the answer to the one whose place it takes.
+#[actix_web::test]
+async fn a_write_whose_session_is_ended_before_its_answer_is_made_sends_no_cookie_after_the_removal() {
+    let (bed, spy) = guarded(|builder| builder.roster(false));
+    let jar = spilled(&bed).await;
+    let [writes, destroys] = [load(&bed.sessions, &jar), load(&bed.sessions, &jar)];
+    writes.insert("mine", 1).unwrap();
+    writes.touch();
+    destroys.destroy();
+    spy.calls();
+    // The end begins, and waits, before the row is written.
+    spy.next([Fate::Takes(3)]);
+    let commit = async |session| bed.sessions.commit(session, CommitContext::default()).await.unwrap();
+    let (written, ended) = futures_util::future::join(commit(&writes), commit(&destroys)).await;
+    assert_eq!(spy.calls(), ["write", "write"], "the end was told what is in the row");
+    assert_eq!(written, [""; 0]);
+    assert!(ended[0].contains("Max-Age=0"), "{ended:?}");
+    let lost = bed.events().into_iter().filter(|event| matches!(event, Event::Lost { .. }));
+    assert_eq!(lost.count(), 0, "it was written");
 }
 
 #[actix_web::test]
