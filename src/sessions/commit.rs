@@ -177,7 +177,8 @@ impl Core {
             // Its key was revoked, so what was written is lost.
             CookieStep::Leave if self.is_disowned(state) || state.is_unproven() => SetCookies::lost(),
             CookieStep::Leave => SetCookies::default(),
-            CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state) => {
+            // Nothing goes over a newer cookie. But whoever logs out is logged out.
+            _ if !destroyed && self.is_known_to_be_over(state) => {
                 events[0] = Some(Event::Lost { id: state.header.id, reason: Rejection::Revoked });
                 SetCookies::lost()
             }

@@ -75,6 +75,24 @@ async fn a_key_that_is_revoked_in_its_file_during_a_request_issues_nothing_under
     }
 }
 
+/// The last thing is taken out of the cart while another tab logs in.
+#[actix_web::test]
+async fn what_empties_a_session_that_a_login_has_ended_does_not_remove_the_logins_cookie() {
+    let (bed, _) = guarded(|builder| builder);
+    let jar = bed.logged_in().await;
+    let load = || now(bed.sessions.load(jar.0.iter())).unwrap();
+    let commit = |session: &Session| now(bed.sessions.commit(session, CommitContext::default())).unwrap();
+    let [empties, logs_out] = [load(), load()];
+    empties.clear();
+    logs_out.destroy();
+    bed.visit(&mut jar.clone(), |session| session.authenticate("ada").unwrap()).await;
+    bed.events();
+    assert_eq!(commit(&empties), [""; 0]);
+    assert!(matches!(bed.events()[..], [Event::Lost { reason: Rejection::Revoked, .. }]));
+    // Who logs out leaves the browser without a session.
+    assert!(commit(&logs_out)[0].contains("Max-Age=0"));
+}
+
 #[actix_web::test]
 async fn a_poll_of_a_stored_session_that_answers_after_the_login_does_not_bring_the_old_cookie_back() {
     let (bed, _) = guarded(|builder| builder.rolling(true));

@@ -247,6 +247,15 @@ impl Case<'_> {
         }
     }
 
+    /// Whether the browser may have a newer cookie, which the node of this request knew before its commit.
+    fn has_replaced_before(&self, by: usize, who: usize) -> bool {
+        let Told { outcome, done, .. } = self.told(by);
+        let has_cookie = matches!(outcome.answer, Some(Answer::Cookie(_)));
+        let is_known = done.is_some() && *done < self.told(who).handled && !self.off();
+        let is_here = self.program.node(by) == self.program.node(who);
+        has_cookie && is_known && is_here && self.resumed(who) && self.renews(by) && self.resumed(by)
+    }
+
     fn check_request(&mut self, who: usize) {
         let name = NAMES[who];
         let Told { outcome, lost, left, took, .. } = self.told(who);
@@ -295,8 +304,13 @@ impl Case<'_> {
                 let emptied =
                     self.start.subject.is_none() && self.others(who).any(|other| self.op(other) == Op::Clear);
                 let emptied = emptied || self.finished.is_forgetful();
-                if self.op(who) != Op::Destroy && !empty && !emptied {
+                let asked_for = self.op(who) == Op::Destroy;
+                if !asked_for && !empty && !emptied {
                     found.push(format!("{name} removes the cookie"));
+                }
+                if let Some(by) = self.others(who).find(|&by| !asked_for && self.has_replaced_before(by, who)) {
+                    let by = NAMES[by];
+                    found.push(format!("{name} removes the cookie that {by} has given the browser"));
                 }
             }
             Some(Answer::Nothing) if !faulted && succeeds => {
