@@ -269,6 +269,7 @@ pub(crate) struct CookieWriter {
     name: String,
     secure: Secure,
     persistent: bool,
+    partitioned: bool,
     attributes: String,
     attributes_with_secure: String,
     /// What removes the cookies of earlier releases, without `Secure` and with it.
@@ -281,6 +282,7 @@ impl CookieWriter {
             name: config.name.clone(),
             secure: config.secure,
             persistent: config.persistent,
+            partitioned: config.partitioned,
             attributes: attributes(config, false),
             attributes_with_secure: attributes(config, true),
             formerly: config.formerly.iter().map(|former| removals(config, former)).collect(),
@@ -293,6 +295,11 @@ impl CookieWriter {
 
     pub(crate) fn secure(&self) -> Secure {
         self.secure
+    }
+
+    /// Whether browsers keep it in a jar per top-level site.
+    pub(crate) fn partitioned(&self) -> bool {
+        self.partitioned
     }
 
     /// Whether the configuration lets browsers keep the cookie when they are closed.

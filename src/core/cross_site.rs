@@ -37,7 +37,9 @@ pub enum CrossSite {
     /// as another subdomain, are foreign too. The default, unless the cookie is for subdomains.
     Refuse,
     /// Like [`Refuse`](Self::Refuse), but pages of the same site count as own. The default with
-    /// [`domain`](crate::SessionsBuilder::domain).
+    /// [`domain`](crate::SessionsBuilder::domain). Where a browser does not say what is the same site, as with the handshake of
+    /// a websocket, only `domain` tells; without it name such pages by
+    /// [`trusted_origin`](crate::SessionsBuilder::trusted_origin) as well.
     AllowSameSite,
     /// It gets an empty session in place of the one that its cookie names, so the handler sees no user.
     Anonymous,

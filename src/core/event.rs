@@ -16,9 +16,9 @@ use crate::core::record::SessionId;
 /// [`as_str`](Self::as_str), `session` the [`LogId`](crate::LogId), `former` the one before a renewal, `reason` a word,
 /// `bytes` a size, `key` a key id, `operation` and `error` what the store was asked and what it answered, `origin` and
 /// `host` those of a request that was refused as another site's. The level is `WARN` for what somebody should look into,
-/// `INFO` for new keys, and `DEBUG` for the rest; a cookie of an unknown key is `WARN` once a minute, and
-/// so is a request that counts as another site's because of plain HTTP or a missing `Origin`. The message is `Display`, a
-/// sentence for people. Waiting for the store happens in the spans `session.load` and `session.commit` of
+/// `INFO` for new keys, and `DEBUG` for the rest. What may be anybody's is `WARN` once a minute for each reason: a cookie of
+/// an unknown key or of a revoked one, and a request that counts as another site's because of plain HTTP or a missing
+/// `Origin`. The message is `Display`, a sentence for people. Waiting for the store happens in the spans `session.load` and `session.commit` of
 /// that target, which also have the field `session`. Values, keys, subjects and ids are never logged. A hook that logs an
 /// event with `{:?}` does not log ids either.
 ///
@@ -289,17 +289,17 @@ impl Event {
             | Self::CrossSite { refused: true, .. }
             | Self::HeadOverBudget { .. }
             | Self::KeysFailed { .. } => true,
-            Self::Rejected { reason, .. } => matches!(reason, Rejection::Missing | Rejection::RevokedKey(_)),
+            Self::Rejected { reason, .. } => *reason == Rejection::Missing,
             Self::DeviceRefused { reason, .. } => *reason == DeviceRefusal::Signature,
             _ => false,
         }
     }
 
-    /// Whether it may be a mistake in the deployment, and may as well be anybody's cookie or request.
-    fn may_be_a_mistake(&self) -> bool {
+    /// Whether somebody should look into it if it is not just anybody's cookie or request, which may name any key.
+    fn may_be_anybodys(&self) -> bool {
         matches!(
             self,
-            Self::Rejected { reason: Rejection::UnknownKey(_), .. }
+            Self::Rejected { reason: Rejection::UnknownKey(_) | Rejection::RevokedKey(_), .. }
                 | Self::CrossSite { reason: CrossSiteReason::PlainHttp | CrossSiteReason::Unnamed, .. }
         )
     }

@@ -65,6 +65,7 @@ impl Sessions {
             lifetime: LIFETIME,
             same_site: SameSite::Lax,
             secure: self.secure(),
+            partitioned: None,
             of: PhantomData,
         }
     }
@@ -78,6 +79,7 @@ pub struct TransientBuilder<T> {
     lifetime: Duration,
     same_site: SameSite,
     secure: Secure,
+    partitioned: Option<bool>,
     of: PhantomData<fn(T) -> T>,
 }
 
@@ -101,6 +103,13 @@ impl<T> TransientBuilder<T> {
     /// came over HTTPS, so [`Secure::Auto`] has to be decided.
     pub fn secure(mut self, secure: Secure) -> Self {
         self.secure = secure;
+        self
+    }
+
+    /// The `Partitioned` attribute: a cookie jar per top-level site (CHIPS). The default is what these sessions
+    /// [have](crate::SessionsBuilder::partitioned), if the cookie carries `Secure`, which browsers want with it.
+    pub fn partitioned(mut self, partitioned: bool) -> Self {
+        self.partitioned = Some(partitioned);
         self
     }
 
@@ -132,7 +141,9 @@ impl<T> TransientBuilder<T> {
             return Err(ConfigError::Name { name, reason });
         }
         let (same_site, secure) = (self.same_site, self.secure);
-        let config = CookieConfig { name, same_site, secure, ..CookieConfig::default() };
+        let inherited = || core.cookie.partitioned() && secure == Secure::Always;
+        let partitioned = self.partitioned.unwrap_or_else(inherited);
+        let config = CookieConfig { name, same_site, secure, partitioned, ..CookieConfig::default() };
         config.validate()?;
         let (engine, ring) = (core.sealer.engine(), core.sealer.ring().clone());
         let lifetime = Millis::span(self.lifetime);

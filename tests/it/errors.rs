@@ -311,6 +311,7 @@ fn of_devices() -> Vec<String> {
         message(bound(builder()).proof_lifetime(Duration::ZERO).build()),
         message(bound(builder()).cookie_name("s").secure(Secure::Auto).build()),
         message(bound(builder()).cookie_name("s").domain("example.com").build()),
+        message(bound(builder()).partitioned(true).build()),
     ]
 }
 

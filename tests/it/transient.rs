@@ -372,6 +372,21 @@ fn names_prefixes_and_attributes_fit_one_another_or_build_says_so() {
     let line =
         secure.transient::<u8>("__Secure-oidc").same_site(SameSite::None).build().unwrap().put(&1).unwrap();
     assert!(line.starts_with("__Secure-oidc=") && line.contains("; SameSite=None"), "{line}");
+    // In the jar that the session's cookie is in, also as it is removed.
+    let framed = sessions().same_site(SameSite::None).partitioned(true).build().unwrap();
+    let in_frame = framed.transient::<u8>("oidc").build().unwrap();
+    let line = in_frame.put(&1).unwrap();
+    assert!(line.contains("; Partitioned"), "{line}");
+    let removal = in_frame.take([line.split(';').next().unwrap()]).unwrap().removal;
+    assert!(removal.contains("; Partitioned"), "{removal}");
+    let whole = framed.transient::<u8>("oidc").partitioned(false).build().unwrap();
+    assert!(!whole.put(&1).unwrap().contains("Partitioned"));
+    let insecure = framed.transient::<u8>("oidc").secure(Secure::Never);
+    assert!(!insecure.build().unwrap().put(&1).unwrap().contains("Partitioned"));
+    assert!(matches!(
+        plain.transient::<u8>("oidc").partitioned(true).build(),
+        Err(ConfigError::NeedsSecure { attribute: "Partitioned", .. })
+    ));
     for (name, same_site) in [("__Host-oidc", SameSite::Lax), ("oidc", SameSite::None)] {
         let refused = plain.transient::<u8>(name).same_site(same_site).build();
         assert!(

@@ -308,7 +308,8 @@ impl Case<'_> {
                 if !asked_for && !empty && !emptied {
                     found.push(format!("{name} removes the cookie"));
                 }
-                if let Some(by) = self.others(who).find(|&by| !asked_for && self.has_replaced_before(by, who)) {
+                if let Some(by) = self.others(who).find(|&by| !asked_for && self.has_replaced_before(by, who))
+                {
                     let by = NAMES[by];
                     found.push(format!("{name} removes the cookie that {by} has given the browser"));
                 }

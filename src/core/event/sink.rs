@@ -13,12 +13,12 @@ use crate::core::measure;
 #[derive(Clone, Default)]
 pub(crate) struct EventSink {
     hook: Option<EventHook>,
-    /// When what anybody can cause was last a warning.
-    warned: Arc<Mutex<Option<Instant>>>,
+    /// When what anybody can cause was last a warning, by its reason.
+    warned: Arc<Mutex<Vec<(&'static str, Instant)>>>,
 }
 
-/// What points to a mistake in the deployment, such as a lost key file, is a warning no more often than this where anybody can
-/// cause it too.
+/// What points to a mistake in the deployment, such as a lost key file, is a warning no more often than this, for each reason, where
+/// anybody can cause it too.
 const WARNED_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) type EventHook = Arc<dyn Fn(&Event) + Send + Sync>;
@@ -57,7 +57,9 @@ impl EventSink {
         match event {
             Event::KeysReloaded { .. } => log!(INFO, event),
             event if event.is_warning() => log!(WARN, event),
-            event if event.may_be_a_mistake() && self.warns() => log!(WARN, event),
+            event if event.may_be_anybodys() && event.reason().is_some_and(|reason| self.warns(reason)) => {
+                log!(WARN, event)
+            }
             event => log!(DEBUG, event),
         }
         measure::event(event.as_str(), event.reason());
@@ -69,13 +71,14 @@ impl EventSink {
         }
     }
 
-    fn warns(&self) -> bool {
+    fn warns(&self, reason: &'static str) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        let warns = warned.is_none_or(|at| at.elapsed() >= WARNED_EVERY);
-        if warns {
-            *warned = Some(Instant::now());
+        match warned.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, at)) if at.elapsed() < WARNED_EVERY => return false,
+            Some((_, at)) => *at = Instant::now(),
+            None => warned.push((reason, Instant::now())),
         }
-        warns
+        true
     }
 
     /// What a look at the source of the keys came to.

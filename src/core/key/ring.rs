@@ -132,8 +132,8 @@ impl KeyRing {
     }
 
     /// Reads what [`parse`](Self::parse) reads from an environment variable, once. The ring cannot be changed: the next start would
-    /// bring the former keys back. To rotate, set the variable to `new,old` and restart, or keep the keys in a file
-    /// ([`open_or_create`](Self::open_or_create)).
+    /// bring the former keys back. To rotate, set the variable to a key document in which the new key is pending until all
+    /// servers have it, or keep the keys in a file ([`open_or_create`](Self::open_or_create)).
     ///
     /// # Errors
     /// [`KeyError::Environment`] if it is not set, and those of [`parse`](Self::parse).

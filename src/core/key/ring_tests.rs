@@ -36,6 +36,27 @@ fn a_ring_from_the_environment_opens_and_seals_and_is_not_changed() {
     assert!(!ring.reload().unwrap());
 }
 
+/// A deploy brings it to one server after the other, and none seals with a key that another one lacks.
+#[test]
+fn a_document_in_the_environment_rotates_at_its_moment_everywhere() {
+    let (new, old) = (Key::generate(), Key::generate());
+    let document = format!(
+        r#"{{"version": 1, "keys": [
+            {{"key": "{}", "state": "pending", "not_before": "2027-01-01T00:00:00Z"}},
+            {{"key": "{}", "state": "primary"}}
+        ]}}"#,
+        *new.export(),
+        *old.export()
+    );
+    let ring = KeyRing::of_variable("SESSION_KEYS", &document).unwrap();
+    let moment = Millis::of(time::macros::datetime!(2027-01-01 00:00 UTC));
+    for (now, primary) in [(moment.minus(Millis(1)), old.id()), (moment, new.id())] {
+        ring.tick(now, false);
+        assert_eq!(ring.primary(), primary);
+        assert!(ring.opens(old.id()) && ring.opens(new.id()));
+    }
+}
+
 #[test]
 fn what_a_ring_writes_it_reads_again_whatever_the_key() {
     let folder = std::env::temp_dir().join(format!("sealed-session-ring-{}", Key::generate().id()));

@@ -90,6 +90,10 @@ impl SessionsBuilder {
                 "with device_binding there can be none, because browsers prove a device to one origin alone";
             return Err(ConfigError::Attribute { attribute: "domain", value: domain.clone(), reason });
         }
+        if cookie.partitioned {
+            let reason = "with device_binding it cannot be, because browsers bind no partitioned cookies";
+            return Err(ConfigError::Attribute { attribute: "partitioned", value: "true".into(), reason });
+        }
         let under =
             if cookie.path.ends_with('/') { cookie.path.clone() } else { format!("{}/", cookie.path) };
         let path = path.clone().unwrap_or_else(|| format!("{under}{SEGMENT}{}", cookie.name));
