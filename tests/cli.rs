@@ -192,6 +192,10 @@ fn over<T>(path: &str, work: impl AsyncFnOnce(Sessions) -> T) -> T {
     })
 }
 
+fn now<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
 async fn cookie(sessions: &Sessions, fill: impl FnOnce(&Session)) -> String {
     let session = sessions.load([""; 0]).await.unwrap();
     fill(&session);
@@ -456,6 +460,83 @@ fn why_knows_the_limit_of_thirty_days_and_what_may_be_said_otherwise_and_reads_q
     }
     let told = run(&["why", "--absolute", "45d", "--without-absolute"], &env, &value);
     assert!(told.code == 2 && told.err.contains("cannot be used with"), "{}", told.err);
+}
+
+/// As a browser sends them that has the cookie of an earlier release too, or one that somebody has planted.
+#[test]
+fn of_several_cookies_of_one_name_it_is_judged_by_the_one_that_a_server_takes() {
+    let clock = ManualClock::at(OffsetDateTime::now_utc() - Duration::from_secs(60));
+    let sessions = Sessions::builder(KeyRing::new(key(1))).clock(clock.clone()).build().unwrap();
+    let made = |n: u32| {
+        clock.advance(Duration::from_secs(1));
+        let pair = now(sessions.issue(|session| session.insert("n", n))).unwrap();
+        let pair = pair.split(';').next().unwrap().to_owned();
+        let id = sessions.inspect(pair.split_once('=').unwrap().1).unwrap().id;
+        (pair, id.log_id().to_string())
+    };
+    let [(older, _), (newer, log_id)] = [made(1), made(2)];
+    let bad = format!("{NAME}=nonsense");
+    let (text, other) = (key(1).export(), key(2).export());
+    let env = [("SESSION_KEYS", text.as_str())];
+    let told = "That is number 2 of 3 cookies of this name, the newest of 2 good ones.";
+    for order in [[&bad, &newer, &older], [&older, &newer, &bad]] {
+        let header = format!("Cookie: {}", order.map(String::as_str).join("; "));
+        let why = done(&["why"], &env, &header);
+        assert!(why.contains("It would be accepted") && why.contains(told) && why.contains(&log_id), "{why}");
+        let shown = done(&["inspect", "--show-values"], &env, &header);
+        assert!(shown.contains(told) && shown.contains("n = 2"), "{shown}");
+    }
+    let why = done(&["why"], &env, &format!("Cookie: {bad}; {older}"));
+    assert!(why.contains("That is number 2 of 2 cookies of this name, the only good one."), "{why}");
+    // Of bad ones the one that came furthest.
+    let refused = run(&["why"], &[("SESSION_KEYS", other.as_str())], &format!("Cookie: {bad}; {newer}"));
+    assert_eq!(refused.code, 1);
+    assert!(refused.out.contains("give the ring of the server"), "{}", refused.out);
+    assert!(refused.out.contains("That is number 2 of 2 cookies of this name, none of which is good."));
+}
+
+#[test]
+fn a_duration_of_its_own_counts_as_far_as_the_configuration_lets_it() {
+    let clock = ManualClock::at(OffsetDateTime::now_utc() - Duration::from_secs(3 * 86_400));
+    let sessions = Sessions::builder(KeyRing::new(key(1))).clock(clock).build().unwrap();
+    let cookie =
+        now(sessions.issue(|session| session.set_duration(Duration::from_secs(7 * 86_400)))).unwrap();
+    let text = key(1).export();
+    let env = [("SESSION_KEYS", text.as_str())];
+    assert!(done(&["why"], &env, &cookie).contains("It would be accepted"));
+    let why = run(&["why", "--max-duration", "2d"], &env, &cookie);
+    assert_eq!(why.code, 1);
+    assert!(why.out.contains("rejected as expired"), "{}", why.out);
+    // Which a longer one of the server's needs.
+    let longer = ["why", "--duration", "500d", "--without-absolute", "--max-duration", "500d"];
+    assert_eq!(run(&longer, &env, &cookie).code, 0);
+}
+
+/// Whatever a browser has sent, the terminal of whoever asks obeys nothing of it.
+#[test]
+fn nothing_of_a_cookie_drives_the_terminal() {
+    const HOSTILE: &str = "x\r\n\u{1b}[2J\u{9b}1A\u{202e}\u{2066}\0\u{2028}\u{7f}\t\u{e0041}";
+    let sessions = Sessions::builder(KeyRing::new(key(1))).build().unwrap();
+    let cookie = now(sessions.issue(|session| {
+        session.set_subject(HOSTILE)?;
+        session.insert(HOSTILE, HOSTILE)
+    }))
+    .unwrap();
+    let text = key(1).export();
+    let env = [("SESSION_KEYS", text.as_str())];
+    let obeyed = |c: char| c.is_control() && c != '\n' || "\u{202e}\u{2066}\u{2028}\u{e0041}".contains(c);
+    for json in [false, true] {
+        let json = json.then_some("--json");
+        let args = |args: &[&'static str]| -> Vec<&str> { args.iter().copied().chain(json).collect() };
+        let shown = done(&args(&["inspect", "--show-values"]), &env, &cookie);
+        assert!(!shown.contains(obeyed), "{shown:?}");
+        if json.is_none() {
+            assert_eq!(shown.lines().filter(|line| line.contains("u{1b}[2J")).count(), 2, "{shown}");
+        }
+        let refused = run(&args(&["why"]), &env, &format!("a{HOSTILE}=1; b{HOSTILE}=2"));
+        assert_eq!(refused.code, 2);
+        assert!(!refused.err.contains(obeyed), "{:?}", refused.err);
+    }
 }
 
 #[test]

@@ -57,14 +57,23 @@ pub(crate) struct Size {
     spill_above: usize,
 }
 
-/// A cookie as it was found in the input.
+/// The cookies of one name that were found in the input: more than one, as the browser sends them, if their paths or domains differ.
 struct Found {
     name: String,
-    value: String,
+    values: Vec<String>,
+}
+
+/// What a server would go by.
+struct Chosen<'a> {
+    name: &'a str,
+    value: &'a str,
+    told: Result<Inspection, Rejection>,
+    /// What it is among several.
+    remark: Option<String>,
 }
 
 impl Found {
-    /// In a bare value, in `name=value`, or in a header with any number of cookies.
+    /// Bare, in `name=value`, or in a header with any number of cookies.
     fn read(name: &str) -> Result<Self, Failure> {
         let text = input("a cookie, or a Cookie or Set-Cookie header,")?;
         let lines = text.lines().filter(|line| !line.trim().is_empty()).count();
@@ -82,19 +91,59 @@ impl Found {
             .filter_map(|pair| pair.split_once('='))
             .map(|(name, value)| (name.trim(), value.trim()))
             .collect();
-        let found = |name: &str, value: &str| Ok(Self { name: name.into(), value: value.into() });
-        match (pairs.iter().find(|(n, _)| *n == name), &pairs[..]) {
-            (Some((_, value)), _) => found(name, value),
-            (None, []) => found(name, cookies),
+        let found = |name: &str, values: &[&str]| {
+            Ok(Self { name: name.into(), values: values.iter().map(|&value| value.into()).collect() })
+        };
+        let named: Vec<&str> = pairs.iter().filter(|(n, _)| *n == name).map(|(_, value)| *value).collect();
+        match &pairs[..] {
+            _ if !named.is_empty() => found(name, &named),
+            [] => found(name, &[cookies]),
             // Of a Set-Cookie the cookie comes first.
-            (None, [(name, value), rest @ ..]) if rest.is_empty() || is_attribute(rest[0].0) => {
-                found(name, value)
-            }
-            (None, pairs) => Err(Failure::mistake(format!(
+            [(name, value), rest @ ..] if rest.is_empty() || is_attribute(rest[0].0) => found(name, &[value]),
+            pairs => Err(Failure::mistake(format!(
                 "there is no cookie named {name} among {}; give --name",
                 pairs.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
             ))),
         }
+    }
+
+    /// As a request has them.
+    fn header(&self) -> String {
+        let pairs: Vec<String> = self.values.iter().map(|value| format!("{}={value}", self.name)).collect();
+        pairs.join("; ")
+    }
+
+    /// The newest good one, or else one that came furthest.
+    async fn choose(&self, sessions: &Sessions) -> Result<Chosen<'_>, Failure> {
+        let told: Vec<_> = self.values.iter().map(|value| sessions.inspect(value)).collect();
+        let is_newer = |one: &Inspection, than: &Inspection| match one.id == than.id {
+            true => one.counter > than.counter,
+            false => one.sealed_at > than.sealed_at,
+        };
+        let good = told.iter().enumerate().filter_map(|(at, told)| Some((at, told.as_ref().ok()?)));
+        let newest = good.reduce(|best, other| if is_newer(other.1, best.1) { other } else { best });
+        let at = match newest {
+            Some((at, _)) => at,
+            // None of them is in a store.
+            None => {
+                let session = sessions.load([self.header()]).await;
+                let origin = session.map_err(|error| Failure::outside(&error))?.origin();
+                let same =
+                    |told: &Result<_, _>| matches!(told, Err(reason) if Origin::Rejected(*reason) == origin);
+                told.iter().position(same).unwrap_or(0)
+            }
+        };
+        let (of, good) = (told.len(), told.iter().filter(|told| told.is_ok()).count());
+        let remark = (of > 1).then(|| match good {
+            0 => format!("That is number {} of {of} cookies of this name, none of which is good.", at + 1),
+            1 => format!("That is number {} of {of} cookies of this name, the only good one.", at + 1),
+            _ => format!(
+                "That is number {} of {of} cookies of this name, the newest of {good} good ones.",
+                at + 1
+            ),
+        });
+        let told = told.into_iter().nth(at).expect("there is at least one cookie");
+        Ok(Chosen { name: &self.name, value: &self.values[at], told, remark })
     }
 }
 
@@ -103,7 +152,7 @@ fn is_attribute(name: &str) -> bool {
 }
 
 fn builder(ring: &Ring, name: &str, limits: &Limits) -> Result<SessionsBuilder, Failure> {
-    let builder = Sessions::builder(ring.open()?).cookie_name(name);
+    let builder = Sessions::builder(ring.open()?).cookie_name(name).max_duration(limits.max_duration);
     Ok(builder.lifetime(limits.lifetime()).clock(limits.clock()))
 }
 
@@ -116,9 +165,10 @@ impl Inspect {
     pub(crate) fn run(self) -> Result<Output, Failure> {
         let found = Found::read(&self.name.name)?;
         let sessions = build(builder(&self.ring, &found.name, &self.limits)?)?;
-        let told = match sessions.inspect(&found.value) {
+        let chosen = wait(found.choose(&sessions))?;
+        let told = match &chosen.told {
             Ok(told) => told,
-            Err(reason) => return Ok(rejected(&found, reason)),
+            Err(reason) => return Ok(rejected(&chosen, *reason)),
         };
         let now = self.limits.clock().now();
         let (place, bytes) = match told.placement {
@@ -155,9 +205,10 @@ impl Inspect {
         if let Some(own) = told.own_duration {
             lines.push(format!("duration  {} s, its own", own.as_secs_f64()));
         }
-        let mut document = document(&told, &found, place, bytes);
+        lines.extend(chosen.remark.clone());
+        let mut document = document(told, chosen.name, place, bytes);
         if self.show_values && place == "cookie" {
-            let values = values(&sessions, &found)?;
+            let values = values(&sessions, &chosen)?;
             lines.extend(values.iter().map(|(key, value)| format!("entry     {key} = {value}")));
             document["entries"] = Value::Object(values);
         } else {
@@ -167,11 +218,11 @@ impl Inspect {
     }
 }
 
-fn document(told: &Inspection, found: &Found, place: &str, bytes: usize) -> Value {
+fn document(told: &Inspection, name: &str, place: &str, bytes: usize) -> Value {
     json!({
         "session": told.id.to_string(),
         "log_id": told.id.log_id().to_string(),
-        "name": found.name,
+        "name": name,
         "bytes": bytes,
         "counter": told.counter,
         "key": told.key_id.to_string(),
@@ -189,9 +240,12 @@ fn document(told: &Inspection, found: &Found, place: &str, bytes: usize) -> Valu
     })
 }
 
-fn values(sessions: &Sessions, found: &Found) -> Result<Map<String, Value>, Failure> {
+fn values(
+    sessions: &Sessions,
+    Chosen { name, value, .. }: &Chosen<'_>,
+) -> Result<Map<String, Value>, Failure> {
     wait(async {
-        let session = sessions.load([format!("{}={}", found.name, found.value)]).await;
+        let session = sessions.load([format!("{name}={value}")]).await;
         Ok(session.map_err(|error| Failure::outside(&error))?.entries().into_iter().collect())
     })
 }
@@ -212,18 +266,19 @@ impl Why {
                     .roster(false);
             }
             let sessions = build(builder)?;
-            let told = match sessions.inspect(&found.value) {
+            let chosen = found.choose(&sessions).await?;
+            let told = match &chosen.told {
                 Ok(told) => told,
-                Err(reason) => return Ok(rejected(&found, reason)),
+                Err(reason) => return Ok(rejected(&chosen, *reason)),
             };
             if matches!(told.placement, Placement::Store { .. }) && !asks {
                 return Err(Failure::mistake(
                     "the cookie is good, but the session is in a store; give --store to know about that too",
                 ));
             }
-            let session = sessions.load([format!("{}={}", found.name, found.value)]).await;
+            let session = sessions.load([found.header()]).await;
             match session.map_err(|error| Failure::outside(&error))?.origin() {
-                Origin::Rejected(reason) => Ok(rejected(&found, reason).with_log_id(&told)),
+                Origin::Rejected(reason) => Ok(rejected(&chosen, reason).with_log_id(told)),
                 _ => {
                     let proviso =
                         if asks { "" } else { "; whether it was revoked only its --store can tell" };
@@ -234,23 +289,24 @@ impl Why {
                     let until = shown(told.expires_at);
                     let line =
                         format!("It would be accepted{bound}, until {until} if nobody uses it{proviso}.");
-                    Ok(Output::line(line, json!({ "accepted": true, "expires_at": until }))
-                        .with_log_id(&told))
+                    let document = json!({ "accepted": true, "expires_at": until });
+                    let lines = [line].into_iter().chain(chosen.remark.clone()).collect();
+                    Ok(Output::lines(lines, document).with_log_id(told))
                 }
             }
         })
     }
 }
 
-fn rejected(found: &Found, reason: Rejection) -> Output {
-    let sentence = because(found, reason);
+fn rejected(chosen: &Chosen<'_>, reason: Rejection) -> Output {
+    let sentence = because(chosen, reason);
     let document = json!({ "accepted": false, "reason": reason.as_str(), "because": sentence });
-    Output::line(sentence, document).rejected()
+    let lines = [sentence].into_iter().chain(chosen.remark.clone()).collect();
+    Output::lines(lines, document).rejected()
 }
 
 /// One sentence: what is wrong, and what would help.
-fn because(found: &Found, reason: Rejection) -> String {
-    let Found { name, value } = found;
+fn because(Chosen { name, value, .. }: &Chosen<'_>, reason: Rejection) -> String {
     match reason {
         Rejection::Malformed => format!(
             "It would be rejected as malformed: {} characters are not a sealed value, which is base64url without \

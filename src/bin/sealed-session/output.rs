@@ -49,7 +49,7 @@ impl Output {
         let text = match (self.raw, json) {
             (Some(text), _) => text,
             (None, true) => plain(&format!("{:#}\n", self.document)),
-            (None, false) => self.lines.iter().map(|line| format!("{line}\n")).collect(),
+            (None, false) => self.lines.iter().map(|line| format!("{}\n", visible(line))).collect(),
         };
         // Whoever reads the first lines alone, as `head` does, has what they wanted.
         let mut out = std::io::stdout();
@@ -60,6 +60,15 @@ impl Output {
             _ => ExitCode::from(u8::from(self.rejected)),
         }
     }
+}
+
+/// The same line, with what is not printed in it escaped: subjects, values and cookies come from anybody, and a terminal obeys.
+fn visible(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for c in line.chars() {
+        if c.is_ascii() && !c.is_control() { out.push(c) } else { out.extend(c.escape_debug()) }
+    }
+    out
 }
 
 /// The same JSON, with what is not printed in it as `\u....`: a terminal may show it, and labels come from browsers.
@@ -101,8 +110,8 @@ impl Failure {
     /// Prints it to standard error, also as JSON.
     pub(crate) fn print(self, json: bool) -> ExitCode {
         match json {
-            true => eprintln!("{:#}", json!({ "error": self.message })),
-            false => eprintln!("sealed-session: {}", self.message),
+            true => eprint!("{}", plain(&format!("{:#}\n", json!({ "error": self.message })))),
+            false => eprintln!("sealed-session: {}", visible(&self.message)),
         }
         ExitCode::from(self.code)
     }

@@ -93,6 +93,9 @@ pub(crate) struct Limits {
     /// The configured idle limit.
     #[arg(long, value_parser = span, value_name = "SPAN")]
     idle: Option<Duration>,
+    /// The configured maximum of a session's own duration.
+    #[arg(long, value_parser = span, default_value = "400d", value_name = "SPAN")]
+    pub(crate) max_duration: Duration,
     /// Judges as of this moment (RFC 3339) instead of now.
     #[arg(long, value_parser = moment, value_name = "MOMENT")]
     at: Option<OffsetDateTime>,
