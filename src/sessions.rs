@@ -18,6 +18,8 @@ use std::sync::Arc;
 #[cfg(any(feature = "actix", feature = "tower"))]
 use std::sync::OnceLock;
 
+use tokio::time::Instant;
+
 #[cfg(all(feature = "device-binding", feature = "tower"))]
 pub(crate) use self::device::DeviceAnswer;
 #[cfg(all(feature = "device-binding", any(feature = "actix", feature = "tower")))]
@@ -122,6 +124,8 @@ pub(crate) struct Brought {
     cookies: usize,
     besides: Option<Box<Besides>>,
     by: By,
+    /// When the request came, if somebody was there to notice.
+    arrived: Option<Instant>,
 }
 
 /// Who asks for a session.
@@ -270,7 +274,8 @@ impl Sessions {
 
     /// The same, with the device's verdict known. What was found is large, so it is moved no more often than it has to be.
     pub(crate) fn take_as(&self, verdict: DeviceVerdict, found: &mut Found, now: Millis, by: By) -> Opening {
-        let brought = Brought { cookies: found.cookies, besides: found.besides.take(), by };
+        let arrived = found.arrived;
+        let brought = Brought { cookies: found.cookies, besides: found.besides.take(), by, arrived };
         let Some(outcome) = found.outcome.take() else {
             let state = State::new(Origin::New, &self.core.limits.terms, now);
             return Opening::Ready(self.session(state, brought));
@@ -300,15 +305,17 @@ impl Sessions {
         }
     }
 
-    /// Like [`open`](Self::open), for a request that may be another site's; `None`: it is refused.
+    /// Like [`open`](Self::open), for a request that arrived at this moment and may be another site's; `None`: it is refused.
     #[cfg_attr(not(any(feature = "actix", feature = "tower")), allow(dead_code))]
     pub(crate) fn admit<H: AsRef<[u8]>>(
         &self,
+        arrived: Instant,
         head: &impl Head,
         cookie_headers: impl IntoIterator<Item = H>,
     ) -> Option<Opening> {
         let now = self.now();
         let mut found = self.find(cookie_headers, now);
+        found.arrived = Some(arrived);
         let Core { limits, guard, .. } = &*self.core;
         let Some(Foreign { reason, origin, host }) = guard.foreign(head) else {
             return Some(self.take(&mut found, now, By::Middleware));
@@ -366,7 +373,7 @@ impl Sessions {
     #[inline]
     pub(crate) fn session(&self, mut state: State, brought: Brought) -> Session {
         state.can_offer = brought.by == By::Middleware;
-        Brought { cookies: state.cookies, besides: state.besides, .. } = brought;
+        Brought { cookies: state.cookies, besides: state.besides, arrived: state.arrived, .. } = brought;
         let backend = Arc::clone(&self.core) as Arc<dyn Backend>;
         Session::new(state, backend, self.core.rows.is_some())
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::core::clock::Millis;
 use crate::core::cookie::scan_both;
 use crate::core::envelope::{Parsed, Sealer};
@@ -48,6 +50,8 @@ pub(crate) struct Found {
     pub(crate) ambiguous: bool,
     /// What became of looking for a key that one of them names.
     pub(crate) reload: Option<Reload>,
+    /// When the request came, if somebody was there to notice.
+    pub(crate) arrived: Option<Instant>,
     /// The proofs of devices, as they came.
     pub(crate) proofs: Vec<Box<[u8]>>,
 }

@@ -9,6 +9,8 @@ mod replaced;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 pub(crate) use self::brought::{Besides, Loaded, LoadedRow, Unproven};
 pub(crate) use self::limits::{Limits, StoreLimits};
 pub(crate) use self::replaced::Replaced;
@@ -35,6 +37,9 @@ pub enum Origin {
     /// ([`CrossSite`](crate::CrossSite)).
     CrossSite,
 }
+
+/// A response later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
+const SLOW: Millis = Millis(500);
 
 /// How far a session has come in its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +84,10 @@ pub(crate) struct State {
     /// The row that the session was loaded from or last written to, whatever its id is now.
     pub(crate) row: Option<Box<LoadedRow>>,
     pub(crate) origin: Origin,
-    /// When the request came.
+    /// When the session was asked for.
     pub(crate) now: Millis,
+    /// When the request came, if somebody was there to notice.
+    pub(crate) arrived: Option<Instant>,
     /// How many cookies of our name the request carried.
     pub(crate) cookies: usize,
     /// What of them is remembered beside the one that was taken. Apart, because there seldom is any.
@@ -146,6 +153,7 @@ impl State {
             row: None,
             origin,
             now,
+            arrived: None,
             cookies: 0,
             besides: None,
             from_pre_spill_cookie: false,
@@ -160,6 +168,11 @@ impl State {
             issued_under: None,
             renewal: Renewal::Auto,
         }
+    }
+
+    /// Whether the answer comes so late that the browser may have a newer cookie by now.
+    pub(crate) fn is_late(&self, now: Millis) -> bool {
+        now.minus(self.now) > SLOW || self.arrived.is_some_and(|at| at.elapsed() > SLOW.to_duration())
     }
 
     /// The session's id, drawn now if it has none yet: who reads from nothing, as most visitors do, needs none.

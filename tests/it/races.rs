@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sealed_session::{Event, Lifetime, Session};
 
-use crate::support::{Bed, Jar, MINUTE, MS, key};
+use crate::framework::{Request, ask};
+use crate::support::{Answer, Bed, Jar, MINUTE, MS, Wrapped, key};
 
 const LATE: Duration = Duration::from_millis(500);
 
@@ -146,4 +147,32 @@ async fn clones_of_one_session_in_threads_lose_no_increment() {
         }
     });
     assert_eq!(session.get::<u32>("n").unwrap(), Some(800));
+}
+
+/// A handler that has read a long upload before it asks for the session. What it got was the browser's when it began.
+#[actix_web::test]
+async fn late_is_counted_from_the_requests_arrival_whenever_the_session_is_asked_for() {
+    let of = |bed: &Bed, jar: &Jar, span: Duration| {
+        let (sessions, cookie) = (bed.sessions.clone(), jar.0.clone().unwrap());
+        async move {
+            let upload = async move |request: Request| {
+                tokio::time::advance(span).await;
+                request.session().await?;
+                Ok(Answer::ok())
+            };
+            ask(Wrapped::Once(&sessions), &[cookie.as_bytes()], upload).await
+        }
+    };
+    tokio::time::pause();
+    let rolling = Bed::with(|builder| builder.rolling(true));
+    let jar = rolling.logged_in().await;
+    rolling.clock.advance(MINUTE);
+    assert!(of(&rolling, &jar, LATE).await.set_cookie().is_some(), "500 ms are not late");
+    assert_eq!(of(&rolling, &jar, LATE + MS).await.set_cookie(), None);
+
+    let bed = Bed::with(|builder| builder.persistent(false).lifetime(Lifetime::new(60 * MINUTE)));
+    let jar = bed.logged_in().await;
+    bed.clock.advance(62 * MINUTE);
+    assert!(of(&bed, &jar, LATE).await.removes());
+    assert_eq!(of(&bed, &jar, LATE + MS).await.set_cookie(), None);
 }

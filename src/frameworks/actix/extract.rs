@@ -12,6 +12,7 @@ use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{COOKIE, HeaderValue};
 use actix_web::{Error, FromRequest, HttpMessage, HttpRequest};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::RequestHead;
 use super::errors::{CrossSiteRequest, NotAuthenticated, NotWrapped, told};
@@ -30,6 +31,7 @@ pub(super) struct Slot<S> {
 
 pub(super) struct SlotInner {
     pub(super) sessions: Rc<Sessions>,
+    arrived: Instant,
     pub(super) loaded: OnceCell<Loaded>,
     /// Whether the request was found to be another site's, and gets no session.
     refused: Cell<bool>,
@@ -54,6 +56,7 @@ impl SlotInner {
     pub(super) fn new(sessions: Rc<Sessions>) -> Self {
         Self {
             sessions,
+            arrived: Instant::now(),
             loaded: OnceCell::new(),
             refused: Cell::new(false),
             asked: Cell::new(false),
@@ -84,7 +87,7 @@ impl SlotInner {
         let cookies = request.headers().get_all(COOKIE).map(HeaderValue::as_bytes);
         let (method, uri) = (request.method(), request.uri());
         let head = RequestHead { method, uri, headers: request.headers() };
-        let Some(opening) = self.sessions.admit(&head, cookies) else {
+        let Some(opening) = self.sessions.admit(self.arrived, &head, cookies) else {
             self.refused.set(true);
             return Loading::ready(Err(CrossSiteRequest.into()));
         };

@@ -12,6 +12,7 @@ use http::header::{COOKIE, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Extensions, Request, Uri};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::{RequestHead, SessionRejection};
 use crate::core::cookie::Secure;
@@ -45,6 +46,7 @@ impl<S> Clone for Slot<S> {
 
 pub(super) struct SlotInner {
     pub(super) sessions: Sessions,
+    arrived: Instant,
     pub(super) loaded: OnceLock<Loaded>,
     /// Whether the request was found to be another site's, and gets no session.
     refused: AtomicBool,
@@ -70,6 +72,7 @@ impl SlotInner {
     pub(super) fn new(sessions: Sessions, path_bytes: usize) -> Self {
         Self {
             sessions,
+            arrived: Instant::now(),
             loaded: OnceLock::new(),
             refused: AtomicBool::new(false),
             asked: AtomicBool::new(false),
@@ -100,7 +103,7 @@ impl SlotInner {
         }
         // In HTTP/2 there may be several (RFC 9113, section 8.2.3).
         let cookies = head.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
-        let Some(opening) = self.sessions.admit(&head, cookies) else {
+        let Some(opening) = self.sessions.admit(self.arrived, &head, cookies) else {
             self.refused.store(true, Ordering::Relaxed);
             return Loading::ready(Err(SessionRejection::CrossSite));
         };

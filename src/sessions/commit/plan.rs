@@ -12,9 +12,6 @@ use crate::sessions::{CommitContext, Core};
 const SET_COOKIE_LINE: usize = "set-cookie: \r\n".len();
 const CACHE_LINES: usize = "vary: Cookie\r\ncache-control: no-store\r\n".len();
 
-/// A response later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
-const SLOW: Millis = Millis(500);
-
 /// What a commit goes by from its plan to its cookie, whatever the clock and the ring say meanwhile.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
@@ -137,7 +134,7 @@ impl Plan {
     pub(super) fn in_time(self, core: &Core, state: &State, moment: &Moment) -> Self {
         let removes_refused =
             self.cookie == CookieStep::Remove && state.stage == Stage::Open && state.loaded.is_none();
-        if removes_refused && moment.now.minus(state.now) > SLOW {
+        if removes_refused && state.is_late(moment.now) {
             return Self::NOTHING;
         }
         let is_deferred = self.cookie == CookieStep::Prolong && core.is_deferrable(state, moment);
@@ -253,11 +250,10 @@ impl Core {
         let end = told.map_or(end, |span| end.min(times.sealed_at.plus(span)));
         let spare = Millis(told.unwrap_or(span.min(absolute)).0 / 2);
         let name_value = self.limits.name_value(state.plaintext_len(&self.limits));
-        let is_late = now.minus(state.now) > SLOW;
         // Near the absolute end a cookie no longer moves anything.
         let gains =
             told.is_some() || lifetime::first_end(&state.sealed_times(&self.limits, now), terms, now).0 > end;
         (end.minus(now) > spare || !gains)
-            && (is_late || self.head_overrun(state, name_value, context).is_some())
+            && (state.is_late(now) || self.head_overrun(state, name_value, context).is_some())
     }
 }
