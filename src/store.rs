@@ -62,9 +62,10 @@ pub use self::sql::{SqlPool, SqlStore, SqlStoreOptions};
 pub use crate::core::error::StoreError;
 pub use crate::core::row_name::{REVISION_LEN, ROW_KEY_LEN, Revision, RowKey};
 
-/// Rows of up to this many bytes end sessions, so even a full store takes them.
+/// Rows of up to this many bytes end sessions, so even a full store takes them. Those of sessions that live are longer.
 #[cfg(any(feature = "memory", feature = "redis"))]
-const SMALL_ROW: usize = 128;
+const SMALL_ROW: usize = 96;
+
 /// A stored row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -129,8 +130,8 @@ pub enum Written {
 /// say so, [`StoreError::Misconfigured`] if it refuses whoever asks, or what they ask for; callers treat all three as if it may have
 /// acted, as where a connection broke and the next one is refused. [`StoreError::Full`] if it has no room, [`StoreError::Corrupt`] if
 /// it holds what it was never given. A store retries nothing that may have been applied, and leaves waiting and retrying
-/// to its callers. Rows of up to 128 bytes are what ends sessions: a store that can refuse others for lack of room takes
-/// these, if it can.
+/// to its callers. Rows of up to 96 bytes are what ends sessions, and no session that lives has one: a store that can
+/// refuse others for lack of room takes these, if it can.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The row, if it is there and has not expired. From the primary, never from a replica that may lag behind.

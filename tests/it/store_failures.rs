@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, LOCATION, RETRY_AFTER, SET_COOKIE, VARY};
 use sealed_session::store::Store;
-use sealed_session::{CommitContext, CommitError, Event, Origin, Revocation, Session, Sessions, StoreError};
+use sealed_session::{
+    CommitContext, CommitError, Event, Origin, Rejection, Revocation, Session, Sessions, StoreError,
+};
 
 use crate::framework::ask;
-use crate::spy::{Fate, Spy, stored};
+use crate::spy::{Fate, Spy, status, stored};
 use crate::stored::spilled;
 use crate::support::{Answer, Bed, DAY, Jar, MINUTE, Reply, Wrapped, now};
 
@@ -249,6 +251,45 @@ async fn a_store_that_fails_between_the_two_writes_of_a_renew_costs_no_data() {
     spy.next([Fate::Passes, Fate::Fails]);
     is_503(&visit(&bed, &jar, |session| session.set_subject("ada").unwrap()).await);
     assert_eq!(bed.see(&jar, |session| (session.subject(), session.len())).await, (None, 2));
+}
+
+/// Or a crawler, with a session of a few bytes for each of its requests, would fill the memory all the same.
+#[actix_web::test]
+async fn a_full_store_refuses_small_sessions_too_and_takes_whatever_ends_one() {
+    let clock = sealed_session::ManualClock::at(crate::support::start());
+    const MOST: usize = 2_500;
+    let store = Arc::new(sealed_session::store::MemoryStore::new().clock(clock.clone()).max_bytes(MOST));
+    let shared = Arc::clone(&store);
+    let keys = sealed_session::KeyRing::new(crate::support::key(1));
+    let configure =
+        |builder: sealed_session::SessionsBuilder| builder.store(shared).spill_above(0).roster(false);
+    let bed = Bed::on(keys, clock, configure);
+    let first = |session: &Session| {
+        session.authenticate("ada").unwrap();
+        session.insert("n", 1).unwrap();
+    };
+    let mut jars = Vec::new();
+    loop {
+        let mut jar = Jar::default();
+        if status(&bed, &mut jar, first).await != StatusCode::OK {
+            break;
+        }
+        jars.push(jar);
+        assert!(jars.len() < 50, "{} bytes", store.bytes());
+    }
+    assert!(store.bytes() <= MOST);
+    let (before, sessions) = (store.count().await.unwrap(), &bed.sessions);
+    assert_eq!(status(&bed, &mut jars[0].clone(), Session::destroy).await, StatusCode::OK);
+    // Of a session that has no row.
+    let elsewhere = Bed::new();
+    let id = elsewhere.see(&elsewhere.logged_in().await, Session::id).await;
+    sessions.revoke(id).await.unwrap();
+    sessions.revoke_subject("bob").await.unwrap();
+    assert_eq!(store.count().await.unwrap(), before + 2);
+    sessions.revoke_subject("ada").await.unwrap();
+    for jar in &jars {
+        assert!(matches!(bed.see(jar, Session::origin).await, Origin::Rejected(Rejection::Revoked)));
+    }
 }
 
 #[actix_web::test]

@@ -359,7 +359,7 @@ async fn a_full_server_refuses_new_rows_and_takes_what_ends_sessions() {
     // Fill what the last large one left, which the server may find again once it is done with the call.
     let fill = async |from: u16| {
         for n in from..from + 25_000 {
-            if put(&store, &key(n), &[7; 129], Expected::Absent).await.is_err() {
+            if put(&store, &key(n), &[7; 97], Expected::Absent).await.is_err() {
                 return;
             }
         }
@@ -388,14 +388,14 @@ async fn a_full_server_refuses_new_rows_and_takes_what_ends_sessions() {
     let until = store.load(&present).await.unwrap().unwrap().expires_at;
     assert!(until > in_hours(1) + HOUR / 2);
     fill(35_000).await;
-    let new_mark = put(&store, &key(9_999), &[1; 128], Expected::Absent).await.unwrap();
+    let new_mark = put(&store, &key(9_999), &[1; 96], Expected::Absent).await.unwrap();
     assert!(new_mark.is_some(), "a session in a cookie is ended");
-    let mark = put(&store, &present, &[1; 128], Expected::At(at)).await.unwrap().unwrap();
+    let mark = put(&store, &present, &[1; 96], Expected::At(at)).await.unwrap().unwrap();
     assert!(store.extend(&present, mark, in_hours(3)).await.unwrap(), "and the mark lasts longer");
-    let stale = put(&store, &present, &[2; 128], Expected::At(at)).await.unwrap();
+    let stale = put(&store, &present, &[2; 96], Expected::At(at)).await.unwrap();
     assert_eq!(stale, None);
     let there = store.load(&present).await.unwrap().unwrap();
-    assert_eq!(there.data, [1; 128]);
+    assert_eq!(there.data, [1; 96]);
     // Also where the expiry stays as it is.
     fill(5_000).await;
     let write = async |data: &[u8]| {
@@ -406,8 +406,8 @@ async fn a_full_server_refuses_new_rows_and_takes_what_ends_sessions() {
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     let refused = write(&[3; 1_000]).await;
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
-    assert_eq!(write(&[3; 128]).await.unwrap(), Written::Done);
-    assert_eq!(store.load(&present).await.unwrap().unwrap().data, [3; 128]);
+    assert_eq!(write(&[3; 96]).await.unwrap(), Written::Done);
+    assert_eq!(store.load(&present).await.unwrap().unwrap().data, [3; 96]);
 }
 
 /// An address that leads to this server, and later to another one, as that of a primary does.

@@ -45,7 +45,7 @@ if tonumber(left) <= 0 then
   return 1
 end
 local set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
-if set.err and #ARGV[1] <= 152 then
+if set.err and #ARGV[1] <= 120 then
   redis.call('DEL', KEYS[1])
   set = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', left)
 end
@@ -53,7 +53,7 @@ if set.err then return set end
 if later > 0 then redis.call('SETRANGE', KEYS[1], '16', string.sub(head, 17)) end
 return 1
 ";
-const _: () = assert!(HEAD_LEN == 24 && HEAD_LEN + SMALL_ROW == 152, "the scripts have the numbers");
+const _: () = assert!(HEAD_LEN == 24 && HEAD_LEN + SMALL_ROW == 120, "the scripts have the numbers");
 
 /// Moves the expiry of a row of this revision to later. The time to live comes first, because no server is too full for
 /// that. Arguments: revision, expiry as encoded in the row, milliseconds until then.
