@@ -1115,6 +1115,26 @@ async fn a_driver_that_repeats_the_write_which_ends_a_session_does_not_make_the_
 }
 
 #[actix_web::test]
+async fn a_driver_that_repeats_the_write_of_everywhere_but_here_does_not_end_the_session_here() {
+    let (bed, spy) = guarded(|builder| builder);
+    let mut here = bed.logged_in().await;
+    bed.visit(&mut here, |session| session.authenticate("ada").unwrap()).await;
+    // Also where the subject had a generation before.
+    for _ in 0..2 {
+        let there = bed.sessions.issue(|session| session.authenticate("ada")).await.unwrap();
+        let session = bed.sessions.load(here.0.iter()).await.unwrap();
+        spy.conflict_with_itself();
+        bed.sessions.revoke_subject("ada").await.unwrap();
+        session.renew();
+        let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop();
+        here = Jar(line.unwrap().split(';').next().map(str::to_owned));
+        assert_eq!(origin(&bed, &here).await, Origin::Resumed);
+        assert_eq!(origin(&bed, &Jar(Some(there))).await, REVOKED);
+        bed.clock.advance(MINUTE);
+    }
+}
+
+#[actix_web::test]
 async fn a_logout_has_room_in_a_full_store_and_one_that_fails_is_503_with_the_removal_cookie() {
     let (bed, spy) = guarded(|builder| builder);
     let clock = bed.clock.clone();

@@ -112,6 +112,8 @@ impl Revoking {
                     break;
                 }
                 (expected, replaced) = match rows.load_generation(&place, deadline).await? {
+                    // The conflict was with ourselves: a driver has repeated the write.
+                    Some((Ok(present), _)) if present == generation => break,
                     // An unreadable one belonged to nobody.
                     Some((former, revision)) => (Expected::At(revision), Some(former.unwrap_or(generation))),
                     None => (Expected::Absent, None),
