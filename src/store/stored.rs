@@ -229,13 +229,17 @@ impl Visit<'_> {
                     work.start_empty(self.limits);
                     mark = None;
                 }
-                Some(_) => {
+                Some(met) => {
                     if new_row.is_some() {
                         // If this fails, the row expires by itself, and no cookie leads to it.
                         let _ = self.rows.delete(work.header.id, deadline).await;
                     }
                     if is_elsewhere {
                         return Err(NotDone::Lost(Rejection::Unproven));
+                    }
+                    // It may be read again once this process has the key, so nobody is to remember that it has ended.
+                    if let Found::Unreadable(..) = met {
+                        return Err(NotDone::Lost(Rejection::Missing));
                     }
                     return Err(CommitError::Ended.into());
                 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use actix_web::http::header::SET_COOKIE;
 use sealed_session::store::{Expected, NewRow, Revision, Store, Written};
 use sealed_session::{
-    Clock, CommitContext, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock, Origin, Placement,
-    Rejection, Revocation, Session, Sessions, SessionsBuilder,
+    Clock, CommitContext, CommitError, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock, Origin,
+    Placement, Rejection, Revocation, Session, Sessions, SessionsBuilder,
 };
 use time::OffsetDateTime;
 
@@ -73,6 +73,29 @@ async fn a_key_that_is_revoked_in_its_file_during_a_request_issues_nothing_under
         assert_ne!(ring.primary(), former, "it was the commit that looked");
         std::fs::remove_file(&path).unwrap();
     }
+}
+
+/// As while a rotation reaches one server after the other.
+#[actix_web::test]
+async fn a_renewal_that_meets_a_row_of_a_key_that_is_not_here_yet_ends_nothing_for_when_it_is() {
+    let (bed, spy) = guarded(|builder| builder);
+    let jar = spilled(&bed).await;
+    let ring = KeyRing::from_keys([key(2), key(1)]).unwrap();
+    let store = Arc::clone(&spy);
+    let other = Bed::on(ring, bed.clock.clone(), |builder| builder.store(store));
+    let session = now(bed.sessions.load(jar.0.iter())).unwrap();
+    session.renew();
+    let (there, theirs) = (other.sessions.clone(), jar.clone());
+    spy.before("write", move || {
+        let session = now(there.load(theirs.0.iter())).unwrap();
+        session.insert("n", 2).unwrap();
+        now(there.commit(&session, CommitContext::default())).unwrap();
+    });
+    let renewed = now(bed.sessions.commit(&session, CommitContext::default()));
+    assert!(matches!(renewed, Err(CommitError::Ended)), "{renewed:?}");
+    assert_eq!(bed.see(&jar, Session::origin).await, Origin::Rejected(Rejection::Missing));
+    bed.sessions.keys().add_retired(key(2)).unwrap();
+    assert_eq!(bed.see(&jar, |session| session.get::<u8>("n").unwrap()).await, Some(2));
 }
 
 /// The last thing is taken out of the cart while another tab logs in.
