@@ -33,6 +33,15 @@ pub(crate) struct Refusal {
     pub(crate) id: Option<SessionId>,
     /// Whether no later answer could have replaced it by a good one, so that it may be removed from the browser.
     pub(crate) removable: bool,
+    /// Whether another server may take it, which has longer limits, as while these are changed.
+    pub(crate) lives_elsewhere: bool,
+}
+
+impl Refusal {
+    /// One that stays in the browser.
+    pub(crate) fn of(reason: Rejection) -> Self {
+        Self { reason, id: None, removable: false, lives_elsewhere: false }
+    }
 }
 
 /// What a request's `Cookie` headers come to.
@@ -148,11 +157,7 @@ pub(crate) fn judge(value: &[u8], sealer: &Sealer, terms: &Terms, now: Millis) -
 }
 
 fn parse(value: &[u8], sealer: &Sealer) -> Result<Parsed, Refusal> {
-    sealer.parse(value).map_err(|reason| Refusal {
-        reason,
-        id: None,
-        removable: reason == Rejection::Malformed,
-    })
+    sealer.parse(value).map_err(|reason| refuse(reason == Rejection::Malformed)(reason))
 }
 
 fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal> {
@@ -165,9 +170,9 @@ fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal
         Verdict::Due(due) => Some(due),
         Verdict::Over { end, at } => {
             // A node with longer limits may take it, so that one may remove it.
-            let removable = now.minus(at) > SKEW && !lifetime::may_live_elsewhere(&header.times, terms, now);
-            let refusal = refuse(removable)(Rejection::Expired(end));
-            return Err(Refusal { id: Some(header.id), ..refusal });
+            let lives_elsewhere = lifetime::may_live_elsewhere(&header.times, terms, now);
+            let refusal = refuse(now.minus(at) > SKEW && !lives_elsewhere)(Rejection::Expired(end));
+            return Err(Refusal { id: Some(header.id), lives_elsewhere, ..refusal });
         }
         Verdict::Future => return Err(Refusal { id: Some(header.id), ..refuse(false)(Rejection::Future) }),
     };
@@ -176,7 +181,7 @@ fn open(parsed: Parsed, terms: &Terms, now: Millis) -> Result<Candidate, Refusal
 }
 
 fn refuse(removable: bool) -> impl Fn(Rejection) -> Refusal {
-    move |reason| Refusal { reason, id: None, removable }
+    move |reason| Refusal { removable, ..Refusal::of(reason) }
 }
 
 impl Candidate {

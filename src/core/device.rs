@@ -46,6 +46,8 @@ use crate::core::short_cookie::ShortCookie;
 
 /// For how long a session that was offered to a device is good without one, where one is required.
 const GRACE: Millis = Millis(15 * 60_000);
+/// The longest that a proof can be said to be good.
+pub(crate) const MAX_PROOF_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much longer than a proof a challenge is good: the browser answers it at the proof's end.
 const CHALLENGE_SPARE: Millis = Millis(5 * 60_000);
 /// How long before a proof's end its browser forgets it, so that none is sent that is over when it arrives.
@@ -124,9 +126,12 @@ impl Binder {
         let bytes =
             proof_config.name.len() + sealed_len(encoded_transient_len("", SESSION_ID_LEN + DEVICE_KEY_LEN));
         let kept = life.minus(PROOF_SPARE).max(Millis(life.0 / 2));
-        let challenges = |purpose, life| Challenges {
+        // Servers with another lifetime of proofs, as while that is changed, know what each other gave out.
+        let longest = Millis::span(MAX_PROOF_LIFETIME);
+        let challenges = |purpose, life, longest| Challenges {
             sealer: Sealer::with_engine(engine, ring.clone(), purpose, name),
             life,
+            longest,
         };
         let answered = life.plus(CHALLENGE_SPARE);
         Self {
@@ -139,9 +144,10 @@ impl Binder {
                 (life, bytes),
                 sink,
             )
-            .kept_for(kept),
-            registration: challenges(Purpose::DeviceRegistration, answered.min(GRACE)),
-            refresh: challenges(Purpose::DeviceRefresh, answered),
+            .kept_for(kept)
+            .up_to(longest),
+            registration: challenges(Purpose::DeviceRegistration, answered.min(GRACE), GRACE),
+            refresh: challenges(Purpose::DeviceRefresh, answered, longest.plus(CHALLENGE_SPARE)),
             ring: ring.clone(),
             name: name.clone(),
             cookie_path: config.path.clone(),
@@ -330,6 +336,8 @@ fn proof_name(session: &str) -> String {
 struct Challenges {
     sealer: Sealer,
     life: Millis,
+    /// One that has longer than this to live is none of ours.
+    longest: Millis,
 }
 
 impl Challenges {
@@ -346,7 +354,7 @@ impl Challenges {
         let opened =
             self.sealer.parse(challenge.as_bytes()).and_then(|parsed| parsed.open()).map_err(|_| foreign)?;
         let TransientContent { until, value, .. } = decode_transient(&opened).map_err(|_| foreign)?;
-        if now >= until || until.minus(now) > self.life.plus(SKEW) {
+        if now >= until || until.minus(now) > self.longest.plus(SKEW) {
             return Err(DeviceRefusal::ChallengeExpired);
         }
         subject_of(value).ok_or(foreign)

@@ -32,6 +32,8 @@ pub(crate) struct ShortCookie {
     sealer: Sealer,
     writer: CookieWriter,
     lifetime: Millis,
+    /// One that has longer than this to live is none of ours.
+    longest: Millis,
     /// For how long browsers keep it.
     kept: Millis,
     max_bytes: usize,
@@ -53,12 +55,18 @@ impl ShortCookie {
     ) -> Self {
         const { assert!(MAX_SUFFIX_BYTES < MAX_NAME_VALUE_BYTES) };
         let sealer = Sealer::with_engine(engine, ring, purpose, &config.name);
-        Self { sealer, writer: CookieWriter::new(config), lifetime, kept: lifetime, max_bytes, sink }
+        let (longest, kept) = (lifetime, lifetime);
+        Self { sealer, writer: CookieWriter::new(config), lifetime, longest, kept, max_bytes, sink }
     }
 
     /// The same, which browsers forget sooner than it ends.
     pub(crate) fn kept_for(self, kept: Millis) -> Self {
         Self { kept, ..self }
+    }
+
+    /// The same, of which those from a server with a longer lifetime count, up to this one.
+    pub(crate) fn up_to(self, longest: Millis) -> Self {
+        Self { longest, ..self }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -160,8 +168,8 @@ impl ShortCookie {
         trials.left = trials.left.checked_sub(1)?;
         let opened = parsed.open().ok()?;
         let TransientContent { until, suffix: sealed, value } = decode_transient(&opened).ok()?;
-        // Not longer than it is said to live now, so that a shorter lifetime is one at once.
-        let lives = now < until && until.minus(now) <= self.lifetime.plus(SKEW);
+        // Not longer than it is said to live now, so that a shorter lifetime is one at once, unless that is said otherwise.
+        let lives = now < until && until.minus(now) <= self.longest.plus(SKEW);
         Some(if lives && sealed == suffix { Judged::Good(until, value.to_vec()) } else { Judged::Dead })
     }
 

@@ -117,12 +117,15 @@ impl Sessions {
         let now = self.now();
         let mut found = self.find(cookie_headers, now);
         let proofs = std::mem::take(&mut found.proofs);
+        let lives_elsewhere = matches!(&found.outcome, Some(Err(refusal)) if refusal.lives_elsewhere);
         // Whether its device has proved itself is decided here.
         let opening = self.take_as(DeviceVerdict::Fine, &mut found, now, By::Device);
         let sessions = self.clone();
         Box::pin(async move {
             let Some(binder) = &sessions.core.device else { return DeviceAnswer::of(404) };
             let session = match opening {
+                // Only the servers with the longest limits say that it is over.
+                _ if lives_elsewhere => return DeviceAnswer::of(503),
                 Opening::Ready(session) => session,
                 Opening::Referenced(chosen) => match sessions.fetch(*chosen).await {
                     Ok(session) => session,

@@ -58,7 +58,11 @@ impl Sessions {
         if let (Some(revoking), Some(subject)) = (revoking, header.subject.as_deref())
             && let Some(place) = visit.rows.sealer.subject_row(chosen.candidate.loaded.key_id, subject)
         {
-            let asked = revoking.is_subject_revoked(&visit, &place, header).await;
+            let asked = match by {
+                // What a browser is told of the end is final, so it has to be the store that says it.
+                By::Device => revoking.ask_subject_revoked(&visit, &place, header).await,
+                By::Itself | By::Middleware => revoking.is_subject_revoked(&visit, &place, header).await,
+            };
             confirmed &= asked.is_ok();
             if self.core.or_assume(asked, false, id, revoking)? {
                 return Ok(self.refuse_asking(chosen, Rejection::Revoked, &visit).await);

@@ -30,7 +30,7 @@ impl Sessions {
         besides.refused = Some(id.0.into());
         besides.over = (reason == Rejection::Revoked).then(|| Box::new(header.clone()));
         besides.replaced = replaced;
-        self.reject(Refusal { reason, id: Some(id), removable: false }, brought, now)
+        self.reject(Refusal { id: Some(id), ..Refusal::of(reason) }, brought, now)
     }
 
     /// A session whose device has not proved itself: its cookie stays in the browser, and the handler gets nothing of it.
@@ -41,13 +41,13 @@ impl Sessions {
         let besides = brought.besides.get_or_insert_default();
         besides.refused = Some(id.0.into());
         besides.unproven = Some(Unproven { session, key });
-        let refusal = Refusal { reason: Rejection::Unproven, id: Some(id), removable: false };
+        let refusal = Refusal { id: Some(id), ..Refusal::of(Rejection::Unproven) };
         self.reject(refusal, brought, now)
     }
 
     pub(super) fn reject(
         &self,
-        Refusal { reason, id, removable }: Refusal,
+        Refusal { reason, id, removable, .. }: Refusal,
         brought: Brought,
         now: Millis,
     ) -> Session {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::SET_COOKIE;
 use sealed_session::store::Store as _;
 use sealed_session::{
-    CommitContext, CommitError, DeviceBinding, DeviceState, Event, KeyRing, Lifetime, Origin, Overflow,
-    Placement, Rejection, Revocation, Session, SessionsBuilder,
+    CommitContext, CommitError, DeviceBinding, DeviceState, Event, FailurePolicy, KeyRing, Lifetime, Origin,
+    Overflow, Placement, Rejection, Revocation, Session, SessionsBuilder,
 };
 
 use crate::device_binding::{Browser, CHALLENGE, Device, REGISTRATION, UNPROVEN, quoted};
@@ -754,6 +755,79 @@ async fn a_refresh_leaves_open_what_a_row_says_that_this_node_cannot_read_yet() 
         let expected = if in_store { StatusCode::OK } else { StatusCode::FORBIDDEN };
         assert_eq!(reply.status, expected);
         assert_eq!(String::from_utf8_lossy(&reply.body).contains(r#""continue":false"#), in_store);
+    }
+}
+
+/// Nor one that knows shorter limits, as while they are lengthened: the session goes on elsewhere.
+#[actix_web::test]
+async fn a_refresh_leaves_open_whether_a_session_has_expired_that_others_may_take() {
+    let lasting = |span| move |builder: SessionsBuilder| offered(builder.lifetime(Lifetime::new(span)));
+    let (bed, spy) = guarded(lasting(2 * DAY));
+    let short = other_node(&bed, &spy, lasting(DAY));
+    let device = Device::new(1);
+    let mut browser = Browser::bound(&bed, "ada", &device).await;
+    bed.clock.advance(DAY + 2 * MINUTE);
+    let expired = |origin| matches!(origin, Origin::Rejected(Rejection::Expired(_)));
+    assert!(expired(browser.sees(&short).await.0));
+    let reply = browser.clone().refresh_with(&short, None).await;
+    assert_eq!((reply.status, reply.all(SET_COOKIE).len()), (StatusCode::SERVICE_UNAVAILABLE, 0));
+    assert_eq!(
+        browser.refresh_with(&bed, None).await.status,
+        StatusCode::FORBIDDEN,
+        "it is asked for a proof"
+    );
+    assert_eq!(browser.refresh(&bed, &device).await.status, StatusCode::OK);
+    assert_eq!(browser.sees(&bed).await.0, Origin::Resumed);
+    bed.clock.advance(DAY);
+    let reply = browser.refresh_with(&bed, None).await;
+    assert!(String::from_utf8_lossy(&reply.body).contains(r#""continue":false"#), "nobody takes it any more");
+}
+
+/// Of a subject's generation the node knows an older one, from before another node has replaced it.
+#[actix_web::test]
+async fn a_refresh_leaves_open_whether_a_subject_was_revoked_where_the_store_does_not_tell() {
+    for policy in [FailurePolicy::Open, FailurePolicy::Closed] {
+        let configure = move |builder: SessionsBuilder| offered(builder).revocation_failure(policy);
+        let (bed, spy) = guarded(configure);
+        let node = other_node(&bed, &spy, configure);
+        node.sessions.revoke_subject("ada").await.unwrap();
+        let asked = node.sessions.issue(|session| session.authenticate("ada")).await.unwrap();
+        assert_eq!(node.see(&Jar(Some(asked)), Session::origin).await, Origin::Resumed);
+        bed.clock.advance(MINUTE / 2);
+        bed.sessions.revoke_subject("ada").await.unwrap();
+        let mut browser = Browser::bound(&bed, "ada", &Device::new(1)).await;
+        spy.go_down(true);
+        let status = browser.refresh_with(&node, None).await.status;
+        let expected = match policy {
+            FailurePolicy::Open => StatusCode::FORBIDDEN,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        assert_eq!(status, expected, "{policy:?}");
+        spy.go_down(false);
+        bed.clock.advance(MINUTE);
+    }
+}
+
+/// As while that is changed.
+#[actix_web::test]
+async fn a_proof_of_a_server_with_another_lifetime_of_proofs_is_good_as_long_as_that_has_said() {
+    let living = |span| move |builder: SessionsBuilder| offered(builder).proof_lifetime(span);
+    let (long, spy) = guarded(living(20 * MINUTE));
+    let short = other_node(&long, &spy, living(10 * MINUTE));
+    let device = Device::new(1);
+    let mut browser = Browser::bound(&long, "ada", &device).await;
+    for at in [&short, &long] {
+        assert_eq!(browser.sees(at).await.0, Origin::Resumed);
+    }
+    assert_eq!(browser.visit(&short, |_| ()).await.all(SET_COOKIE).len(), 0, "it stays in the browser");
+    // So does the challenge.
+    assert_eq!(browser.refresh_with(&long, None).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(browser.refresh(&short, &device).await.status, StatusCode::OK);
+    long.clock.advance(10 * MINUTE - MS);
+    assert_eq!(browser.sees(&long).await.0, Origin::Resumed);
+    long.clock.advance(MS);
+    for at in [&short, &long] {
+        assert_eq!(browser.sees(at).await.0, UNPROVEN);
     }
 }
 

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use super::SessionsBuilder;
 use crate::core::cookie::Secure;
-use crate::core::device::{Binder, DeviceBinding};
+use crate::core::device::{Binder, DeviceBinding, MAX_PROOF_LIFETIME};
 use crate::core::error::ConfigError;
 
 /// Ten minutes: browsers fetch a proof some minutes before the last one ends, and sign a few times in as many minutes at most.
 const PROOF_LIFETIME: Duration = Duration::from_secs(10 * 60);
 const MIN_PROOF_LIFETIME: Duration = Duration::from_secs(1);
-const MAX_PROOF_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// What the default path has between the cookie's and its name.
 const SEGMENT: &str = "device-binding/";
 
@@ -59,6 +58,8 @@ impl SessionsBuilder {
 
     /// For how long a proof is good, which is how long a thief has the session with copied cookies; the default is 10 minutes,
     /// from 1 s to 24 hours. Browsers keep it for a minute less, or for half of it if that is longer.
+    ///
+    /// A proof lives as long as was said when it was given out, also after a change, and on servers with another lifetime.
     ///
     /// Chromium signs at most some six times in nine minutes for a site, so less than five minutes leaves its users without
     /// proofs at times.

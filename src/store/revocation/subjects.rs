@@ -64,6 +64,17 @@ impl Revoking {
         }
     }
 
+    /// The same, without assuming anything where the store does not answer.
+    pub(crate) async fn ask_subject_revoked(
+        &self,
+        visit: &Visit<'_>,
+        place: &RowKey,
+        header: &Header,
+    ) -> Result<bool, StoreError> {
+        let present = self.ask_subject_now(visit, place, Need::Optional).await?;
+        Ok(differs(present, header.generation))
+    }
+
     /// Asks, whatever is cached.
     pub(crate) async fn ask_subject_now(
         &self,
