@@ -145,6 +145,11 @@ impl SessionsBuilder {
     /// The most that `set_duration` may give a session, and `duration` may be; from 1 ms to 10 years, the default is
     /// 400 days, for which browsers keep cookies at most (draft RFC 6265bis, section 5.5). A longer session loses its cookie
     /// then, unless a use has issued it again: [`active`](Lifetime::active) has to be longer than what is above 400 days.
+    ///
+    /// # Security
+    /// Sessions that were given longer end sooner when this is lowered, and go on when it is raised again. What says that one was
+    /// revoked lasts as this was at that time. So once it was lowered, do not raise it again before the former value has
+    /// run out.
     pub fn max_duration(mut self, max_duration: Duration) -> Self {
         self.max_duration = max_duration;
         self
