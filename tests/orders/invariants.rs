@@ -192,7 +192,12 @@ impl Case<'_> {
     /// Whether it gives the session another id, or means to.
     fn renews(&self, who: usize) -> bool {
         let becomes_bob = self.op(who) == Op::Impersonate && self.start.subject != Some("bob");
-        self.op(who) == Op::Renew || becomes_bob || self.logs_in(who)
+        matches!(self.op(who), Op::Renew | Op::EverywhereElse) || becomes_bob || self.logs_in(who)
+    }
+
+    /// Whether it ends all sessions of ada's, those of the browser or all others.
+    fn ends_all(&self, who: usize) -> bool {
+        matches!(self.op(who), Op::RevokeSubject | Op::EverywhereElse)
     }
 
     /// Whether it was so on the node of this request, which leaves the store alone for a while then.
@@ -262,9 +267,13 @@ impl Case<'_> {
         let faulted = self.finished.is_faulted();
         let is_limited = self.program.setup.special.limit().is_some();
         let succeeds = self.logs_in(who) && !self.is_at_end() && !is_limited;
+        // By its clock it has revoked the others before it was there itself.
+        let is_set_back =
+            self.op(who) == Op::EverywhereElse && self.program.happening == Some(Happening::Back);
         let ended_by_other = self.others(who).any(|other| self.may_end(other))
             || self.is_at_end()
-            || self.finished.is_forgetful();
+            || self.finished.is_forgetful()
+            || is_set_back;
         let mut found = Vec::new();
         if let Some(view) = &outcome.loaded {
             let fine = match (self.start.cookie.is_some(), view.origin) {
@@ -385,16 +394,18 @@ impl Case<'_> {
         let here = self.program.node(issuer) == self.program.node(by);
         let asks = !self.is_faulted_near(issuer);
         let prolongs = self.prolongs(issuer);
-        let of_subject = self.op(by) == Op::RevokeSubject;
         let renewed = Some(cookie.id) != self.start.id;
-        match (renewed, of_subject) {
+        let is_of_subject = || match renewed {
             // Mere data asks nothing, and what it is sealed with is refused by then.
-            (false, true) => asks && prolongs,
-            (false, false) => (here && !self.off()) || (asks && (prolongs || self.start.stored)),
+            false => asks && prolongs,
             // "Everywhere but here."
-            (true, true) => asks && !(here && self.op(issuer) == Op::Renew),
-            (true, false) => asks,
-        }
+            true => asks && !(here && matches!(self.op(issuer), Op::Renew | Op::EverywhereElse)),
+        };
+        let is_of_id = || match renewed {
+            false => (here && !self.off()) || (asks && (prolongs || self.start.stored)),
+            true => asks,
+        };
+        self.ends_all(by) && is_of_subject() || self.op(by) != Op::RevokeSubject && is_of_id()
     }
 
     /// Whether another request had ended the session, and said so, before this one began to commit.
@@ -419,7 +430,7 @@ impl Case<'_> {
         let happened = &self.finished.happened;
         let since = |issuer: usize| issuer != who && *happened < self.told(issuer).began;
         self.program.happening == Some(Happening::Forward)
-            && !matches!(self.op(who), Op::Revoke | Op::RevokeSubject)
+            && !(self.op(who) == Op::Revoke || self.ends_all(who))
             && (handled < happened && happened < left)
             && cookie.issuer.is_some_and(since)
     }
@@ -432,13 +443,16 @@ impl Case<'_> {
             if !self.has_ended(who) || asked.at_end() && self.is_dated_before_a_jump(who, cookie) {
                 return false;
             }
-            if self.op(who) != Op::RevokeSubject {
-                return Some(cookie.id) == self.start.id && (here || cookie.stored);
+            let is_ended_by_id = self.op(who) != Op::RevokeSubject
+                && Some(cookie.id) == self.start.id
+                && (here || cookie.stored);
+            if is_ended_by_id || !self.ends_all(who) {
+                return is_ended_by_id;
             }
             // "Everywhere but here" takes a renewal along that overlaps, so it is one of those that begin.
             let begins = |issuer: usize| {
-                let with =
-                    self.op(issuer) == Op::Renew && self.program.node(issuer) == self.program.node(who);
+                let with = matches!(self.op(issuer), Op::Renew | Op::EverywhereElse)
+                    && self.program.node(issuer) == self.program.node(who);
                 with || self.logs_in(issuer)
             };
             let issuer = cookie.issuer.filter(|&issuer| begins(issuer));
@@ -473,6 +487,7 @@ impl Case<'_> {
     fn may_be_over(&self, cookie: &Cookie) -> bool {
         self.all().any(|who| match self.op(who) {
             Op::RevokeSubject => cookie.subject.as_deref() == Some("ada"),
+            Op::EverywhereElse => cookie.issuer != Some(who) && cookie.subject.as_deref() == Some("ada"),
             _ => self.may_end(who) && Some(cookie.id) == self.start.id,
         })
     }

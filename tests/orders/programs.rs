@@ -34,6 +34,8 @@ words! {
         Read = "read", Set = "set", Other = "other", Increment = "increment", Grow = "grow", Shrink = "shrink",
         Remove = "remove", Renew = "renew", LoginSame = "login-ada", LoginOther = "login-bob",
         Impersonate = "impersonate-bob", Destroy = "destroy", Revoke = "revoke", RevokeSubject = "revoke-ada",
+        /// ada changes her password: all her sessions are over but this one, which gets another id.
+        EverywhereElse = "everywhere-else",
         Touch = "touch", Save = "save", Clear = "clear",
         /// Gives the session half of its duration.
         Shorten = "shorten",
@@ -264,6 +266,11 @@ impl Start {
         matches!(self, Self::RetiredCookie | Self::RetiredStored)
     }
 
+    /// Whether the session is ada's.
+    pub(crate) fn is_adas(self) -> bool {
+        !matches!(self, Self::None | Self::Cookie | Self::Stored | Self::EmptyStored | Self::CookieOfBob)
+    }
+
     /// Whether its cookie holds what the session was when it was elsewhere.
     pub(crate) fn has_older_cookie(self) -> bool {
         matches!(self, Self::Before | Self::Branched)
@@ -359,11 +366,14 @@ impl Program {
             };
         let there = has(Op::DestroyThere) && !matches!(special, Special::Listed | Special::TwoOldest);
         // Where nobody asks, a cookie that holds a session is one.
-        let off = revoking == Revoking::Off && (has(Op::Revoke) || has(Op::RevokeSubject) || moved);
+        let revokes = [Op::Revoke, Op::RevokeSubject, Op::EverywhereElse].into_iter().any(has);
+        let off = revoking == Revoking::Off && (revokes || moved);
+        // Only ada does.
+        let elsewhere = has(Op::EverywhereElse) && !self.start.is_adas();
         // It would be over by then.
         let due = matches!(self.start, Start::DueCookie | Start::DueStored)
             && matches!(self.happening, Some(Happening::Forward | Happening::Back));
-        !(none || there || off || due || nodes == 1 && self.setup.is_lopsided())
+        !(none || there || off || elsewhere || due || nodes == 1 && self.setup.is_lopsided())
     }
 
     /// Whether it is time to prolong the session, whatever a request does.

@@ -128,22 +128,40 @@ pub(crate) async fn request(who: usize, op: Op, node: Sessions, start: Rc<Beginn
                 place.outcome.borrow_mut().loaded = Some(View::of(&session));
                 let session = Named { session, outcome: &place.outcome };
                 pause(&place.at_handler).await;
-                handle(who, op, &session, &place.outcome).await;
-                if op == Op::EndOther {
-                    end_other(&node, &session, &place.outcome).await;
-                }
-                let lines = node.commit(&session, CommitContext::default()).await;
-                // Beside it may be that of the device's proof.
-                match lines.map(|lines| lines.into_iter().find(|line| line.starts_with("s="))) {
-                    Ok(Some(line)) if line.starts_with("s=;") => Answer::Removal,
-                    Ok(Some(line)) => Answer::Cookie(line.split(';').next().unwrap().to_owned()),
-                    Ok(None) => Answer::Nothing,
-                    Err(error) => Answer::Failed(kind(&error), format!("{error:?}")),
+                let revoked = match op {
+                    Op::EverywhereElse if session.subject().is_some() => node.revoke_subject("ada").await,
+                    _ => Ok(()),
+                };
+                match revoked {
+                    Ok(()) => answered(who, op, &node, &session, &place.outcome).await,
+                    Err(error) => Answer::Failed("revoke", format!("{error:?}")),
                 }
             }
         },
     };
     place.outcome.borrow_mut().answer = Some(answer);
+}
+
+/// What the handler does, and what comes of it.
+async fn answered(
+    who: usize,
+    op: Op,
+    node: &Sessions,
+    session: &Session,
+    outcome: &RefCell<Outcome>,
+) -> Answer {
+    handle(who, op, session, outcome).await;
+    if op == Op::EndOther {
+        end_other(node, session, outcome).await;
+    }
+    let lines = node.commit(session, CommitContext::default()).await;
+    // Beside it may be that of the device's proof.
+    match lines.map(|lines| lines.into_iter().find(|line| line.starts_with("s="))) {
+        Ok(Some(line)) if line.starts_with("s=;") => Answer::Removal,
+        Ok(Some(line)) => Answer::Cookie(line.split(';').next().unwrap().to_owned()),
+        Ok(None) => Answer::Nothing,
+        Err(error) => Answer::Failed(kind(&error), format!("{error:?}")),
+    }
 }
 
 /// Tells what its session is called when it is over, also if the request is dropped.
@@ -253,6 +271,8 @@ async fn handle(who: usize, op: Op, session: &Session, outcome: &RefCell<Outcome
         }
         Op::Shorten => session.set_duration(HALF_A_DAY).unwrap(),
         Op::Renew => session.renew(),
+        Op::EverywhereElse if subject.is_some() => session.renew(),
+        Op::EverywhereElse => {}
         Op::LoginThere | Op::LoginLargeThere => {
             session.authenticate("ada").unwrap();
             let len = if op == Op::LoginLargeThere { LARGE } else { TOLD };
