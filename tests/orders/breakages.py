@@ -88,6 +88,9 @@ BREAKAGES = [
             break;
 """),
     ("an end that is there is not made to last", "a_revocation_by_id_lengthens_the_mark_that_is_there", PUT, "if self.rows.extend(id, by, until, self.deadline).await? {\n                        return Ok(Ending::WasOver);", "if self.rows.extend(id, by, Millis::ZERO.min(until), self.deadline).await? {\n                        return Ok(Ending::WasOver);"),
+    ("what empties a session removes a newer cookie", "what_empties_a_session_that_a_login_has_ended_does_not_remove_the_logins_cookie", COMMIT, "_ if !destroyed && self.is_known_to_be_over(state) => {", "CookieStep::Prolong | CookieStep::Issue if self.is_known_to_be_over(state) => {"),
+    ("a generation that was written twice counts as another's", "a_driver_that_repeats_the_write_of_everywhere_but_here_does_not_end_the_session_here", SUBJECTS, "if present == generation => break,", "if present == generation && generation == 0 => break,"),
+    ("an unreadable row counts as ended for good", "a_renewal_that_meets_a_row_of_a_key_that_is_not_here_yet_ends_nothing_for_when_it_is", REPLACE, "if let Found::Unreadable(..) = met {", "if let (Found::Unreadable(..), true) = (met, in_cookie && work.row.is_some()) {"),
 ]
 
 
