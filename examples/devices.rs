@@ -17,6 +17,7 @@ mod settings;
 
 use std::error::Error;
 
+use actix_web::error::ErrorBadRequest;
 use actix_web::http::header::{ContentType, LOCATION, USER_AGENT};
 use actix_web::web::{self, Data, Form};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Result};
@@ -48,7 +49,8 @@ struct Login {
 }
 
 async fn login(request: HttpRequest, session: Session, form: Form<Login>) -> Result<HttpResponse> {
-    session.authenticate(&form.name)?; // once the password is checked, which nobody has here
+    // Once the password is checked, which nobody has here. An account's own id is neither empty nor too long.
+    session.authenticate(&form.name).map_err(ErrorBadRequest)?;
     let browser = request.headers().get(USER_AGENT).map_or(&[][..], |agent| agent.as_bytes());
     // At the login it costs nothing more. Where it comes from is not known to be true, so the page escapes it.
     session.set_label(name::of_browser(browser))?;

@@ -14,8 +14,8 @@ mod settings;
 use std::error::Error;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::header::USER_AGENT;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse as _, Redirect, Response, Result};
 use axum::routing::{get, post};
 use axum::{Form, Router};
@@ -42,7 +42,8 @@ struct Login {
 
 /// Answered with 303, as all forms are, so that a reload does not send the form again.
 async fn login(headers: HeaderMap, session: Session, Form(form): Form<Login>) -> Result<Redirect> {
-    session.authenticate(form.name)?; // once the password is checked, which nobody has here
+    // Once the password is checked, which nobody has here. An account's own id is neither empty nor too long.
+    session.authenticate(form.name).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     let browser = headers.get(USER_AGENT).map_or(&[][..], |agent| agent.as_bytes());
     // At the login it costs nothing more. Where it comes from is not known to be true, so the page escapes it.
     session.set_label(name::of_browser(browser))?;

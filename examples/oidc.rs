@@ -30,7 +30,7 @@ mod provider;
 use std::error::Error;
 use std::net::TcpListener;
 
-use actix_web::http::header::{COOKIE, HeaderValue, LOCATION, SET_COOKIE};
+use actix_web::http::header::{CACHE_CONTROL, COOKIE, HeaderValue, LOCATION, SET_COOKIE};
 use actix_web::web::{self, Data, Form, Query};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use futures_util::future::try_join;
@@ -140,7 +140,7 @@ async fn back(
 
 async fn index(session: Session) -> actix_web::Result<HttpResponse> {
     let visits = session.increment(VISITS, 1)?;
-    Ok(pages::index(session.subject().as_deref(), visits, session.id()))
+    Ok(pages::index(session.subject().as_deref(), visits, session.log_id()))
 }
 
 /// For users alone: a visitor is sent through the login, and back to here.
@@ -168,6 +168,8 @@ fn cookies(request: &HttpRequest) -> impl Iterator<Item = &[u8]> {
 fn add_cookie(response: &mut HttpResponse, line: String) {
     let line = HeaderValue::try_from(line).expect("it is made of ASCII");
     response.headers_mut().append(SET_COOKIE, line);
+    // The middleware says so for its own cookies alone.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 fn listen(variable: &str, default: u16) -> Result<TcpListener, Box<dyn Error>> {

@@ -142,7 +142,7 @@ const PAGE: &str = r#"<!doctype html>
 </main>
 <script>
   const $ = id => document.getElementById(id);
-  let token;
+  let token, user = null;
 
   async function call(path, body, again) {
     const post = body !== undefined;
@@ -152,9 +152,12 @@ const PAGE: &str = r#"<!doctype html>
       body: post ? JSON.stringify(body) : undefined,
     });
     if (response.status === 403 && !again) {
-      // Another tab has logged in or out since, and the token is another one.
-      token = (await call("session")).token;
-      return call(path, body, true);
+      // Another tab has logged in or out since, and the token is another one. What was written is for the user whom the page shows.
+      const before = user;
+      show(await call("session"));
+      if (user === before) return call(path, body, true);
+      $("status").textContent = "This page was somebody else's. Nothing was sent.";
+      return null;
     }
     $("status").textContent = response.ok ? "" : await response.text() || response.statusText;
     return response.ok && response.status !== 204 ? response.json() : null;
@@ -163,6 +166,7 @@ const PAGE: &str = r#"<!doctype html>
   function show(state) {
     if (!state) return;
     token = state.token;
+    user = state.user ?? null;
     $("login").hidden = !!state.user;
     $("notes").hidden = !state.user;
     $("user").textContent = state.user ?? "";

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_web::error::ErrorBadRequest;
 use actix_web::http::header::{COOKIE, LOCATION, SET_COOKIE, USER_AGENT};
 use actix_web::web::{self, Bytes, Data, Form};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
@@ -311,7 +312,7 @@ async fn login(
     request: HttpRequest,
     login: Form<Login>,
 ) -> actix_web::Result<HttpResponse> {
-    session.authenticate(&login.subject)?;
+    session.authenticate(&login.subject).map_err(ErrorBadRequest)?;
     let browser = request.headers().get(USER_AGENT).map_or(&[][..], |agent| agent.as_bytes());
     session.set_label(name::of_browser(browser))?;
     Ok(back())

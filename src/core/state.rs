@@ -38,9 +38,6 @@ pub enum Origin {
     CrossSite,
 }
 
-/// A response later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
-const SLOW: Millis = Millis(500);
-
 /// How far a session has come in its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -168,11 +165,6 @@ impl State {
             issued_under: None,
             renewal: Renewal::Auto,
         }
-    }
-
-    /// Whether the answer comes so late that the browser may have a newer cookie by now.
-    pub(crate) fn is_late(&self, now: Millis) -> bool {
-        now.minus(self.now) > SLOW || self.arrived.is_some_and(|at| at.elapsed() > SLOW.to_duration())
     }
 
     /// The session's id, drawn now if it has none yet: who reads from nothing, as most visitors do, needs none.

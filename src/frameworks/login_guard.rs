@@ -126,6 +126,11 @@ use crate::frameworks::response::{self, Headers};
 /// above. The guard learns that from the session's layer: one that is inside the nested router too sees no more than the guard, and
 /// then `/users/login` passes as `/login`. So put the layer outside, also that of a scope. Scopes of actix-web keep the whole path.
 ///
+/// **axum's `route_layer` leaves every fallback out**, also the one that a nested router brought along: what that serves,
+/// anybody gets. Files that are for users belong into a `nest_service` or `route_service` before the guard; or put the guard
+/// around the nested router by `.layer`, fallback and all, without a `next`. The `default_service` of a scope of actix-web
+/// is inside of a guard that wraps the scope.
+///
 /// # Security
 /// It checks whether somebody is logged in, not what they may do. Keep asking for the [`Subject`](crate::Subject) in
 /// handlers: nothing else guards a route that is added in the wrong place. Put the CORS layer outside, because preflights

@@ -179,10 +179,21 @@ fn items<H: Headers>(headers: &H, field: Field) -> impl Iterator<Item = &str> {
 }
 
 pub(crate) fn vary_by_cookie<H: Headers>(headers: &mut H) {
-    let tells = |item: &str| item == "*" || item.eq_ignore_ascii_case("cookie");
-    if !headers.contains(Field::Vary) || !items(headers, Field::Vary).any(tells) {
-        headers.append(Field::Vary, H::fixed("Cookie"));
+    const COOKIE: &str = "Cookie";
+
+    if !headers.contains(Field::Vary) {
+        headers.append(Field::Vary, H::fixed(COOKIE));
+        return;
     }
+    let tells = |item: &str| item == "*" || item.eq_ignore_ascii_case(COOKIE);
+    if items(headers, Field::Vary).any(tells) {
+        return;
+    }
+    // In one line, since middleware such as actix-cors reads the first and drops all others.
+    let merged = items(headers, Field::Vary).filter(|item| !item.is_empty()).chain([COOKIE]);
+    let merged = merged.collect::<Vec<_>>().join(", ");
+    let merged = H::made(merged.into_bytes()).expect("it is made of valid header values");
+    headers.replace(Field::Vary, merged);
 }
 
 pub(crate) const NO_STORE: &str = "no-store";
@@ -260,11 +271,17 @@ pub(crate) fn head_bytes(
 }
 
 /// Whether a response whose session could not be saved keeps a header: cookies of other scopes, with what is said of their
-/// device, and what lets a page of another origin read the status, or its browser would report a network error instead
-/// of a 503. Such a response is not to be stored.
+/// device, what lets a page of another origin read the status, or its browser would report a network error instead of a
+/// 503, and what a logout has the browser forget. Such a response is not to be stored.
 pub(crate) fn outlives_failure(name: &str) -> bool {
-    const KEPT: [&str; 5] =
-        ["set-cookie", SECURE_SESSION_CHALLENGE, SECURE_SESSION_REGISTRATION, "vary", "timing-allow-origin"];
+    const KEPT: [&str; 6] = [
+        "set-cookie",
+        SECURE_SESSION_CHALLENGE,
+        SECURE_SESSION_REGISTRATION,
+        "vary",
+        "timing-allow-origin",
+        "clear-site-data",
+    ];
 
     KEPT.contains(&name) || ["access-control-", "cross-origin-"].iter().any(|family| name.starts_with(family))
 }

@@ -10,7 +10,7 @@ use crate::core::error::TransientError;
 use crate::core::record::SubjectTag;
 use crate::core::session::Session;
 use crate::core::short_cookie::{Look, TooLarge};
-use crate::core::state::Origin;
+use crate::core::state::{Origin, Stage};
 use crate::core::value;
 use crate::sessions::Sessions;
 
@@ -116,7 +116,8 @@ struct Content {
 /// }
 /// ```
 ///
-/// Clones share the same messages. Two pages loaded at once may both show a message.
+/// Clones share the same messages. Two pages loaded at once may both show a message, and of two requests at once that leave
+/// or take messages the later answer wins: what the other one left may be lost.
 #[derive(Clone)]
 pub struct Flash {
     inner: Arc<FlashState>,
@@ -167,15 +168,24 @@ impl Sessions {
 }
 
 impl Flash {
+    /// Ends the messages' part in a request whose response has left by now.
+    #[cfg(any(feature = "actix", feature = "axum"))]
+    pub(crate) fn closed_if_late(self) -> Self {
+        let is_late =
+            self.inner.session.with(|state| matches!(state.stage, Stage::Committed | Stage::Detached));
+        self.with(|messages| messages.sent |= is_late);
+        self
+    }
+
     fn with<R>(&self, f: impl FnOnce(&mut Messages) -> R) -> R {
         f(&mut self.inner.messages.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Leaves a message for the next page, after those not taken yet.
+    /// Leaves a message for the next page, after those not taken yet. Of these the oldest make room: all messages together
+    /// have at most 1,024 bytes of name + value, some 600 bytes of text.
     ///
     /// # Errors
-    /// [`TransientError::TooLarge`] if all messages together would exceed 1,024 bytes of name + value, some 600 bytes of
-    /// text; [`TransientError::CrossSite`] if another site's page made the request; [`TransientError::Committed`] if the
+    /// [`TransientError::TooLarge`] if those of this request would exceed that; [`TransientError::CrossSite`] if another site's page made the request; [`TransientError::Committed`] if the
     /// response has left. The messages stay as they were.
     pub fn push(&self, level: FlashLevel, text: impl Into<String>) -> Result<(), TransientError> {
         let message = FlashMessage { level, text: text.into() };
@@ -190,11 +200,19 @@ impl Flash {
             }
             messages.pushed.push((whose, message));
             // With room for a subject: a login may follow before the response leaves.
-            let bytes = Content { subject: Some(u128::MAX), ..messages.content(whose) }.encoded();
-            cookie.check("", bytes.len()).map(drop).map_err(|TooLarge(size)| {
+            let check = |of: Vec<FlashMessage>| {
+                let content = Content { subject: Some(u128::MAX), messages: of };
+                cookie.check("", content.encoded().len()).map(drop)
+            };
+            let pushed = messages.pushed(whose).collect();
+            check(pushed).map_err(|TooLarge(size)| {
                 messages.pushed.pop();
                 TransientError::TooLarge { size, limit: cookie.max_bytes() }
-            })
+            })?;
+            while check(messages.content(whose).messages).is_err() && messages.drop_oldest() {
+                tracing::debug!(target: "sealed_session", "a flash message that nobody has taken makes room for a new one");
+            }
+            Ok(())
         })
     }
 
@@ -299,9 +317,20 @@ impl Messages {
     fn content(&self, whose: Whose) -> Content {
         let came = self.came.iter().filter(|came| !self.taken && may_see(came.subject, whose));
         let came = came.flat_map(|came| came.messages.iter().cloned());
-        let pushed = self.pushed.iter().filter(|(written_for, _)| may_see(*written_for, whose));
-        let messages = came.chain(pushed.map(|(_, message)| message.clone())).collect();
-        Content { subject: whose, messages }
+        Content { subject: whose, messages: came.chain(self.pushed(whose)).collect() }
+    }
+
+    /// Those of them that were pushed.
+    fn pushed(&self, whose: Whose) -> impl Iterator<Item = FlashMessage> {
+        let pushed = self.pushed.iter().filter(move |(written_for, _)| may_see(*written_for, whose));
+        pushed.map(|(_, message)| message.clone())
+    }
+
+    /// Forgets the oldest of those that came; false: there is none.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(came) = self.came.as_mut().filter(|came| !came.messages.is_empty()) else { return false };
+        came.messages.remove(0);
+        true
     }
 
     /// Whether the browser's cookie has to be replaced or removed.

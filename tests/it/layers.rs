@@ -308,6 +308,23 @@ async fn a_guard_around_a_nested_router_knows_the_way_back() {
     }
 }
 
+/// As the documentation of the guard warns.
+#[tokio::test]
+async fn a_guard_leaves_the_fallback_of_a_nested_router_out_and_not_what_is_nested_as_a_service() {
+    let bed = Bed::new();
+    let files = || get(async || "a private file");
+    let app = Router::new()
+        .nest("/outside", account().fallback_service(files()))
+        .nest_service("/inside", files())
+        .nest("/around", account().fallback_service(files()).layer(LoginGuard::new("/login").unwrap()))
+        .route_layer(LoginGuard::new("/login").unwrap())
+        .layer(SessionLayer::new(bed.sessions));
+    assert_eq!(sent_to(&app, "/outside/orders").await.as_deref(), Some("/login?next=%2Foutside%2Forders"));
+    assert_eq!(sent_to(&app, "/outside/payslip").await, None);
+    assert_eq!(sent_to(&app, "/inside/payslip").await.as_deref(), Some("/login?next=%2Finside%2Fpayslip"));
+    assert_eq!(sent_to(&app, "/around/payslip").await.as_deref(), Some("/login"));
+}
+
 /// It sees `/login` and `/orders`, and neither is what was asked for.
 #[tokio::test]
 async fn a_guard_inside_of_a_nested_router_gives_no_way_back_and_lets_nobody_pass() {

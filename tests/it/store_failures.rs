@@ -95,6 +95,7 @@ async fn a_failed_commit_keeps_of_the_response_what_lets_a_page_of_another_origi
         ("cross-origin-resource-policy", "cross-origin"),
         ("cross-origin-opener-policy", "same-origin"),
         ("timing-allow-origin", "*"),
+        ("clear-site-data", "\"cache\""),
         ("set-cookie", "theme=dark"),
         ("set-cookie", "lang=eo"),
         ("vary", "Origin"),

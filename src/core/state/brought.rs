@@ -1,13 +1,16 @@
-//! What a request brings: the session of the cookie that is taken, its row, and the cookies beside it.
+//! What a request brings: the session of the cookie that is taken, its row, and the cookies beside it; and when it came.
 
 use std::sync::Arc;
 
-use super::Replaced;
+use super::{Replaced, State};
 use crate::core::clock::Millis;
 use crate::core::key::KeyId;
 use crate::core::lifetime::Due;
 use crate::core::record::{DeviceKey, Header};
 use crate::core::row_name::{Ancestry, Revision};
+
+/// A response later than this carries no cookie that only prolongs, because a newer one may have been set meanwhile.
+const SLOW: Millis = Millis(500);
 
 /// What was loaded from the request's cookie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,4 +60,11 @@ pub(crate) struct Unproven {
     pub(crate) session: Box<Loaded>,
     /// None: it was to have one by now, or it is not known which.
     pub(crate) key: Option<Arc<DeviceKey>>,
+}
+
+impl State {
+    /// Whether the answer comes so late that the browser may have a newer cookie by now.
+    pub(crate) fn is_late(&self, now: Millis) -> bool {
+        now.minus(self.now) > SLOW || self.arrived.is_some_and(|at| at.elapsed() > SLOW.to_duration())
+    }
 }

@@ -182,7 +182,8 @@ impl FromRequest for Flash {
             let slot = request.extensions().get::<Slot<Site>>().map(|slot| Rc::clone(&slot.inner));
             let Some(slot) = slot else { return Err(NotWrapped::told::<Site>()) };
             let cookies = request.headers().get_all(COOKIE).map(HeaderValue::as_bytes);
-            Ok(slot.flash.get_or_init(|| slot.sessions.flash(&session, cookies)).clone())
+            let flash = || slot.sessions.flash(&session, cookies).closed_if_late();
+            Ok(slot.flash.get_or_init(flash).clone())
         })
     }
 }

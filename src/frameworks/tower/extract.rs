@@ -264,7 +264,8 @@ pub(super) async fn flash(parts: &Parts) -> Result<Flash, SessionRejection> {
     let session = parts.session().await?;
     let slot = parts.extensions.get::<Slot<Site>>().ok_or(SessionRejection::NotLayered)?;
     let cookies = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
-    Ok(slot.inner.flash.get_or_init(|| slot.inner.sessions.flash(&session, cookies)).clone())
+    let flash = || slot.inner.sessions.flash(&session, cookies).closed_if_late();
+    Ok(slot.inner.flash.get_or_init(flash).clone())
 }
 
 /// Whether the path is no longer the one that was asked for, as in a router that is nested into another.
