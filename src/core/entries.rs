@@ -170,17 +170,25 @@ impl Entries {
             Some(Change::Add(before)) => Change::Add(before + by),
             None => Change::Add(by),
         };
-        self.change(key, Some(change));
+        match change {
+            // What is there stays as it is, whatever others make of it meanwhile.
+            Change::Add(0) if self.visible(key).is_some() => self.put_change(key, None),
+            change => self.change(key, Some(change)),
+        }
     }
 
     /// What is done to this key from now on, or nothing.
     fn change(&mut self, key: &str, change: Option<Change>) {
-        if let Some(before) = self.present(key).map(|bytes| bytes.len()) {
-            self.extent.take(key, before);
-        }
         // What is added to it is added to what this request has set.
         if !matches!(change, Some(Change::Add(_))) {
             self.delta.confirmed.remove(key);
+        }
+        self.put_change(key, change);
+    }
+
+    fn put_change(&mut self, key: &str, change: Option<Change>) {
+        if let Some(before) = self.present(key).map(|bytes| bytes.len()) {
+            self.extent.take(key, before);
         }
         match change {
             Some(change) => self.delta.changes.insert(key.into(), change),
@@ -204,8 +212,8 @@ impl Entries {
         }
         let mut rebased = Self { delta: self.delta.clone(), ..Self::new(base) };
         for (key, change) in &rebased.delta.changes {
-            if let (Change::Add(by), Some(loaded)) = (change, rebased.loaded(key)) {
-                countable(loaded, *by)?;
+            if let Change::Add(by) = change {
+                countable(rebased.loaded(key), *by)?;
             }
         }
         rebased.extent = Extent::of(rebased.iter());
@@ -276,7 +284,7 @@ impl Entries {
 
     /// Whether the integer at `key` plus `by` is one.
     fn check_sum(&self, key: &str, by: i128) -> Result<(), NotCountable> {
-        self.present(key).map_or(Ok(()), |present| countable(&present, by))
+        countable(self.present(key).as_deref(), by)
     }
 
     /// All entries in strictly ascending order of their keys.
@@ -349,9 +357,10 @@ impl Entries {
     }
 }
 
-/// Whether an encoded value is an integer, and one with `by` more.
-fn countable(encoded: &[u8], by: i128) -> Result<(), NotCountable> {
-    let present = value::decode_integer(encoded).ok_or(NotCountable::NoInteger)?;
+/// Whether an encoded value is an integer, and one with `by` more; none counts as 0.
+fn countable(encoded: Option<&[u8]>, by: i128) -> Result<(), NotCountable> {
+    let integer = |encoded| value::decode_integer(encoded).ok_or(NotCountable::NoInteger);
+    let present = encoded.map_or(Ok(0), integer)?;
     i64::try_from(i128::from(present) + by).map(drop).map_err(|_| NotCountable::OutOfRange)
 }
 

@@ -13,6 +13,7 @@ mod ring;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -125,7 +126,8 @@ impl FromStr for KeyId {
 /// ```
 #[derive(Clone)]
 pub struct Key {
-    root: Zeroizing<[u8; KEY_LEN]>,
+    /// In one place, wherever the key is moved or cloned to: what a list of keys leaves when it grows is not wiped.
+    root: Arc<Zeroizing<[u8; KEY_LEN]>>,
     id: KeyId,
 }
 
@@ -201,7 +203,7 @@ impl Key {
     fn of(root: Zeroizing<[u8; KEY_LEN]>) -> Self {
         let mut id = [0; KEY_ID_LEN];
         expand(root.as_slice(), &[b"key id"], &mut id);
-        Self { root, id: KeyId(id) }
+        Self { root: Arc::new(root), id: KeyId(id) }
     }
 }
 

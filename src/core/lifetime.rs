@@ -37,7 +37,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 ///
 /// `duration` and `active` mean what `duration` and `activeDuration` mean in Mozilla's `client-sessions`: when a request
 /// uses the session and less than `active` of the duration remains, the end moves by `active`. So the cookie is re-issued
-/// at most about once per `active`, and nobody is cut off sooner than `active` after the last request. Only `absolute`
+/// at most about once per `active`, and nobody is cut off sooner than `active` after the last request, if that was
+/// answered within 500 ms: a later answer extends only what would not last half of that. Only `absolute`
 /// ends the session of somebody who keeps coming back, so it applies unless [`without_absolute`](Self::without_absolute)
 /// switches it off: NIST SP 800-63B-4 demands an overall timeout.
 ///
@@ -145,7 +146,8 @@ impl Lifetime {
     }
 
     /// Ends the session when no request has used it for this long. Strict: it never lives longer without a request, but
-    /// may end up to a tenth sooner, because the cookie is re-issued only after a tenth has passed. From 1 ms to 10
+    /// may end up to a tenth sooner, because the cookie is re-issued only after a tenth has passed; where answers take more than
+    /// 500 ms, up to half of it, because until then such an answer does not re-issue it. From 1 ms to 10
     /// years; none by default.
     pub const fn idle(mut self, idle: Duration) -> Self {
         self.idle = Some(idle);

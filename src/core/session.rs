@@ -384,7 +384,8 @@ impl Session {
 
     /// Writes a session that is in the store immediately, instead of with the response, merged with what other requests
     /// have written meanwhile; this request's later changes are applied to the result. A session in its cookie can only
-    /// be written with the response, so for it this does nothing, even if it moves into the store then.
+    /// be written with the response, so for it this does nothing, even if it moves into the store then. Nor does it for one that
+    /// this request gives another id, by `renew`, a login or another subject: that begins with the response.
     ///
     /// Before that the store is asked about the session's user, if it has one and the last answer is older than
     /// [`Revocation`](crate::Revocation) has it: one more round trip. If this future is dropped, it goes on in a tokio task, for
@@ -401,7 +402,8 @@ impl Session {
 
     /// Reads a session that is in the store again and applies this request's own changes to it. What is in its cookie
     /// was read when the request arrived; of such a session this only asks whether it is over, as a request with that cookie
-    /// would: a stream has to be opened again by the end of the cookie that it came with.
+    /// would: a stream has to be opened again by the end of the cookie that it came with. Of one that this request gives another id
+    /// it reads nothing.
     ///
     /// After the response, in a websocket or a stream, it makes the session's entries writable again: change them and
     /// [`save`](Self::save). What would have to go into the cookie can no longer be changed.

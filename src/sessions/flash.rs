@@ -289,9 +289,16 @@ impl Flash {
             if std::mem::replace(&mut messages.sent, true) || !messages.differs(whose) {
                 return None;
             }
-            let content = messages.content(whose);
-            let set = || cookie.set("", &content.encoded(), secure, now).ok();
-            let line = if content.messages.is_empty() { None } else { set() };
+            let line = loop {
+                let content = messages.content(whose);
+                match cookie.set("", &content.encoded(), secure, now) {
+                    _ if content.messages.is_empty() => break None,
+                    Ok(line) => break Some(line),
+                    // A login after they were left may see more of those that came.
+                    Err(TooLarge(_)) if messages.drop_oldest() => {}
+                    Err(TooLarge(_)) => break None,
+                }
+            };
             line.or_else(|| messages.is_there.then(|| cookie.remove("", secure)))
         })
     }

@@ -432,6 +432,27 @@ async fn a_message_never_fails_for_those_that_nobody_takes() {
     assert_eq!(browser.shown(&bed).await.len(), 2, "so many fit");
 }
 
+/// What came for ada counts again once she has logged in.
+#[actix_web::test]
+async fn a_login_after_a_message_was_left_leaves_that_one_at_least() {
+    let bed = Bed::new();
+    let mut browser = Browser::default();
+    browser
+        .visit(&bed, |session, flash| {
+            session.authenticate("ada").unwrap();
+            flash.info("x".repeat(500)).unwrap();
+        })
+        .await;
+    browser.session = None;
+    browser
+        .visit(&bed, |session, flash| {
+            flash.success("y".repeat(300)).unwrap();
+            session.authenticate("ada").unwrap();
+        })
+        .await;
+    assert_eq!(browser.shown(&bed).await, [format!("success: {}", "y".repeat(300))]);
+}
+
 #[actix_web::test]
 async fn whoever_asks_for_messages_when_the_response_has_left_takes_and_leaves_none() {
     let bed = Bed::new();

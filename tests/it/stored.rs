@@ -499,6 +499,57 @@ async fn garbage_in_a_row_is_a_new_session_and_a_log_line_and_never_a_failure() 
     }
 }
 
+/// A websocket, which no request follows that would be refused.
+#[actix_web::test]
+async fn a_stream_ends_with_the_absolute_limit_however_long_the_store_keeps_its_row() {
+    let lifetime = Lifetime::new(DAY).fixed().absolute(2 * DAY);
+    let (bed, _) = stored(|builder| builder.lifetime(lifetime).spill_above(0));
+    let mut jar = Jar::default();
+    bed.visit(&mut jar, |session| {
+        session.insert("n", 1).unwrap();
+        session.set_duration(30 * DAY).unwrap();
+    })
+    .await;
+    let stream = bed.sessions.load(jar.0.iter()).await.unwrap();
+    bed.sessions.commit(&stream, CommitContext::default()).await.unwrap();
+    bed.clock.advance(2 * DAY - MS);
+    stream.reload().await.unwrap();
+    stream.insert("n", 2).unwrap();
+    stream.save().await.unwrap();
+    stream.insert("n", 3).unwrap();
+    bed.clock.advance(MS);
+    for outcome in [stream.save().await, stream.reload().await] {
+        assert!(matches!(outcome, Err(CommitError::Ended)), "{outcome:?}");
+    }
+    assert!(matches!(bed.see(&jar, Session::origin).await, Origin::Rejected(Rejection::Expired(_))));
+}
+
+/// Nor does `reload` undo what others have done, where this request has done nothing in the end.
+#[actix_web::test]
+async fn a_reload_after_changes_that_came_to_nothing_takes_what_is_there() {
+    let (bed, _) = stored(|builder| builder);
+    let mut jar = spilled(&bed).await;
+    let session = bed.sessions.load(jar.0.iter()).await.unwrap();
+    session.increment("n", 1).unwrap();
+    session.increment("n", -1).unwrap();
+    let refilled = bed.sessions.load(jar.0.iter()).await.unwrap();
+    let entries = refilled.entries();
+    refilled.clear();
+    for (key, value) in entries {
+        refilled.insert(&key, value).unwrap();
+    }
+    bed.visit(&mut jar, |session| {
+        assert!(session.remove("n"));
+        session.insert("theirs", 1).unwrap();
+    })
+    .await;
+    for session in [session, refilled] {
+        session.reload().await.unwrap();
+        assert_eq!(session.get::<i64>("theirs").unwrap(), Some(1));
+        assert_eq!(session.get::<i64>("n").unwrap(), None);
+    }
+}
+
 #[actix_web::test]
 async fn an_id_from_outside_is_never_adopted() {
     let (bed, spy) = stored(|builder| builder);

@@ -46,6 +46,19 @@ fn one(value: i64) -> Vec<u8> {
     value::encode_integer(value)
 }
 
+fn seen(entries: &Entries) -> BTreeMap<String, Vec<u8>> {
+    entries.iter().map(|(key, bytes)| (key.to_owned(), bytes.into_owned())).collect()
+}
+
+fn named(values: &[(&str, i64)]) -> BTreeMap<String, Vec<u8>> {
+    values.iter().map(|(key, value)| ((*key).to_owned(), one(*value))).collect()
+}
+
+/// The same changes over what others have left.
+fn over(entries: &Entries, others: &[(&str, i64)]) -> Entries {
+    entries.rebased(Packed::collect(base(others).iter())).unwrap()
+}
+
 #[test]
 fn what_ends_as_it_was_loaded_is_no_change_whatever_happened_between() {
     let mut entries = base(&[("a", 1), ("b", 2)]);
@@ -195,10 +208,6 @@ fn changes_are_made_again_over_what_is_there_by_then_but_for_sums_that_are_none(
 /// What others have put there by then stays; but where nothing is left, what this request has set last is there.
 #[test]
 fn what_was_set_to_what_was_there_is_a_change_over_nothing_alone() {
-    let seen = |entries: &Entries| {
-        entries.iter().map(|(key, bytes)| (key.to_owned(), bytes.into_owned())).collect::<BTreeMap<_, _>>()
-    };
-    let named = |values: &[(&str, i64)]| values.iter().map(|(k, v)| ((*k).to_owned(), one(*v))).collect();
     let mut entries = base(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]);
     for key in ["a", "b", "c"] {
         entries.set(key, one(entries.get(key).map(|v| value::decode_integer(v.bytes()).unwrap()).unwrap()));
@@ -207,7 +216,6 @@ fn what_was_set_to_what_was_there_is_a_change_over_nothing_alone() {
     entries.set("c", one(9));
     entries.add("a", 1).unwrap();
     entries.add("d", 1).unwrap();
-    let over = |entries: &Entries, others| entries.rebased(Packed::collect(base(others).iter())).unwrap();
     let rebased = over(&entries, &[("a", 5), ("b", 6), ("c", 7), ("d", 8)]);
     assert_eq!(seen(&rebased), named(&[("a", 6), ("c", 9), ("d", 9)]));
     for entries in [&entries, &rebased] {
@@ -250,6 +258,35 @@ fn changes_that_came_to_nothing_do_not_come_to_something_over_other_entries() {
     entries.set("c", one(3));
     entries.forget_idle_changes();
     assert_eq!(integer(&entries, "c"), Some(3), "a change that came to something is none of them");
+}
+
+#[test]
+fn what_was_counted_up_and_down_again_is_left_to_others() {
+    let mut entries = base(&[("n", 5)]);
+    entries.add("n", 1).unwrap();
+    entries.add("n", -1).unwrap();
+    entries.add("n", 0).unwrap();
+    entries.set("x", one(1));
+    assert_eq!(seen(&entries), named(&[("n", 5), ("x", 1)]));
+    assert_eq!(entries.extent(), Extent::of(seen(&entries).iter().map(|(k, v)| (&**k, v))));
+    assert_eq!(seen(&over(&entries, &[])), named(&[("x", 1)]), "somebody has removed it");
+    assert_eq!(seen(&over(&entries, &[("n", 7)])), named(&[("n", 7), ("x", 1)]));
+    // Over nothing it begins to count.
+    let mut entries = base(&[("a", 1)]);
+    entries.add("n", 1).unwrap();
+    entries.add("n", -1).unwrap();
+    assert_eq!(seen(&entries), named(&[("a", 1), ("n", 0)]));
+    // Nor does it undo what was set.
+    let mut entries = base(&[("n", 5)]);
+    entries.set("n", one(5));
+    entries.add("n", 1).unwrap();
+    entries.add("n", -1).unwrap();
+    assert_eq!(seen(&entries.over_nothing()), named(&[("n", 5)]));
+    // What cannot be counted over what others have left is a conflict, also if that is nothing.
+    let mut entries = base(&[("n", -1)]);
+    entries.add("n", i64::MAX).unwrap();
+    entries.add("n", 1).unwrap();
+    assert!(entries.rebased(Packed::collect(base(&[]).iter())).is_err());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Keys as text: the list that fits into an environment variable, and the JSON document that tells each key's state.
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::macros::datetime;
+use time::{OffsetDateTime, UtcOffset};
 use zeroize::Zeroizing;
 
 use super::{Key, KeyId, KeyState};
@@ -12,6 +13,8 @@ use crate::core::error::KeyError;
 /// The version of the document.
 const VERSION: u32 = 1;
 /// How long a retired key stays in the file after its end, where it opens nothing.
+const EARLIEST: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+const LATEST: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
 const KEPT: Millis = Millis(7 * 24 * 3_600_000);
 const LIKE: &str = r#"a valid key document looks like {"version":1,"keys":[{"key":"..","state":"primary"}]}"#;
 
@@ -155,7 +158,9 @@ impl Entry<'_> {
 pub(super) fn write(members: &[Member]) -> Zeroizing<Vec<u8>> {
     let exported: Vec<Option<Zeroizing<String>>> =
         members.iter().map(|member| member.key.as_ref().map(Key::export)).collect();
-    let moment = |at: OffsetDateTime| at.format(&Rfc3339).ok();
+    // As far as RFC 3339 goes: moments before it have come, and those after it never do.
+    let moment =
+        |at: OffsetDateTime| at.clamp(EARLIEST, LATEST).to_offset(UtcOffset::UTC).format(&Rfc3339).ok();
     let keys = members.iter().zip(&exported).map(|(member, key)| {
         let (state, not_before, not_after) = match member.state {
             KeyState::Pending { not_before } => (Word::Pending, moment(not_before), None),

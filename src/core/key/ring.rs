@@ -49,8 +49,8 @@ pub struct KeyInfo {
 
 /// Where keys come from that are kept elsewhere: a secret manager, a configuration service.
 ///
-/// It is asked in the thread of a request, at most once per [`reload_every`](KeyRing::reload_every), so it has to
-/// answer at once: from memory, or from a local file. Fetch what is far away in a task of your own.
+/// It is asked in the thread of a request, at most once per [`reload_every`](KeyRing::reload_every), and once more in that
+/// time where a cookie names a key that the ring does not know, which anybody's may. So it has to answer at once: from memory, or from a local file. Fetch what is far away in a task of your own.
 ///
 /// ```
 /// use sealed_session::{Key, KeyRing, KeySource, Source, Zeroizing};
@@ -188,7 +188,9 @@ impl KeyRing {
     }
 
     /// How often the ring looks whether its file or source has changed; every second by default. It looks when requests
-    /// come in, at the file's time of modification first, which costs some microseconds. `Duration::MAX` is never.
+    /// come in, at the file's time of modification first, which costs some microseconds. A
+    /// cookie or a row that names a key which the ring does not know makes it look as well: at a file that has changed since, and
+    /// at a source once in that time. With `Duration::MAX` it looks for nothing else.
     #[must_use]
     pub fn reload_every(self, interval: Duration) -> Self {
         let mut state = self.state();

@@ -70,6 +70,27 @@ fn what_a_ring_writes_it_reads_again_whatever_the_key() {
     assert_eq!(again.unwrap(), key.id());
 }
 
+/// A moment that RFC 3339 does not have would be missing in the file, which then opens with other keys, or not at all.
+#[test]
+fn moments_beyond_those_that_a_file_can_name_are_kept_as_the_nearest() {
+    use time::PrimitiveDateTime;
+
+    let folder = std::env::temp_dir().join(format!("sealed-session-ring-{}", Key::generate().id()));
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("session.keys");
+    let ring = KeyRing::open_or_create(&path).unwrap();
+    let first = ring.primary();
+    let [came, never] = [Key::generate(), Key::generate()];
+    ring.schedule(came.clone(), PrimitiveDateTime::MIN.assume_utc()).unwrap();
+    ring.schedule(never.clone(), PrimitiveDateTime::MAX.assume_utc()).unwrap();
+    ring.retire(first, Some(PrimitiveDateTime::MIN.assume_utc())).unwrap();
+    let again = KeyRing::open(&path);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let again = again.unwrap();
+    assert_eq!(again.primary(), came.id());
+    assert!(again.opens(never.id()) && !again.opens(first));
+}
+
 #[test]
 fn rotating_moves_a_known_key_to_the_front_and_is_seen_by_clones() {
     let [a, b, c] = [1, 2, 3].map(|n| Key::from_bytes([n; 32]));

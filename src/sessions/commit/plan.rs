@@ -197,7 +197,8 @@ impl Core {
         let offer =
             if self.offers(state) { self.device.as_ref().map_or(0, Binder::offer_line_len) } else { 0 };
         let lines = line + offer + if state.cookies > 1 { former.sum() } else { 0 };
-        let bytes = context.response_head_bytes + lines + if self.cache_headers { CACHE_LINES } else { 0 };
+        let lines = lines + if self.cache_headers { CACHE_LINES } else { 0 };
+        let bytes = context.response_head_bytes.saturating_add(lines);
         (bytes > budget).then_some((bytes, budget))
     }
 

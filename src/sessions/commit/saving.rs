@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::completion::run_to_completion;
 use crate::core::clock::Millis;
 use crate::core::csrf::{self, Binding};
-use crate::core::error::{CommitError, CsrfError, Rejection};
+use crate::core::error::{CommitError, CsrfError, End, Rejection};
 use crate::core::event::Event;
 use crate::core::key::KeyId;
 use crate::core::lifetime::{self, Verdict};
@@ -96,6 +96,7 @@ impl Backend for Core {
             reads(state).then(|| checkpoint(state))
         });
         let Some(mut work) = work else { return Ok(()) };
+        work.entries.forget_idle_changes();
         let id = work.header.id;
         let taken = Taken::by(session, &work);
         self.over(id, visit.anew().reload(&mut work).await, has_changes)?;
@@ -204,10 +205,15 @@ impl Core {
         if ring.has_revoked(*key_id) {
             return Err(NotDone::Lost(Rejection::RevokedKey(*key_id)));
         }
-        if let (false, Verdict::Over { end, .. }) =
-            (in_row, lifetime::judge(&header.times, &self.limits.terms, visit.now))
-        {
-            return Err(NotDone::Lost(Rejection::Expired(end)));
+        let (times, terms) = (&header.times, &self.limits.terms);
+        match lifetime::judge(times, terms, visit.now) {
+            // What is in a row lasts as long as that, since others may have prolonged it.
+            Verdict::Over { end, .. } if !in_row => return Err(NotDone::Lost(Rejection::Expired(end))),
+            // But nobody prolongs it beyond this.
+            _ if lifetime::absolute_end(times, terms).is_some_and(|end| visit.now >= end) => {
+                return Err(NotDone::Lost(Rejection::Expired(End::Absolute)));
+            }
+            _ => {}
         }
         let Some(revoking) = &self.revoking else { return Ok(()) };
         // A row that is there is asked anyway.
