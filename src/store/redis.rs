@@ -53,7 +53,7 @@ const HEAD_LEN: usize = REVISION_LEN + size_of::<i64>();
 ///   with `noeviction`, a full Redis refuses new ones ([`StoreError::Full`]), but accepts the small rows that end
 ///   sessions.
 /// - **Permissions.** `+get +getrange +set +setrange +rename +pexpire +del +unlink +eval +evalsha +scan` on
-///   `~prefix*`; a cluster's client also needs `+cluster`.
+///   `~prefix*`; a cluster's client also needs `+cluster +asking +ping`, and an address with the number of a database `+select`.
 /// - **Cluster.** `cluster-require-full-coverage no`, so that a lost master costs only the sessions on it, the answers
 ///   that it would have given whether others and their users were revoked (`FailurePolicy` says what happens then), and the
 ///   logins and logouts that have to write there.
@@ -150,16 +150,19 @@ impl Store for RedisStore {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
         let mut command = cmd("GET");
         self.name(key, &mut command);
-        let mut data =
-            match self.ask(&Request::of(command, None)).await.map_err(|error| self.failure(error))? {
-                Value::BulkString(data) => data,
-                Value::Nil => return Ok(None),
-                _ => {
-                    return Err(StoreError::Corrupt(
-                        "GET was answered with something else than a string".into(),
-                    ));
-                }
-            };
+        let request = Request::of(command, None);
+        let answer = match self.ask(&request).await {
+            // As a server or a proxy closes what was idle for long. To read twice does no harm.
+            Err(error) if error.is_connection_dropped() => self.ask(&request).await,
+            answer => answer,
+        };
+        let mut data = match answer.map_err(|error| self.failure(error))? {
+            Value::BulkString(data) => data,
+            Value::Nil => return Ok(None),
+            _ => {
+                return Err(StoreError::Corrupt("GET was answered with something else than a string".into()));
+            }
+        };
         let (revision, expires_at) = split(&data).ok_or_else(|| {
             StoreError::Corrupt(format!("{key:?} holds {} bytes, which are no row", data.len()).into())
         })?;

@@ -246,11 +246,18 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::Misconfigured`] if the user may not; the others as for any call.
     pub async fn create_table(&self) -> Result<(), StoreError> {
-        // Of a table that is there the storage is its owner's matter, and takes a lock that all others would wait for.
+        // Of a table that is there the storage is its owner's matter, and takes a lock that all others would wait for. So does
+        // PostgreSQL's `CREATE INDEX IF NOT EXISTS`, also where there is one: it would wait for a VACUUM, and every write for it.
         let looked = match self.shared.statements.dialect {
             Dialect::Postgres => execute!(self.shared, look).err(),
             Dialect::MySql | Dialect::Sqlite => None,
         };
+        if self.shared.statements.dialect == Dialect::Postgres
+            && looked.is_none()
+            && matches!(execute!(self.shared, is_indexed), Ok(1..))
+        {
+            return Ok(());
+        }
         let is_new = looked.and_then(|error| code(&error)).as_deref() == Some("42P01");
         for created in [execute!(self.shared, create_table), execute!(self.shared, create_index)] {
             match created {

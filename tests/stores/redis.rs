@@ -576,6 +576,10 @@ async fn the_documented_permissions_are_enough() {
     user.extend(documented.split(' '));
     server.ask(&user).await.unwrap();
     let url = server.url().replace("redis://", "redis://app:secret@");
+    let numbered = format!("{}/1", url.trim_end_matches('/'));
+    assert!(RedisStore::connect(&numbered).await.is_err());
+    server.ask(&["ACL", "SETUSER", "app", "+select"]).await.unwrap();
+    RedisStore::connect(&numbered).await.unwrap();
     let store = Arc::new(RedisStore::connect(&url).await.unwrap());
     let first = put(&store, &key(1), &LARGE, Expected::Absent).await.unwrap().unwrap();
     let second = put(&store, &key(1), &LARGE, Expected::At(first)).await.unwrap().unwrap();
@@ -588,6 +592,20 @@ async fn the_documented_permissions_are_enough() {
     assert_eq!(store.count().await.unwrap(), 1);
     store.clear().await.unwrap();
     assert!(store.load(&key(2)).await.unwrap().is_none());
+}
+
+/// A server's `timeout`, a proxy or a firewall closes what was idle: the next request finds out, and need not fail for it.
+#[tokio::test]
+async fn a_row_is_read_over_a_fresh_connection_where_the_former_one_was_closed() {
+    let server = Server::start(&[]).await;
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    put(&store, &key(1), b"data", Expected::Absent).await.unwrap().unwrap();
+    for _ in 0..3 {
+        server.ask(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
+        assert_eq!(store.load(&key(1)).await.unwrap().unwrap().data, b"data");
+        // Also long after it was made.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
 }
 
 #[tokio::test]

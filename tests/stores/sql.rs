@@ -497,6 +497,27 @@ async fn an_extension_that_waits_for_another_is_told_what_has_become_of_the_row(
     }
 }
 
+/// As a VACUUM has it, for which `CREATE INDEX IF NOT EXISTS` would wait, and all who write for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_starts_while_postgres_vacuums_holds_up_nobody() {
+    let (url, place) = (server("TEST_POSTGRES"), Engine::Postgres.place());
+    let options = || SqlStoreOptions::new().table(&place.name).create_table(true);
+    let store = options().connect(&url).await.unwrap();
+    write(&store, later()).await.unwrap();
+    let pool = PgPool::connect(&url).await.unwrap();
+    let mut other = pool.begin().await.unwrap();
+    let lock = format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", place.name);
+    other.execute(AssertSqlSafe(lock)).await.unwrap();
+    let starts = tokio::time::timeout(Duration::from_secs(10), options().connect(&url)).await;
+    let second = starts.expect("it does not wait").unwrap();
+    for store in [&store, &second] {
+        assert!(store.load(&key()).await.unwrap().is_some());
+        assert!(store.delete(&key()).await.is_ok());
+        write(store, later()).await.unwrap();
+    }
+    other.rollback().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_does_not_try_to_compress_what_is_sealed_in_a_new_table() {
     let (url, new, former) = (server("TEST_POSTGRES"), Engine::Postgres.place(), Engine::Postgres.place());

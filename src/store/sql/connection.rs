@@ -130,8 +130,8 @@ impl<D: Database> HeldConnection<D> {
         Ok(held)
     }
 
-    /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it. One that is
-    /// of no use any more is dropped: another server may have the address.
+    /// Keeps the connection for the next statement, unless this one failed in a way that may have broken it. If the server is
+    /// of no use any more, all that lead there are dropped: another one may have the address.
     pub(super) fn done<T>(mut self, outcome: Result<T, Error>) -> Result<T, Error> {
         let keeps = match &outcome {
             Ok(_) => true,
@@ -142,7 +142,10 @@ impl<D: Database> HeldConnection<D> {
         if let Some(connection) = self.connection.take() {
             match keeps {
                 true => self.idle.push(connection, self.made),
-                false => drop(connection.detach()),
+                false => {
+                    drop(connection.detach());
+                    self.idle.close();
+                }
             }
         }
         outcome

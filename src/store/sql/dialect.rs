@@ -39,6 +39,8 @@ pub(super) struct Statements {
     pub(super) create_table: Arc<str>,
     pub(super) store_plainly: Arc<str>,
     pub(super) create_index: Arc<str>,
+    /// PostgreSQL: a row if there is an index by expiry, whatever its name.
+    pub(super) is_indexed: Arc<str>,
     pub(super) look: Arc<str>,
 }
 
@@ -127,6 +129,12 @@ impl Statements {
             // What is sealed cannot be compressed, so PostgreSQL need not try. Before version 16 that is a statement of its own.
             store_plainly: text("ALTER TABLE {table} ALTER COLUMN data SET STORAGE EXTERNAL"),
             create_index: of(&index, "SELECT 1", &index),
+            is_indexed: of(
+                "SELECT 1 FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] \
+                 WHERE indrelid = '{table}'::REGCLASS AND indisvalid AND attname = 'expires_at' LIMIT 1",
+                "SELECT 1",
+                "SELECT 1",
+            ),
             look: text("SELECT 1 FROM {table} LIMIT 0"),
         }
     }

@@ -66,8 +66,9 @@ pub(super) fn failure(error: sqlx::Error) -> StoreError {
     match (&error, code(&error).as_deref()) {
         // Full: PostgreSQL (disk, memory), MySQL (table, disk, packet), SQLite.
         (_, Some("53100" | "53200" | "1114" | "1021" | "1153" | "13")) => StoreError::Full(error.into()),
-        // Locks that were not available in time: SQLite busy or locked, MySQL lock wait.
-        (_, Some("5" | "6" | "261" | "517" | "1205" | "55P03" | "57014")) => {
+        // Locks that were not available in time: SQLite busy or locked, MySQL lock wait. And statements that took longer than the
+        // server lets them: PostgreSQL, MariaDB, MySQL, and one that was interrupted.
+        (_, Some("5" | "6" | "261" | "517" | "1205" | "55P03" | "57014" | "1969" | "3024" | "1317")) => {
             StoreError::Timeout(error.into())
         }
         (sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }, _) => StoreError::Corrupt(error.into()),
