@@ -30,9 +30,12 @@ enum Mistake {
     ClearsNothing,
     SweepsTheLiving,
     SharesAll,
+    SweepsWhatItHasFound,
+    ForgetsAfterAMonth,
+    AnswersTheFormer,
 }
 
-const ALL: [Mistake; 20] = {
+const ALL: [Mistake; 23] = {
     use Mistake::*;
     [
         LastWriterWins,
@@ -55,6 +58,9 @@ const ALL: [Mistake; 20] = {
         ClearsNothing,
         SweepsTheLiving,
         SharesAll,
+        SweepsWhatItHasFound,
+        ForgetsAfterAMonth,
+        AnswersTheFormer,
     ]
 };
 
@@ -64,6 +70,8 @@ type Rows = Vec<(RowKey, Row)>;
 struct Wrong {
     mistake: Option<Mistake>,
     rows: std::sync::Arc<Mutex<Rows>>,
+    /// An answer that nobody has read from its connection.
+    unread: Mutex<Option<Option<Row>>>,
 }
 
 impl Wrong {
@@ -79,6 +87,21 @@ impl Wrong {
 #[async_trait]
 impl Store for Wrong {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError> {
+        if self.is(Mistake::AnswersTheFormer) {
+            let mine = self.with(|rows, now| {
+                rows.iter().find(|(k, row)| k == key && row.expires_at > now).map(|(_, row)| row.clone())
+            });
+            let former = self.unread.lock().unwrap().replace(mine);
+            tokio::task::yield_now().await;
+            let mine = self.unread.lock().unwrap().take();
+            return Ok(former.or(mine).flatten());
+        }
+        let a_month = time::Duration::days(30);
+        if self.is(Mistake::ForgetsAfterAMonth)
+            && self.with(|rows, now| rows.iter().any(|(k, row)| k == key && row.expires_at - now > a_month))
+        {
+            return Ok(None);
+        }
         Ok(self.with(|rows, now| {
             let (_, mut row) = rows.iter().find(|(k, _)| k == key)?.clone();
             if self.is(Mistake::CutsData) {
@@ -168,6 +191,15 @@ impl Store for Wrong {
     }
 
     async fn sweep(&self, limit: usize) -> Result<u64, StoreError> {
+        if self.is(Mistake::SweepsWhatItHasFound) {
+            let found: Vec<RowKey> = self.with(|rows, now| {
+                let expired = rows.iter().filter(|(_, row)| row.expires_at <= now);
+                expired.map(|(key, _)| *key).take(limit).collect()
+            });
+            tokio::task::yield_now().await;
+            self.with(|rows, _| rows.retain(|(key, _)| !found.contains(key)));
+            return Ok(found.len() as u64);
+        }
         Ok(self.with(|rows, now| {
             let before = rows.len();
             let mut left = limit;
@@ -203,13 +235,13 @@ async fn run(mistake: Option<Mistake>) {
             Some(Mistake::SharesAll) => shared.clone(),
             _ => std::sync::Arc::default(),
         };
-        Wrong { mistake, rows }
+        Wrong { mistake, rows, unread: Mutex::default() }
     })
     .await;
 }
 
 #[tokio::test]
-async fn the_suite_passes_a_store_without_a_mistake_and_notices_each_of_twenty() {
+async fn the_suite_passes_a_store_without_a_mistake_and_notices_each_of_twenty_three() {
     run(None).await;
     std::panic::set_hook(Box::new(|_| {}));
     let mut unnoticed = Vec::new();

@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
@@ -28,6 +28,8 @@ const OPEN_ELSEWHERE: &str = "another process has the file open, or another `Red
 const CLOSED: &str = "after a full disk the file is not open: it is being read through, or could not be opened again, and the log says why";
 /// The most that one transaction does.
 const BATCH: usize = 256;
+/// So much may wait for a disk that stands still.
+const MOST_WAITING: usize = 64 << 20;
 /// Expired rows that a transaction drops beside its work.
 const SWEPT_PER_BATCH: usize = 64;
 /// For how long none is tried after a transaction that failed: opening the file again may mean to read all of it, and took
@@ -65,6 +67,8 @@ pub struct RedbStore {
     shared: Arc<Shared>,
     /// Taken when it is dropped.
     writer: Option<(Sender<Job>, JoinHandle<()>)>,
+    /// How many bytes wait to be written.
+    waiting: Arc<AtomicUsize>,
 }
 
 struct Shared {
@@ -151,7 +155,7 @@ impl RedbStoreOptions {
             .name("session-store".into())
             .spawn(move || of_writer.work(&jobs, self.sweep_every, rest))
             .map_err(|error| StoreError::Unavailable(error.into()))?;
-        Ok(RedbStore { shared, writer: Some((sender, writer)) })
+        Ok(RedbStore { shared, writer: Some((sender, writer)), waiting: Arc::default() })
     }
 }
 
@@ -179,9 +183,13 @@ impl RedbStore {
     /// Hands a job to the writer and waits until it is on the disk.
     async fn write(&self, task: Task) -> Result<u64, StoreError> {
         let closed = || StoreError::Unavailable("the thread that writes has ended".into());
+        let room = Room::take(&self.waiting, task.len()).ok_or_else(|| {
+            let reason = "the disk stands still, and so much waits for it that nothing more is taken";
+            StoreError::Unavailable(reason.into())
+        })?;
         let (answer, answered) = oneshot::channel();
         let (sender, _) = self.writer.as_ref().ok_or_else(closed)?;
-        sender.send(Job { task, answer }).map_err(|_| closed())?;
+        sender.send(Job { task, answer, _room: room }).map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 
@@ -208,6 +216,28 @@ impl Drop for RedbStore {
 struct Job {
     task: Task,
     answer: oneshot::Sender<Result<u64, StoreError>>,
+    _room: Room,
+}
+
+/// What a job takes of the memory for those that wait, also for one that was given up.
+struct Room {
+    waiting: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Room {
+    /// `None`: more waits than may.
+    fn take(waiting: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
+        let room = Self { waiting: Arc::clone(waiting), bytes };
+        let before = waiting.fetch_add(bytes, Ordering::AcqRel);
+        (before <= MOST_WAITING).then_some(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 impl Job {

@@ -278,7 +278,8 @@ impl SqlStore {
     /// Before each statement: what had to wait for the database.
     async fn ready(&self) -> Result<(), StoreError> {
         self.start_sweeping();
-        self.shared.table.get_or_try_init(|| self.create_table()).await.map(drop)
+        // Apart, because it is large and seldom needed.
+        self.shared.table.get_or_try_init(|| Box::pin(self.create_table())).await.map(drop)
     }
 
     /// Once, as soon as there is a runtime: what is made before may be forked.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use futures_util::FutureExt as _;
 use sealed_session::store::{Expected, MemoryStore, NewRow, Revision, Store};
 use sealed_session::{
     CommitContext, CommitError, ConfigError, Event, FailurePolicy, Key, KeyRing, Lifetime, ManualClock,
@@ -829,6 +830,34 @@ async fn everywhere_but_here_is_revoke_subject_and_then_renew() {
             assert_eq!(origin(node, jar).await, REVOKED);
         }
     }
+}
+
+/// An administrator revokes the user in the middle of it, while a rotation is on its way: whoever comes first, this session is over.
+#[actix_web::test]
+async fn everywhere_but_here_does_not_outlive_a_revocation_that_it_meets_under_another_key() {
+    let (bed, spy) = guarded(|builder| builder);
+    let node = other_node(&bed, &spy, |builder| builder);
+    let here = login(&bed, "ada").await;
+    let session = node.sessions.load(here.0.iter()).await.unwrap();
+    let (ring, admin, after) = (bed.sessions.keys().clone(), bed.sessions.clone(), Arc::clone(&spy));
+    let under_way = Arc::new(std::sync::Mutex::new(None));
+    let out = Arc::clone(&under_way);
+    spy.before("what was written", move || {
+        // Under the first key it is there.
+        ring.rotate(key(2)).unwrap();
+        after.before("write", move || {
+            let mut revokes = Box::pin(async move { admin.revoke_subject("ada").await });
+            // Under the second key it is there, and waits for its turn under the first one.
+            assert!((&mut revokes).now_or_never().is_none());
+            *out.lock().unwrap() = Some(revokes);
+        });
+    });
+    node.sessions.revoke_subject("ada").await.unwrap();
+    session.renew();
+    let renewed = node.sessions.commit(&session, CommitContext::default()).await;
+    let revokes = under_way.lock().unwrap().take().unwrap();
+    revokes.await.unwrap();
+    assert!(matches!(renewed, Err(CommitError::Ended)), "{renewed:?}");
 }
 
 /// A thief who has logged in does what the owner did, on a node that has asked a moment ago: that does not help.

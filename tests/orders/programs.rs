@@ -195,6 +195,7 @@ impl Op {
         matches!(
             self.handled(),
             Self::Renew
+                | Self::EverywhereElse
                 | Self::LoginSame
                 | Self::LoginOther
                 | Self::LoginThere

@@ -67,10 +67,16 @@ impl Backend for Core {
     }
 
     fn own_generation(&self, subject: &str, since: Millis, of: u64, opener: Option<KeyId>) -> Option<u64> {
-        let place = |key| self.rows.as_ref()?.sealer.subject_row(key, subject);
+        let (sealer, revoking) = (&self.rows.as_ref()?.sealer, self.revoking.as_ref()?);
+        let place = |key| sealer.subject_row(key, subject);
         // What a former revocation has left under that key a later one need not have: the key may be younger.
         let place = opener.and_then(place).or_else(|| place(self.sealer.ring().primary()))?;
-        self.revoking.as_ref()?.own_generation(&place, since, of)
+        let own = revoking.own_generation(&place, since, of)?;
+        // Under another key somebody else's revocation may have been first.
+        let places = sealer.subject_rows(subject);
+        let is_undisturbed =
+            places.iter().all(|(_, place)| revoking.has_replaced_nothing_but(place, own, of));
+        is_undisturbed.then_some(own)
     }
 
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {

@@ -20,6 +20,14 @@ pub(super) enum Task {
     Clear,
 }
 
+impl Task {
+    /// About how much memory it takes.
+    pub(super) fn len(&self) -> usize {
+        let data = if let Self::Write { data, .. } = self { data.len() } else { 0 };
+        size_of::<Self>() + data
+    }
+}
+
 /// The tables of one transaction.
 pub(super) struct Tables<'t> {
     pub(super) rows: redb::Table<'t, &'static [u8; ROW_KEY_LEN], &'static [u8]>,

@@ -78,6 +78,39 @@ async fn what_nobody_waits_for_any_more_is_not_carried_out() {
     assert_eq!(store.count().await.unwrap(), 2);
 }
 
+/// The requests have given up long before the disk goes on, and their rows would wait all the same.
+#[tokio::test]
+async fn what_waits_for_a_disk_that_stands_still_does_not_fill_the_memory() {
+    const LARGE: usize = 1 << 20;
+    let (place, clock) = (Place::new("standstill"), Arc::new(HeldUp::default()));
+    let store = RedbStoreOptions::new().clock(Arc::clone(&clock)).open(place.file()).unwrap();
+    let held = clock.lock.lock().unwrap();
+    let mut waits = std::pin::pin!(create(&store, 0, b"data"));
+    assert!((&mut waits).now_or_never().is_none());
+    while !clock.is_asked.load(Ordering::SeqCst) {
+        thread::yield_now();
+    }
+    let (mut taken, data) = (0, vec![7; LARGE]);
+    let refused = loop {
+        match create(&store, 1, &data).now_or_never() {
+            None => taken += LARGE,
+            Some(answer) => break answer,
+        }
+        assert!(taken <= MOST_WAITING + LARGE, "there is no end");
+    };
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(taken > MOST_WAITING - LARGE);
+    drop(held);
+    assert_eq!(waits.await.unwrap(), Written::Done);
+    while let Err(error) = create(&store, 2, b"data").await {
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    }
+    // The last job is dropped after it was answered.
+    while store.waiting.load(Ordering::SeqCst) > 0 {
+        thread::yield_now();
+    }
+}
+
 /// Two processes that write one file lose each other's rows, and then the file.
 #[tokio::test]
 async fn the_file_is_locked_as_long_as_it_is_open_and_no_longer() {

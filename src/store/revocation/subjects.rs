@@ -147,6 +147,12 @@ impl Revoking {
         (at >= since && !differs(replaced, of)).then_some(generation)
     }
 
+    /// Whether this generation, if this process has put it at this place, is there in place of that one or of none.
+    pub(crate) fn has_replaced_nothing_but(&self, place: &RowKey, own: u64, of: u64) -> bool {
+        let known = self.own_generations.get(place);
+        known.is_none_or(|((generation, replaced), _)| generation != own || !differs(replaced, of))
+    }
+
     /// Whether this process itself has ended what the subject had in this generation, however long ago: no answer is needed.
     /// Later ones may have it again, once the row has gone, which takes longer than clocks differ.
     fn has_replaced(&self, place: &RowKey, of: u64, created_at: Millis) -> bool {
