@@ -138,7 +138,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn load(&self, key: &RowKey) -> Result<Option<Row>, StoreError>;
 
     /// Writes the row if what is expected is there. The expiry becomes the later of the new one and that of the replaced
-    /// row, unless that row has expired.
+    /// row, unless that row has expired. Where one that has expired is dropped at this very moment, a conflict may be told of
+    /// a row that is not there: callers look, and try again.
     async fn write(&self, key: &RowKey, row: NewRow<'_>, expected: Expected) -> Result<Written, StoreError>;
 
     /// Moves the expiry of the row to no earlier than this, if it is there with exactly this revision; its data and

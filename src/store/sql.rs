@@ -7,6 +7,7 @@ mod failure;
 mod options;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -129,8 +130,11 @@ async fn sweep_regularly(store: Weak<Shared>, interval: Duration) {
 
 /// Runs a statement on whatever database it is. Returns how many rows it touched.
 macro_rules! execute {
-    ($shared:expr, $statement:ident $(, $argument:expr)* $(,)?) => {{
-        let query = AssertSqlSafe(Arc::clone(&$shared.statements.$statement));
+    ($shared:expr, $statement:ident $(, $argument:expr)* $(,)?) => {
+        execute!(text $shared, &$shared.statements.$statement $(, $argument)*)
+    };
+    (text $shared:expr, $text:expr $(, $argument:expr)*) => {{
+        let query = AssertSqlSafe(Arc::clone($text));
         match &$shared.pool {
             #[cfg(feature = "postgres")]
             Pool::Postgres(connections) => match connections.take().await {
@@ -248,38 +252,46 @@ impl SqlStore {
     pub async fn create_table(&self) -> Result<(), StoreError> {
         // Of a table that is there the storage is its owner's matter, and takes a lock that all others would wait for. So does
         // PostgreSQL's `CREATE INDEX IF NOT EXISTS`, also where there is one: it would wait for a VACUUM, and every write for it.
-        let looked = match self.shared.statements.dialect {
-            Dialect::Postgres => execute!(self.shared, look).err(),
+        let statements = &self.shared.statements;
+        let looked = match statements.dialect {
+            Dialect::Postgres => self.plainly(&statements.look).await.err(),
             Dialect::MySql | Dialect::Sqlite => None,
         };
-        if self.shared.statements.dialect == Dialect::Postgres
+        if statements.dialect == Dialect::Postgres
             && looked.is_none()
-            && matches!(execute!(self.shared, is_indexed), Ok(1..))
+            && matches!(self.plainly(&statements.is_indexed).await, Ok(1..))
         {
             return Ok(());
         }
         let is_new = looked.and_then(|error| code(&error)).as_deref() == Some("42P01");
-        for created in [execute!(self.shared, create_table), execute!(self.shared, create_index)] {
-            match created {
+        for makes in [&statements.create_table, &statements.create_index] {
+            match self.plainly(makes).await {
                 Ok(_) => {}
                 // Another process was faster, between PostgreSQL's check and its creation.
                 Err(error) if matches!(code(&error).as_deref(), Some("23505" | "42P07" | "42710")) => {}
                 // Databases check the permission before they check whether anything has to be done.
-                Err(error) if is_denied(&error) && execute!(self.shared, look).is_ok() => {}
+                Err(error) if is_denied(&error) && self.plainly(&statements.look).await.is_ok() => {}
                 Err(error) => return Err(failure(error)),
             }
         }
-        if is_new && let Err(error) = execute!(self.shared, store_plainly) {
+        if is_new && let Err(error) = self.plainly(&statements.store_plainly).await {
             tracing::debug!(target: "sealed_session", %error, "PostgreSQL will try to compress rows, in vain");
         }
         Ok(())
     }
 
+    /// Runs one that takes no arguments. In a box, because several in one future take more stack than they should.
+    fn plainly<'a>(
+        &'a self,
+        statement: &'a Arc<str>,
+    ) -> Pin<Box<dyn Future<Output = Result<u64, sqlx::Error>> + Send + 'a>> {
+        Box::pin(async move { execute!(text self.shared, statement) })
+    }
+
     /// Before each statement: what had to wait for the database.
     async fn ready(&self) -> Result<(), StoreError> {
         self.start_sweeping();
-        // Apart, because it is large and seldom needed.
-        self.shared.table.get_or_try_init(|| Box::pin(self.create_table())).await.map(drop)
+        self.shared.table.get_or_try_init(|| self.create_table()).await.map(drop)
     }
 
     /// Once, as soon as there is a runtime: what is made before may be forked.

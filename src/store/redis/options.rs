@@ -42,7 +42,8 @@ fn at_once() -> TcpSettings {
 ///
 /// All are of version 1 of the crate `redis`, with any of its features and in either version of the protocol. How long to
 /// wait for answers is the connection's own setting. So is `TcpSettings::set_nodelay(true)`, which the store sets for its own:
-/// without it a command waits until those before it on the connection are acknowledged. The rows are in its database, under the
+/// without it a command waits until those before it on the connection are acknowledged. A cluster's has to read from the masters,
+/// as it does by default: with `read_from_replicas`, what was ended or written a moment ago is not seen. The rows are in its database, under the
 /// store's prefix, and its user needs the permissions that [`RedisStore`] lists.
 ///
 /// ```no_run
