@@ -34,7 +34,10 @@ pub(crate) struct Refusal {
     /// Whether no later answer could have replaced it by a good one, so that it may be removed from the browser.
     pub(crate) removable: bool,
     /// Whether another server may take it, which has longer limits, as while these are changed.
-    #[cfg_attr(not(feature = "device-binding"), allow(dead_code))]
+    #[cfg_attr(
+        not(all(feature = "device-binding", any(feature = "actix", feature = "tower"))),
+        allow(dead_code)
+    )]
     pub(crate) lives_elsewhere: bool,
 }
 

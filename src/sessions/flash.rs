@@ -10,7 +10,9 @@ use crate::core::error::TransientError;
 use crate::core::record::SubjectTag;
 use crate::core::session::Session;
 use crate::core::short_cookie::{Look, TooLarge};
-use crate::core::state::{Origin, Stage};
+use crate::core::state::Origin;
+#[cfg(any(feature = "actix", feature = "axum"))]
+use crate::core::state::Stage;
 use crate::core::value;
 use crate::sessions::Sessions;
 
