@@ -156,6 +156,25 @@ fn working_keys_and_the_states_of_hashes_are_wiped() {
     let left = remaining(super::rows::Subkey::derive(&key(), "s"));
     // The id of the key, and bytes that are the same by chance.
     assert!(left <= 16, "{left} bytes of the keys of rows and lookups");
-    let left = remaining(key());
-    assert!(left <= 16, "{left} bytes of a root key");
+}
+
+/// Also where the list that they were read into has grown.
+#[test]
+fn the_keys_of_a_list_are_in_memory_once_and_wiped_with_the_ring() {
+    const KEYS: usize = 6;
+    let (mut wanted, mut text) = (Vec::new(), zeroize::Zeroizing::new(String::with_capacity(64 * KEYS)));
+    for _ in 0..KEYS {
+        let key: [u8; 32] = crate::core::random::from_system();
+        wanted.push(Wanted(key.map(|byte| byte ^ MASK)));
+        text.push_str(&Key::from_bytes(key).export());
+        text.push(',');
+    }
+    let ring = KeyRing::parse(text.trim_end_matches(',')).unwrap();
+    for (n, wanted) in wanted.iter().enumerate() {
+        assert_eq!(wanted.copies(), 1, "key {n}");
+    }
+    drop(ring);
+    for (n, wanted) in wanted.iter().enumerate() {
+        assert_eq!(wanted.copies(), 0, "key {n}");
+    }
 }
