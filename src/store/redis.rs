@@ -153,7 +153,9 @@ impl Store for RedisStore {
         let request = Request::of(command, None);
         let answer = match self.ask(&request).await {
             // As a server or a proxy closes what was idle for long. To read twice does no harm.
-            Err(error) if error.is_connection_dropped() => self.ask(&request).await,
+            Err(error) if error.is_connection_dropped() && !error.is_connection_refusal() => {
+                self.ask(&request).await
+            }
             answer => answer,
         };
         let mut data = match answer.map_err(|error| self.failure(error))? {

@@ -832,6 +832,29 @@ async fn everywhere_but_here_is_revoke_subject_and_then_renew() {
     }
 }
 
+/// Under the former key there is still what that revocation has left.
+#[actix_web::test]
+async fn everywhere_but_here_goes_on_here_where_the_user_was_revoked_before_a_rotation() {
+    let (bed, _) = guarded(|builder| builder);
+    login(&bed, "ada").await;
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    bed.sessions.keys().rotate(key(2)).unwrap();
+    let here = login(&bed, "ada").await;
+    let there = login(&bed, "ada").await;
+    bed.clock.advance(MINUTE);
+    let session = bed.sessions.load(here.0.iter()).await.unwrap();
+    assert_eq!(session.origin(), Origin::Resumed);
+    bed.sessions.revoke_subject("ada").await.unwrap();
+    session.renew();
+    let line = bed.sessions.commit(&session, CommitContext::default()).await.unwrap().pop().unwrap();
+    let renewed = Jar(line.split(';').next().map(str::to_owned));
+    bed.clock.advance(MINUTE);
+    assert_eq!(origin(&bed, &renewed).await, Origin::Resumed);
+    for over in [&here, &there] {
+        assert_eq!(origin(&bed, over).await, REVOKED);
+    }
+}
+
 /// An administrator revokes the user in the middle of it, while a rotation is on its way: whoever comes first, this session is over.
 #[actix_web::test]
 async fn everywhere_but_here_does_not_outlive_a_revocation_that_it_meets_under_another_key() {

@@ -13,9 +13,10 @@ use crate::core::error::KeyError;
 /// The version of the document.
 const VERSION: u32 = 1;
 /// How long a retired key stays in the file after its end, where it opens nothing.
+const KEPT: Millis = Millis(7 * 24 * 3_600_000);
+/// The moments that RFC 3339 has, and a file can name.
 const EARLIEST: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 const LATEST: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
-const KEPT: Millis = Millis(7 * 24 * 3_600_000);
 const LIKE: &str = r#"a valid key document looks like {"version":1,"keys":[{"key":"..","state":"primary"}]}"#;
 
 /// A key and what it may do, as it was written down.

@@ -12,7 +12,7 @@ use crate::core::error::{CommitError, CsrfError, End, Rejection};
 use crate::core::event::Event;
 use crate::core::key::KeyId;
 use crate::core::lifetime::{self, Verdict};
-use crate::core::record::SessionId;
+use crate::core::record::{SessionId, Times};
 use crate::core::session::{Backend, Session};
 use crate::core::state::{Limits, Loaded, Stage, State};
 use crate::sessions::Core;
@@ -72,11 +72,9 @@ impl Backend for Core {
         // What a former revocation has left under that key a later one need not have: the key may be younger.
         let place = opener.and_then(place).or_else(|| place(self.sealer.ring().primary()))?;
         let own = revoking.own_generation(&place, since, of)?;
-        // Under another key somebody else's revocation may have been first.
-        let places = sealer.subject_rows(subject);
-        let is_undisturbed =
-            places.iter().all(|(_, place)| revoking.has_replaced_nothing_but(place, own, of));
-        is_undisturbed.then_some(own)
+        // Under the key by which the session is judged from now on somebody else's revocation may have been first.
+        let sealing = sealer.subject_row(self.sealer.ring().primary(), subject)?;
+        revoking.has_replaced_nothing_but(&sealing, own, of).then_some(own)
     }
 
     async fn reload(&self, session: &Session) -> Result<(), CommitError> {
@@ -212,11 +210,12 @@ impl Core {
             return Err(NotDone::Lost(Rejection::RevokedKey(*key_id)));
         }
         let (times, terms) = (&header.times, &self.limits.terms);
+        let longest = Times { duration: terms.max_duration, own: true, ..*times };
         match lifetime::judge(times, terms, visit.now) {
             // What is in a row lasts as long as that, since others may have prolonged it.
             Verdict::Over { end, .. } if !in_row => return Err(NotDone::Lost(Rejection::Expired(end))),
-            // But nobody prolongs it beyond this.
-            _ if lifetime::absolute_end(times, terms).is_some_and(|end| visit.now >= end) => {
+            // But nobody prolongs it beyond this, whatever duration it has been given since.
+            _ if lifetime::absolute_end(&longest, terms).is_some_and(|end| visit.now >= end) => {
                 return Err(NotDone::Lost(Rejection::Expired(End::Absolute)));
             }
             _ => {}
