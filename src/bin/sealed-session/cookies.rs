@@ -142,8 +142,9 @@ impl Found {
                 at + 1
             ),
         });
-        let told = told.into_iter().nth(at).expect("there is at least one cookie");
-        Ok(Chosen { name: &self.name, value: &self.values[at], told, remark })
+        let chosen = self.values.iter().zip(told).nth(at);
+        let (value, told) = chosen.ok_or_else(|| Failure::mistake("there is no cookie to judge"))?;
+        Ok(Chosen { name: &self.name, value, told, remark })
     }
 }
 

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use super::*;
 
 #[test]
@@ -57,12 +59,18 @@ fn a_document_in_the_environment_rotates_at_its_moment_everywhere() {
     }
 }
 
-#[test]
-fn what_a_ring_writes_it_reads_again_whatever_the_key() {
+/// A ring over a new file, in a folder of its own.
+fn fresh_file() -> (PathBuf, PathBuf, KeyRing) {
     let folder = std::env::temp_dir().join(format!("sealed-session-ring-{}", Key::generate().id()));
     std::fs::create_dir(&folder).unwrap();
     let path = folder.join("session.keys");
     let ring = KeyRing::open_or_create(&path).unwrap();
+    (folder, path, ring)
+}
+
+#[test]
+fn what_a_ring_writes_it_reads_again_whatever_the_key() {
+    let (folder, path, ring) = fresh_file();
     let key = Key::from_bytes([0; 32]);
     ring.rotate(key.clone()).unwrap();
     let again = KeyRing::open(&path).map(|ring| ring.primary());
@@ -75,10 +83,7 @@ fn what_a_ring_writes_it_reads_again_whatever_the_key() {
 fn moments_beyond_those_that_a_file_can_name_are_kept_as_the_nearest() {
     use time::PrimitiveDateTime;
 
-    let folder = std::env::temp_dir().join(format!("sealed-session-ring-{}", Key::generate().id()));
-    std::fs::create_dir(&folder).unwrap();
-    let path = folder.join("session.keys");
-    let ring = KeyRing::open_or_create(&path).unwrap();
+    let (folder, path, ring) = fresh_file();
     let first = ring.primary();
     let [came, never] = [Key::generate(), Key::generate()];
     ring.schedule(came.clone(), PrimitiveDateTime::MIN.assume_utc()).unwrap();

@@ -55,17 +55,30 @@ impl Clock for Arc<HeldUp> {
     }
 }
 
+impl HeldUp {
+    /// A store over a disk that stands still once this is locked.
+    fn store(name: &str) -> (Place, Arc<Self>, RedbStore) {
+        let (place, clock) = (Place::new(name), Arc::<Self>::default());
+        let store = RedbStoreOptions::new().clock(Arc::clone(&clock)).open(place.file()).unwrap();
+        (place, clock, store)
+    }
+
+    /// Waits until somebody is held up.
+    fn until_asked(&self) {
+        while !self.is_asked.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+    }
+}
+
 /// As after an `fsync` that took long: those who were told meanwhile that it failed cost nothing more.
 #[tokio::test]
 async fn what_nobody_waits_for_any_more_is_not_carried_out() {
-    let (place, clock) = (Place::new("given-up"), Arc::new(HeldUp::default()));
-    let store = RedbStoreOptions::new().clock(Arc::clone(&clock)).open(place.file()).unwrap();
+    let (_place, clock, store) = HeldUp::store("given-up");
     let held = clock.lock.lock().unwrap();
     let mut waits = std::pin::pin!(create(&store, 0, b"data"));
     assert!((&mut waits).now_or_never().is_none());
-    while !clock.is_asked.load(Ordering::SeqCst) {
-        thread::yield_now();
-    }
+    clock.until_asked();
     // More than one transaction takes.
     for n in (1..=255).chain(1..=255) {
         assert!(create(&store, n, b"data").now_or_never().is_none());
@@ -82,14 +95,11 @@ async fn what_nobody_waits_for_any_more_is_not_carried_out() {
 #[tokio::test]
 async fn what_waits_for_a_disk_that_stands_still_does_not_fill_the_memory() {
     const LARGE: usize = 1 << 20;
-    let (place, clock) = (Place::new("standstill"), Arc::new(HeldUp::default()));
-    let store = RedbStoreOptions::new().clock(Arc::clone(&clock)).open(place.file()).unwrap();
+    let (_place, clock, store) = HeldUp::store("standstill");
     let held = clock.lock.lock().unwrap();
     let mut waits = std::pin::pin!(create(&store, 0, b"data"));
     assert!((&mut waits).now_or_never().is_none());
-    while !clock.is_asked.load(Ordering::SeqCst) {
-        thread::yield_now();
-    }
+    clock.until_asked();
     let (mut taken, data) = (0, vec![7; LARGE]);
     let refused = loop {
         match create(&store, 1, &data).now_or_never() {
