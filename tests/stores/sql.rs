@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use sealed_session::store::{
     Expected, NewRow, ROW_KEY_LEN, Revision, RowKey, SqlStore, SqlStoreOptions, Store, StoreError, Written,
 };
+use sqlx::mysql::MySqlPoolOptions;
 use sqlx::{AssertSqlSafe, Executor as _, MySqlPool, PgPool};
 use time::OffsetDateTime;
 
@@ -495,6 +496,26 @@ async fn an_extension_that_waits_for_another_is_told_what_has_become_of_the_row(
             );
         }
     }
+}
+
+/// As the pages advise: then it is the server's load that has to be looked at, and not whether it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_mariadb_cuts_off_for_its_time_is_told_as_that() {
+    let (url, place) = (server("TEST_MYSQL"), Engine::MariaDb.place());
+    let limited = MySqlPoolOptions::new().after_connect(|connection, _| {
+        Box::pin(async move { connection.execute("SET max_statement_time = 0.3").await.map(drop) })
+    });
+    let limited = limited.connect(&url).await.unwrap();
+    let store = SqlStoreOptions::new().table(&place.name).create_table(true).with_pool(limited).unwrap();
+    write(&store, later()).await.unwrap();
+    let pool = MySqlPool::connect(&url).await.unwrap();
+    let mut other = pool.begin().await.unwrap();
+    let locks = format!("SELECT id FROM {} FOR UPDATE", place.name);
+    other.execute(AssertSqlSafe(locks)).await.unwrap();
+    let error = store.delete(&key()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Timeout(_)), "{error:?}");
+    other.rollback().await.unwrap();
+    assert!(store.delete(&key()).await.unwrap());
 }
 
 /// As a VACUUM has it, for which `CREATE INDEX IF NOT EXISTS` would wait, and all who write for that.
